@@ -1,0 +1,1 @@
+"""Shoal's jobs: what runs in the Spark and the training environment."""

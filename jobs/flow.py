@@ -1,0 +1,38 @@
+"""The order of the day: every step and every table by name. Standard library only, so that any environment may read it."""
+
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """One task of the DAG and one process: `shoal <command> --day D`."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: str  # "spark": submitted to Spark; "train": on the GPU queue; "plain": Python without a JVM
+    about: str
+
+
+STEPS = (
+    Step("land", ("land",), "spark", "Source files become bronze tables, as received, each file once."),
+    Step("clean", ("clean",), "spark", "Typed, deduplicated, in sessions and in the home currency; what is refused is kept."),
+    Step("check_clean", ("check", "clean"), "spark", "Great Expectations on clean.*; a critical failure stops the day."),
+    Step("features", ("features",), "spark", "Per customer and day, then one row per customer as of the day."),
+    Step("check_features", ("check", "features"), "spark", "Great Expectations on features.*."),
+    Step("train", ("train",), "train", "The autoencoder, when the champion is due for it; otherwise skipped."),
+    Step("encode", ("encode",), "spark", "One vector per customer from the exported encoder."),
+    Step("segment", ("segment",), "spark", "Clusters, assignments and each customer's history."),
+    Step("publish", ("publish",), "spark", "The tables BI reads; the day's manifest row comes last."),
+    Step("check_marts", ("check", "marts"), "spark", "Great Expectations on marts.*."),
+    Step("report", ("report",), "plain", "The page a person looks at."),
+)
+
+TABLES = {
+    "bronze": ("events", "orders", "products", "customers", "rates"),
+    "clean": ("events", "sessions", "orders", "returns", "identities", "products", "customers"),
+    "features": ("customer_days", "customers"),
+    "encoded": ("customers",),
+    "segments": ("assignments", "definitions", "lineage", "history", "candidates"),
+    "marts": ("customer_segments", "segment_profiles", "segment_moves", "refreshes"),
+}
+CHECKED_LAYERS = ("clean", "features", "marts")
+NOT_DUE_EXIT_CODE = 99

@@ -1,0 +1,132 @@
+"""Typed settings: conf/<SHOAL_ENV>.toml, then SHOAL_* variables. An unknown key is an error, never ignored."""
+
+import os
+import tomllib
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+
+from jobs.errors import UserError
+
+HOME = Path(__file__).resolve().parent.parent
+
+# Variables that belong to Shoal but are no settings of a job: where the environments are, the secret, the chosen file.
+_OTHER_VARIABLES = {
+    "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_REMOTE", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME",
+    "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Clean:
+    session_gap_minutes: int = 30
+    session_max_hours: int = 24
+    late_days: int = 3
+    bot_events_per_day: int = 2000
+    bot_pause_seconds: float = 1.0
+    bot_pause_events: int = 100
+
+
+@dataclass(frozen=True)
+class Features:
+    dormant_days: int = 365
+
+
+@dataclass(frozen=True)
+class Train:
+    retrain_every_days: int = 7
+    seed: int = 17
+    latent: int = 8
+    epochs: int = 200
+    patience: int = 10
+    batch_size: int = 1024
+    learning_rate: float = 0.001
+    noise: float = 0.1
+    min_customers: int = 50
+
+
+@dataclass(frozen=True)
+class Segment:
+    k_min: int = 3
+    k_max: int = 8
+    seeds: int = 3
+    seed: int = 17
+    sample: int = 100_000
+    outlier_sigmas: float = 3.0
+    min_cell: int = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Roots are paths (relative ones count from the project's folder) or object-store URIs."""
+
+    lake: str
+    models: str
+    reports: str
+    source: str
+    input: str
+    clean: Clean = field(default_factory=Clean)
+    features: Features = field(default_factory=Features)
+    train: Train = field(default_factory=Train)
+    segment: Segment = field(default_factory=Segment)
+
+
+def load(environment: dict[str, str] | None = None) -> Settings:
+    """The settings of this process.
+
+    Raises UserError for a missing file, an unknown key or variable, and a value of the wrong type.
+    """
+    env = dict(os.environ if environment is None else environment)
+    path = HOME / "conf" / f"{env.get('SHOAL_ENV', 'local')}.toml"
+    try:
+        values = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"settings: {path} does not exist; SHOAL_ENV names a file of conf/") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"settings: {path}: {error}") from None
+    for name, text in env.items():
+        if name.startswith("SHOAL_") and name not in _OTHER_VARIABLES:
+            *tables, key = name.removeprefix("SHOAL_").lower().split("__")
+            table = values
+            for part in tables:
+                table = table.setdefault(part, {})
+                if not isinstance(table, dict):
+                    raise UserError(f"settings: variable {name}: {part} is a value, not a table")
+            table[key] = text
+    settings = _typed(Settings, values, str(path), "")
+    return replace(settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input")})
+
+
+def secret(environment: dict[str, str] | None = None) -> str:
+    """The key under which personal fields are hashed; raises UserError where there is none."""
+    value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "")
+    if not value:
+        raise UserError("settings: the source has personal fields and SHOAL_SECRET is not set; set it to a long random text and keep it")
+    return value
+
+
+def _typed(kind: type, values: dict, path: str, prefix: str):
+    known = {f.name: f for f in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(known))}")
+    made = {}
+    for name, value in values.items():
+        kind_of = known[name].type
+        where = f"settings: {prefix}{name} = {value!r} ({path} or SHOAL_*)"
+        if is_dataclass(kind_of):
+            if not isinstance(value, dict):
+                raise UserError(f"{where} must be a table")
+            made[name] = _typed(kind_of, value, path, f"{prefix}{name}.")
+        else:
+            try:
+                made[name] = kind_of(value)
+            except (TypeError, ValueError):
+                raise UserError(f"{where} must be {kind_of.__name__}") from None
+    missing = [n for n in ("lake", "models", "reports", "source", "input") if kind is Settings and n not in made]
+    if missing:
+        raise UserError(f"settings: {path} lacks {', '.join(missing)}")
+    return kind(**made)
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else str(HOME / Path(root).expanduser())
