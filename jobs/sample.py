@@ -323,7 +323,7 @@ class _Shop:
         for i in household:
             self.devices[i, 0], self.agents[i, 0] = self.devices[i - 1, 0], self.agents[i - 1, 0]
             self.always_logs_in[[i - 1, i], 0] = True
-        public = u[:, 10] < 0.01
+        public = u[:, 10] < 0.02
         self.n_devices[public] = 3
         self.devices[public, 2] = _hash(seed, 20, ids[public] // np.uint64(5000))
         self.agents[public, 2] = FIRST_DESKTOP
@@ -429,7 +429,10 @@ def _visits(rng: np.random.Generator, shop: _Shop, day: date, offset: int) -> tu
     hour = (_OF["hour"][kind] + _OF["hour_sd"][kind] * rng.standard_normal(n)) % 24
     start = _day_number(day) * DAY_MS + np.floor(hour * HOUR_MS).astype("i8")
     pick = rng.random(n)
-    device = np.minimum((pick > 0.7).astype(int) + (pick > 0.92), shop.n_devices[customer] - 1)
+    device = np.minimum(
+        (pick > 0.7).astype(int) + (pick > np.where(shop.always_logs_in[customer, 2], 0.7, 0.92)),
+        shop.n_devices[customer] - 1,
+    )
     fresh = stranger | (rng.random(n) < 0.02)  # a deleted cookie: a visitor nobody has seen
     visitor = np.where(
         fresh, _hash(shop.seed, 30 + day.toordinal(), np.arange(n, dtype="u8")), shop.devices[customer, device]
