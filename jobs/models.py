@@ -49,7 +49,9 @@ def save(root: str, version: str, write: Callable[[Path], None]) -> None:
         if local:
             _replace_folder(folder, Path(target))
         else:
-            fs.copy_files(str(folder), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem)
+            fs.copy_files(
+                str(folder), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem
+            )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -93,14 +93,18 @@ def load(environment: dict[str, str] | None = None) -> Settings:
                     raise UserError(f"settings: variable {name}: {part} is a value, not a table")
             table[key] = text
     settings = _typed(Settings, values, str(path), "")
-    return replace(settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input")})
+    return replace(
+        settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input")}
+    )
 
 
 def secret(environment: dict[str, str] | None = None) -> str:
     """The key under which personal fields are hashed; raises UserError where there is none."""
     value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "")
     if not value:
-        raise UserError("settings: the source has personal fields and SHOAL_SECRET is not set; set it to a long random text and keep it")
+        raise UserError(
+            "settings: the source has personal fields and SHOAL_SECRET is not set; set it to a long random text and keep it"
+        )
     return value
 
 
@@ -108,7 +112,9 @@ def _typed(kind: type, values: dict, path: str, prefix: str):
     known = {f.name: f for f in fields(kind)}
     for key in values:
         if key not in known:
-            raise UserError(f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(known))}")
+            raise UserError(
+                f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(known))}"
+            )
     made = {}
     for name, value in values.items():
         kind_of = known[name].type

@@ -1,0 +1,217 @@
+"""The one place where Delta tables are created, read or written.
+
+A table lies at `<root>/<layer>/<table>`. A write replaces exactly the days or the rows it is about, in one commit, so
+that every step can be run again. Tables stay at Delta reader version 1, so that every client reads them.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyarrow import fs
+
+from jobs.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's contract: what BI sees and what every write is held to.
+
+    `schema` is DDL with a comment per column; `checks` are CHECK constraints by name; `partition` is a column or None.
+    """
+
+    name: str
+    about: str
+    schema: str
+    partition: str | None = None
+    checks: dict[str, str] = field(default_factory=dict)
+    properties: dict[str, str] = field(default_factory=dict)
+
+
+class Lake:
+    """The Delta tables under one root, through one Spark session."""
+
+    def __init__(self, spark: "SparkSession", root: str):
+        self.spark = spark
+        self.root = root
+
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name.replace('.', '/')}"
+
+    def exists(self, name: str) -> bool:
+        filesystem, path = _at(self.path(name))
+        return filesystem.get_file_info(f"{path}/_delta_log").type == fs.FileType.Directory
+
+    def read(self, table: "Table | str", start: date | None = None, end: date | None = None) -> "DataFrame":
+        """All rows, or those of the days from `start` to `end`, both included.
+
+        A Table that was never written reads as empty; a bare name must exist, else UserError.
+        """
+        name = table if isinstance(table, str) else table.name
+        if not self.exists(name):
+            if isinstance(table, Table):
+                return self.spark.createDataFrame([], schema=self._declared(table))
+            raise UserError(f"lake: table {name} does not exist in {self.root}; run the step that writes it first")
+        frame = self.spark.read.format("delta").load(self.path(name))
+        if start is not None:
+            frame = frame.where(frame.day >= start)
+        if end is not None:
+            frame = frame.where(frame.day <= end)
+        return frame
+
+    def replace_days(self, table: Table, frame: "DataFrame", days: Iterable[date]) -> int:
+        """Make `frame` the table's rows of exactly these days; returns the number of rows written."""
+        days = sorted(set(days))
+        return self.replace(table, frame, in_days(days)) if days else 0
+
+    def replace(self, table: Table, frame: "DataFrame", where: str | None = None) -> int:
+        """Make `frame` the rows that fulfil the SQL predicate `where`, or the whole table; returns the rows written.
+
+        Raises UserError where the frame differs from the contract or holds a row outside `where`.
+        """
+        started = time.monotonic()
+        self.create(table)
+        frame = self._conform(table, frame)
+        if table.partition:
+            frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
+        writer = frame.write.format("delta").mode("overwrite")
+        if where is not None:
+            writer = writer.option("replaceWhere", where)
+        writer.save(self.path(table.name))
+        version, rows = last_commit(self.path(table.name))
+        log(f"wrote {table.name:<28} {rows:>12,} rows {time.monotonic() - started:7.1f} s  version {version}")
+        return rows
+
+    def create(self, table: Table) -> None:
+        """Create the table where it is missing; add columns the contract has gained."""
+        if not self.exists(table.name):
+            properties = {f"delta.constraints.{name}": check for name, check in table.checks.items()} | table.properties
+            clauses = [f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table.name)}` ({table.schema}) USING delta"]
+            if table.partition:
+                clauses.append(f"PARTITIONED BY ({table.partition})")
+            clauses.append(f"COMMENT {_quoted(' '.join(table.about.split()))}")
+            if properties:
+                pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
+                clauses.append(f"TBLPROPERTIES ({pairs})")
+            try:
+                self.spark.sql(" ".join(clauses))
+            except Exception as error:
+                if "Permission denied" in str(error) or "mkdir" in str(error).lower():
+                    raise UserError(
+                        f"lake: {self.root} cannot be written (table {table.name}); choose another root with SHOAL_LAKE"
+                    ) from error
+                raise
+            return
+        have = {f.name for f in self.spark.read.format("delta").load(self.path(table.name)).schema}
+        new = [f for f in self._declared(table) if f.name not in have]
+        if new:
+            columns = ", ".join(
+                f"{f.name} {f.dataType.simpleString()} COMMENT {_quoted(f.metadata.get('comment', ''))}" for f in new
+            )
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({columns})")
+
+    def set_property(self, table: Table, key: str, value: str) -> None:
+        """Set a table property that clients without Spark can read too; nothing is written where it holds already."""
+        if read_properties(self.path(table.name)).get(key) != value:
+            self.spark.sql(
+                f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({_quoted(key)} = {_quoted(value)})"
+            )
+
+    def version(self, name: str) -> int:
+        return last_commit(self.path(name))[0]
+
+    def _declared(self, table: Table) -> "StructType":
+        from pyspark.sql.types import StructType
+
+        return StructType.fromDDL(table.schema)
+
+    def _conform(self, table: Table, frame: "DataFrame") -> "DataFrame":
+        wanted = {f.name: f.dataType.simpleString() for f in self._declared(table)}
+        got = {f.name: f.dataType.simpleString() for f in frame.schema}
+        wrong = [f"{n} is missing" for n in wanted if n not in got]
+        wrong += [f"{n} is not in the contract" for n in got if n not in wanted]
+        wrong += [f"{n} is {got[n]}, not {wanted[n]}" for n in wanted if n in got and got[n] != wanted[n]]
+        if wrong:
+            raise UserError(f"lake: rows for {table.name} break its contract: {'; '.join(wrong)}")
+        return frame.select(*wanted)
+
+
+def read_arrow(
+    root: str, name: str, columns: list[str] | None = None, day: date | None = None, version: int | None = None
+) -> "pa.Table":
+    """A table, or one day of it, as Arrow, without Spark. Raises UserError where it does not exist."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    path = f"{root}/{name.replace('.', '/')}"
+    try:
+        table = DeltaTable(path, version=version)
+    except TableNotFoundError:
+        raise UserError(f"lake: table {name} does not exist in {root}; run the step that writes it first") from None
+    import pyarrow.dataset as ds
+
+    return table.to_pyarrow_dataset().to_table(columns=columns, filter=None if day is None else ds.field("day") == day)
+
+
+def read_properties(path: str) -> dict[str, str]:
+    """The table properties of the Delta table at `path`."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(path).metadata().configuration
+
+
+def last_commit(path: str) -> tuple[int, int]:
+    """(version, rows written) of the newest commit of the Delta table at `path`, from its log, without a Spark job."""
+    filesystem, base = _at(path)
+    names = (info.base_name for info in filesystem.get_file_info(fs.FileSelector(f"{base}/_delta_log")))
+    newest = max(name for name in names if name.endswith(".json") and name[:20].isdigit())
+    with filesystem.open_input_file(f"{base}/_delta_log/{newest}") as file:
+        actions = [json.loads(line) for line in file.read().splitlines()]
+    metrics = next((a["commitInfo"].get("operationMetrics", {}) for a in actions if "commitInfo" in a), {})
+    return int(newest[:20]), int(metrics.get("numOutputRows", 0))
+
+
+def in_days(days: list[date]) -> str:
+    """The SQL predicate for a sorted list of days, runs of days as ranges (Delta cannot resolve BETWEEN here).
+
+    >>> in_days([date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 5)])
+    "(day >= DATE'2024-01-01' AND day <= DATE'2024-01-02') OR (day = DATE'2024-01-05')"
+    """
+    runs: list[list[date]] = []
+    for day in days:
+        if runs and day == runs[-1][-1] + timedelta(days=1):
+            runs[-1].append(day)
+        else:
+            runs.append([day])
+    return " OR ".join(
+        f"(day = DATE'{run[0]}')" if len(run) == 1 else f"(day >= DATE'{run[0]}' AND day <= DATE'{run[-1]}')"
+        for run in runs
+    )
+
+
+def union(frames: "list[DataFrame]") -> "DataFrame":
+    """All rows of frames that have the same columns."""
+    return reduce(lambda a, b: a.unionByName(b), frames)
+
+
+def log(line: str) -> None:
+    """One line of progress, on standard output at once."""
+    print(line, flush=True)
+
+
+def _at(path: str) -> tuple[fs.FileSystem, str]:
+    return fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
