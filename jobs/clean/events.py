@@ -92,7 +92,7 @@ def _without_duplicates(typed: DataFrame) -> DataFrame:
     keyed = typed.withColumn("event_id", F.coalesce("source_id", same))
     refused = F.size("rules") > 0
     # partitioned by the visitor alone, so that sessions and robots need no further shuffle
-    first = Window.partitionBy("visitor_id", "event_id", refused).orderBy("_file", "_row")
+    first = Window.partitionBy("visitor_id", "day", "event_id", refused).orderBy("_file", "_row")
     repeated = ~refused & (F.row_number().over(first) > 1)
     rule = F.when(F.col("source_id").isNotNull(), "same_id").otherwise("same_event")
     return (
@@ -120,7 +120,10 @@ def with_bots(kept: DataFrame, settings: Clean, has_user_agents: bool) -> DataFr
     rule = (
         F.when(F.col("_crawler"), "user_agent")
         .when(F.col("_pauses") >= settings.bot_events_per_day, "rate")
-        .when((F.col("_pauses") >= settings.bot_pause_events) & (F.col("_short") * 2 >= F.col("_pauses")), "no_human_pause")
+        .when(
+            (F.col("_pauses") >= settings.bot_pause_events) & (F.col("_short") * 2 >= F.col("_pauses")),
+            "no_human_pause",
+        )
     )
     return counted.withColumn("bot_rule", rule).withColumn("is_bot", rule.isNotNull())
 
@@ -140,7 +143,9 @@ def with_sessions(kept: DataFrame, tail: DataFrame, settings: Clean) -> DataFram
     before = F.lag("event_at").over(in_order)
     starts = before.isNull() | (F.col("event_at") > before + F.lit(gap))
     since = F.coalesce("active_since", F.when(starts, F.col("event_at")))
-    hours = F.floor((F.unix_micros("event_at") - F.unix_micros("active_since")) / (settings.session_max_hours * 3_600_000_000))
+    hours = F.floor(
+        (F.unix_micros("event_at") - F.unix_micros("active_since")) / (settings.session_max_hours * 3_600_000_000)
+    )
     session = Window.partitionBy("visitor_id", "active_since", "_cut")
     return (
         both.withColumn("active_since", since)
@@ -167,5 +172,3 @@ def _crawlers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         found = pa.array([bool(pattern.search(agent)) for agent in batch.column(0).to_pylist()], pa.bool_())
         yield pa.RecordBatch.from_arrays([batch.column(0), found], names=["user_agent", "is_crawler"])
-
-
