@@ -238,7 +238,7 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     worked = F.col("day").isin(*days)
     if not lake.exists(TABLE.name):
-        undone = returns.returns(lines, returned).persist()
+        undone = returns.returns(lines.select(*_LINE), returned.select(*_LINE)).persist()
         lake.replace(returns.TABLE, undone)
         lake.replace(TABLE, orders(lines, undone))
         undone.unpersist()
