@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 
 from jobs.catalogue import Feature
 
-DORMANT = 0  # the segment that is given by rule; it is no part of the average active customer
+DORMANT = 0  # the segment that is given by rule; its customers are not active
 INTERVAL_SDS = 1.96  # half a 95 % interval in standard errors
 NAMING_EFFECT = 0.2  # a trait weaker than this (in standard deviations) gives no name
 NAME_TRAITS = 2  # traits in a name, more only where two segments would share it
@@ -46,15 +46,14 @@ class Statistics:
 
 
 def statistics(members: DataFrame, features: list[str]) -> Statistics:
-    """(segment_id INT, vector ARRAY<FLOAT>) with one row per customer -> moments per segment, in one Spark job."""
+    """(segment_id INT, vector ARRAY<FLOAT>) of the active customers -> moments per segment, in one Spark job."""
     schema = "segment_id INT, known ARRAY<DOUBLE>, total ARRAY<DOUBLE>, squares ARRAY<DOUBLE>"
     parts = members.select("segment_id", "vector").mapInArrow(_sums, schema).toArrow()
     ids = sorted(set(parts["segment_id"].to_pylist()))
     rows = np.searchsorted(ids, parts["segment_id"].to_numpy())
     known, total, squares = (_added(parts[name], rows, len(ids), len(features)) for name in parts.column_names[1:])
     mean, variance = _moments(known, total, squares)
-    active = np.array(ids) != DORMANT
-    overall_mean, overall_variance = _moments(known[active].sum(0), total[active].sum(0), squares[active].sum(0))
+    overall_mean, overall_variance = _moments(known.sum(0), total.sum(0), squares.sum(0))
     return Statistics(features, ids, known, mean, variance, overall_mean, np.sqrt(overall_variance))
 
 

@@ -139,7 +139,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         return
     members = _members.members(lake, day)
     names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
-    statistics = traits.statistics(members, names)
+    statistics = traits.statistics(members.where(F.col("segment_id") != DORMANT), names)
     stays_of_day = stays(lake.read("segments.history"), day)
     frame = customer_segments(members, _members.definitions(lake, day), stays_of_day, statistics, day)
     lake.replace(TABLE, frame.repartition(1).sortWithinPartitions("customer_id"))

@@ -31,7 +31,7 @@ TABLE = Table(
 
 
 def segment_moves(before: DataFrame, now: DataFrame, money: DataFrame, previous_day: date, day: date) -> DataFrame:
-    """(customer_id, segment_id) of two days and (customer_id, day, net_365d) of both -> marts.segment_moves of `day`."""
+    """(customer_id, segment_id) of two days, (customer_id, day, net_365d) of both -> marts.segment_moves of `day`."""
     pairs = before.select("customer_id", F.col("segment_id").alias("from_segment_id")).join(
         now.select("customer_id", F.col("segment_id").alias("to_segment_id")), "customer_id", how="full_outer"
     )

@@ -16,7 +16,7 @@ from jobs import lake as lakes
 from jobs.lake import Lake, Table
 from jobs.marts import _members
 from jobs.settings import Settings
-from jobs.traits import Trait
+from jobs.traits import DORMANT, Trait
 
 CENT_HUNDREDTH = Decimal("0.0001")
 
@@ -41,7 +41,7 @@ SCHEMA = """
         effect: DOUBLE COMMENT '(typical - overall) / standard deviation of all active customers',
         low: DOUBLE COMMENT 'Lower end of the 95 % interval of the effect',
         high: DOUBLE COMMENT 'Upper end of the 95 % interval of the effect'
-    >> COMMENT 'What differs from the average active customer, strongest first',
+    >> COMMENT 'What differs from the average active customer, strongest first; none for dormant',
     model_version STRING COMMENT 'Version of the encoder'
 """
 TABLE = Table(
@@ -77,7 +77,7 @@ def segment_profiles(
             "orders_365d_per_customer": (row["orders_365d"] or 0) / row["n_customers"],
             "net_365d_per_customer": _per(row["net_365d"], row["n_customers"]),
             "net_share": float((row["net_365d"] or 0) / net) if net > 0 else None,
-            "traits": marks[row["segment_id"]],
+            "traits": marks.get(row["segment_id"], []),  # dormant: by rule
         }
         for row in rows
         if row["n_customers"] >= min_cell
@@ -92,7 +92,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the profiles of the day."""
     members = _members.members(lake, day)
     features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
-    marks = traits.traits(traits.statistics(members, features), catalogue.FEATURES)
+    marks = traits.traits(
+        traits.statistics(members.where(F.col("segment_id") != DORMANT), features), catalogue.FEATURES
+    )
     names = {row["segment_id"]: row["name"] for row in _members.definitions(lake, day).collect()}
     rows = segment_profiles(members, names, marks, day, settings.segment.min_cell)
     lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA), [day])

@@ -117,10 +117,10 @@ def _fitted_centres(active: DataFrame, k: int, segment: Segment) -> np.ndarray:
     """(customer_id, vector) -> centres (k x latent) as float32, as they are stored and used on later days."""
     points = _clustering.points(active).persist()
     try:
-        fit = _clustering.best_fit(points, k, segment)
+        fitted = _clustering.best_centres(points, k, segment)
     finally:
         points.unpersist()
-    centres = np.unique(fit.centres.astype(np.float32), axis=0)
+    centres = np.unique(fitted.astype(np.float32), axis=0)
     if len(centres) < 2:
         raise UserError("segment: all active customers lie in one place; train again: shoal train --retrain")
     if len(centres) < k:
@@ -133,15 +133,15 @@ def _clusters(clustered: DataFrame, features: DataFrame, centres: np.ndarray, na
     spread = clustered.groupBy("segment_id").agg(
         F.count("*").alias("n"), F.avg("distance").alias("mean"), F.stddev_pop("distance").alias("sd")
     )
-    statistics = traits.statistics(clustered.join(features, "customer_id", how="inner"), names)
-    marks = traits.traits(statistics, catalogue.FEATURES)
+    active = clustered.where(F.col("segment_id") != DORMANT).join(features, "customer_id", how="inner")
+    marks = traits.traits(traits.statistics(active, names), catalogue.FEATURES)
     clusters = []
     for row in sorted(spread.collect(), key=lambda row: row.segment_id):
         numbers = (None, None, None)
         if row.segment_id != DORMANT:
             outlier_distance = round(row.mean + sigmas * row.sd, DISTANCE_DECIMALS)
             numbers = (centres[row.segment_id - 1].tolist(), round(row.mean, DISTANCE_DECIMALS), outlier_distance)
-        clusters.append(Cluster(row.segment_id, row.n, *numbers, marks[row.segment_id]))
+        clusters.append(Cluster(row.segment_id, row.n, *numbers, marks.get(row.segment_id, [])))
     if clusters[0].number != DORMANT:
         clusters.insert(0, Cluster(DORMANT, 0, None, None, None, []))
     return clusters

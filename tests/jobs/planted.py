@@ -1,4 +1,4 @@
-"""Customers of planted types as features.customers and encoded.customers hold them, for the tests of what comes after."""
+"""Customers of planted types as features.customers and encoded.customers hold them, for the tests after encoding."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,13 @@ CATALOGUE = (
     Feature("night_share", "DOUBLE", "share", 365, "Share at night", "no visits", "by night", "by day"),
 )
 NAMES = [feature.name for feature in CATALOGUE]
-TYPES = {"loyal": (20.0, 0.1, 0.1), "returner": (6.0, 0.7, 0.1), "nightly": (4.0, 0.1, 0.8), "rare": (1.0, 0.1, 0.1)}
+TYPES = {
+    "loyal": (20.0, 0.1, 0.1),
+    "returner": (6.0, 0.7, 0.1),
+    "nightly": (4.0, 0.1, 0.8),
+    "rare": (1.0, 0.1, 0.1),
+    "bulk": (40.0, 0.1, 0.1),
+}
 SPREAD = np.array([0.4, 0.02, 0.02])
 UNIT = np.array([5.0, 0.2, 0.2])  # of the vectors: value / UNIT
 FEATURES = Table(
@@ -50,27 +56,32 @@ def customers(sizes: dict[str, int], seed: int = 5, dormant: int = 0) -> list[Cu
     return made + [Customer(f"dormant-{i}", recency_days=400 + i if i else None) for i in range(dormant)]
 
 
-def write(lake: Lake, made: list[Customer], day: date = DAY, version: str = "v1") -> None:
-    """Write the two tables' rows of `day`."""
+def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
+    """Write both tables' rows of the days: per day the model version and the customers."""
     features, vectors = [], []
-    for customer in made:
-        values = customer.values or (0.0, None, None)
-        orders = round(values[0] or 0)
-        features.append(
-            (
+    for day, (version, of_day) in made.items():
+        for customer in of_day:
+            values = customer.values or (0.0, None, None)
+            orders = round(values[0] or 0)
+            row = (
                 customer.customer_id,
                 day,
                 bool(customer.values),
                 customer.recency_days,
                 orders,
                 Decimal(10 * orders),
-                values,
             )
-        )
-        vector = (np.nan_to_num(np.array(values, dtype=float)) / UNIT).tolist()
-        vectors.append((customer.customer_id, day, version, vector, 0.01))
-    lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), [day])
-    lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), [day])
+            features.append((*row, values))
+            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01))
+    lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), made)
+    lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), made)
+
+
+def vector(customer: Customer, version: str) -> list[float]:
+    """The spaces of two models have nothing in common: each version turns the axes in its own way."""
+    scaled = np.array(customer.values or (0.0, 0.0, 0.0)) / UNIT
+    axes, _ = np.linalg.qr(np.random.default_rng(list(version.encode())).normal(size=(len(NAMES), len(NAMES))))
+    return (scaled @ axes).tolist()
 
 
 def settings(lake: Lake, **segment) -> Settings:
@@ -78,5 +89,5 @@ def settings(lake: Lake, **segment) -> Settings:
     root = f"{lake.root}-models"
     if models.champion(root, DAY) is None:
         models.promote(root, "v1", DAY)
-    small = {"k_min": 3, "k_max": 5, "seeds": 2} | segment
+    small = {"k_min": 3, "k_max": 6, "seeds": 2} | segment
     return Settings(lake=lake.root, models=root, reports="", source="", input="", segment=Segment(**small))
