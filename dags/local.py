@@ -29,6 +29,7 @@ HOME = Path(os.environ.get("SHOAL_HOME") or DAGS.parent)
 AIRFLOW_HOME = HOME / "var" / "airflow"
 DAG_ID = "daily_refresh"
 POOLS = {"spark": "One Spark application at a time", "gpu": "One training at a time"}
+PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 HEALTHY_SECONDS = 180  # four processes import Airflow at once; 40 s on two idle cores
 
 
@@ -114,8 +115,8 @@ def run(day: str, retrain: bool = False) -> int:
 def up(port: int) -> None:
     """Start scheduler, DAG processor, triggerer and API server, and return when all answer.
 
-    The schedule begins with the interval in which `up` was first called, so that nothing runs at once; the first run comes
-    at the next 02:00 UTC. A tick missed while down is made up at the next `up` (the last one only).
+    Airflow makes up the last missed tick when a schedule is switched on: the last complete day is refreshed at once,
+    unless a scheduled run did it before.
     """
     if session := _session():
         print(f"already up: {_page(session['port'])}")
@@ -142,7 +143,6 @@ def up(port: int) -> None:
                 "AIRFLOW__API__PORT": str(port),
                 "AIRFLOW__API__BASE_URL": f"http://localhost:{port}",
                 "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-                "AIRFLOW__SHOAL__SCHEDULE_FROM": _schedule_from(),
             },
         )
     _session_file().write_text(json.dumps({"session": leader.pid, "port": port}))
@@ -152,7 +152,12 @@ def up(port: int) -> None:
     except BaseException:
         down()
         raise
-    print(f"up: {_page(port)}\nnext run at 02:00 UTC, or by hand: Trigger, choose the day. `make down` ends it.")
+    yesterday = datetime.now(UTC) - timedelta(days=1, hours=2)
+    print(
+        f"up: {_page(port)}\n"
+        f"Scheduled: {yesterday:%Y-%m-%d} now, unless that was done, then each day at 02:00 UTC."
+        " Any other day: Trigger, choose the day. `make down` ends it all."
+    )
 
 
 def down() -> None:
@@ -245,7 +250,6 @@ def _configure() -> None:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",  # no log-in: only this machine can connect
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
-        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",  # a second port; the API server answers for all
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
@@ -315,15 +319,6 @@ def _close_unfinished_runs() -> None:
                     ti.state = TaskInstanceState.FAILED
 
 
-def _schedule_from() -> str:
-    """The last 02:00 UTC before the first `up`: the start of the first interval, which ends at the next 02:00."""
-    file = AIRFLOW_HOME / "schedule_from"
-    if not file.exists():
-        begin = (datetime.now(UTC) - timedelta(hours=2)).replace(hour=2, minute=0, second=0, microsecond=0)
-        file.write_text(begin.isoformat())
-    return file.read_text()
-
-
 def _wait_until_healthy(leader: subprocess.Popen, port: int, log: Path) -> None:
     end = time.monotonic() + HEALTHY_SECONDS
     waiting_for = "the API server"
@@ -341,10 +336,10 @@ def _wait_until_healthy(leader: subprocess.Popen, port: int, log: Path) -> None:
             if not ill:
                 return
             waiting_for = ", ".join(ill)
-        except (OSError, ValueError):
-            pass
+        except (OSError, ValueError) as error:
+            waiting_for = f"the API server ({error})"
         time.sleep(1)
-    raise Failed(f"after {HEALTHY_SECONDS} s still no answer from {waiting_for}; see {log}")
+    raise Failed(f"after {HEALTHY_SECONDS} s still waiting for {waiting_for}; see {log}")
 
 
 def _page(port: int) -> str:

@@ -1,12 +1,12 @@
 """The only bridge from the DAG to the jobs: `spark(step)`, `gpu(step)` and `plain(step)` make one task of one command.
 
 Airflow never imports the jobs: a task is one process of another environment, found on the machine that runs it
-(SHOAL_HOME, SHOAL_SPARK_HOME, SHOAL_SPARK_PYTHON, SHOAL_TRAIN_PYTHON, each with a default inside the project). The process
+(SHOAL_HOME, SHOAL_SPARK_HOME, SHOAL_SPARK_PYTHON, SHOAL_TRAIN_PYTHON, each with a default inside the project). It
 inherits Airflow's environment, the job's own SHOAL_* settings with it, and answers by its exit code:
 
     0 done      2 the user's to mend (no retry)      99 nothing due (skipped)      else a crash (retried)
 
-However a task ends, nothing of it stays: its process leads a session of its own, and the whole session ends with the task.
+However a task ends, nothing of it stays: its process leads a session of its own, which ends with the task.
 """
 
 import ctypes
@@ -56,7 +56,7 @@ def spark(command: str, *arguments: str, **kwargs) -> BaseOperator:
 
 
 def gpu(command: str, *arguments: str, **kwargs) -> BaseOperator:
-    """A task that runs `shoal <command> --day D` in the train environment, on the queue `gpu` where a worker serves it."""
+    """A task that runs `shoal <command> --day D` in the train environment, on queue `gpu` where a worker serves it."""
     edge = next((name for name in conf.get("core", "executor").split(",") if "EdgeExecutor" in name), None)
     return ProcessStep(environment="train", **_task(command, arguments, kwargs, pool="gpu", queue="gpu", executor=edge))
 
@@ -67,7 +67,7 @@ def plain(command: str, *arguments: str, **kwargs) -> BaseOperator:
 
 
 def alert(context) -> None:
-    """Log a failed task in one line and post it as {"text": line} to `[shoal] alert_url` (AIRFLOW__SHOAL__ALERT_URL), if set."""
+    """Log a failed task in one line; post it as {"text": line} to AIRFLOW__SHOAL__ALERT_URL, if set."""
     ti = context["ti"]
     line = (
         f"shoal: {ti.task_id} of {day(context['params'], context['dag_run'])} failed"
@@ -114,7 +114,8 @@ class SparkStep(_Step, SparkSubmitOperator):
             BaseHook.get_connection(self._conn_id)  # the hook would fall back to YARN and say so at level info only
         except AirflowNotFoundException:
             raise AirflowFailException(
-                f"error: connection {self._conn_id} does not exist; define it (AIRFLOW_CONN_{self._conn_id.upper()}) with the Spark master"
+                f"error: connection {self._conn_id} does not exist; define it with the Spark master"
+                f" (AIRFLOW_CONN_{self._conn_id.upper()})"
             ) from None
         spark_home = _spark_home()
         python = _python("spark")
@@ -227,7 +228,7 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _die_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent dies, even by SIGKILL. Linux only: elsewhere nothing does."""
+    """Have the kernel send this process a signal when its parent dies, even by SIGKILL. Linux only."""
     if _libc:
         _libc.prctl(1, int(number))  # PR_SET_PDEATHSIG
 

@@ -29,10 +29,10 @@ def note(name):
     (var / f"pid-{name}").write_text(str(os.getpid()))
     return os.getppid()
 
-if does == "sleep":
-    # As jobs/__main__ does: a driver dies with the JVM that started it, whatever it is doing.
-    import ctypes
-    ctypes.CDLL(None).prctl(1, 9)
+if does in ("sleep", "sleep, die with parent"):
+    if does != "sleep":  # as jobs/__main__ does: a driver dies with the JVM that started it
+        import ctypes
+        ctypes.CDLL(None).prctl(1, 9)
     (var / "pid-jvm").write_text(str(note("driver")))
     if step != "train":
         import threading

@@ -1,10 +1,12 @@
 """The DAG as a reader of the runbook expects it: its tasks, its edges, its day, its parameters."""
 
+import ast
 import copy
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +20,8 @@ from dags.daily_refresh import refresh
 from dags.steps import day
 
 CHAIN = [
-    "land", "clean", "check_clean", "features", "check_features", "train", "encode", "segment", "publish", "check_marts", "report",
+    "land", "clean", "check_clean", "features", "check_features", "train",
+    "encode", "segment", "publish", "check_marts", "report",
 ]  # fmt: skip
 EDGE = "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor"
 
@@ -38,9 +41,13 @@ print(bag.import_errors, list(bag.dags), looked_up)
 
 
 def parse(folder) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", PARSE, str(folder)], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[-1]
+    return python(PARSE, str(folder))
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    """The last line that the code prints in a process of its own."""
+    command, env = [sys.executable, "-c", code, *arguments], {**os.environ, **environment}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
 def test_the_folder_holds_this_one_dag_and_parsing_it_looks_nothing_up():
@@ -49,14 +56,15 @@ def test_the_folder_holds_this_one_dag_and_parsing_it_looks_nothing_up():
 
 def test_a_look_up_while_parsing_would_be_seen(tmp_path):
     (tmp_path / "bad.py").write_text(
-        "import sqlite3\nfrom airflow.sdk import DAG, Variable\nVariable.get('x')\nsqlite3.connect(':memory:')\ndag = DAG('bad')\n"
+        "import sqlite3\nfrom airflow.sdk import DAG, Variable\n"
+        "Variable.get('x')\nsqlite3.connect(':memory:')\ndag = DAG('bad')\n"
     )
     assert parse(tmp_path) == "{} ['bad'] ['Variable x', 'sqlite3.connect']"
 
 
 def test_tasks_and_edges_are_one_chain():
     edges = {task.task_id: sorted(task.downstream_task_ids) for task in refresh.tasks}
-    assert edges == {step: [after] for step, after in zip(CHAIN, CHAIN[1:], strict=False)} | {"report": []}
+    assert edges == {step: [after] for step, after in pairwise(CHAIN)} | {"report": []}
 
 
 def test_each_task_asks_for_its_own_command():
@@ -74,12 +82,11 @@ def test_spark_steps_share_one_slot_and_training_has_its_own_queue():
     assert {t.task_id: t.queue for t in refresh.tasks if t.queue != "default"} == {"train": "gpu"}
 
 
-@pytest.mark.parametrize(("executors", "chosen"), [("LocalExecutor", "None"), (EDGE, EDGE.split(",")[1])])
+@pytest.mark.parametrize(("executors", "chosen"), [("LocalExecutor", None), (EDGE, EDGE.split(",")[1])])
 def test_training_goes_to_the_edge_executor_only_where_there_is_one(executors, chosen):
     code = "from dags.daily_refresh import refresh; print({t.task_id: t.executor for t in refresh.tasks})"
-    env = {**os.environ, "AIRFLOW__CORE__EXECUTOR": executors}
-    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-    assert eval(out.splitlines()[-1]) == dict.fromkeys(CHAIN) | {"train": None if chosen == "None" else chosen}  # noqa: S307
+    executor = ast.literal_eval(python(code, AIRFLOW__CORE__EXECUTOR=executors))
+    assert executor == dict.fromkeys(CHAIN) | {"train": chosen}
 
 
 def test_a_skipped_training_does_not_skip_what_follows():
@@ -110,9 +117,10 @@ def test_one_run_at_a_time_no_catch_up_and_the_runbook_in_the_page():
     assert refresh.doc_md.startswith("# The daily refresh")
 
 
-def test_a_run_by_hand_for_a_time_before_the_schedule_began_still_has_its_tasks():
+def test_a_run_by_hand_for_a_day_long_ago_still_has_its_tasks():
+    # Airflow leaves a task out of a run whose logical date is before the task's start: such a run "succeeds" empty.
     read_back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(refresh))
-    assert {t.start_date.year for t in read_back.tasks} == {2000}
+    assert max(t.start_date for t in read_back.tasks) <= datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def test_the_scheduled_run_at_two_in_the_morning_is_about_the_day_before():

@@ -79,24 +79,21 @@ t.execute({})
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("how", "does"), [(signal.SIGTERM, "sleep"), (signal.SIGKILL, "sleep, die with parent")])
 @pytest.mark.parametrize(
     ("kind", "step", "parts"), [("spark", "clean", {"driver", "jvm", "worker", "daemon"}), ("gpu", "train", {"driver"})]
 )
-def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, how):
+def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, how, does):
     """SIGTERM is a task ended by hand or by its time; SIGKILL is a machine out of memory, or a worker that was shot."""
-    project.plan(**{step: "sleep"})
+    project.plan(**{step: does})
     env = project.environment(
         jvm=True,
         AIRFLOW_HOME=str(project.var),
         AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}',
     )
     env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
-    with subprocess.Popen(
-        [sys.executable, "-c", TASK, kind, step], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        reader = threading.Thread(target=process.stdout.read, daemon=True)
-        reader.start()
+    command, log = [sys.executable, "-c", TASK, kind, step], project.var / "log"
+    with log.open("w") as out, subprocess.Popen(command, env=env, stdout=out, stderr=out) as process:
         wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()), 90)
         pids = [pid for name, pid in project.pids().items() if name in parts]
         assert all(map(alive, pids))  # or the test below would prove nothing
