@@ -5,6 +5,8 @@ The stand-in's `var/plan.json` says per step what its job does instead of ending
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -34,7 +36,7 @@ if does in ("sleep", "sleep, die with parent"):
         import ctypes
         ctypes.CDLL(None).prctl(1, 9)
     (var / "pid-jvm").write_text(str(note("driver")))
-    if step != "train":
+    if os.environ.get("SPARK_HOME", "").endswith("pyspark"):  # submitted to a real Spark
         import threading
         from pyspark.sql import SparkSession
         home = str(var)
@@ -120,7 +122,19 @@ def shared() -> Project:
     return _shared
 
 
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory) -> Path:
+    """The folder of a metadata database made by `init`, to be copied: making one takes seconds."""
+    made = Project(tmp_path_factory.mktemp("initialised") / "home")
+    subprocess.run([sys.executable, "-m", "dags.local", "init"], env=made.environment(), check=True)
+    return made.var / "airflow"
+
+
 @pytest.fixture
-def project(tmp_path) -> Project:
-    """A stand-in project for tests that start processes of their own."""
-    return Project(tmp_path / "home")
+def project(tmp_path, initialised) -> Project:
+    """A stand-in project for tests that start processes of their own, its metadata database made."""
+    made = Project(tmp_path / "home")
+    (made.var / "airflow").mkdir()
+    for name in ("airflow.db", "initialised"):
+        shutil.copy(initialised / name, made.var / "airflow")
+    return made
