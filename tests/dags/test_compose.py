@@ -100,10 +100,8 @@ def test_the_pools_of_the_dag_are_made():
 
 
 def test_every_spark_command_and_class_is_in_the_spark_environment():
-    words = [
-        word for name, s in SERVICES.items() if "spark" in s.get("image", "") for c in commands(s)[:1] for word in c
-    ]
-    programs = {s["command"][0] for s in SERVICES.values() if s.get("image") == "shoal-spark"}
+    asked = [s["command"] for s in SERVICES.values() if s.get("image") == "shoal-spark"]
+    programs, words = {command[0] for command in asked}, [word for command in asked for word in command]
     assert programs == {"spark-class", "spark-submit", "beeline"}
     assert all((SPARK_HOME / "bin" / program).exists() for program in programs)
     classes = {word.replace(".", "/") + ".class" for word in words if word.startswith("org.apache.spark.")}
