@@ -34,7 +34,7 @@ STEPS = (
 )
 
 TABLES = {
-    "bronze": ("events", "orders", "products", "customers", "rates"),
+    "bronze": ("files", "events", "orders", "products", "customers", "rates"),
     "clean": ("events", "sessions", "orders", "returns", "identities", "products", "customers"),
     "features": ("customer_days", "customers"),
     "encoded": ("customers",),

@@ -81,6 +81,8 @@ class Lake:
         started = time.monotonic()
         self.create(table)
         frame = self._conform(table, frame)
+        if table.partition:
+            frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
         writer = frame.write.format("delta").mode("overwrite")
         if where is not None:
             writer = writer.option("replaceWhere", where)

@@ -36,11 +36,11 @@ class Train:
     retrain_every_days: int = 7
     seed: int = 17
     latent: int = 8
-    epochs: int = 200
+    epochs: int = 100
     patience: int = 10
     batch_size: int = 1024
     learning_rate: float = 0.001
-    noise: float = 0.1
+    noise: float = 0.15
     min_customers: int = 50
 
 
