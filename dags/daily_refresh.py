@@ -143,6 +143,8 @@ and clear `encode` with its downstream. **Queued for long:** no worker serves th
         "publish",
         "--run-id",
         "{{ run_id }}",
+        "--started-at",
+        "{{ dag_run.start_date | ts }}",
         outlets=PUBLISHED,
         execution_timeout=timedelta(hours=1),
         doc_md="""Writes `marts.*`, the row in `marts.refreshes` last: only then is the day published.

@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -73,6 +74,8 @@ def init() -> None:
 
     with _quiet(_log("init")):
         initdb()
+        with contextlib.closing(sqlite3.connect(AIRFLOW_HOME / "airflow.db")) as database:
+            database.execute("pragma journal_mode = wal")  # readers and the writer don't wait for each other
         for name, about in POOLS.items():
             Pool.create_or_update_pool(name, slots=1, description=about, include_deferred=False)
     done.write_text(version("apache-airflow-core"))
@@ -248,6 +251,8 @@ def _configure() -> None:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",  # LocalExecutor starts as many workers
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",  # no log-in: only this machine can connect
+        # Wait for SQLite's lock rather than fail: scheduler, API server and processor all write to it.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}?timeout=60",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
     }

@@ -86,8 +86,8 @@ class _Step:
     """What both kinds of task share: where the project is, how an exit code is read, how a process ends."""
 
     def _environment(self) -> dict[str, str]:
-        # A script that Spark starts finds `jobs` only through PYTHONPATH.
-        return {"PYTHONPATH": str(home()), "PYTHONUNBUFFERED": "1"}
+        # SHOAL_PARENT asks the job to die with the process that started it: the kernel hands that on to no child.
+        return {"PYTHONPATH": str(home()), "PYTHONUNBUFFERED": "1", "SHOAL_PARENT": "watch"}
 
     def _failure(self, code: int, lines) -> Exception:
         """The exception for an exit code: the job's own `error:` line where it printed one, else its last line."""

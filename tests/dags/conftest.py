@@ -32,7 +32,7 @@ def note(name):
     return os.getppid()
 
 if does in ("sleep", "sleep, die with parent"):
-    if does != "sleep":  # as jobs/__main__ does: a driver dies with the JVM that started it
+    if does != "sleep" and os.environ.get("SHOAL_PARENT") == "watch":  # as jobs/__main__ does
         import ctypes
         ctypes.CDLL(None).prctl(1, 9)
     (var / "pid-jvm").write_text(str(note("driver")))

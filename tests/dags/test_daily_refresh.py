@@ -73,7 +73,7 @@ def test_each_task_asks_for_its_own_command():
     retrain = ["{{ '--retrain' if params.retrain else '' }}"]
     assert asked == {step: [*step.split("_"), *day_of] for step in CHAIN} | {
         "train": ["train", *day_of, *retrain],
-        "publish": ["publish", *day_of, "--run-id", "{{ run_id }}"],
+        "publish": ["publish", *day_of, "--run-id", "{{ run_id }}", "--started-at", "{{ dag_run.start_date | ts }}"],
     }
 
 
