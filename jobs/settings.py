@@ -11,7 +11,7 @@ HOME = Path(__file__).resolve().parent.parent
 
 # Variables that belong to Shoal but are no settings of a job: where the environments are, the secret, the chosen file.
 _OTHER_VARIABLES = {
-    "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_REMOTE", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME",
+    "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_PARENT", "SHOAL_REMOTE", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME",
     "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
 }  # fmt: skip
 
