@@ -236,9 +236,7 @@ def _configure() -> None:
     (AIRFLOW_HOME / "logs").mkdir(parents=True, exist_ok=True)
     settings = {
         "AIRFLOW_HOME": str(AIRFLOW_HOME),
-        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(
-            {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
-        ),
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}),
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__INSTANCE_NAME": "Shoal",
         "AIRFLOW__API__WORKERS": "1",
@@ -256,9 +254,7 @@ def _configure() -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(DAGS.parent), os.environ.get("PYTHONPATH")])
-    )  # for `dags.steps`
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(DAGS.parent), os.environ.get("PYTHONPATH")]))  # for `dags.steps`
 
 
 def _day(text: str) -> str:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
-from test_steps import alive, wait_for
+
+from tests.dags.test_steps import alive, wait_for
 
 STEPS = [
     "land", "clean", "check_clean", "features", "check_features", "train",
