@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -74,8 +73,6 @@ def init() -> None:
 
     with _quiet(_log("init")):
         initdb()
-        with contextlib.closing(sqlite3.connect(AIRFLOW_HOME / "airflow.db")) as database:
-            database.execute("pragma journal_mode = wal")  # readers and the writer don't wait for each other
         for name, about in POOLS.items():
             Pool.create_or_update_pool(name, slots=1, description=about, include_deferred=False)
     done.write_text(version("apache-airflow-core"))
@@ -253,6 +250,7 @@ def _configure() -> None:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}?timeout=60",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the default 5 s is short for a server that is just up
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
