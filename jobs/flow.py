@@ -20,9 +20,7 @@ STEPS = (
         "spark",
         "Typed, deduplicated, in sessions and in the home currency; what is refused is kept.",
     ),
-    Step(
-        "check_clean", ("check", "clean"), "spark", "Great Expectations on clean.*; a critical failure stops the day."
-    ),
+    Step("check_clean", ("check", "clean"), "spark", "Great Expectations on clean.*; a critical failure stops the day."),
     Step("features", ("features",), "spark", "Per customer and day, then one row per customer as of the day."),
     Step("check_features", ("check", "features"), "spark", "Great Expectations on features.*."),
     Step("train", ("train",), "train", "The autoencoder, when the champion is due for it; otherwise skipped."),
@@ -34,7 +32,7 @@ STEPS = (
 )
 
 TABLES = {
-    "bronze": ("events", "orders", "products", "customers", "rates"),
+    "bronze": ("files", "events", "orders", "products", "customers", "rates"),
     "clean": ("events", "sessions", "orders", "returns", "identities", "products", "customers"),
     "features": ("customer_days", "customers"),
     "encoded": ("customers",),

@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -27,54 +28,88 @@ def champion(root: str, day: date) -> dict | None:
 
 
 def promote(root: str, version: str, since: date) -> None:
-    """Make `version` the champion from the day `since` on; the file changes in one step."""
+    """Make `version` the champion from the day `since` on; the file changes in one step.
+
+    Raises UserError where the version is not there whole.
+    """
+    if not exists(root, version):
+        raise UserError(f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain")
     entries = [entry for entry in _history(root) if entry["since"] != since.isoformat()]
     entries = sorted([*entries, {"version": version, "since": since.isoformat()}], key=lambda entry: entry["since"])
     filesystem, base = _at(root)
     text = json.dumps({"version": entries[-1]["version"], "since": entries[-1]["since"], "history": entries}, indent=1)
-    _write_atomically(filesystem, f"{base}/champion.json", text.encode())
+    with _naming(f"{base}/champion.json"):
+        _write_atomically(filesystem, f"{base}/champion.json", text.encode())
 
 
 def save(root: str, version: str, write: Callable[[Path], None]) -> None:
-    """Let `write` fill an empty folder and publish it as `version` in one step; a retry replaces what was there."""
+    """Let `write` fill an empty folder and publish it as `version` in one step; a retry replaces what was there.
+
+    Raises UserError where the folder cannot be written.
+    """
     filesystem, base = _at(root)
     local = isinstance(filesystem, fs.LocalFileSystem)
-    if local:
-        Path(base).mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=base if local else None))
-    try:
-        write(folder)
-        folder.chmod(0o755)
-        target = f"{base}/{version}"
+    target = f"{base}/{version}"
+    with _naming(target):
         if local:
-            _replace_folder(folder, Path(target))
-        else:
-            fs.copy_files(
-                str(folder), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=filesystem
-            )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            Path(base).mkdir(parents=True, exist_ok=True)
+            for left in Path(base).glob(f".{version}-*"):  # by a run of the same version that was killed
+                shutil.rmtree(left)
+        folder = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=base if local else None))
+        try:
+            write(folder)
+            folder.chmod(0o755)  # a temporary folder is its maker's alone; the encoder may run as someone else
+            if local:
+                _replace_folder(folder, Path(target))
+            else:
+                filesystem.create_dir(target, recursive=True)
+                # Object by object, so the one by which `exists` knows a whole model comes last.
+                for file in sorted(folder.iterdir(), key=lambda file: file.name == "meta.json"):
+                    with filesystem.open_output_stream(f"{target}/{file.name}") as stream:
+                        stream.write(file.read_bytes())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read(root: str, version: str, name: str) -> bytes:
-    """The bytes of one file of a model; raises UserError where it is missing."""
+    """The bytes of one file of a model; raises UserError where it is missing or cannot be read."""
     filesystem, base = _at(root)
     path = f"{base}/{version}/{name}"
     try:
         with filesystem.open_input_file(path) as file:
             return file.read()
-    except (FileNotFoundError, OSError):
+    except FileNotFoundError:
         raise UserError(f"models: {path} is missing; train again: shoal train --retrain") from None
+    except OSError as error:
+        raise UserError(f"models: {path} cannot be read: {error}") from None
 
 
 def meta(root: str, version: str) -> dict:
     """meta.json of a model: what a person wants to read about it."""
-    return json.loads(read(root, version, "meta.json"))
+    return _parsed(root, version, "meta.json")
+
+
+def golden(root: str, version: str) -> dict[str, list]:
+    """Rows that an encoder must answer as torch did, before it is used.
+
+    {"features": rows of numbers (NaN and infinite among them), "vector": rows, "reconstruction_error": one per row}.
+    """
+    found = _parsed(root, version, "golden.json")
+    found["features"] = [[float("nan") if value is None else float(value) for value in row] for row in found["features"]]
+    return found
 
 
 def exists(root: str, version: str) -> bool:
+    """Whether the version is there whole."""
     filesystem, base = _at(root)
     return filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
+
+
+def _parsed(root: str, version: str, name: str) -> dict:
+    try:
+        return json.loads(read(root, version, name))
+    except ValueError:
+        raise UserError(f"models: {root}/{FAMILY}/{version}/{name} is damaged; train again: shoal train --retrain") from None
 
 
 def _at(root: str) -> tuple[fs.FileSystem, str]:
@@ -91,16 +126,29 @@ def _history(root: str) -> list[dict]:
         return []
     try:
         with filesystem.open_input_file(path) as file:
-            return json.loads(file.read())["history"]
-    except (ValueError, KeyError):
+            entries = json.loads(file.read())["history"]
+        return [{"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()} for e in entries]
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turn a failure to write into one line that names what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"models: {path} cannot be written: {error}") from None
 
 
 def _write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
     filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
     if isinstance(filesystem, fs.LocalFileSystem):
-        temporary = f"{path}.{os.getpid()}"
-        Path(temporary).write_bytes(content)
+        temporary = f"{path}.new"
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     else:  # an object store shows a new object whole or not at all
         with filesystem.open_output_stream(path) as file:

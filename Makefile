@@ -1,0 +1,160 @@
+# Two commands: `make refresh` runs a day, `make test` runs every test. Each sets up what it needs, once, and again only
+# when what that was made from has changed. `make help` lists all.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+# What a refresh works on, and DAY=, RETRAIN=. A sample shop of another size (CUSTOMERS=) is another shop, with a lake of its own.
+SOURCE := $(or $(SOURCE),$(SHOAL_SOURCE),sample)
+HERE := var/$(notdir $(basename $(SOURCE)))$(if $(CUSTOMERS),_$(CUSTOMERS))
+INPUT := $(or $(INPUT),$(SHOAL_INPUT),$(if $(filter sample,$(SOURCE)),$(HERE)/input))
+LAKE := $(or $(LAKE),$(SHOAL_LAKE),$(HERE)/lake)
+MODELS := $(or $(MODELS),$(SHOAL_MODELS),$(HERE)/models)
+REPORTS := $(or $(REPORTS),$(SHOAL_REPORTS),$(HERE)/reports)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := setup
+MAKEFLAGS += --no-print-directory
+
+ifneq ($(words $(CURDIR)),1)
+$(error This folder's path has a space, which Spark's scripts cannot work with; move the project)
+endif
+
+TOOLS := $(VENV)/tools
+SPARK := $(VENV)/spark/bin
+TRAIN := $(VENV)/train/bin
+AIRFLOW := $(VENV)/airflow/bin
+DONE := $(VENV)/.done
+ENVIRONMENTS := $(DONE)/spark $(DONE)/train $(DONE)/airflow
+
+UV := requirements/uv.sh
+export VENV
+
+.PHONY: help setup refresh test up down bench lint format lock clean environments spark-home secret sample
+
+help: ## Show this list
+	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: environments spark-home ## Set up the three environments, Java and Delta (the others do it when needed)
+
+refresh: ## Run the whole flow for one day: the sample shop, or SOURCE= INPUT= DAY=
+test: ## Check the style and run every test of all three environments
+up: ## Start Airflow with the daily schedule and its web page on localhost
+down: ## Stop it
+bench: ## Measure the flow's time and memory, beside what one would use instead
+lint: ## Check the style
+format: ## Put the sources into the common format
+lock: ## Pin the newest allowed versions again, with hashes
+clean: ## Remove the environments and caches; tables, models and reports stay
+
+# --- Set-up
+
+environments: $(ENVIRONMENTS)
+
+$(DONE)/tools: requirements/tools.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "set-up: there is no $(PYTHON) here; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo unknown); \
+	case "$$version" in 3.11|3.12|3.13) ;; *) \
+	  echo "set-up: $(PYTHON) is Python $$version; Shoal needs 3.11, 3.12 or 3.13, name one: make PYTHON=python3.12" >&2; exit 1;; esac
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "set-up: $(PYTHON) has no venv module; install it (Debian: apt install python3-venv) or name another: make PYTHON=..." >&2; exit 1; }
+	@echo "set-up: tools"
+	@rm -rf $(TOOLS); "$(PYTHON)" -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	@mkdir -p $(DONE); touch $@
+
+# The environments are made from one Python, of which `tools` is the witness.
+$(ENVIRONMENTS): $(DONE)/%: requirements/%.txt $(DONE)/tools pyproject.toml
+	@echo "set-up: environment $* ($$(grep -c == $<) pinned packages)"
+	@[ "$$($(VENV)/$*/bin/python -V 2>/dev/null)" = "$$($(TOOLS)/bin/python -V)" ] || { \
+	  rm -rf $(VENV)/$*; $(UV) venv --quiet --python $(TOOLS)/bin/python $(VENV)/$*; }
+	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/$*/bin/python $<
+	@[ $* = airflow ] || { wheel=$$(mktemp -d); trap 'rm -rf "$$wheel"' EXIT; \
+	  $(TOOLS)/bin/python -m hatchling build -t wheel:editable -d "$$wheel" >/dev/null 2>"$$wheel/log" || { cat "$$wheel/log" >&2; exit 1; }; \
+	  $(UV) pip install --quiet --no-deps --no-index --python $(VENV)/$*/bin/python "$$wheel"/*.whl; }
+	@mkdir -p $(DONE); touch $@
+
+# Looks every time, in a fraction of a second: another Java may have come.
+spark-home: $(DONE)/spark
+	@$(SPARK)/python -m jobs.install --uv $(UV)
+
+# Personal fields are hashed with a secret: the caller's, else one made here once. It is never printed.
+secret: $(DONE)/spark
+	@[ -n "$${SHOAL_SECRET:-}" ] || [ -s .secret ] || { umask 077; \
+	  $(SPARK)/python -c 'import secrets; print(secrets.token_hex(32))' > .secret.new; mv .secret.new .secret; \
+	  echo "set-up: made .secret, the key under which personal fields are hashed; keep it with the lake"; }
+
+# --- A day
+
+refresh up down: export SHOAL_SOURCE = $(SOURCE)
+refresh up down: export SHOAL_INPUT = $(INPUT)
+refresh up down: export SHOAL_LAKE = $(LAKE)
+refresh up down: export SHOAL_MODELS = $(MODELS)
+refresh up down: export SHOAL_REPORTS = $(REPORTS)
+ifneq ($(VENV),.venv)
+refresh up down: export SHOAL_SPARK_HOME = $(shell ls -d $(abspath $(VENV))/spark/lib/python3*/site-packages/pyspark 2>/dev/null)
+refresh up down: export SHOAL_SPARK_PYTHON = $(abspath $(SPARK)/python)
+refresh up down: export SHOAL_TRAIN_PYTHON = $(abspath $(TRAIN)/python)
+endif
+WITH_SECRET = export SHOAL_SECRET="$${SHOAL_SECRET:-$$(cat .secret)}";
+
+refresh: wanted setup secret sample
+	@day="$(DAY)"; [ -n "$$day" ] || day=$$($(SPARK)/shoal sample --out $(INPUT) --print-last-day); $(WITH_SECRET) \
+	$(AIRFLOW)/python -m dags.local run --day "$$day" $(if $(filter-out 0 no false,$(RETRAIN)),--retrain); \
+	$(SPARK)/shoal segments; \
+	echo "report: $(REPORTS)/$$day/"
+
+.PHONY: wanted
+wanted:
+ifneq ($(SOURCE),sample)
+	@[ -n "$(INPUT)" ] && [ -n "$(DAY)" ] || { \
+	  echo "refresh: SOURCE=$(SOURCE) also needs INPUT=<folder or URI> and DAY=<YYYY-MM-DD>" >&2; exit 1; }
+endif
+
+# Only the shop made here is made here: an INPUT of one's own is never written to.
+sample: setup
+ifeq ($(SOURCE)|$(INPUT),sample|$(HERE)/input)
+	@[ -e $(INPUT)/truth/truth.json ] || { echo "sample: making the shop in $(INPUT)"; \
+	  $(SPARK)/shoal sample --out $(INPUT) $(if $(CUSTOMERS),--customers $(CUSTOMERS)); }
+endif
+
+up: setup secret
+	@$(WITH_SECRET) $(AIRFLOW)/python -m dags.local up
+
+down: $(DONE)/airflow
+	@$(AIRFLOW)/python -m dags.local down
+
+# --- Quality
+
+# Every suite runs though one before it failed, and a missing one is a failure.
+test: setup lint
+	@failed=; \
+	$(SPARK)/python -m pytest tests jobs --doctest-modules --ignore=tests/dags --ignore=tests/jobs/autoencoder \
+	  --ignore=jobs/autoencoder || failed="$$failed spark"; \
+	$(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules || failed="$$failed train"; \
+	$(AIRFLOW)/python -m pytest tests/dags || failed="$$failed airflow"; \
+	[ -z "$$failed" ] || { echo "test: failed in the environments:$$failed" >&2; exit 1; }
+
+lint: $(DONE)/spark
+	@$(SPARK)/ruff check --quiet .
+	@$(SPARK)/ruff format --check --quiet . || { echo "lint: run make format" >&2; exit 1; }
+
+format: $(DONE)/spark
+	@$(SPARK)/ruff check --quiet --fix-only .
+	@$(SPARK)/ruff format --quiet .
+
+bench: setup secret
+	@$(WITH_SECRET) $(SPARK)/python -m benchmarks
+
+lock: $(DONE)/tools
+	@for name in tools java spark train airflow; do echo "lock: requirements/$$name.txt"; \
+	  $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url pyproject.toml --extra $$name --output-file requirements/$$name.txt; done
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +

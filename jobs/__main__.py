@@ -1,0 +1,110 @@
+"""The command line: `shoal <step> --day D` for every step of jobs/flow.py, and a few that help a person.
+
+Exit codes: 0 done, 2 something the user can mend (one line, `error: ...`), 99 nothing to do today, 1 anything else.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+    # Submitted as a file: the package's parent belongs on the path, its inside does not.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from jobs import flow, steps
+from jobs.errors import NotDue, UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    _die_with_parent()
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        return 2
+    except NotDue as reason:
+        print(f"not due: {reason}", flush=True)
+        return flow.NOT_DUE_EXIT_CODE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shoal", description="Daily customer segments from clickstream and order tables.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    by_command: dict[str, flow.Step] = {step.command[0]: step for step in flow.STEPS}
+    for command, step in by_command.items():
+        if command == "check":
+            sub = commands.add_parser("check", help="Great Expectations on one layer.")
+            sub.add_argument("layer", choices=flow.CHECKED_LAYERS)
+        else:
+            sub = commands.add_parser(command, help=step.about)
+        _add_days(sub)
+        sub.set_defaults(run=steps.run, command=command)
+        if command == "train":
+            sub.add_argument("--retrain", action="store_true", help="train even while the champion is fresh")
+        if command == "publish":
+            sub.add_argument("--run-id", default="by_hand", help="name of the run in marts.refreshes")
+            sub.add_argument("--started-at", type=_moment, default=None, help="when the run began, ISO 8601, UTC")
+    sub = commands.add_parser("refresh", help="Every step of the day, in one process (training in its own).")
+    _add_days(sub)
+    sub.add_argument("--retrain", action="store_true", help="train even while the champion is fresh")
+    sub.set_defaults(run=steps.refresh, run_id="by_hand", started_at=None)
+    sub = commands.add_parser("segments", help="The published segments as a table.")
+    sub.set_defaults(run=steps.print_segments)
+    sub = commands.add_parser("tables", help="Every table: rows, version, newest day.")
+    sub.set_defaults(run=steps.print_tables)
+    sub = commands.add_parser("source", help="Look at a source's mapping.")
+    inner = sub.add_subparsers(required=True, metavar="COMMAND")
+    check = inner.add_parser("check", help="What a mapping makes of the first rows, and what is wrong with it.")
+    check.add_argument("mapping", help="conf/sources/NAME.toml, or NAME")
+    check.add_argument("--input", default=None, help="folder or URI of the files")
+    check.add_argument("--rows", type=int, default=5)
+    check.set_defaults(run=steps.check_source)
+    sub = commands.add_parser("sample", help="Make a realistic shop to try things on.")
+    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--customers", type=int, default=2000)
+    sub.add_argument("--days", type=int, default=120)
+    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--last-day", type=date.fromisoformat, default=date(2026, 3, 31))
+    sub.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
+    sub.set_defaults(run=steps.make_sample)
+    return parser
+
+
+def _add_days(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--day", type=_day, help="the day, YYYY-MM-DD")
+    parser.add_argument("--from", dest="start", type=_day, help="first of several days")
+    parser.add_argument("--to", dest="end", type=_day, help="last of several days")
+
+
+def _day(text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a day; write YYYY-MM-DD") from None
+    today = datetime.now(UTC).date()
+    if day > today:
+        raise argparse.ArgumentTypeError(f"day {day} is in the future (today is {today}); name a day that is over")
+    return day
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _die_with_parent() -> None:
+    """On Linux a submitted driver ends when what started it is killed, so that no job runs on unseen."""
+    if sys.platform == "linux" and os.environ.get("SHOAL_PARENT") == "watch":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

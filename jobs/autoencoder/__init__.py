@@ -1,0 +1,1 @@
+"""The denoising autoencoder behind `encoded.customers`: the only home of torch."""

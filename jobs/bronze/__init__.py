@@ -1,0 +1,1 @@
+"""Source files as received: text, with the file and row of origin."""

@@ -1,0 +1,175 @@
+"""Reading one source file inside a Spark task: decoded, hashed, numbered, as Arrow batches of text."""
+
+import gzip
+import hashlib
+import hmac
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from jobs.errors import UserError
+from jobs.source import Mapping, filesystem_of
+
+BLOCK_BYTES = 8 << 20
+MALFORMED = "_malformed"  # the key in _extra under which a row with the wrong number of fields is kept
+
+
+def header(root: str, name: str, mapping: Mapping) -> list[str]:
+    """The file's column names. Raises UserError for an empty file, or one that is not what its name says."""
+    filesystem, base = filesystem_of(root)
+    if mapping.format == "parquet":
+        try:
+            with filesystem.open_input_file(f"{base}/{name}") as file:
+                return pa.parquet.read_schema(file).names
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"land: file {name} is not Parquet: {_one_line(error)}") from None
+    try:
+        with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
+            first = io.TextIOWrapper(stream, encoding=mapping.encoding).readline()
+    except UnicodeDecodeError:
+        raise UserError(f"land: file {name}, line 1: not {mapping.encoding} text; fix the file or set encoding") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"land: file {name}, line 1: {_one_line(error)}; fetch the file again") from None
+    if not first.strip():
+        raise UserError(f"land: file {name} is empty; it needs a header line")
+    reader = pa.csv.read_csv(io.BytesIO(first.encode()), parse_options=pa.csv.ParseOptions(delimiter=mapping.delimiter))
+    names = reader.column_names
+    repeated = {n for n in names if names.count(n) > 1}
+    if repeated:
+        raise UserError(f"land: file {name}, line 1: column '{min(repeated)}' occurs more than once")
+    return names
+
+
+def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
+    """The file's rows: the `used` columns as text, `_extra` map of the rest, `_file`, and `_row` counted from 1.
+
+    Personal columns come hashed, dropped ones not at all. A row with the wrong number of fields comes with nulls and
+    its text in `_extra['_malformed']` (only its hash where the source has personal fields).
+    Raises UserError, naming the file and line, for a truncated or undecodable file.
+    """
+    kept_back = bool(mapping.personal or mapping.drop)
+    malformed: list[tuple[int, str]] = []
+
+    def note(row) -> str:
+        malformed.append((row.number - 1, hashed(row.text, "text", secret) if kept_back else row.text))
+        return "skip"
+
+    reader = _parquet(root, name) if mapping.format == "parquet" else _csv(root, name, mapping, note)
+    number, told = 0, 0
+    try:
+        for batch in reader:
+            numbers = []
+            bad = {n for n, _ in malformed}
+            while len(numbers) < batch.num_rows:
+                number += 1
+                if number not in bad:
+                    numbers.append(number)
+            yield _batch(batch, numbers, name, mapping, used, secret)
+        if malformed:
+            yield _malformed(malformed, name, used)
+        told = 1
+    except (pa.ArrowInvalid, OSError, EOFError, gzip.BadGzipFile) as error:
+        line, why = _first_bad_line(root, name, mapping)
+        raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; nothing of it was landed") from None
+    finally:
+        if not told:
+            malformed.clear()
+
+
+def hashed(text: str, kind: str, secret: str) -> str:
+    """HMAC-SHA256 of a personal field (RFC 2104), e-mails trimmed and in lower case first, as 64 hex digits."""
+    plain = text.strip().lower() if kind == "email" else text
+    return hmac.new(secret.encode(), plain.encode(), hashlib.sha256).hexdigest()
+
+
+def _csv(root: str, name: str, mapping: Mapping, note) -> Iterator[pa.RecordBatch]:
+    filesystem, base = filesystem_of(root)
+    names = header(root, name, mapping)
+    stream = filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name), buffer_size=BLOCK_BYTES)
+    yield from pa.csv.open_csv(
+        stream,
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, encoding=mapping.encoding),
+        parse_options=pa.csv.ParseOptions(delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=note),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+        ),
+    )
+
+
+def _parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
+    filesystem, base = filesystem_of(root)
+    with filesystem.open_input_file(f"{base}/{name}") as file:
+        for batch in pa.parquet.ParquetFile(file).iter_batches():
+            yield pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in batch.columns], names=batch.schema.names)
+
+
+def _batch(batch, numbers: list[int], name: str, mapping: Mapping, used: list[str], secret: str) -> pa.RecordBatch:
+    columns = {n: batch.column(n) for n in batch.schema.names if n not in mapping.drop}
+    for column, kind in mapping.personal.items():
+        if column in columns:
+            columns[column] = _hash_column(columns[column], kind, secret)
+    extra = _map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
+    arrays = [columns[n] for n in used] + [extra, pa.repeat(name, batch.num_rows), pa.array(numbers, pa.int64())]
+    return pa.RecordBatch.from_arrays(arrays, schema=_schema(used))
+
+
+def _malformed(bad: list[tuple[int, str]], name: str, used: list[str]) -> pa.RecordBatch:
+    texts = _map({MALFORMED: pa.array([text for _, text in bad], pa.string())}, len(bad))
+    nulls = [pa.nulls(len(bad), pa.string()) for _ in used]
+    arrays = [*nulls, texts, pa.repeat(name, len(bad)), pa.array([n for n, _ in bad], pa.int64())]
+    return pa.RecordBatch.from_arrays(arrays, schema=_schema(used))
+
+
+def _schema(used: list[str]) -> pa.Schema:
+    extra = pa.map_(pa.string(), pa.string())
+    return pa.schema([*((n, pa.string()) for n in used), ("_extra", extra), ("_file", pa.string()), ("_row", pa.int64())])
+
+
+def _map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
+    """Columns side by side as one map per row, nulls left out."""
+    if not columns:
+        offsets = pa.array([0] * (rows + 1), pa.int32())
+        return pa.MapArray.from_arrays(offsets, pa.array([], pa.string()), pa.array([], pa.string()))
+    import numpy as np
+
+    present = np.column_stack([c.is_valid().to_numpy(zero_copy_only=False) for c in columns.values()])
+    offsets = np.concatenate([[0], present.sum(axis=1).cumsum()]).astype(np.int32)
+    row_major = np.arange(rows * len(columns)).reshape(len(columns), rows).T[present]
+    values = pa.concat_arrays([c.cast(pa.string()) for c in columns.values()]).take(pa.array(row_major))
+    keys = pa.array(list(columns)).take(pa.array(np.broadcast_to(np.arange(len(columns)), present.shape)[present]))
+    return pa.MapArray.from_arrays(pa.array(offsets), keys, values)
+
+
+def _hash_column(column: pa.Array, kind: str, secret: str) -> pa.Array:
+    coded = column.dictionary_encode()
+    hashes = [None if v is None else hashed(v, kind, secret) for v in coded.dictionary.to_pylist()]
+    return pc.take(pa.array(hashes, pa.string()), coded.indices)
+
+
+def _first_bad_line(root: str, name: str, mapping: Mapping) -> tuple[int, str]:
+    """Where a file stops being readable text, counted from 1, and why ('' where line by line it reads well)."""
+    filesystem, base = filesystem_of(root)
+    line = 0
+    try:
+        with filesystem.open_input_file(f"{base}/{name}") as raw:
+            stream = gzip.GzipFile(fileobj=raw) if _compression(name) == "gzip" else raw
+            for content in io.BufferedReader(stream):
+                line += 1
+                content.decode(mapping.encoding)
+    except UnicodeDecodeError:
+        return line, f"not {mapping.encoding} text"
+    except (EOFError, OSError):
+        return line + 1, "the compressed file is truncated or damaged"
+    return line, ""
+
+
+def _compression(name: str) -> str | None:
+    return "gzip" if name.endswith(".gz") else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

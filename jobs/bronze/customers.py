@@ -1,0 +1,21 @@
+"""bronze.customers: one row per customer as received."""
+
+from datetime import date, datetime
+
+from jobs.bronze._landing import bronze_table, land
+from jobs.lake import Lake
+from jobs.settings import Settings
+from jobs.source import Source
+
+MEANINGS = {
+    "customer_id": "customer",
+    "email_key": "hash of the e-mail",
+    "registered_at": "when registered",
+    "country": "country",
+}
+TABLE = bronze_table("customers", __doc__, MEANINGS, partition=None)
+
+
+def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> None:
+    """Land what is new for bronze.customers, up to `day`."""
+    land(lake, settings, source, TABLE, day, landed_at)

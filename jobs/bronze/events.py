@@ -1,0 +1,33 @@
+"""bronze.events: one row per event as received."""
+
+from datetime import date, datetime
+
+from jobs.bronze._landing import bronze_table, land
+from jobs.lake import Lake
+from jobs.settings import Settings
+from jobs.source import Source
+
+MEANINGS = {
+    "event_id": "id of the event at the vendor",
+    "event_at": "when",
+    "visitor_id": "device or browser",
+    "customer_id": "who, where the vendor knows",
+    "email_key": "hash of the e-mail",
+    "event_type": "what",
+    "product_id": "product",
+    "category": "category",
+    "price": "price shown",
+    "currency": "its currency",
+    "search_term": "words searched for",
+    "page": "page",
+    "device": "kind of device",
+    "country": "country",
+    "user_agent": "user agent",
+    "channel": "where the visit came from",
+}
+TABLE = bronze_table("events", __doc__, MEANINGS, partition="day")
+
+
+def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> None:
+    """Land what is new for bronze.events, up to `day`."""
+    land(lake, settings, source, TABLE, day, landed_at)

@@ -1,0 +1,24 @@
+"""bronze.products: one row per product as received."""
+
+from datetime import date, datetime
+
+from jobs.bronze._landing import bronze_table, land
+from jobs.lake import Lake
+from jobs.settings import Settings
+from jobs.source import Source
+
+MEANINGS = {
+    "product_id": "product",
+    "name": "name",
+    "brand": "brand",
+    "category": "category",
+    "price": "list price",
+    "currency": "its currency",
+    "known_on": "from when this holds",
+}
+TABLE = bronze_table("products", __doc__, MEANINGS, partition=None)
+
+
+def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> None:
+    """Land what is new for bronze.products, up to `day`."""
+    land(lake, settings, source, TABLE, day, landed_at)

@@ -1,0 +1,163 @@
+"""Typed, deduplicated, in sessions and in the home currency; what is refused is kept with its rules and counted."""
+
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import reconciliation
+from jobs.bronze import files
+from jobs.clean import _rows, customers, events, identities, orders, products, returns, sessions
+from jobs.errors import UserError
+from jobs.lake import Lake
+from jobs.settings import Settings
+from jobs.source import Source
+
+_VERSION = 1  # raise it when cleaning changes what the same input becomes: every day is then due again
+
+
+def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:
+    """Clean `days`, and every earlier day whose files, mapping or settings have changed since it was cleaned.
+
+    Raises UserError for a day without data and for a day whose rows do not add up.
+    """
+    last = days[-1]
+    landed = {table: files.days(lake, [f"bronze.{table}"]) for table in source.mappings}
+    dated = {day for table in ("events", "orders") for day in landed.get(table, {})}
+    if not dated & set(days):
+        raise UserError(f"clean: no data for {_span(days)}; {_nearest(dated, last)}")
+    _reference(lake, source, landed, products, "products")
+    _reference(lake, source, landed, customers, "customers")
+    for table in ("events", "orders"):
+        entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
+        asked = [day for day in days if day in entries]
+        inputs = {day: reconciliation.fingerprint(_VERSION, settings.clean, *e["files"]) for day, e in entries.items()}
+        due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
+        if due:
+            work = _events if table == "events" else _orders
+            work(lake, settings, source, due, inputs, {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()})
+    for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, identities.TABLE):
+        lake.create(table)  # so that a source without clicks, or without orders, has them empty
+
+
+def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> None:
+    """Products or customers: small beside the rest, so made anew as a whole when any of their files changed."""
+    table = f"clean.{name}"
+    entries = landed.get(name, {})
+    inputs = {day: reconciliation.fingerprint(_VERSION, *entry["files"]) for day, entry in entries.items()}
+    if not inputs or not reconciliation.due(lake, table, inputs, []):
+        lake.create(module.TABLE)
+        return
+    raw = lake.read(f"bronze.{name}")
+    judged = (module.judged(raw, source.currency) if name == "products" else module.judged(raw)).persist()
+    own = [part.split()[0] for part in module.SCHEMA.strip().split(",\n")]
+    lake.replace(module.REJECTS, _rows.rejects(judged, module.REJECTS))
+    lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*own))
+    judged.unpersist()
+    rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
+    accounts = _rows.accounts(lake, lake.read(module.TABLE), module.REJECTS, sorted(inputs), rows_in, inputs)
+    reconciliation.record(lake, table, accounts)
+
+
+def _events(lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict) -> None:
+    one = timedelta(days=1)
+    cleaned = reconciliation.revisions(lake, events.TABLE.name)
+    # a day that follows one of these may go on with its sessions
+    due = sorted({*due, *(d + one for d in due if d + one in cleaned and d + one in inputs)})
+    raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
+    judged = events.judged(raw, source.currency).persist()
+    lake.replace_days(events.REJECTS, _rows.rejects(judged, events.REJECTS), due)
+    kept = judged.where("outcome = 'kept'").drop("raw", "rules", "outcome", "_extra", "_repeated")
+    mapping = source.mappings["events"].columns
+    with_bots = events.with_bots(kept, settings.clean, "user_agent" in mapping)
+    tail = _tail(lake, due, settings)
+    with_sessions = events.with_sessions(with_bots, tail, settings.clean)
+    restated: list[date] = []
+    if "visitor_id" in mapping:
+        with_sessions, restated = _identified(lake, with_sessions.persist(), due)
+    else:
+        with_sessions = with_sessions.withColumn("identified_on", F.when(F.col("customer_id").isNotNull(), F.col("day")))
+    lake.replace_days(events.TABLE, events.in_contract(with_sessions), [*due, *restated])
+    judged.unpersist()
+    sessions.run(lake, [*due, *restated])
+    accounts = _rows.accounts(lake, lake.read(events.TABLE), events.REJECTS, due, rows_in, inputs)
+    reconciliation.record(lake, events.TABLE.name, accounts)
+    reconciliation.restate(lake, events.TABLE.name, restated, reconciliation.fingerprint(*(inputs[d] for d in due)))
+
+
+def _identified(lake: Lake, kept: DataFrame, due: list[date]) -> tuple[DataFrame, list[date]]:
+    """Events with their customers, and with them earlier days' events whose customer became known only now."""
+    by_mail = (
+        lake.read(customers.TABLE).where("email_key IS NOT NULL").groupBy("email_key")
+        .agg(F.min("customer_id").alias("_by_mail"), F.max("customer_id").alias("_other")).where("_by_mail = _other")
+    )  # fmt: skip
+    known = kept.join(by_mail.drop("_other"), "email_key", "left").withColumn(
+        "known_customer_id", F.coalesce("customer_id", "_by_mail")
+    )
+    earlier_days: list[date] = []
+    if lake.exists(events.TABLE.name):
+        newly = known.where("known_customer_id IS NOT NULL").select("visitor_id").distinct()
+        nameless = lake.read(events.TABLE).where("customer_id IS NULL").where(~F.col("day").isin(*due))
+        rows = nameless.join(newly, "visitor_id", "left_semi").select("day").distinct().collect()
+        earlier_days = sorted(row.day for row in rows)
+    intervals = identities.run(lake, known, due)
+    found = identities.resolved(known.withColumn("customer_id", F.col("known_customer_id")), intervals)
+    if earlier_days:
+        earlier = lake.read(events.TABLE).where(F.col("day").isin(*earlier_days))
+        named = earlier.where("customer_id IS NOT NULL")
+        renamed = identities.resolved(earlier.where("customer_id IS NULL").drop("identified_on"), intervals)
+        found = events.in_contract(found).unionByName(named).unionByName(events.in_contract(renamed))
+    return found, earlier_days
+
+
+def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
+    """Stored events of the day before a worked-on day that are recent enough for their session to go on."""
+    eves = [day - timedelta(days=1) for day in due if day - timedelta(days=1) not in due]
+    table = lake.read(events.TABLE)
+    midnight = F.date_add("day", 1).cast("timestamp")
+    gap = timedelta(minutes=settings.clean.session_gap_minutes)
+    return table.where(F.col("day").isin(*eves) & (F.col("event_at") >= midnight - F.lit(gap)))
+
+
+def _orders(lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict) -> None:
+    raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
+    rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
+    known = (lake.read(products.TABLE), lake.read(customers.TABLE))
+    judged = orders.judged(raw, *known, rates, source.currency).persist()
+    lake.replace_days(orders.REJECTS, _rows.rejects(judged, orders.REJECTS), due)
+    orders.write(lake, judged, due)
+    sold = lake.read(orders.TABLE).where("quantity > 0").select("day")
+    undone = lake.read(returns.TABLE).select("day", "return_order_id", "return_line_no").distinct().select("day")
+    measures = _measures(judged)
+    judged.unpersist()
+    within = F.col("day").isin(*due)
+    kept = sold.where(within).unionByName(undone.where(within))
+    accounts = _rows.accounts(lake, kept, orders.REJECTS, due, rows_in, inputs, measures)
+    reconciliation.record(lake, orders.TABLE.name, accounts)
+
+
+def _measures(judged: DataFrame) -> dict[date, dict]:
+    """Sums over the order rows of a day as they came in, before any rule: what a shop can hold against its own books."""
+    undoing = F.col("kind").isin(*orders.UNDOING)
+    amount = F.expr("try_multiply(quantity, unit_price)")
+    rows = judged.groupBy("day").agg(
+        F.sum(amount).cast("DECIMAL(18,4)").alias("amount"),
+        F.count_if(F.col("is_guest")).cast("DECIMAL(18,4)").alias("without_customer"),
+        F.count_if(undoing).cast("DECIMAL(18,4)").alias("undoing_lines"),
+        F.count_distinct("order_id").cast("DECIMAL(18,4)").alias("orders"),
+        F.count_distinct("customer_id").cast("DECIMAL(18,4)").alias("customers"),
+    )  # fmt: skip
+    names = ("amount", "without_customer", "undoing_lines", "orders", "customers")
+    return {row.day: {name: row[name] for name in names if row[name] is not None} for row in rows.collect()}
+
+
+_NO_RATES = "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"
+
+
+def _span(days: list[date]) -> str:
+    return str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _nearest(dated: set[date], day: date) -> str:
+    earlier = [d for d in dated if d < day]
+    return f"the last day before it with data is {max(earlier)}" if earlier else "nothing was landed for an earlier day either"

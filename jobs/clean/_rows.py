@@ -1,0 +1,82 @@
+"""What the clean tables share: tidy text, refusing rows with their rules, and accounting for every one."""
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.lake import Lake, Table
+from jobs.reconciliation import Day
+
+_RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not name; a malformed row as text',
+    _source STRING COMMENT 'source',
+    _file STRING COMMENT 'file of origin',
+    _row BIGINT COMMENT 'row in that file',
+    _file_day DATE COMMENT 'day the file name states',
+    _landed_at TIMESTAMP COMMENT 'when it was landed',
+    outcome STRING NOT NULL COMMENT 'reject or duplicate',
+    rules ARRAY<STRING> NOT NULL COMMENT 'why, the deciding rule first',
+    day DATE NOT NULL COMMENT 'day it counts on'"""
+
+
+def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
+    """The contract of clean.<name>_rejects: the raw row, the rules, the day."""
+    raw = "".join(f"{c} STRING COMMENT 'as received',\n    " for c in columns)
+    return Table(f"clean.{name}_rejects", f"Rows that clean.{name} refused, as received, with the rules.", raw + _RAW_SCHEMA)
+
+
+def text(name: str) -> Column:
+    """A text column without control characters and outer blanks; empty is null."""
+    return F.nullif(F.trim(F.regexp_replace(F.col(name), r"\p{Cntrl}", "")), F.lit(""))
+
+
+def number(name: str, sql_type: str = "DECIMAL(18,4)") -> Column:
+    """A text column as a number; null where it is none."""
+    return F.expr(f"try_cast(trim({name}) AS {sql_type})")
+
+
+def moment(name: str) -> Column:
+    """A text column as a timestamp, UTC where it names no zone; null where it is none."""
+    return F.expr(f"try_cast(trim({name}) AS TIMESTAMP)")
+
+
+def broken_rules(rules: Mapping[str, Column]) -> Column:
+    """The names of the rules a row breaks, in the order given. A malformed row breaks that rule alone."""
+    others = F.array_compact(F.array(*(F.when(broken, F.lit(name)) for name, broken in rules.items())))
+    return F.when(F.col("_extra")["_malformed"].isNotNull(), F.array(F.lit("malformed"))).otherwise(others)
+
+
+def rejects(judged: DataFrame, table: Table) -> DataFrame:
+    """The refused rows of a judged frame (columns raw, outcome, rules, day) in the shape of their table."""
+    names = [part.split()[0] for part in table.schema.split(",\n")]
+    raw = [F.col("raw")[n].alias(n) for n in names if n not in ("outcome", "rules", "day")]
+    return judged.where(F.col("outcome") != "kept").select(*raw, "outcome", "rules", "day")
+
+
+def accounts(
+    lake: Lake, kept: DataFrame, refused: Table, days: list[date], rows_in: Mapping[date, int],
+    inputs: Mapping[date, str], measures: Mapping[date, dict[str, Decimal]] | None = None,
+) -> list[Day]:  # fmt: skip
+    """The account of each day: rows in as counted at landing, the others as counted in the written tables.
+
+    `kept` holds one row per accepted source row, with its `day`.
+    """
+    counted = kept.groupBy("day").count().select("day", F.lit("kept").alias("outcome"), F.lit("").alias("rule"), "count")
+    of_rejects = lake.read(refused, days[0], days[-1]).groupBy("day", "outcome", F.col("rules")[0].alias("rule")).count()
+    found: dict[tuple[date, str], dict[str, int]] = {}
+    for row in counted.unionByName(of_rejects.select("day", "outcome", "rule", "count")).collect():
+        found.setdefault((row.day, row.outcome), {})[row.rule] = row["count"]
+    return [
+        Day(
+            day,
+            rows_in.get(day, 0),
+            sum(found.get((day, "kept"), {}).values()),
+            inputs[day],
+            found.get((day, "reject"), {}),
+            found.get((day, "duplicate"), {}),
+            (measures or {}).get(day, {}),
+        )
+        for day in days
+    ]

@@ -1,0 +1,39 @@
+"""clean.customers: one row per customer and day on which its attributes became known or changed.
+
+The attributes as known at a day are the newest row up to it.
+"""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.clean import _rows, _versions
+from jobs.lake import Table
+from jobs.source import COLUMNS
+
+SCHEMA = """
+    customer_id STRING NOT NULL COMMENT 'customer',
+    day DATE NOT NULL COMMENT 'day from which this is known; 1970-01-01 where the source states none',
+    email_key STRING COMMENT 'keyed hash of the e-mail address',
+    registered_at TIMESTAMP COMMENT 'when registered, UTC; null where unknown (1970-01-01 is unknown)',
+    country STRING COMMENT 'country',
+    attributes MAP<STRING, STRING> COMMENT 'what else the source says'"""
+TABLE = Table("clean.customers", __doc__.split("\n\n")[0], SCHEMA)
+REJECTS = _rows.rejects_table("customers", COLUMNS["customers"])
+VALUES = ["email_key", "registered_at", "country", "_attributes"]
+
+
+def judged(raw: DataFrame) -> DataFrame:
+    """Every bronze customer, typed, with `outcome`, `rules` and the row as received in `raw`."""
+    registered = _rows.moment("registered_at")
+    typed = raw.select(
+        F.struct("*").alias("raw"),
+        "_extra", "_file", "_row", "day",
+        _rows.text("customer_id").alias("customer_id"),
+        _rows.text("email_key").alias("email_key"),
+        F.when(F.to_date(registered) > F.lit("1970-01-01").cast("date"), registered).alias("registered_at"),
+        _rows.text("country").alias("country"),
+        F.col("_extra").alias("attributes"),
+        F.array_sort(F.map_entries("_extra")).alias("_attributes"),  # maps cannot be compared, their entries can
+    )  # fmt: skip
+    rules = {"no_customer": F.col("customer_id").isNull()}
+    return _versions.versions(typed.withColumn("rules", _rows.broken_rules(rules)), "customer_id", VALUES)

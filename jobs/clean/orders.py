@@ -1,0 +1,301 @@
+"""clean.orders: one row per order line, and one per return that undoes no known line.
+
+Inputs: bronze.orders, clean.products (a line without a price takes the list price of its day), clean.customers (a guest
+is the customer with the same e-mail, if just one has it), bronze.rates. Argued about:
+- the same order and line again is a newer version of it: the latest wins; without line numbers an equal row is a copy;
+- gift cards, test orders, voids and book-keeping adjustments are no sales; foreign money without a rate is refused;
+- a return reduces the line it undoes (clean.returns says which), whatever day it comes on.
+"""
+
+from datetime import date
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.clean import _rows, _versions, returns
+from jobs.lake import Lake, Table
+from jobs.source import COLUMNS
+
+SCHEMA = """
+    order_id STRING NOT NULL COMMENT 'order; the credit note for a return without a known line',
+    line_no INT NOT NULL COMMENT 'line in the order, counted by us where the source has none',
+    day DATE NOT NULL COMMENT 'day of the order, UTC',
+    ordered_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
+    customer_id STRING COMMENT 'customer; null for an unknown guest',
+    product_id STRING NOT NULL COMMENT 'product',
+    category STRING COMMENT 'category of the product',
+    quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces ordered; 0 for a return without a known line',
+    unit_price DECIMAL(18,4) NOT NULL COMMENT 'price of one, in the currency beside it',
+    currency STRING NOT NULL COMMENT 'currency of unit_price; all amounts are in the home currency',
+    gross_amount DECIMAL(18,4) NOT NULL COMMENT 'quantity times price, home currency',
+    discount_amount DECIMAL(18,4) NOT NULL COMMENT 'taken off, home currency',
+    returned_quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces given back so far',
+    returned_amount DECIMAL(18,4) NOT NULL COMMENT 'money given back so far, home currency',
+    returned_at TIMESTAMP COMMENT 'when last given back, UTC',
+    net_amount DECIMAL(18,4) NOT NULL COMMENT 'gross less discount less returned, home currency',
+    status STRING NOT NULL COMMENT 'placed, cancelled, returned or partly_returned',
+    is_guest BOOLEAN NOT NULL COMMENT 'came without a customer id',
+    price_source STRING NOT NULL COMMENT 'line: as sent; list: the list price of the product'"""
+TABLE = Table(
+    "clean.orders", __doc__.split("\n\n")[0], SCHEMA, "day",
+    {
+        "adds_up": "net_amount = gross_amount - discount_amount - returned_amount",
+        "status_known": "status IN ('placed', 'cancelled', 'returned', 'partly_returned')",
+    },
+)  # fmt: skip
+REJECTS = _rows.rejects_table("orders", COLUMNS["orders"])
+UNDOING = ("return", "cancellation")
+_NO_SALE = {"gift_card": "gift_card", "test": "test_order", "void": "void", "adjustment": "adjustment"}
+_MONEY = "DECIMAL(18,4)"
+
+
+def judged(raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str) -> DataFrame:
+    """Every bronze order row, typed and in the home currency, with `outcome`, `rules` and the row as received in `raw`."""
+    typed = raw.select(
+        F.struct("*").alias("raw"),
+        "_extra", "_file", "_row", "day",
+        _rows.text("order_id").alias("order_id"),
+        _rows.number("line_no", "INT").alias("line_no"),
+        _rows.moment("ordered_at").alias("ordered_at"),
+        _rows.moment("updated_at").alias("updated_at"),
+        _rows.text("customer_id").alias("customer_id"),
+        _rows.text("email_key").alias("email_key"),
+        _rows.text("product_id").alias("product_id"),
+        _rows.text("category").alias("category"),
+        _rows.number("quantity").alias("quantity"),
+        _rows.number("unit_price").alias("unit_price"),
+        _rows.text("unit_price").isNotNull().alias("_priced"),
+        F.coalesce(_rows.number("discount_amount"), F.lit(0).cast(_MONEY)).alias("discount"),
+        F.coalesce(F.upper(_rows.text("currency")), F.lit(currency)).alias("currency"),
+        F.coalesce(F.lower(_rows.text("kind")), F.lit("sale")).alias("kind"),
+        _rows.text("undoes_order_id").alias("undoes_order_id"),
+    )  # fmt: skip
+    priced = typed.transform(_with_product, products, currency).transform(_with_customer, customers)
+    return _without_duplicates(priced.transform(_with_amounts, rates, currency).transform(_with_rules))
+
+
+def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataFrame:
+    """Fills price and category from the product as known on the day."""
+    known = _versions.intervals(products, "product_id").select(
+        F.col("product_id").alias("_product"), F.col("category").alias("_category"), F.col("price").alias("_list_price"),
+        F.col("currency").alias("_list_currency"), "valid_from", "valid_to",
+    )  # fmt: skip
+    holds = (F.col("day") >= F.col("valid_from")) & (F.col("valid_to").isNull() | (F.col("day") < F.col("valid_to")))
+    from_list = ~F.col("_priced") & F.col("_list_price").isNotNull()
+    return (
+        typed.join(known, (typed.product_id == known._product) & holds, "left")
+        .withColumn("category", F.coalesce("category", "_category"))
+        .withColumn("price_source", F.when(from_list, "list").otherwise("line"))
+        .withColumn("currency", F.when(from_list, F.coalesce("_list_currency", F.lit(currency))).otherwise(F.col("currency")))
+        .withColumn("unit_price", F.when(from_list, F.col("_list_price")).otherwise(F.col("unit_price")))
+        .drop("_product", "_category", "_list_price", "_list_currency", "valid_from", "valid_to")
+    )
+
+
+def _with_customer(typed: DataFrame, customers: DataFrame) -> DataFrame:
+    """A guest whose e-mail one customer had by that day is that customer."""
+    by_mail = (
+        customers.where("email_key IS NOT NULL")
+        .groupBy(F.col("email_key").alias("_mail"))
+        .agg(F.min("customer_id").alias("_customer"), F.max("customer_id").alias("_other"), F.min("day").alias("_since"))
+        .where("_customer = _other")
+    )
+    same = (typed.email_key == by_mail._mail) & (typed.day >= by_mail._since)
+    return (
+        typed.join(by_mail, same, "left")
+        .withColumn("is_guest", F.col("customer_id").isNull())
+        .withColumn("customer_id", F.coalesce("customer_id", "_customer"))
+        .drop("_mail", "_customer", "_other", "_since")
+    )
+
+
+def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str) -> DataFrame:
+    """Amounts in the home currency by the rate of the day; null where they are too large or the rate is missing."""
+    by_day = rates.groupBy(
+        F.expr("to_date(try_cast(trim(rated_on) AS TIMESTAMP))").alias("_on"),
+        F.upper(F.trim("currency")).alias("_currency"),
+    ).agg(F.max_by(F.expr("try_cast(trim(rate) AS DECIMAL(18,8))"), F.struct("_file", "_row")).alias("_rate"))
+    joined = typed.join(F.broadcast(by_day), (typed.day == by_day._on) & (typed.currency == by_day._currency), "left")
+    rate = F.when(F.col("currency") == currency, F.lit(1).cast("DECIMAL(18,8)")).when(F.col("_rate") > 0, F.col("_rate"))
+    return (
+        joined.withColumn("_rate", rate)
+        .withColumn("gross", F.expr(f"try_cast(try_multiply(try_multiply(abs(quantity), unit_price), _rate) AS {_MONEY})"))
+        .withColumn("discount", F.expr(f"try_cast(try_multiply(discount, _rate) AS {_MONEY})"))
+        .drop("_on", "_currency")
+    )
+
+
+def _with_rules(typed: DataFrame) -> DataFrame:
+    kinds = {rule: F.col("kind") == kind for kind, rule in _NO_SALE.items()}
+    undoes = F.col("kind").isin(*UNDOING)
+    rules = {
+        "no_time": F.col("ordered_at").isNull(),
+        "future": F.to_date("ordered_at") > F.col("day"),
+        "no_order_id": F.col("order_id").isNull(),
+        **kinds,
+        "unknown_kind": ~F.col("kind").isin("sale", *UNDOING, *_NO_SALE),
+        "no_product": F.col("product_id").isNull(),
+        "bad_quantity": F.col("quantity").isNull() | (F.col("quantity") == 0) | (~undoes & (F.col("quantity") < 0)),
+        "bad_price": F.col("unit_price") < 0,
+        "no_price": F.col("unit_price").isNull() & ~F.col("_priced"),
+        "missing_rate": F.col("_rate").isNull(),
+        "bad_amount": F.col("gross").isNull() & F.col("_rate").isNotNull() & F.col("quantity").isNotNull() & F.col("_priced"),
+        "bad_discount": (F.col("discount") < 0) | (F.col("discount") > F.col("gross")),
+    }
+    unreadable = F.col("_priced") & F.col("unit_price").isNull()
+    rules["bad_price"] = F.coalesce(rules["bad_price"], F.lit(False)) | unreadable
+    return typed.withColumn("rules", _rows.broken_rules(rules))
+
+
+def _without_duplicates(ruled: DataFrame) -> DataFrame:
+    """Outcome and rules: of a numbered line the latest version is kept, of equal unnumbered lines the first."""
+    refused = F.size("rules") > 0
+    numbered = F.col("line_no").isNotNull()
+    content = F.when(~numbered, F.md5(F.to_json(F.struct("ordered_at", "customer_id", "email_key", "product_id", "quantity",
+                                                        "unit_price", "discount", "currency", "kind", "undoes_order_id"))))  # fmt: skip
+    same = Window.partitionBy("order_id", "day", "line_no", "_content", refused)
+    latest = same.orderBy(F.desc_nulls_last("updated_at"), F.desc("_file"), F.desc("_row"))
+    first = same.orderBy("_file", "_row")
+    nth = F.when(numbered, F.row_number().over(latest)).otherwise(F.row_number().over(first))
+    judged = (
+        ruled.repartition("order_id")
+        .withColumn("_content", content)
+        .withColumn("_repeated", ~refused & (nth > 1))
+        .withColumn("outcome", F.when(refused, "reject").when(F.col("_repeated"), "duplicate").otherwise("kept"))
+        .withColumn(
+            "rules",
+            F.when(F.col("_repeated"), F.array(F.when(numbered, "superseded").otherwise("exact"))).otherwise(F.col("rules")),
+        )
+    )
+    counted = Window.partitionBy("order_id", "day", F.col("outcome") == "kept").orderBy("_file", "_row")
+    return judged.withColumn("line_no", F.coalesce("line_no", F.row_number().over(counted)))
+
+
+def entries(judged: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Kept rows as (order lines, return lines), with what matching needs beside their own columns."""
+    kept = judged.where("outcome = 'kept'").withColumns(
+        {
+            "at": F.col("ordered_at"),
+            "quantity": F.abs("quantity"),
+            "amount": (F.col("gross") - F.col("discount")).cast(_MONEY),
+            "key": returns.match_key(),
+        }
+    )
+    undoing = F.col("kind").isin(*UNDOING)
+    return kept.where(~undoing), kept.where(undoing)
+
+
+def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
+    """clean.orders out of order lines (any earlier returned_* columns are dropped) and the rows of clean.returns."""
+    totals = undone.where("order_id IS NOT NULL").groupBy("order_id", "line_no").agg(
+        F.sum("quantity").cast(_MONEY).alias("returned_quantity"),
+        F.sum("amount").cast(_MONEY).alias("returned_amount"),
+        F.max("returned_at").alias("returned_at"),
+        F.max_by("kind", "returned_at").alias("_undone_by"),
+    )  # fmt: skip
+    zero = F.lit(0).cast(_MONEY)
+    sold = lines.join(totals, ["order_id", "line_no"], "left").select(
+        "order_id", "line_no", "day", "ordered_at", "customer_id", "product_id", "category", "quantity", "unit_price",
+        "currency", "gross_amount", "discount_amount",
+        F.coalesce("returned_quantity", zero).alias("returned_quantity"),
+        F.coalesce("returned_amount", zero).alias("returned_amount"),
+        "returned_at", "_undone_by", "is_guest", "price_source",
+    )  # fmt: skip
+    alone = undone.where("order_id IS NULL").select(
+        F.col("return_order_id").alias("order_id"), F.col("return_line_no").alias("line_no"), "day",
+        F.col("returned_at").alias("ordered_at"), "customer_id", "product_id", "category", zero.alias("quantity"),
+        "unit_price", "currency", zero.alias("gross_amount"), zero.alias("discount_amount"),
+        F.col("quantity").alias("returned_quantity"), F.col("amount").alias("returned_amount"), "returned_at",
+        F.lit("return").alias("_undone_by"), "is_guest", F.lit("line").alias("price_source"),
+    )  # fmt: skip
+    net = F.col("gross_amount") - F.col("discount_amount") - F.col("returned_amount")
+    status = (
+        F.when(F.col("returned_quantity") == 0, "placed")
+        .when(F.col("returned_quantity") < F.col("quantity"), "partly_returned")
+        .when(F.col("_undone_by") == "cancellation", "cancelled")
+        .otherwise("returned")
+    )
+    whole = sold.unionByName(alone).withColumns({"net_amount": net.cast(_MONEY), "status": status})
+    return whole.select(*(part.split()[0] for part in SCHEMA.strip().split(",\n")))
+
+
+def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
+    """Write clean.orders and clean.returns for `days`, and every other day on which a return of theirs changes a line."""
+    lines, returned = entries(judged_rows)
+    lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
+    worked = F.col("day").isin(*days)
+    if not lake.exists(TABLE.name):
+        undone = returns.returns(lines.select(*_LINE), returned.select(*_LINE)).persist()
+        lake.replace(returns.TABLE, undone)
+        lake.replace(TABLE, orders(lines, undone))
+        undone.unpersist()
+        return
+    old_lines = lake.read(TABLE).where(~worked & (F.col("quantity") > 0))
+    old_lines = old_lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn("key", returns.match_key())
+    old_returns = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})
+    old_returns = old_returns.withColumn("key", returns.match_key()).drop("order_id").withColumnRenamed("_undone", "order_id")
+    with_returns = old_returns.select("key").distinct()
+    touched = (
+        returned.select("key")
+        .unionByName(old_returns.where(worked).select("key"))
+        .unionByName(lines.select("key").join(with_returns, "key", "left_semi"))
+        .distinct()
+        .persist()
+    )
+    earlier = old_lines.join(touched, "key", "left_semi").persist()
+    again = old_returns.where(~worked).join(touched, "key", "left_semi")
+    undone = returns.returns(
+        lines.join(touched, "key", "left_semi").select(*_LINE).unionByName(_as_entries(earlier).select(*_LINE)),
+        returned.select(*_LINE).unionByName(_as_returned(again).select(*_LINE)),
+    ).persist()
+    changed = _days(undone) | _days(_with_other_returns(earlier, undone)) | _days(again)
+    rewritten = sorted(set(days) | changed)
+    others = sorted(changed - set(days))
+    untouched = old_returns.where(~worked).join(touched, "key", "left_anti")
+    own = [part.split()[0] for part in returns.SCHEMA.strip().split(",\n")]
+    lake.replace(returns.TABLE, untouched.select(*own).unionByName(undone))
+    same_day = lake.read(returns.TABLE)
+    kept_lines = old_lines.where(F.col("day").isin(*others)) if others else old_lines.limit(0)
+    names = [c for c in lines.columns if c in kept_lines.columns and c not in ("key", "undoes_order_id")]
+    days_returns = same_day.where(F.col("order_id").isNotNull() | F.col("day").isin(*rewritten))
+    lake.replace_days(TABLE, orders(lines.select(*names).unionByName(kept_lines.select(*names)), days_returns), rewritten)
+    for frame in (touched, earlier, undone):
+        frame.unpersist()
+
+
+_LINE = (
+    "key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "category", "kind", "unit_price", "currency",
+    "is_guest", "undoes_order_id", "quantity", "amount",
+)  # fmt: skip
+
+
+def _as_entries(lines: DataFrame) -> DataFrame:
+    """Stored order lines as matching wants them."""
+    amount = (F.col("gross_amount") - F.col("discount_amount")).cast(_MONEY)
+    return lines.withColumns({"at": F.col("ordered_at"), "kind": F.lit("sale"), "amount": amount})
+
+
+def _as_returned(rows: DataFrame) -> DataFrame:
+    """Stored rows of clean.returns put together again as the return lines they came from."""
+    first = [F.first(c).alias(c) for c in _LINE if c not in ("at", "order_id", "line_no", "quantity", "amount")]
+    return (
+        rows.groupBy("return_order_id", "return_line_no")
+        .agg(
+            F.first("returned_at").alias("at"),
+            F.sum("quantity").cast(_MONEY).alias("quantity"),
+            F.sum("amount").cast(_MONEY).alias("amount"),
+            *first,
+        )
+        .withColumnsRenamed({"return_order_id": "order_id", "return_line_no": "line_no"})
+    )
+
+
+def _with_other_returns(lines: DataFrame, undone: DataFrame) -> DataFrame:
+    """The stored lines whose returned quantity is another now."""
+    totals = undone.groupBy("order_id", "line_no").agg(F.sum("quantity").alias("_now"))
+    now = F.coalesce("_now", F.lit(0))
+    return lines.join(totals, ["order_id", "line_no"], "left").where(now != F.col("returned_quantity"))
+
+
+def _days(frame: DataFrame) -> set[date]:
+    return {row.day for row in frame.select("day").distinct().collect()}

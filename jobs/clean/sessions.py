@@ -1,0 +1,67 @@
+"""clean.sessions: one row per session, on the day it began.
+
+Input: clean.events of those days and the next, for a session may run over midnight. Robots' sessions are flagged.
+"""
+
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.lake import Lake, Table
+
+SCHEMA = """
+    session_id STRING NOT NULL COMMENT 'session',
+    day DATE NOT NULL COMMENT 'day it began, UTC',
+    customer_id STRING COMMENT 'last customer known in it',
+    visitor_id STRING NOT NULL COMMENT 'device or browser',
+    started_at TIMESTAMP NOT NULL COMMENT 'first event',
+    ended_at TIMESTAMP NOT NULL COMMENT 'last event',
+    n_events BIGINT NOT NULL COMMENT 'events',
+    n_views BIGINT NOT NULL COMMENT 'views',
+    n_searches BIGINT NOT NULL COMMENT 'searches',
+    n_cart_adds BIGINT NOT NULL COMMENT 'products put in the cart',
+    n_checkouts BIGINT NOT NULL COMMENT 'checkouts begun',
+    n_purchases BIGINT NOT NULL COMMENT 'purchase events',
+    device STRING COMMENT 'kind of device at the start',
+    country STRING COMMENT 'country at the start',
+    channel STRING COMMENT 'where the visit came from',
+    is_bot BOOLEAN NOT NULL COMMENT 'holds events of a robot',
+    was_cut BOOLEAN NOT NULL COMMENT 'goes on from a session that reached its longest'"""
+TABLE = Table("clean.sessions", __doc__.split("\n\n")[0], SCHEMA, "day", {"ends_after_start": "ended_at >= started_at"})
+
+
+def sessions(events: DataFrame) -> DataFrame:
+    """One row per session of these events."""
+
+    def first(column: str):
+        return F.min_by(column, F.when(F.col(column).isNotNull(), F.col("event_at")))
+
+    def n(event_type: str):
+        return F.count_if(F.col("event_type") == event_type)
+
+    return events.groupBy("session_id", F.to_date("session_started_at").alias("day")).agg(
+        F.max_by("customer_id", F.when(F.col("customer_id").isNotNull(), F.col("event_at"))).alias("customer_id"),
+        F.min("visitor_id").alias("visitor_id"),
+        F.min("event_at").alias("started_at"),
+        F.max("event_at").alias("ended_at"),
+        F.count("*").alias("n_events"),
+        n("view").alias("n_views"),
+        n("search").alias("n_searches"),
+        n("add_to_cart").alias("n_cart_adds"),
+        n("begin_checkout").alias("n_checkouts"),
+        n("purchase").alias("n_purchases"),
+        first("device").alias("device"),
+        first("country").alias("country"),
+        first("channel").alias("channel"),
+        F.max("is_bot").alias("is_bot"),
+        F.max(F.col("active_since") < F.col("session_started_at")).alias("was_cut"),
+    )
+
+
+def run(lake: Lake, cleaned: list[date]) -> None:
+    """Write the sessions that began on the cleaned days or the day before each."""
+    one = timedelta(days=1)
+    began = sorted({d for day in cleaned for d in (day - one, day)})
+    events = lake.read("clean.events", began[0], began[-1] + one)
+    lake.replace_days(TABLE, sessions(events).where(F.col("day").isin(began)), began)

@@ -1,0 +1,1 @@
+"""Per customer and day what adds up, then one row per customer as of a day."""

@@ -1,0 +1,92 @@
+"""quality.reconciliation: nothing vanishes, and which days have to be worked on.
+
+One row per table and day: rows in = rows out + rejects by rule + duplicates by rule, counted in the tables themselves
+after they were written. `inputs` is a fingerprint of everything the day was made from: a day is due when it differs.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+from pyspark.sql import functions as F
+
+from jobs.errors import UserError
+from jobs.lake import Lake, Table, in_days
+
+SCHEMA = """
+    `table` STRING NOT NULL COMMENT 'table',
+    day DATE NOT NULL COMMENT 'day',
+    rows_in BIGINT COMMENT 'rows that came in',
+    rows_out BIGINT COMMENT 'rows in the table',
+    rejects MAP<STRING, BIGINT> COMMENT 'refused rows by their first rule',
+    duplicates MAP<STRING, BIGINT> COMMENT 'repeated rows by rule',
+    difference BIGINT COMMENT 'rows in less all the others; 0 or the day fails',
+    measures MAP<STRING, DECIMAL(18,4)> COMMENT 'sums over the rows that came in, before any rule',
+    inputs STRING COMMENT 'fingerprint of what the day was made from',
+    revision STRING COMMENT 'changes whenever the rows of the day may have changed'"""
+TABLE = Table("quality.reconciliation", __doc__.split("\n\n")[0], SCHEMA)
+
+
+@dataclass
+class Day:
+    """The account of one table's day."""
+
+    day: date
+    rows_in: int
+    rows_out: int
+    inputs: str
+    rejects: dict[str, int] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
+    measures: dict[str, Decimal] = field(default_factory=dict)
+
+    @property
+    def difference(self) -> int:
+        return self.rows_in - self.rows_out - sum(self.rejects.values()) - sum(self.duplicates.values())
+
+
+def fingerprint(*parts: object) -> str:
+    """A short hash of everything given, the same for the same values in the same order."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def revisions(lake: Lake, table: str) -> dict[date, str]:
+    """The revision of every day of a table that was reconciled."""
+    rows = lake.read(TABLE).where(F.col("table") == table).select("day", "revision").collect()
+    return {row.day: row.revision for row in rows}
+
+
+def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[date]) -> list[date]:
+    """The days to work on: those asked for, and those whose inputs are not what the table was made from."""
+    rows = lake.read(TABLE).where(F.col("table") == table).select("day", "inputs").collect()
+    made_from = {row.day: row.inputs for row in rows}
+    asked = set(forced) & set(wanted)
+    return sorted(asked | {day for day, inputs in wanted.items() if made_from.get(day) != inputs})
+
+
+def record(lake: Lake, table: str, accounts: list[Day]) -> None:
+    """Write the accounts of these days; raises UserError where one does not add up."""
+    if not accounts:
+        return
+    rows = [
+        (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.measures, a.inputs, a.inputs)
+        for a in accounts
+    ]
+    where = f"table = '{table}' AND ({in_days(sorted(a.day for a in accounts))})"
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), where)
+    wrong = [a for a in accounts if a.difference]
+    if wrong:
+        raise UserError(
+            f"reconcile: {table}, day {wrong[0].day}: {wrong[0].rows_in:,} rows in, {wrong[0].difference:+,} unaccounted for "
+            f"({len(wrong)} days in all); look at quality.reconciliation"
+        )
+
+
+def restate(lake: Lake, table: str, days: Iterable[date], cause: str) -> None:
+    """Mark days whose rows changed although their own inputs did not."""
+    days = sorted(set(days))
+    if days:
+        where = f"table = '{table}' AND ({in_days(days)})"
+        rows = lake.read(TABLE).where(where).withColumn("revision", F.md5(F.concat("revision", F.lit(cause))))
+        lake.replace(TABLE, rows, where)

@@ -1,0 +1,62 @@
+"""A small shop as the features step leaves it: `features/customers` written with delta-rs."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from jobs.autoencoder.data import NAMES_PROPERTY, TABLE
+from jobs.settings import Settings, Train
+
+
+@pytest.fixture
+def settings(tmp_path: Path, shop: "Shop") -> Settings:
+    return shop.settings(tmp_path, epochs=30)
+
+
+@pytest.fixture(scope="session")
+def shop() -> "Shop":
+    return Shop()
+
+
+class Shop:
+    """Customers customer-00000, customer-00001, ... and a way to write them."""
+
+    day = date(2026, 1, 31)
+    features = 12
+
+    @staticmethod
+    def settings(place: Path, epochs: int) -> Settings:
+        """A quick training with all its files under `place`."""
+        roots = {"lake": f"{place}/lake", "models": f"{place}/models", "reports": "", "source": "", "input": ""}
+        return Settings(**roots, train=Train(latent=3, epochs=epochs))
+
+    @staticmethod
+    def ids(n: int) -> list[str]:
+        return [f"customer-{number:05d}" for number in range(n)]
+
+    def values(self, n: int = 300, seed: int = 5) -> np.ndarray:
+        """n x features: three hidden traits bent into counts, money and shares, with noise and two percent missing."""
+        random = np.random.default_rng(seed)
+        traits = random.normal(size=(n, 3)) @ np.random.default_rng(1).normal(size=(3, self.features))
+        bent = np.tanh(traits) + 0.1 * random.normal(size=(n, self.features))
+        bent[:, :3] = np.exp(2 * bent[:, :3])
+        bent[random.random(bent.shape) < 0.02] = np.nan
+        return bent.astype(np.float32)
+
+    def write(self, lake: str, matrix: np.ndarray, names: int | None = None, mode: str = "overwrite", **columns) -> None:
+        """`matrix` as vectors, NaN as null; `columns` take the place of customer_id, is_active or day."""
+        offsets = np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32)
+        rows = {
+            "customer_id": self.ids(len(matrix)),
+            "is_active": np.ones(len(matrix), bool),
+            "vector": pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel(), mask=np.isnan(matrix).ravel())),
+            "day": pa.array([self.day] * len(matrix)),
+        }
+        write_deltalake(f"{lake}/{TABLE}", pa.table(rows | columns), partition_by=["day"], mode=mode)
+        named = json.dumps([f"feature_{number}" for number in range(self.features if names is None else names)])
+        DeltaTable(f"{lake}/{TABLE}").alter.set_table_properties({NAMES_PROPERTY: named}, raise_if_not_exists=False)

@@ -1,0 +1,376 @@
+"""The sample shop against an independent reading of its own files, in plain Python."""
+
+import csv
+import gzip
+import json
+import re
+import tomllib
+from collections import Counter, defaultdict
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import crawleruseragents
+import pytest
+
+from jobs import sample
+from jobs.errors import UserError
+
+LAST = date(2026, 3, 31)
+DAYS = 50
+LATE_DAYS = 3
+ACTIONS = {"product_view", "site_search", "cart_add", "cart_remove", "checkout_start", "order_done", "sign_in"}
+MAPPING = Path(__file__).parents[2] / "conf/sources/sample.toml"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("sample") / "shop"
+    sample.write(out, customers=1200, days=DAYS, seed=5, last_day=LAST)
+    return out
+
+
+@pytest.fixture(scope="module")
+def truth(shop) -> dict:
+    return json.loads((shop / "truth/truth.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def defects(shop) -> dict[str, set]:
+    """(file, row) by rule."""
+    by_rule = defaultdict(set)
+    with (shop / "truth/defects.csv").open() as file:
+        for row in csv.DictReader(file):
+            by_rule[row["rule"]].add((row["file"], int(row["row"])))
+    return by_rule
+
+
+def test_the_same_arguments_give_the_same_bytes(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        sample.write(tmp_path / name, customers=80, days=6, seed=seed, last_day=LAST)
+    a, b, c = (_contents(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a.keys() == c.keys()
+    assert a["events-2026-03-31.csv.gz"] != c["events-2026-03-31.csv.gz"]
+
+
+def test_one_more_day_leaves_the_earlier_files_as_they_were(tmp_path):
+    sample.write(tmp_path / "today", customers=900, days=8, seed=3, last_day=LAST)
+    sample.write(tmp_path / "tomorrow", customers=900, days=9, seed=3, last_day=LAST + timedelta(days=1))
+    today, tomorrow = (_contents(tmp_path / name) for name in ("today", "tomorrow"))
+    files = {name for name in today if not name.startswith("truth/")}
+    assert {name for name in files if today[name] != tomorrow[name]} == set()
+    kinds = ("events", "orders", "customers", "rates")
+    gzipped = {name.split("-")[0] for name in tomorrow.keys() - today.keys()}
+    assert gzipped == set(kinds)
+    # Not only the same files: the new day has newcomers, so that the test would see their draws disturb the others'.
+    assert any("2026-03-" in name for name in files)
+    assert len(_rows(tmp_path / "tomorrow", "customers")) > len(_rows(tmp_path / "today", "customers"))
+
+
+def test_the_shop_grows_with_customers_and_days(shop, truth, tmp_path):
+    sample.write(tmp_path / "small", customers=300, days=DAYS, seed=5, last_day=LAST)
+    small = json.loads((tmp_path / "small/truth/truth.json").read_text())
+    ratio = truth["rows"]["orders"] / small["rows"]["orders"]
+    assert 2.5 < ratio < 6
+    assert len(list(shop.glob("events-*.csv.gz"))) == DAYS
+    sample.write(tmp_path / "one", customers=1, days=1, seed=5, last_day=LAST)
+    assert sample.last_day(tmp_path / "one") == LAST
+
+
+def test_rows_are_counted_and_every_type_is_there(shop, truth):
+    for kind, n in truth["rows"].items():
+        assert len(_rows(shop, kind)) == n, kind
+    with (shop / "truth/customers.csv").open() as file:
+        types = {row["customer_id"]: row["type"] for row in csv.DictReader(file)}
+    assert set(types.values()) == set(sample.TYPES) - {"stranger"}
+    assert Counter(types.values()) == truth["types"]
+    assert set(types) == {row["cust_no"] for _, row in _rows(shop, "customers")}
+
+
+def test_net_is_what_a_recount_of_the_orders_gives(shop, truth):
+    listed = {row["sku"]: row["list_price"] for _, row in _rows(shop, "products")}
+    rates = {(r["fixing_date"], r["ccy"]): Decimal(r["gbp_per_unit"]) for _, r in _rows(shop, "rates")}
+    latest = {}
+    for (file, number), row in _rows(shop, "orders"):
+        if row is not None and row["order_no"]:
+            key = (row["modified_utc"], file, number)
+            old = latest.get((row["order_no"], row["line"]))
+            if old is None or key >= old[0]:
+                latest[row["order_no"], row["line"]] = (key, row)
+    sums = Counter()
+    for (_, file, _), row in latest.values():
+        price = row["unit_price"] or listed.get(row["sku"], "")
+        sound = (
+            _time(row["created_utc"])
+            and row["created_utc"][:10] <= file[7:17]
+            and row["sku"]
+            and row["line_type"] in ("SALE", "REFUND")
+            and row["pay_state"] != "VOIDED"
+            and row["is_test"] == "N"
+            and re.fullmatch(r"-?[1-9]\d*", row["qty"])
+            and re.fullmatch(r"\d+\.\d\d", price)
+        )
+        rate = Decimal(1) if row["ccy"] == "GBP" else rates.get((row["created_utc"][:10], row["ccy"]))
+        if sound and rate is not None:
+            gross, discount = abs(int(row["qty"])) * Decimal(price) * rate, Decimal(row["discount"]) * rate
+            if row["line_type"] == "REFUND":
+                sums["returns"] += gross - discount
+            else:
+                sums["gross"] += gross
+                sums["discounts"] += discount
+    sums["net"] = sums["gross"] - sums["discounts"] - sums["returns"]
+    assert {name: Decimal(truth["money"][name]) for name in sums} == dict(sums)
+    assert sums["returns"] > 0
+    assert sums["discounts"] > 0
+
+
+def test_event_defects_are_those_that_a_reader_finds(shop, defects):
+    found, ids, natural = defaultdict(set), set(), set()
+    for place, row in _rows(shop, "events"):
+        file_day = date.fromisoformat(place[0][7:17])
+        if row is None:
+            found["malformed"].add(place)
+            continue
+        at = _time(row["ts"])
+        day = at.date() if at else file_day
+        key = (row["client_id"], row["action"], row["sku"], row["ts"])
+        if at is None:
+            found["no_time"].add(place)
+        elif day > file_day:
+            found["future"].add(place)
+        elif row["client_id"] == "":
+            found["no_visitor"].add(place)
+        elif row["action"] not in ACTIONS:
+            found["unknown_type"].add(place)
+        elif (row["hit_id"] and row["hit_id"] in ids) or (not row["hit_id"] and key in natural):
+            found["same_id" if row["hit_id"] else "same_event"].add(place)
+        elif (file_day - day).days > LATE_DAYS:
+            found["too_late"].add(place)
+        if row["hit_id"]:
+            ids.add(row["hit_id"])
+        else:
+            natural.add(key)
+    assert set(found) == {
+        "malformed",
+        "no_time",
+        "future",
+        "too_late",
+        "no_visitor",
+        "unknown_type",
+        "same_id",
+        "same_event",
+    }
+    for rule, places in found.items():
+        assert places == {place for place in defects[rule] if place[0].startswith("events")}, rule
+
+
+def test_order_defects_are_those_that_a_reader_finds(shop, truth, defects):
+    listed = {row["sku"]: row["list_price"] for _, row in _rows(shop, "products")}
+    rates = {(r["fixing_date"], r["ccy"]) for _, r in _rows(shop, "rates")}
+    found, versions = defaultdict(set), defaultdict(list)
+    for place, row in _rows(shop, "orders"):
+        file_day = place[0][7:17]
+        if row is None:
+            found["malformed"].add(place)
+            continue
+        price = row["unit_price"]
+        signs = {
+            "no_time": not _time(row["created_utc"]),
+            "future": bool(_time(row["created_utc"])) and row["created_utc"][:10] > file_day,
+            "no_order_id": not row["order_no"],
+            "no_product": not row["sku"],
+            "bad_quantity": not re.fullmatch(r"-?[1-9]\d*", row["qty"]),
+            "bad_price": bool(price) and not re.fullmatch(r"\d+\.\d\d", price),
+            "no_price": not price and not listed.get(row["sku"]),
+            "missing_rate": row["ccy"] != "GBP" and (row["created_utc"][:10], row["ccy"]) not in rates,
+            "gift_card": row["line_type"] == "GIFTCARD",
+            "adjustment": row["line_type"] == "FEE",
+            "void": row["pay_state"] == "VOIDED",
+            "test_order": row["is_test"] == "Y",
+        }
+        rules = [rule for rule, holds in signs.items() if holds]
+        assert len(rules) < 2, (place, rules)
+        if rules:
+            found[rules[0]].add(place)
+        else:
+            versions[row["order_no"], row["line"]].append((place, row))
+    for rows in versions.values():
+        for (place, row), (_, newer) in pairwise(rows):
+            found["exact" if row == newer else "superseded"].add(place)
+            assert row == newer or row["modified_utc"] < newer["modified_utc"]
+    for rule, places in found.items():
+        planted = {place for place in defects[rule] if place[0].startswith("orders")}
+        # Of two equal rows it does not matter which is called the copy.
+        assert places == planted if rule != "exact" else len(places) == len(planted), rule
+    assert set(found) == {rule for rule, places in defects.items() if any(p[0].startswith("orders") for p in places)}
+    assert truth["defects"] == {rule: len(places) for rule, places in defects.items()}
+    assert set(truth["defects"]) == set(sample.RULES) - {""}
+
+
+def test_robots_show_the_trait_of_their_rule_and_people_do_not(shop, truth):
+    moments, agents = defaultdict(set), defaultdict(set)
+    for _, row in _rows(shop, "events"):
+        at = row and _time(row["ts"])
+        if at:
+            moments[row["client_id"], at.date()].add(at)
+            agents[row["client_id"]].add(row["ua"])
+    by_rule = {rule: set(ids) for rule, ids in truth["robots"].items()}
+    assert set(by_rule) == {"user_agent", "rate", "no_human_pause", "one_hit_fleet"}
+    robots = set().union(*by_rule.values())
+    assert robots <= set(agents)
+    pattern = re.compile("|".join(c["pattern"] for c in crawleruseragents.CRAWLER_USER_AGENTS_DATA), re.IGNORECASE)
+    crawling = {ua for ua in set().union(*agents.values()) if pattern.search(ua)}
+    crawlers = {visitor for visitor, uas in agents.items() if uas & crawling}
+    assert crawlers == by_rule["user_agent"]
+    assert any(not crawleruseragents.is_crawler(ua) for visitor in crawlers for ua in agents[visitor]), "odd case"
+    fast, quick = set(), set()
+    for (visitor, _), times in moments.items():
+        ordered = sorted(times)
+        if len(ordered) > 2000:
+            fast.add(visitor)
+        pauses = [(b - a).total_seconds() for a, b in pairwise(ordered)]
+        if len(ordered) >= 100 and median(pauses) <= 1.0:
+            quick.add(visitor)
+    assert fast == by_rule["rate"]
+    assert quick == by_rule["no_human_pause"]
+    days_of = Counter(visitor for visitor, _ in moments if visitor in by_rule["one_hit_fleet"])
+    assert set(days_of.values()) == {1}
+    assert len(days_of) >= 40
+
+
+def test_people_share_devices_buy_as_guests_and_click_over_midnight(shop):
+    users, late_nights, guest_mails, account_mails = defaultdict(set), set(), set(), set()
+    anonymous = set()
+    previous = {}
+    for _, row in _rows(shop, "events"):
+        at = row and _time(row["ts"])
+        if not at:
+            continue
+        if row["user_ref"]:
+            users[row["client_id"]].add(row["user_ref"])
+        else:
+            anonymous.add(row["client_id"])
+        before = previous.get(row["client_id"])
+        if before and before.date() < at.date() and at - before < timedelta(minutes=10):
+            late_nights.add(row["client_id"])
+        previous[row["client_id"]] = at
+    for _, row in _rows(shop, "orders"):
+        if row is not None and row["cust_email"]:
+            (account_mails if row["cust_no"] else guest_mails).add(row["cust_email"])
+    assert sum(len(customers) > 1 for customers in users.values()) >= 5
+    public = {visitor for visitor, customers in users.items() if len(customers) >= 5 and visitor}
+    assert public
+    assert not public & anonymous, "whoever uses a public device logs in there"
+    assert late_nights
+    normal = {mail.strip().lower() for mail in guest_mails}
+    assert normal & account_mails
+    assert guest_mails - normal, "addresses in other letters and with spaces"
+
+
+def test_types_differ_as_they_were_planted(shop, truth):
+    with (shop / "truth/customers.csv").open() as file:
+        types = {row["customer_id"]: row["type"] for row in csv.DictReader(file)}
+    n, orders, quantity, events = Counter(types.values()), defaultdict(set), defaultdict(list), Counter()
+    for _, row in _rows(shop, "orders"):
+        if row and row["cust_no"] and row["line_type"] == "SALE" and row["qty"].isdigit():
+            orders[types[row["cust_no"]]].add(row["order_no"])
+            quantity[types[row["cust_no"]]].append(int(row["qty"]))
+    for _, row in _rows(shop, "events"):
+        if row and row["user_ref"] in types:
+            events[types[row["user_ref"]]] += 1
+    per_customer = {kind: len(orders[kind]) / n[kind] for kind in n}
+    assert per_customer["loyal"] > 5 * per_customer["window"]
+    assert events["window"] / n["window"] > 1
+    assert median(quantity["wholesale"]) > 10 * median(quantity["loyal"])
+    assert events["dormant"] == 0
+
+
+def test_truth_holds_nothing_personal(shop):
+    people = {row[field] for _, row in _rows(shop, "customers") for field in ("email", "full_name", "phone")}
+    words = {word.lower() for word in (*sample.FIRST_NAMES, *sample.LAST_NAMES, *sample.EMAIL_DOMAINS)}
+    assert len(people) > 2000
+    files = sorted((shop / "truth").iterdir())
+    assert [file.name for file in files] == ["customers.csv", "defects.csv", "truth.json"]
+    for file in files:
+        text = file.read_text()
+        assert not [word for word in words if word in text.lower()], file.name
+        assert not [person for person in people if person in text], file.name
+
+
+def test_personal_columns_are_all_named_in_the_mapping(shop):
+    mapping = tomllib.loads(MAPPING.read_text())
+    for kind in ("events", "orders", "products", "customers", "rates"):
+        covered = {*mapping[kind].get("personal", {}), *mapping[kind].get("drop", ())}
+        rows = [row for _, row in _rows(shop, kind) if row is not None]
+        personal = set()
+        for row in rows:
+            for column, value in row.items():
+                if "@" in value or value.startswith("+44") or value.split(" ")[0] in sample.FIRST_NAMES:
+                    personal.add(column)
+        assert personal == covered, kind
+        expressions = " ".join(mapping[kind]["columns"].values())
+        words = set(re.findall(r"[a-z_]+", re.sub(r"'[^']*'", "", expressions))) - {"element_at", "split"}
+        assert words <= set(rows[0]), kind
+
+
+def test_undecodable_bytes_only_on_request(shop, tmp_path):
+    for file in shop.glob("*.gz"):
+        gzip.decompress(file.read_bytes()).decode("utf8")
+    sample.write(tmp_path / "bad", customers=20, days=2, seed=5, last_day=LAST, undecodable=True)
+    gzip.decompress((tmp_path / "bad/events-2026-03-30.csv.gz").read_bytes()).decode("utf8")
+    with pytest.raises(UnicodeDecodeError):
+        gzip.decompress((tmp_path / "bad/events-2026-03-31.csv.gz").read_bytes()).decode("utf8")
+
+
+def test_a_run_that_dies_leaves_what_was_there(tmp_path, monkeypatch):
+    out = tmp_path / "shop"
+    sample.write(out, customers=20, days=2, seed=1, last_day=LAST)
+    before = _contents(out)
+    monkeypatch.setattr(sample, "_write_orders", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        sample.write(out, customers=20, days=2, seed=2, last_day=LAST)
+    assert _contents(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["shop"]
+
+
+def test_foreign_folders_and_impossible_sizes_are_refused_in_one_line(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    for arguments in ({"out": tmp_path}, {"customers": 0}, {"days": 0}, {"seed": -1}):
+        call = {"out": tmp_path / "x", "customers": 5, "days": 1, "seed": 1, "last_day": LAST, **arguments}
+        with pytest.raises(UserError) as error:
+            sample.write(**call)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="no sample shop"):
+        sample.last_day(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@cache
+def _rows(folder: Path, kind: str) -> list[tuple[tuple[str, int], dict | None]]:
+    """((file, row from 1), fields) in the order of delivery; None where the number of fields is wrong."""
+    rows = []
+    for path in sorted(folder.glob(f"{kind}*.csv*")):
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        reader = csv.reader(data.decode("utf8").split("\n")[:-1])
+        header = next(reader)
+        for number, fields in enumerate(reader, start=1):
+            row = dict(zip(header, fields, strict=True)) if len(fields) == len(header) else None
+            rows.append(((path.name, number), row))
+    return rows
+
+
+def _time(text: str) -> datetime | None:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", text):
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
