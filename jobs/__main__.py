@@ -35,9 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="shoal", description="Daily customer segments from clickstream and order tables."
-    )
+    parser = argparse.ArgumentParser(prog="shoal", description="Daily customer segments from clickstream and order tables.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     by_command: dict[str, flow.Step] = {step.command[0]: step for step in flow.STEPS}
     for command, step in by_command.items():
@@ -61,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=steps.print_segments)
     sub = commands.add_parser("tables", help="Every table: rows, version, newest day.")
     sub.set_defaults(run=steps.print_tables)
+    sub = commands.add_parser("catalogue", help="The features as a page (docs/features.md).")
+    sub.set_defaults(run=steps.print_catalogue)
     sub = commands.add_parser("source", help="Look at a source's mapping.")
     inner = sub.add_subparsers(required=True, metavar="COMMAND")
     check = inner.add_parser("check", help="What a mapping makes of the first rows, and what is wrong with it.")
@@ -74,9 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--days", type=int, default=120)
     sub.add_argument("--seed", type=int, default=1)
     sub.add_argument("--last-day", type=date.fromisoformat, default=date(2026, 3, 31))
-    sub.add_argument(
-        "--print-last-day", action="store_true", help="only print the last day of the shop that lies there"
-    )
+    sub.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
     sub.set_defaults(run=steps.make_sample)
     return parser
 

@@ -43,9 +43,7 @@ _NEVER = "never null"
 
 def _counts(name: str, partial: str, what: str, windows: tuple[int, ...], high: str, low: str) -> list[Feature]:
     return [
-        Feature(
-            f"{name}_{w}d", "BIGINT", "count", w, f"{what} in the last {w} days", _NEVER, f"{partial}__{w}", high, low
-        )
+        Feature(f"{name}_{w}d", "BIGINT", "count", w, f"{what} in the last {w} days", _NEVER, f"{partial}__{w}", high, low)
         for w in windows
     ]
 
@@ -122,7 +120,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("events_per_session_365d", "DOUBLE", "count", 365, "average events of a session, last 365 days", _AT_LEAST,
             "events__365 / nullif(sessions__365, 0)", "deep visits", "shallow visits"),
     _share("bounce_share", "bounces", "sessions", 365, "sessions of one event", _AT_LEAST, "bouncing", ""),
-    _share("cart_rate", "cart_sessions", "sessions", 365, "sessions that filled a cart", _AT_LEAST, "filling carts", "looking only"),
+    _share("cart_rate", "cart_sessions", "sessions", 365, "sessions that filled a cart", _AT_LEAST, "filling carts",
+           "looking only"),
     _share("checkout_rate", "checkout_sessions", "cart_sessions", 365, "sessions that went to checkout, of those with a cart",
            _AT_LEAST, "going to checkout", "abandoned carts"),
     _share("purchase_rate", "purchase_sessions", "sessions", 365, "sessions that ended in a purchase", _AT_LEAST,
