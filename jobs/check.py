@@ -1,9 +1,9 @@
-"""The check of a layer: Great Expectations on the rows that the refresh brought, one row per expectation in quality.results.
+"""The check of a layer: Great Expectations on the rows that a refresh brought, written to quality.results.
 
 A suite lies in `expectations/<layer>/<table>.json` in the form in which the library stores suites. Its `meta.rows` says
 which rows it is about: `days` for a table that grows by day, `table` for one that is always written whole; and
-`meta.derived` names columns by SQL, windows included, that are added to the rows before the suite sees them: how often a
-key occurs, or what two columns say of each other. So all that is expected of a table is answered by one pass over it.
+`meta.derived` names columns by SQL, windows included, that are added to the rows before the suite sees them: how often
+a key occurs, or what two columns say of each other. So all that is expected of a table is answered by one pass.
 """
 
 import json
@@ -164,7 +164,8 @@ def _result(answer: dict, rows_checked: int) -> dict:
         "expectation": config["type"],
         "column": kwargs.get("column"),
         "severity": config["severity"],
-        "success": answer["success"],
+        # no rows have no sum or mean; whether there must be rows is the row count's to say
+        "success": answer["success"] or (rows_checked == 0 and observed is None and unexpected is None),
         "observed": None if observed is None else str(observed),
         "unexpected_count": unexpected,
         "unexpected_share": None if unexpected is None else unexpected / max(rows_checked, 1),
