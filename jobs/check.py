@@ -111,12 +111,14 @@ def load(name: str) -> Suite:
     if not raw.get("expectations"):
         raise UserError(f"check: {file} has no expectations; state at least one")
     import great_expectations as gx
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     made = []
     for position, one in enumerate(raw["expectations"], start=1):
         placed = {**one, "meta": {**(one.get("meta") or {}), "position": position}}
         try:
-            made += gx.ExpectationSuite(name=name, expectations=[placed]).expectations
+            # one by one: given to a suite as it is, a wrong entry would be logged and left out
+            made.append(ExpectationConfiguration(**placed).to_domain_obj())
         except Exception as error:  # whatever the library, or pydantic under it, finds wrong with the entry
             reason = " ".join(str(error).split())
             raise UserError(f"check: {file}: expectation {position}, type {one.get('type')!r}: {reason}") from None
