@@ -35,9 +35,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="shoal", description="Daily customer segments from clickstream and order tables."
-    )
+    parser = argparse.ArgumentParser(prog="shoal", description="Daily customer segments from clickstream and order tables.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     by_command: dict[str, flow.Step] = {step.command[0]: step for step in flow.STEPS}
     for command, step in by_command.items():
@@ -74,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--days", type=int, default=120)
     sub.add_argument("--seed", type=int, default=1)
     sub.add_argument("--last-day", type=date.fromisoformat, default=date(2026, 3, 31))
-    sub.add_argument(
-        "--print-last-day", action="store_true", help="only print the last day of the shop that lies there"
-    )
+    sub.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
     sub.set_defaults(run=steps.make_sample)
     return parser
 

@@ -43,9 +43,7 @@ _NEVER = "never null"
 
 def _counts(name: str, partial: str, what: str, windows: tuple[int, ...], high: str, low: str) -> list[Feature]:
     return [
-        Feature(
-            f"{name}_{w}d", "BIGINT", "count", w, f"{what} in the last {w} days", _NEVER, f"{partial}__{w}", high, low
-        )
+        Feature(f"{name}_{w}d", "BIGINT", "count", w, f"{what} in the last {w} days", _NEVER, f"{partial}__{w}", high, low)
         for w in windows
     ]
 

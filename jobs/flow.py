@@ -20,9 +20,7 @@ STEPS = (
         "spark",
         "Typed, deduplicated, in sessions and in the home currency; what is refused is kept.",
     ),
-    Step(
-        "check_clean", ("check", "clean"), "spark", "Great Expectations on clean.*; a critical failure stops the day."
-    ),
+    Step("check_clean", ("check", "clean"), "spark", "Great Expectations on clean.*; a critical failure stops the day."),
     Step("features", ("features",), "spark", "Per customer and day, then one row per customer as of the day."),
     Step("check_features", ("check", "features"), "spark", "Great Expectations on features.*."),
     Step("train", ("train",), "train", "The autoencoder, when the champion is due for it; otherwise skipped."),

@@ -122,9 +122,7 @@ class Lake:
     def set_property(self, table: Table, key: str, value: str) -> None:
         """Set a table property that clients without Spark can read too; nothing is written where it holds already."""
         if read_properties(self.path(table.name)).get(key) != value:
-            self.spark.sql(
-                f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({_quoted(key)} = {_quoted(value)})"
-            )
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({_quoted(key)} = {_quoted(value)})")
 
     def version(self, name: str) -> int:
         return last_commit(self.path(name))[0]
@@ -193,8 +191,7 @@ def in_days(days: list[date]) -> str:
         else:
             runs.append([day])
     return " OR ".join(
-        f"(day = DATE'{run[0]}')" if len(run) == 1 else f"(day >= DATE'{run[0]}' AND day <= DATE'{run[-1]}')"
-        for run in runs
+        f"(day = DATE'{run[0]}')" if len(run) == 1 else f"(day >= DATE'{run[0]}' AND day <= DATE'{run[-1]}')" for run in runs
     )
 
 

@@ -33,9 +33,7 @@ def promote(root: str, version: str, since: date) -> None:
     Raises UserError where the version is not there whole.
     """
     if not exists(root, version):
-        raise UserError(
-            f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain"
-        )
+        raise UserError(f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain")
     entries = [entry for entry in _history(root) if entry["since"] != since.isoformat()]
     entries = sorted([*entries, {"version": version, "since": since.isoformat()}], key=lambda entry: entry["since"])
     filesystem, base = _at(root)
@@ -97,9 +95,7 @@ def golden(root: str, version: str) -> dict[str, list]:
     {"features": rows of numbers (NaN and infinite among them), "vector": rows, "reconstruction_error": one per row}.
     """
     found = _parsed(root, version, "golden.json")
-    found["features"] = [
-        [float("nan") if value is None else float(value) for value in row] for row in found["features"]
-    ]
+    found["features"] = [[float("nan") if value is None else float(value) for value in row] for row in found["features"]]
     return found
 
 
@@ -113,9 +109,7 @@ def _parsed(root: str, version: str, name: str) -> dict:
     try:
         return json.loads(read(root, version, name))
     except ValueError:
-        raise UserError(
-            f"models: {root}/{FAMILY}/{version}/{name} is damaged; train again: shoal train --retrain"
-        ) from None
+        raise UserError(f"models: {root}/{FAMILY}/{version}/{name} is damaged; train again: shoal train --retrain") from None
 
 
 def _at(root: str) -> tuple[fs.FileSystem, str]:

@@ -138,8 +138,7 @@ PHONES = (
 )
 DESKTOPS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/137.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 "
-    "Safari/605.1.15",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:139.0) Gecko/20100101 Firefox/139.0",
 )
 CRAWLERS = (
@@ -150,9 +149,7 @@ CRAWLERS = (
     "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
     "python-requests/2.32.3",
 )
-FLEET_AGENT = (
-    "Mozilla/5.0 (Windows NT 6.1; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/109.0.0.0 Safari/537.36"
-)
+FLEET_AGENT = "Mozilla/5.0 (Windows NT 6.1; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/109.0.0.0 Safari/537.36"
 AGENTS = (*PHONES, *DESKTOPS, *CRAWLERS, FLEET_AGENT)
 FIRST_DESKTOP, FIRST_CRAWLER, FLEET = len(PHONES), len(PHONES) + len(DESKTOPS), len(AGENTS) - 1
 CHANNELS = ("direct", "organic", "newsletter", "ads", "social")
@@ -214,9 +211,7 @@ def write(out: Path, customers: int, days: int, seed: int, last_day: date, undec
     Raises UserError for a size below 1 and for an `out` that holds anything but such a shop.
     """
     if customers < 1 or days < 1 or seed < 0:
-        raise UserError(
-            f"sample: customers = {customers}, days = {days}, seed = {seed}: give sizes from 1 and a seed from 0"
-        )
+        raise UserError(f"sample: customers = {customers}, days = {days}, seed = {seed}: give sizes from 1 and a seed from 0")
     out = Path(out)
     if out.exists() and not (out.is_dir() and (_is_shop(out) or not any(out.iterdir()))):
         raise UserError(f"sample: {out} exists and is no sample shop; choose another folder or empty it")
@@ -311,9 +306,7 @@ class _Shop:
         first_is_phone = u[:, 5] < _OF["mobile"][self.type]
         phone = np.floor(u[:, 6] * len(PHONES)).astype(int)
         desktop = FIRST_DESKTOP + np.floor(u[:, 7] * len(DESKTOPS)).astype(int)
-        self.agents = np.stack(
-            [np.where(first_is_phone, phone, desktop), np.where(first_is_phone, desktop, phone), desktop], 1
-        )
+        self.agents = np.stack([np.where(first_is_phone, phone, desktop), np.where(first_is_phone, desktop, phone), desktop], 1)
         ids = np.arange(n, dtype="u8")
         self.devices = np.stack([_hash(seed, 10 + k, ids) for k in range(3)], 1)
         self.n_devices = 1 + (u[:, 8] < 0.5) + (u[:, 8] < 0.08)
@@ -345,14 +338,10 @@ class _Shop:
         given, family = pa.array(FIRST_NAMES).take(pa.array(first_name)), pa.array(LAST_NAMES).take(pa.array(last_name))
         self.ids = pa.array([f"C{i + 1:07}" for i in range(n)])
         self.names = _join(given, family, separator=" ")
-        mails = _join(
-            given, pa.scalar("."), family, tag, serial, pa.scalar("@"), pa.array(EMAIL_DOMAINS).take(pa.array(domain))
-        )
+        mails = _join(given, pa.scalar("."), family, tag, serial, pa.scalar("@"), pa.array(EMAIL_DOMAINS).take(pa.array(domain)))
         mails = pc.utf8_lower(mails)
         self.mails = pa.concat_arrays([mails, pc.utf8_upper(mails), _join(pa.scalar(" "), mails, pa.scalar(" "))])
-        self.signup_ms = (_day_number(first) + self.joined) * DAY_MS + np.floor(u[:, 14] * DAY_MS).astype(
-            "i8"
-        ) // 1000 * 1000
+        self.signup_ms = (_day_number(first) + self.joined) * DAY_MS + np.floor(u[:, 14] * DAY_MS).astype("i8") // 1000 * 1000
         self.known = customers
 
         catalogue = np.random.default_rng((seed, 3))
@@ -363,9 +352,7 @@ class _Shop:
             self.price[currency] = np.maximum(np.round(pounds * factor), 1) * 100 - (0 if currency == SEK else 1)
         self.price_texts = pa.array(_decimals(self.price.ravel()), pa.string())
         self.has_price = catalogue.random(PRODUCTS) >= NO_PRICE_SHARE
-        self.skus = pa.array(
-            [f"{k // PRODUCTS_PER_CATEGORY + 10}-{k % PRODUCTS_PER_CATEGORY:03}" for k in range(PRODUCTS)]
-        )
+        self.skus = pa.array([f"{k // PRODUCTS_PER_CATEGORY + 10}-{k % PRODUCTS_PER_CATEGORY:03}" for k in range(PRODUCTS)])
         self.departments = pa.array([DEPARTMENTS[k // PRODUCTS_PER_CATEGORY][0] for k in range(PRODUCTS)])
 
     def advance(self, rng: np.random.Generator, offset: int) -> tuple[np.ndarray, np.ndarray]:
@@ -434,9 +421,7 @@ def _visits(rng: np.random.Generator, shop: _Shop, day: date, offset: int) -> tu
         shop.n_devices[customer] - 1,
     )
     fresh = stranger | (rng.random(n) < 0.02)  # a deleted cookie: a visitor nobody has seen
-    visitor = np.where(
-        fresh, _hash(shop.seed, 30 + day.toordinal(), np.arange(n, dtype="u8")), shop.devices[customer, device]
-    )
+    visitor = np.where(fresh, _hash(shop.seed, 30 + day.toordinal(), np.arange(n, dtype="u8")), shop.devices[customer, device])
     agent = np.where(stranger, rng.integers(0, FIRST_CRAWLER, n), shop.agents[customer, device])
     country = np.where(stranger, _choose(rng.random(n), np.cumsum(COUNTRY_SHARES)), shop.country[customer])
 
@@ -673,12 +658,8 @@ def _with_planted_orders(
     back, cancelled = rows[comes].copy(), cancelled[comes]
     part = ~cancelled & (back["quantity"] > 1) & (rng.random(len(back)) < 0.5)
     undone = np.where(part, rng.integers(1, np.maximum(back["quantity"], 2)), back["quantity"])
-    back["discount"] = np.where(
-        part, _whole(back["discount"] * undone // back["quantity"], back["currency"]), back["discount"]
-    )
-    delay_s = np.where(
-        cancelled, rng.integers(1200, 18_000, len(back)), rng.integers(2 * 86_400, 30 * 86_400, len(back))
-    )
+    back["discount"] = np.where(part, _whole(back["discount"] * undone // back["quantity"], back["currency"]), back["discount"])
+    delay_s = np.where(cancelled, rng.integers(1200, 18_000, len(back)), rng.integers(2 * 86_400, 30 * 86_400, len(back)))
     back["at"] += delay_s * 1000
     back["modified"] = back["at"]
     back["undoes"] = np.where(rng.random(len(back)) < 0.85, back["id"], -1)
@@ -731,9 +712,7 @@ def _rates(day: date, seed: int) -> dict[str, int]:
     return rates if day.weekday() >= 5 else {**rates, "SEK": 742 + int(krona)}
 
 
-def _with_planted_events(
-    rng: np.random.Generator, rows: np.ndarray, shop: _Shop
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _with_planted_events(rng: np.random.Generator, rows: np.ndarray, shop: _Shop) -> list[tuple[np.ndarray, np.ndarray]]:
     """The day's events with what is planted among them; each with the day it arrives."""
     fates = {
         "no_time": 0.0006, "future": 0.0005, "too_late": 0.0005, "no_visitor": 0.0006, "unknown_type": 0.0006,
@@ -789,9 +768,7 @@ class _Ledger:
         self.kept: Counter[str] = Counter()  # odd rows that are no rejects
         self.robots: dict[str, set[int]] = defaultdict(set)
         self.money: Counter[str] = Counter()  # millionths of the home currency
-        self.older: dict[
-            tuple[int, int], tuple[str, int, int]
-        ] = {}  # order line: file, row and amount of its first version
+        self.older: dict[tuple[int, int], tuple[str, int, int]] = {}  # order line: file, row and amount of its first version
 
     def note(self, file: str, rules: np.ndarray) -> None:
         for i in np.flatnonzero(rules):
@@ -890,9 +867,7 @@ def _write_orders(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
             ledger.money["discounts"] += discount
 
 
-def _write_customers(
-    folder: Path, day: date, shop: _Shop, new: np.ndarray, changed: np.ndarray, ledger: _Ledger
-) -> None:
+def _write_customers(folder: Path, day: date, shop: _Shop, new: np.ndarray, changed: np.ndarray, ledger: _Ledger) -> None:
     who = np.concatenate([new, changed])
     columns = [
         _pick(shop.ids, who),
@@ -910,9 +885,7 @@ def _write_truth(
     folder: Path, shop: _Shop, ledger: _Ledger, customers: int, days: int, seed: int, first: date, last: date
 ) -> None:
     ids, types = shop.ids.to_pylist(), shop.types_on(days - 1)
-    _write_text(
-        folder / "customers.csv", "customer_id,type", [f"{i},{TYPE_NAMES[t]}" for i, t in zip(ids, types, strict=True)]
-    )
+    _write_text(folder / "customers.csv", "customer_id,type", [f"{i},{TYPE_NAMES[t]}" for i, t in zip(ids, types, strict=True)])
     _write_text(folder / "defects.csv", "file,row,rule", [f"{f},{r},{rule}" for f, r, rule in sorted(ledger.defects)])
     money = {**ledger.money, "net": ledger.money["gross"] - ledger.money["discounts"] - ledger.money["returns"]}
     truth = {
@@ -1019,9 +992,7 @@ def _replace(texts: pa.Array, where: np.ndarray, by: tuple[str, ...], variant: n
     if not len(hits):
         return texts
     chosen = hits if variant is None else variant[hits]
-    return pc.replace_with_mask(
-        texts, pa.array(where), pa.array([by[i % len(by)] for i in chosen.tolist()], pa.string())
-    )
+    return pc.replace_with_mask(texts, pa.array(where), pa.array([by[i % len(by)] for i in chosen.tolist()], pa.string()))
 
 
 def _quoted(text: str) -> str:

@@ -11,7 +11,7 @@ HOME = Path(__file__).resolve().parent.parent
 
 # Variables that belong to Shoal but are no settings of a job: where the environments are, the secret, the chosen file.
 _OTHER_VARIABLES = {
-    "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_REMOTE", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME",
+    "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_PARENT", "SHOAL_REMOTE", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME",
     "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
 }  # fmt: skip
 
@@ -93,9 +93,7 @@ def load(environment: dict[str, str] | None = None) -> Settings:
                     raise UserError(f"settings: variable {name}: {part} is a value, not a table")
             table[key] = text
     settings = _typed(Settings, values, str(path), "")
-    return replace(
-        settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input")}
-    )
+    return replace(settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input")})
 
 
 def secret(environment: dict[str, str] | None = None) -> str:
@@ -112,9 +110,7 @@ def _typed(kind: type, values: dict, path: str, prefix: str):
     known = {f.name: f for f in fields(kind)}
     for key in values:
         if key not in known:
-            raise UserError(
-                f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(known))}"
-            )
+            raise UserError(f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(known))}")
     made = {}
     for name, value in values.items():
         kind_of = known[name].type

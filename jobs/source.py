@@ -66,9 +66,7 @@ class Mapping:
         try:
             return date.fromisoformat(found.group(1))
         except (AttributeError, ValueError):
-            raise UserError(
-                f"source: file {name} has no day that file_day = '{self.file_day}' finds; rename it"
-            ) from None
+            raise UserError(f"source: file {name} has no day that file_day = '{self.file_day}' finds; rename it") from None
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def find(root: str, mapping: Mapping) -> list[tuple[str, fs.FileInfo]]:
     named = {info.path.removeprefix(base).lstrip("/"): info for info in infos if info.type == fs.FileType.File}
     found = sorted((name, info) for name, info in named.items() if fnmatch(name, mapping.files))
     if not found:
-        raise UserError(
-            f"land: no file {mapping.files} ({mapping.table}) in {root}; check INPUT= and the source's mapping"
-        )
+        raise UserError(f"land: no file {mapping.files} ({mapping.table}) in {root}; check INPUT= and the source's mapping")
     return found
 
 

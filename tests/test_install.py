@@ -25,9 +25,7 @@ def to(tmp_path):
     return install.Places(tmp_path / "env", spark, tmp_path / "env" / "share")
 
 
-def java_home(
-    path: Path, version: str, modules: str = "java.base jdk.incubator.vector", script: str = "exit 1"
-) -> Path:
+def java_home(path: Path, version: str, modules: str = "java.base jdk.incubator.vector", script: str = "exit 1") -> Path:
     """A Java home whose `java` is a shell script."""
     (path / "bin").mkdir(parents=True)
     (path / "release").write_text(f'JAVA_VERSION="{version}"\nMODULES="{modules}"\n')

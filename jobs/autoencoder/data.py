@@ -60,9 +60,7 @@ def read(lake: str, day: date, min_customers: int) -> Customers:
         raise UserError(f"train: {lake}/{TABLE} cannot be read: {_one_line(error)}") from None
     names = json.loads(table.metadata().configuration.get(NAMES_PROPERTY, "[]"))
     if not names:
-        raise UserError(
-            f"train: {lake}/{TABLE} lacks the property {NAMES_PROPERTY}; run again: shoal features --day {day}"
-        )
+        raise UserError(f"train: {lake}/{TABLE} lacks the property {NAMES_PROPERTY}; run again: shoal features --day {day}")
     columns = ["customer_id", "is_active", "vector"]
     try:
         rows = table.to_pyarrow_dataset().to_table(columns=columns, filter=pc.field("day") == pa.scalar(day))
@@ -83,9 +81,7 @@ def read(lake: str, day: date, min_customers: int) -> Customers:
     ids, matrix = ids.take(order), matrix[order.to_numpy()]
     twice = pc.equal(ids[1:], ids[:-1])
     if pc.any(twice).as_py():
-        raise UserError(
-            f"train: {where}: customer {ids[pc.index(twice, True).as_py()]} has two rows; run features again"
-        )
+        raise UserError(f"train: {where}: customer {ids[pc.index(twice, True).as_py()]} has two rows; run features again")
     return Customers(day, table.version(), tuple(names), ids, matrix)
 
 
@@ -94,8 +90,7 @@ def split(ids: pa.Array) -> dict[str, np.ndarray]:
     buckets = np.fromiter((_bucket(id_) for id_ in ids.to_pylist()), dtype=np.uint8, count=len(ids))
     ends = np.cumsum(list(SHARES.values()))
     return {
-        name: np.flatnonzero((buckets >= end - SHARES[name]) & (buckets < end))
-        for name, end in zip(SHARES, ends, strict=True)
+        name: np.flatnonzero((buckets >= end - SHARES[name]) & (buckets < end)) for name, end in zip(SHARES, ends, strict=True)
     }
 
 
@@ -151,9 +146,7 @@ def _matrix(vectors: pa.ChunkedArray, length: int, where: str) -> np.ndarray:
         wrong = pc.not_equal(lengths, length)
         if pc.any(wrong).as_py():
             found = lengths[pc.index(wrong, True).as_py()]
-            raise UserError(
-                f"train: {where}: a vector has {found} numbers, {NAMES_PROPERTY} names {length}; run features again"
-            )
+            raise UserError(f"train: {where}: a vector has {found} numbers, {NAMES_PROPERTY} names {length}; run features again")
         # null comes out as NaN
         matrix[at : at + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
         at += len(chunk)

@@ -128,9 +128,7 @@ def _affine(name: str, layer: nn.Linear, source: str, constants: dict) -> str:
 def _require_equal(model: Autoencoder, session: onnxruntime.InferenceSession, rows: np.ndarray) -> None:
     with torch.no_grad():
         expected = [output.numpy() for output in model(torch.from_numpy(rows))]
-    for output, ours, theirs in zip(
-        session.get_outputs(), expected, session.run(None, {"features": rows}), strict=True
-    ):
+    for output, ours, theirs in zip(session.get_outputs(), expected, session.run(None, {"features": rows}), strict=True):
         if not np.allclose(theirs, ours, rtol=TOLERANCE, atol=TOLERANCE):
             furthest = np.abs(theirs - ours).max()
             raise UserError(

@@ -57,9 +57,7 @@ def _require_due(settings: Settings, day: date) -> None:
     if held is not None:
         age = (day - date.fromisoformat(held["since"])).days
         if age < every:
-            raise NotDue(
-                f"train: champion {held['version']} since {held['since']} is {age} days old, due in {every - age} days"
-            )
+            raise NotDue(f"train: champion {held['version']} since {held['since']} is {age} days old, due in {every - age} days")
 
 
 def _identity(customers: data.Customers, settings: Train) -> str:
@@ -165,8 +163,7 @@ def fit(model: Autoencoder, train: Tensor, validation: Tensor, settings: Train, 
         epochs.append({"epoch": epoch, "loss": float(total) / len(train), "validation": error})
         if not np.isfinite(error):
             raise UserError(
-                f"train: the loss is no number after epoch {epoch}; "
-                f"lower train.learning_rate (it is {settings.learning_rate})"
+                f"train: the loss is no number after epoch {epoch}; lower train.learning_rate (it is {settings.learning_rate})"
             )
         if error < best_error:
             best, best_epoch, best_error = _copy(model), epoch, error

@@ -167,18 +167,14 @@ def _used(lake: Lake, columns: list[str], name: str, mapping: Mapping) -> list[s
     expressions = {**mapping.columns, **({"where": mapping.where} if mapping.where else {})}
     missing = [c for c in mapping.personal if c not in columns]
     if missing:
-        raise UserError(
-            f"land: file {name}: column '{missing[0]}' (personal, {mapping.table}) is missing; it has {columns}"
-        )
+        raise UserError(f"land: file {name}: column '{missing[0]}' (personal, {mapping.table}) is missing; it has {columns}")
     empty = lake.spark.createDataFrame([], ", ".join(f"`{c}` STRING" for c in kept))
     for ours, expression in expressions.items():
         try:
             empty.select(F.expr(expression)).schema  # noqa: B018 - asking for the schema is the check
         except AnalysisException as error:
             why = " ".join(str(error).split(";")[0].split())[:300]
-            raise UserError(
-                f"land: file {name}: {mapping.table}.{ours} = {expression!r}: {why}; it has {columns}"
-            ) from None
+            raise UserError(f"land: file {name}: {mapping.table}.{ours} = {expression!r}: {why}; it has {columns}") from None
     text = " ".join(expressions.values())
     return [c for c in kept if c in _words(text)]
 
@@ -192,9 +188,7 @@ def _words(expressions: str) -> set[str]:
     import re
 
     outside = re.sub(r"'(?:[^'\\]|\\.)*'", " ", expressions)
-    return set(re.findall(r"\b[A-Za-z_]\w*\b", re.sub(r"`[^`]*`", " ", outside))) | set(
-        re.findall(r"`([^`]*)`", outside)
-    )
+    return set(re.findall(r"\b[A-Za-z_]\w*\b", re.sub(r"`[^`]*`", " ", outside))) | set(re.findall(r"`([^`]*)`", outside))
 
 
 def _ddl(used: list[str]) -> str:

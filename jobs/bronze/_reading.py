@@ -31,9 +31,7 @@ def header(root: str, name: str, mapping: Mapping) -> list[str]:
         with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
             first = io.TextIOWrapper(stream, encoding=mapping.encoding).readline()
     except UnicodeDecodeError:
-        raise UserError(
-            f"land: file {name}, line 1: not {mapping.encoding} text; fix the file or set encoding"
-        ) from None
+        raise UserError(f"land: file {name}, line 1: not {mapping.encoding} text; fix the file or set encoding") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"land: file {name}, line 1: {_one_line(error)}; fetch the file again") from None
     if not first.strip():
@@ -76,9 +74,7 @@ def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -
         told = 1
     except (pa.ArrowInvalid, OSError, EOFError, gzip.BadGzipFile) as error:
         line, why = _first_bad_line(root, name, mapping)
-        raise UserError(
-            f"land: file {name}, line {line}: {why or _one_line(error)}; nothing of it was landed"
-        ) from None
+        raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; nothing of it was landed") from None
     finally:
         if not told:
             malformed.clear()
@@ -97,9 +93,7 @@ def _csv(root: str, name: str, mapping: Mapping, note) -> Iterator[pa.RecordBatc
     yield from pa.csv.open_csv(
         stream,
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, encoding=mapping.encoding),
-        parse_options=pa.csv.ParseOptions(
-            delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=note
-        ),
+        parse_options=pa.csv.ParseOptions(delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=note),
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
@@ -132,9 +126,7 @@ def _malformed(bad: list[tuple[int, str]], name: str, used: list[str]) -> pa.Rec
 
 def _schema(used: list[str]) -> pa.Schema:
     extra = pa.map_(pa.string(), pa.string())
-    return pa.schema(
-        [*((n, pa.string()) for n in used), ("_extra", extra), ("_file", pa.string()), ("_row", pa.int64())]
-    )
+    return pa.schema([*((n, pa.string()) for n in used), ("_extra", extra), ("_file", pa.string()), ("_row", pa.int64())])
 
 
 def _map(columns: dict[str, pa.Array], rows: int) -> pa.Array:

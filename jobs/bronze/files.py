@@ -49,9 +49,7 @@ def record(lake: Lake, source: str, table: Table, mapping: Mapping, new: dict[st
     ]
     from jobs.bronze._landing import _of_files
 
-    where = (
-        _of_files(source, names).replace("_source", "source").replace("_file", "file") + f" AND table = '{table.name}'"
-    )
+    where = _of_files(source, names).replace("_source", "source").replace("_file", "file") + f" AND table = '{table.name}'"
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), where)
 
 

@@ -35,9 +35,7 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
         if due:
             work = _events if table == "events" else _orders
-            work(
-                lake, settings, source, due, inputs, {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
-            )
+            work(lake, settings, source, due, inputs, {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()})
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
 
@@ -78,9 +76,7 @@ def _events(lake: Lake, settings: Settings, source: Source, due: list[date], inp
     if "visitor_id" in mapping:
         with_sessions, restated = _identified(lake, with_sessions.persist(), due)
     else:
-        with_sessions = with_sessions.withColumn(
-            "identified_on", F.when(F.col("customer_id").isNotNull(), F.col("day"))
-        )
+        with_sessions = with_sessions.withColumn("identified_on", F.when(F.col("customer_id").isNotNull(), F.col("day")))
     lake.replace_days(events.TABLE, events.in_contract(with_sessions), [*due, *restated])
     judged.unpersist()
     sessions.run(lake, [*due, *restated])
@@ -164,8 +160,4 @@ def _span(days: list[date]) -> str:
 
 def _nearest(dated: set[date], day: date) -> str:
     earlier = [d for d in dated if d < day]
-    return (
-        f"the last day before it with data is {max(earlier)}"
-        if earlier
-        else "nothing was landed for an earlier day either"
-    )
+    return f"the last day before it with data is {max(earlier)}" if earlier else "nothing was landed for an earlier day either"

@@ -24,9 +24,7 @@ _RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not n
 def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
     """The contract of clean.<name>_rejects: the raw row, the rules, the day."""
     raw = "".join(f"{c} STRING COMMENT 'as received',\n    " for c in columns)
-    return Table(
-        f"clean.{name}_rejects", f"Rows that clean.{name} refused, as received, with the rules.", raw + _RAW_SCHEMA
-    )
+    return Table(f"clean.{name}_rejects", f"Rows that clean.{name} refused, as received, with the rules.", raw + _RAW_SCHEMA)
 
 
 def text(name: str) -> Column:
@@ -65,12 +63,8 @@ def accounts(
 
     `kept` holds one row per accepted source row, with its `day`.
     """
-    counted = (
-        kept.groupBy("day").count().select("day", F.lit("kept").alias("outcome"), F.lit("").alias("rule"), "count")
-    )
-    of_rejects = (
-        lake.read(refused, days[0], days[-1]).groupBy("day", "outcome", F.col("rules")[0].alias("rule")).count()
-    )
+    counted = kept.groupBy("day").count().select("day", F.lit("kept").alias("outcome"), F.lit("").alias("rule"), "count")
+    of_rejects = lake.read(refused, days[0], days[-1]).groupBy("day", "outcome", F.col("rules")[0].alias("rule")).count()
     found: dict[tuple[date, str], dict[str, int]] = {}
     for row in counted.unionByName(of_rejects.select("day", "outcome", "rule", "count")).collect():
         found.setdefault((row.day, row.outcome), {})[row.rule] = row["count"]

@@ -20,9 +20,7 @@ def versions(typed: DataFrame, key: str, values: list[str]) -> DataFrame:
         .withColumn("_before", F.lag(value).over(in_order))
         .withColumn(
             "outcome",
-            F.when(~kept, "reject")
-            .when((F.col("_nth") > 1) | value.eqNullSafe(F.col("_before")), "duplicate")
-            .otherwise("kept"),
+            F.when(~kept, "reject").when((F.col("_nth") > 1) | value.eqNullSafe(F.col("_before")), "duplicate").otherwise("kept"),
         )
         .withColumn(
             "rules",

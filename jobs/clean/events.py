@@ -143,9 +143,7 @@ def with_sessions(kept: DataFrame, tail: DataFrame, settings: Clean) -> DataFram
     before = F.lag("event_at").over(in_order)
     starts = before.isNull() | (F.col("event_at") > before + F.lit(gap))
     since = F.coalesce("active_since", F.when(starts, F.col("event_at")))
-    hours = F.floor(
-        (F.unix_micros("event_at") - F.unix_micros("active_since")) / (settings.session_max_hours * 3_600_000_000)
-    )
+    hours = F.floor((F.unix_micros("event_at") - F.unix_micros("active_since")) / (settings.session_max_hours * 3_600_000_000))
     session = Window.partitionBy("visitor_id", "active_since", "_cut")
     return (
         both.withColumn("active_since", since)

@@ -43,17 +43,13 @@ def identities(observed: DataFrame, first_events: DataFrame) -> DataFrame:
 
 def resolved(events: DataFrame, intervals: DataFrame) -> DataFrame:
     """Events with the customer of their moment, and `identified_on`, the day from which that was known."""
-    known = intervals.select(
-        "visitor_id", F.col("customer_id").alias("_customer"), "valid_from", "valid_to", "observed_at"
-    )
+    known = intervals.select("visitor_id", F.col("customer_id").alias("_customer"), "valid_from", "valid_to", "observed_at")
     at_that_time = (F.col("event_at") >= F.col("valid_from")) & (
         F.col("valid_to").isNull() | (F.col("event_at") < F.col("valid_to"))
     )
     joined = events.join(known, (events.visitor_id == known.visitor_id) & at_that_time, "left").drop(known.visitor_id)
     customer = F.coalesce("customer_id", "_customer")
-    since = F.when(F.col("customer_id").isNotNull(), F.col("day")).otherwise(
-        F.greatest("day", F.to_date("observed_at"))
-    )
+    since = F.when(F.col("customer_id").isNotNull(), F.col("day")).otherwise(F.greatest("day", F.to_date("observed_at")))
     return (
         joined.withColumn("identified_on", F.when(customer.isNotNull(), since))
         .withColumn("customer_id", customer)
@@ -88,6 +84,4 @@ def _first_anonymous(lake: Lake, visitors: DataFrame, days: list[date]) -> DataF
     if not lake.exists("clean.events"):
         return visitors.select("visitor_id", F.lit(None).cast("timestamp").alias("first_at")).limit(0)
     others = lake.read("clean.events").where(~F.col("day").isin(*days)).where("customer_id IS NULL")
-    return (
-        others.join(visitors, "visitor_id", "left_semi").groupBy("visitor_id").agg(F.min("event_at").alias("first_at"))
-    )
+    return others.join(visitors, "visitor_id", "left_semi").groupBy("visitor_id").agg(F.min("event_at").alias("first_at"))

@@ -86,9 +86,7 @@ def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataF
         typed.join(known, (typed.product_id == known._product) & holds, "left")
         .withColumn("category", F.coalesce("category", "_category"))
         .withColumn("price_source", F.when(from_list, "list").otherwise("line"))
-        .withColumn(
-            "currency", F.when(from_list, F.coalesce("_list_currency", F.lit(currency))).otherwise(F.col("currency"))
-        )
+        .withColumn("currency", F.when(from_list, F.coalesce("_list_currency", F.lit(currency))).otherwise(F.col("currency")))
         .withColumn("unit_price", F.when(from_list, F.col("_list_price")).otherwise(F.col("unit_price")))
         .drop("_product", "_category", "_list_price", "_list_currency", "valid_from", "valid_to")
     )
@@ -99,9 +97,7 @@ def _with_customer(typed: DataFrame, customers: DataFrame) -> DataFrame:
     by_mail = (
         customers.where("email_key IS NOT NULL")
         .groupBy(F.col("email_key").alias("_mail"))
-        .agg(
-            F.min("customer_id").alias("_customer"), F.max("customer_id").alias("_other"), F.min("day").alias("_since")
-        )
+        .agg(F.min("customer_id").alias("_customer"), F.max("customer_id").alias("_other"), F.min("day").alias("_since"))
         .where("_customer = _other")
     )
     same = (typed.email_key == by_mail._mail) & (typed.day >= by_mail._since)
@@ -120,14 +116,10 @@ def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str) -> DataFram
         F.upper(F.trim("currency")).alias("_currency"),
     ).agg(F.max_by(F.expr("try_cast(trim(rate) AS DECIMAL(18,8))"), F.struct("_file", "_row")).alias("_rate"))
     joined = typed.join(F.broadcast(by_day), (typed.day == by_day._on) & (typed.currency == by_day._currency), "left")
-    rate = F.when(F.col("currency") == currency, F.lit(1).cast("DECIMAL(18,8)")).when(
-        F.col("_rate") > 0, F.col("_rate")
-    )
+    rate = F.when(F.col("currency") == currency, F.lit(1).cast("DECIMAL(18,8)")).when(F.col("_rate") > 0, F.col("_rate"))
     return (
         joined.withColumn("_rate", rate)
-        .withColumn(
-            "gross", F.expr(f"try_cast(try_multiply(try_multiply(abs(quantity), unit_price), _rate) AS {_MONEY})")
-        )
+        .withColumn("gross", F.expr(f"try_cast(try_multiply(try_multiply(abs(quantity), unit_price), _rate) AS {_MONEY})"))
         .withColumn("discount", F.expr(f"try_cast(try_multiply(discount, _rate) AS {_MONEY})"))
         .drop("_on", "_currency")
     )
@@ -147,10 +139,7 @@ def _with_rules(typed: DataFrame) -> DataFrame:
         "bad_price": F.col("unit_price") < 0,
         "no_price": F.col("unit_price").isNull() & ~F.col("_priced"),
         "missing_rate": F.col("_rate").isNull(),
-        "bad_amount": F.col("gross").isNull()
-        & F.col("_rate").isNotNull()
-        & F.col("quantity").isNotNull()
-        & F.col("_priced"),
+        "bad_amount": F.col("gross").isNull() & F.col("_rate").isNotNull() & F.col("quantity").isNotNull() & F.col("_priced"),
         "bad_discount": (F.col("discount") < 0) | (F.col("discount") > F.col("gross")),
     }
     unreadable = F.col("_priced") & F.col("unit_price").isNull()
@@ -175,9 +164,7 @@ def _without_duplicates(ruled: DataFrame) -> DataFrame:
         .withColumn("outcome", F.when(refused, "reject").when(F.col("_repeated"), "duplicate").otherwise("kept"))
         .withColumn(
             "rules",
-            F.when(F.col("_repeated"), F.array(F.when(numbered, "superseded").otherwise("exact"))).otherwise(
-                F.col("rules")
-            ),
+            F.when(F.col("_repeated"), F.array(F.when(numbered, "superseded").otherwise("exact"))).otherwise(F.col("rules")),
         )
     )
     counted = Window.partitionBy("order_id", "day", F.col("outcome") == "kept").orderBy("_file", "_row")
@@ -244,15 +231,9 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
         undone.unpersist()
         return
     old_lines = lake.read(TABLE).where(~worked & (F.col("quantity") > 0))
-    old_lines = old_lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn(
-        "key", returns.match_key()
-    )
-    old_returns = lake.read(returns.TABLE).withColumns(
-        {"_undone": F.col("order_id"), "order_id": F.col("return_order_id")}
-    )
-    old_returns = (
-        old_returns.withColumn("key", returns.match_key()).drop("order_id").withColumnRenamed("_undone", "order_id")
-    )
+    old_lines = old_lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn("key", returns.match_key())
+    old_returns = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})
+    old_returns = old_returns.withColumn("key", returns.match_key()).drop("order_id").withColumnRenamed("_undone", "order_id")
     with_returns = old_returns.select("key").distinct()
     touched = (
         returned.select("key")
@@ -277,9 +258,7 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
     kept_lines = old_lines.where(F.col("day").isin(*others)) if others else old_lines.limit(0)
     names = [c for c in lines.columns if c in kept_lines.columns and c not in ("key", "undoes_order_id")]
     days_returns = same_day.where(F.col("order_id").isNotNull() | F.col("day").isin(*rewritten))
-    lake.replace_days(
-        TABLE, orders(lines.select(*names).unionByName(kept_lines.select(*names)), days_returns), rewritten
-    )
+    lake.replace_days(TABLE, orders(lines.select(*names).unionByName(kept_lines.select(*names)), days_returns), rewritten)
     for frame in (touched, earlier, undone):
         frame.unpersist()
 
@@ -306,7 +285,7 @@ def _as_returned(rows: DataFrame) -> DataFrame:
             F.sum("quantity").cast(_MONEY).alias("quantity"),
             F.sum("amount").cast(_MONEY).alias("amount"),
             *first,
-        )  # fmt: skip
+        )
         .withColumnsRenamed({"return_order_id": "order_id", "return_line_no": "line_no"})
     )
 

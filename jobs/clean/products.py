@@ -18,9 +18,7 @@ SCHEMA = """
     category STRING COMMENT 'category',
     price DECIMAL(18,4) COMMENT 'list price, in the currency beside it; null unless above 0',
     currency STRING COMMENT 'currency of the price'"""
-TABLE = Table(
-    "clean.products", __doc__.split("\n\n")[0], SCHEMA, None, {"price_positive": "price IS NULL OR price > 0"}
-)
+TABLE = Table("clean.products", __doc__.split("\n\n")[0], SCHEMA, None, {"price_positive": "price IS NULL OR price > 0"})
 REJECTS = _rows.rejects_table("products", COLUMNS["products"])
 VALUES = ["name", "brand", "category", "price", "currency"]
 

@@ -46,18 +46,14 @@ _CENT = Decimal("0.0001")
 
 def match_key() -> Column:
     """Only a customer's lines of one product, or a guest's order's, can undo each other."""
-    who = F.coalesce(
-        F.concat(F.lit("c|"), "customer_id"), F.concat(F.lit("o|"), F.coalesce("undoes_order_id", "order_id"))
-    )
+    who = F.coalesce(F.concat(F.lit("c|"), "customer_id"), F.concat(F.lit("o|"), F.coalesce("undoes_order_id", "order_id")))
     return F.concat_ws("|", who, "product_id")
 
 
 def returns(lines: DataFrame, returned: DataFrame) -> DataFrame:
     """The rows of clean.returns for these order lines and return lines, both with the columns of `_ENTRY`."""
     both = lines.withColumn("is_return", F.lit(False)).unionByName(returned.withColumn("is_return", F.lit(True)))
-    in_order = (
-        both.select(*_ENTRY).repartition("key").sortWithinPartitions("key", "at", "is_return", "order_id", "line_no")
-    )
+    in_order = both.select(*_ENTRY).repartition("key").sortWithinPartitions("key", "at", "is_return", "order_id", "line_no")
     ddl = ", ".join(part.split(" COMMENT")[0].replace(" NOT NULL", "").strip() for part in SCHEMA.split(",\n"))
     return in_order.mapInArrow(_matched, ddl)
 

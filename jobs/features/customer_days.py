@@ -118,9 +118,7 @@ def _of_events(events: DataFrame) -> DataFrame:
 def _of_orders(orders: DataFrame) -> DataFrame:
     ours = orders.where("customer_id IS NOT NULL AND quantity > 0")
     paid = F.col("gross_amount") - F.col("discount_amount")
-    products = ours.groupBy("customer_id", "day", "product_id", "category").agg(
-        F.sum(paid).cast(_MONEY).alias("amount")
-    )
+    products = ours.groupBy("customer_id", "day", "product_id", "category").agg(F.sum(paid).cast(_MONEY).alias("amount"))
     bought = products.groupBy("customer_id", "day").agg(
         F.array_sort(F.collect_list(F.struct("product_id", "category", "amount"))).alias("bought")
     )

@@ -98,9 +98,7 @@ def _registered(known: DataFrame, day: date) -> DataFrame:
     """Customers with a record by the day: their newest attributes, and since when they are known."""
     newest = Window.partitionBy("customer_id").orderBy(F.desc("day"))
     earliest = Window.partitionBy("customer_id")
-    registered = F.least(
-        F.to_date("registered_at"), F.when(F.col("day") > F.lit("1970-01-01").cast("date"), F.col("day"))
-    )
+    registered = F.least(F.to_date("registered_at"), F.when(F.col("day") > F.lit("1970-01-01").cast("date"), F.col("day")))
     return (
         known.where(F.col("day") <= day)
         .withColumn("registered_day", F.min(registered).over(earliest))

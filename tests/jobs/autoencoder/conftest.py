@@ -48,9 +48,7 @@ class Shop:
         bent[random.random(bent.shape) < 0.02] = np.nan
         return bent.astype(np.float32)
 
-    def write(
-        self, lake: str, matrix: np.ndarray, names: int | None = None, mode: str = "overwrite", **columns
-    ) -> None:
+    def write(self, lake: str, matrix: np.ndarray, names: int | None = None, mode: str = "overwrite", **columns) -> None:
         """`matrix` as vectors, NaN as null; `columns` take the place of customer_id, is_active or day."""
         offsets = np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32)
         rows = {

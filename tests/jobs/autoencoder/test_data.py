@@ -52,9 +52,7 @@ def test_the_order_and_number_of_files_do_not_matter(settings, tmp_path, shop, r
     other = str(tmp_path / "other")
     order = np.random.default_rng(1).permutation(60)
     for number, part in enumerate(np.array_split(order, 4)):
-        shop.write(
-            other, matrix[part], customer_id=[shop.ids(60)[row] for row in part], mode="append" if number else "error"
-        )
+        shop.write(other, matrix[part], customer_id=[shop.ids(60)[row] for row in part], mode="append" if number else "error")
 
     assert data.fingerprint(read(other)) == data.fingerprint(read(settings.lake))
 

@@ -96,8 +96,6 @@ def test_a_graph_that_differs_from_torch_is_not_saved(settings, shop, monkeypatc
     true_graph = export.encoder
     monkeypatch.setattr(export, "encoder", with_another_weight)
     shop.write(settings.lake, shop.values())
-    with pytest.raises(
-        UserError, match=r"vector of encoder.onnx is .* off torch's, more than 1e-05; nothing was saved"
-    ):
+    with pytest.raises(UserError, match=r"vector of encoder.onnx is .* off torch's, more than 1e-05; nothing was saved"):
         train.run(settings, shop.day, retrain=False)
     assert models.champion(settings.models, shop.day) is None

@@ -146,9 +146,7 @@ def test_retrain_overrules_a_young_champion(settings, shop):
     assert models.champion(settings.models, shop.day)["version"] == version
 
 
-@pytest.mark.parametrize(
-    ("n", "message"), [(49, "49 active customers of 49, train.min_customers is 50"), (0, "no rows")]
-)
+@pytest.mark.parametrize(("n", "message"), [(49, "49 active customers of 49, train.min_customers is 50"), (0, "no rows")])
 def test_too_few_customers_leave_no_model(settings, shop, n, message):
     shop.write(settings.lake, shop.values(60)[:n])
     with pytest.raises(UserError, match=message):

@@ -1,0 +1,260 @@
+"""The only bridge from the DAG to the jobs: `spark(step)`, `gpu(step)` and `plain(step)` make one task of one command.
+
+Airflow never imports the jobs: a task is one process of another environment, found on the machine that runs it
+(SHOAL_HOME, SHOAL_SPARK_HOME, SHOAL_SPARK_PYTHON, SHOAL_TRAIN_PYTHON, each with a default inside the project). It
+inherits Airflow's environment, the job's own SHOAL_* settings with it, and answers by its exit code:
+
+    0 done      2 the user's to mend (no retry)      99 nothing due (skipped)      else a crash (retried)
+
+However a task ends, nothing of it stays: its process leads a session of its own, which ends with the task.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import BaseHook, BaseOperator, conf
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
+
+USER_ERROR, NOT_DUE = 2, 99
+GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL; Airflow itself kills a task 5 s after asking it to end
+DAY = "{{ day(params, dag_run) }}"
+
+log = logging.getLogger("airflow.task")
+
+
+def day(params, dag_run) -> str:
+    """The day a run is about, as YYYY-MM-DD: the parameter `day`, else the day on which the run's data interval began.
+
+    A run by hand may come without an interval; then it is the last one that ended at or before the run, as the schedule
+    would have it: two hours (the schedule's 02:00) and a day before.
+    """
+    if params["day"]:
+        return params["day"]
+    start = dag_run.data_interval_start or dag_run.run_after - timedelta(days=1, hours=2)
+    return f"{start:%Y-%m-%d}"
+
+
+def spark(command: str, *arguments: str, **kwargs) -> BaseOperator:
+    """A task that submits `shoal <command> --day D` to the Spark of the connection `spark_default`."""
+    return SparkStep(**_task(command, arguments, kwargs, pool="spark"))
+
+
+def gpu(command: str, *arguments: str, **kwargs) -> BaseOperator:
+    """A task that runs `shoal <command> --day D` in the train environment, on queue `gpu` where a worker serves it."""
+    edge = next((name for name in conf.get("core", "executor").split(",") if "EdgeExecutor" in name), None)
+    return ProcessStep(environment="train", **_task(command, arguments, kwargs, pool="gpu", queue="gpu", executor=edge))
+
+
+def plain(command: str, *arguments: str, **kwargs) -> BaseOperator:
+    """A task that runs `shoal <command> --day D` in the Spark environment's Python, without a JVM."""
+    return ProcessStep(environment="spark", **_task(command, arguments, kwargs))
+
+
+def alert(context) -> None:
+    """Log a failed task in one line; post it as {"text": line} to AIRFLOW__SHOAL__ALERT_URL, if set."""
+    ti = context["ti"]
+    line = (
+        f"shoal: {ti.task_id} of {day(context['params'], context['dag_run'])} failed"
+        f" (try {ti.try_number}): {context.get('exception')} -- {ti.log_url}"
+    )
+    log.error(line)
+    if url := conf.get("shoal", "alert_url", fallback=""):
+        request = urllib.request.Request(url, json.dumps({"text": line}).encode(), {"Content-Type": "application/json"})  # noqa: S310
+        try:
+            urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+        except (OSError, ValueError) as error:  # the task has failed already; a dead webhook must not hide why
+            log.error("shoal: the alert could not be posted to [shoal] alert_url: %s", error)
+
+
+class _Step:
+    """What both kinds of task share: where the project is, how an exit code is read, how a process ends."""
+
+    def _environment(self) -> dict[str, str]:
+        # SHOAL_PARENT asks the job to die with the process that started it: the kernel hands that on to no child.
+        return {"PYTHONPATH": str(home()), "PYTHONUNBUFFERED": "1", "SHOAL_PARENT": "watch"}
+
+    def _failure(self, code: int, lines) -> Exception:
+        """The exception for an exit code: the job's own `error:` line where it printed one, else its last line."""
+        said = next((line for line in reversed(lines) if line.startswith("error:")), None)
+        if code == NOT_DUE:
+            return AirflowSkipException(f"{self.task_id}: not due")
+        if code == USER_ERROR:
+            return AirflowFailException(said or f"error: {self.task_id} ended with exit code 2: {_last(lines)}")
+        return AirflowException(f"error: {self.task_id} ended with exit code {code}: {said or _last(lines)}")
+
+
+class SparkStep(_Step, SparkSubmitOperator):
+    """SparkSubmitOperator on this project's Spark, which leaves neither a JVM nor a Python driver behind.
+
+    The provider's on_kill ends spark-submit alone; in client mode the Python driver would live on.
+    """
+
+    def __init__(self, *, command: list[str], **kwargs) -> None:
+        super().__init__(application_args=command, name=f"shoal {kwargs['task_id']} {DAY}", **kwargs)
+
+    def execute(self, context) -> None:
+        _die_with_parent(signal.SIGTERM)
+        try:
+            BaseHook.get_connection(self._conn_id)  # the hook would fall back to YARN and say so at level info only
+        except AirflowNotFoundException:
+            raise AirflowFailException(
+                f"error: connection {self._conn_id} does not exist; define it with the Spark master"
+                f" (AIRFLOW_CONN_{self._conn_id.upper()})"
+            ) from None
+        spark_home = _spark_home()
+        python = _python("spark")
+        self.application = str(home() / "jobs" / "__main__.py")
+        self._spark_binary = str(spark_home / "bin" / "spark-submit")
+        self.env_vars = {
+            **self._environment(),
+            "SPARK_HOME": str(spark_home),
+            "PYSPARK_PYTHON": python,
+            "PYSPARK_DRIVER_PYTHON": python,
+        }
+        self._hook = hook = self._get_hook()
+        submit = hook.submit
+        hook.submit = lambda application: submit(
+            application, start_new_session=True, preexec_fn=lambda: _die_with_parent(signal.SIGKILL)
+        )
+        try:
+            super().execute(context)
+        except AirflowException:
+            if not (hook._submit_sp and hook._submit_sp.returncode):
+                raise  # not the job's end: a cluster's answer, a wrong setting
+            raise self._failure(hook._submit_sp.returncode, hook._last_submit_log_lines) from None
+        finally:
+            self._end()
+
+    def on_kill(self) -> None:
+        self._end()
+        super().on_kill()  # a driver on a cluster
+
+    def _end(self) -> None:
+        if self._hook and self._hook._submit_sp:
+            end_session(self._hook._submit_sp.pid)
+
+
+class ProcessStep(_Step, BaseOperator):
+    """`python -m jobs <command>` in the environment "spark" or "train"."""
+
+    template_fields = ("command",)
+
+    def __init__(self, *, command: list[str], environment: str, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.command = command
+        self.environment = environment
+        self._process: subprocess.Popen | None = None
+
+    def execute(self, context) -> None:
+        _die_with_parent(signal.SIGTERM)
+        argv = [_python(self.environment), "-m", "jobs", *(part for part in self.command if part)]
+        self.log.info("Command: %s", " ".join(argv))
+        lines = []
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=home(),
+                env={**os.environ, **self._environment()},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="backslashreplace",
+                start_new_session=True,
+                preexec_fn=lambda: _die_with_parent(signal.SIGKILL),
+            )
+            for line in self._process.stdout:
+                self.log.info("%s", line.rstrip())
+                lines = [*lines[-19:], line.rstrip()]
+            if code := self._process.wait():
+                raise self._failure(code, lines)
+        finally:
+            self.on_kill()
+
+    def on_kill(self) -> None:
+        if self._process:
+            end_session(self._process.pid)
+
+
+def home() -> Path:
+    """The project's folder on this machine."""
+    return Path(os.environ.get("SHOAL_HOME") or Path(__file__).resolve().parent.parent)
+
+
+def end_session(leader: int) -> None:
+    """End every process of the session that `leader` leads: SIGTERM, then SIGKILL for what is left after GRACE_SECONDS.
+
+    By session and not by process group: Spark's Python workers make a group of their own.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in _members(leader):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue  # it ended in between
+        end = time.monotonic() + GRACE_SECONDS
+        while _members(leader) and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def _members(leader: int) -> list[int]:
+    members = []
+    for process in psutil.process_iter():
+        try:
+            # Never reaped here: the exit status is for the Popen that waits for it.
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process.pid)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return members
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies, even by SIGKILL. Linux only."""
+    if _libc:
+        _libc.prctl(1, int(number))  # PR_SET_PDEATHSIG
+
+
+def _task(command: str, arguments: tuple[str, ...], kwargs: dict, **defaults) -> dict:
+    parts = command.split()
+    return {"task_id": "_".join(parts), "command": [*parts, "--day", DAY, *arguments], **defaults, **kwargs}
+
+
+def _spark_home() -> Path:
+    if given := os.environ.get("SHOAL_SPARK_HOME"):
+        return _existing(Path(given), "SHOAL_SPARK_HOME")
+    found = sorted((home() / ".venv" / "spark" / "lib").glob("python3*/site-packages/pyspark"))
+    return found[0] if found else _existing(home() / ".venv" / "spark", "SHOAL_SPARK_HOME")
+
+
+def _python(environment: str) -> str:
+    variable = f"SHOAL_{environment.upper()}_PYTHON"
+    return str(_existing(Path(os.environ.get(variable) or home() / ".venv" / environment / "bin" / "python"), variable))
+
+
+def _existing(path: Path, variable: str) -> Path:
+    if not path.exists():
+        raise AirflowFailException(f"error: {path} does not exist; set the project up (make) or set {variable}")
+    return path
+
+
+def _last(lines) -> str:
+    return next((line for line in reversed(lines) if line.strip()), "it printed nothing")

@@ -1,0 +1,1 @@
+"""What the encoder makes of each customer."""

@@ -1,0 +1,162 @@
+"""One row per customer and day: the vector that the day's champion gives the customer.
+
+Input: features.customers and the champion's encoder, which holds all preprocessing (scaling, imputation). Dormant
+customers are encoded too. A day is encoded with the model that was champion on it.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from datetime import date
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import lake as lakes
+from jobs import models
+from jobs.errors import UserError
+from jobs.lake import Lake, Table
+from jobs.settings import Settings
+from jobs.workers import user_errors
+
+GOLDEN_TOLERANCE = 1e-5  # absolute and relative, between the vectors of the training environment and ours
+
+SCHEMA = """
+    customer_id STRING COMMENT 'Customer',
+    day DATE COMMENT 'As of the end of this day, UTC',
+    model_version STRING COMMENT 'Version of the encoder',
+    vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model; not comparable across models',
+    reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers of the training'
+"""
+TABLE = Table(
+    "encoded.customers",
+    "One row per customer and day: the vector that the encoder of the day gives the customer.",
+    SCHEMA,
+    partition="day",
+    checks={"has_customer": "customer_id IS NOT NULL", "has_vector": "vector IS NOT NULL"},
+)
+
+
+class Encoder(Protocol):
+    """What turns features (n x d float32, NaN = missing) into (vectors n x latent, reconstruction errors n)."""
+
+    def run(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class OnnxEncoder:
+    """An ONNX encoder that travels to the workers as bytes; a worker opens one session with one thread."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+
+    def run(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        outputs = ["vector", "reconstruction_error"]
+        vectors, errors = _session(self.content).run(outputs, {"features": matrix})
+        return vectors, errors
+
+
+def customers(features: DataFrame, encoder: Encoder, version: str) -> DataFrame:
+    """(customer_id, day, vector) of features.customers -> encoded.customers under the model `version`.
+
+    Evaluating it raises UserError, inside the workers, where the encoder gives a customer a vector that is no number.
+    """
+    schema = f"customer_id STRING, day DATE, vector ARRAY<FLOAT>, {_ERROR} DOUBLE"
+    rows = features.select("customer_id", "day", "vector").mapInArrow(functools.partial(_encoded, encoder), schema)
+    return rows.select("customer_id", "day", F.lit(version).alias("model_version"), "vector", _ERROR)
+
+
+_ERROR = "reconstruction_error"
+
+
+def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        values = batch["vector"].flatten().to_numpy(zero_copy_only=False)  # null becomes NaN
+        vectors, errors = encoder.run(np.ascontiguousarray(values, dtype=np.float32).reshape(batch.num_rows, -1))
+        broken = ~(np.isfinite(vectors).all(axis=1) & np.isfinite(errors))
+        if broken.any():
+            row = int(np.argmax(broken))
+            raise UserError(
+                f"encode: encoded.customers, day {batch['day'][row]}: customer {batch['customer_id'][row]} gets a "
+                "vector that is no number; train again: shoal train --retrain"
+            )
+        offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel(), pa.float32()))
+        columns = [batch["customer_id"], batch["day"], lists, pa.array(errors, pa.float64())]
+        yield pa.RecordBatch.from_arrays(columns, names=["customer_id", "day", "vector", _ERROR])
+
+
+@functools.lru_cache(maxsize=1)
+def _session(content: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # Spark has a worker per core already
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _require_same_features(names: list[str], wanted: list[str], version: str) -> None:
+    """Raise UserError where the table's vector is not what the model was trained on.
+
+    >>> _require_same_features(["recency_days"], ["recency_days"], "v1")
+    """
+    if names != wanted:
+        lacks, new = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
+        change = "; ".join(
+            [f"the table lacks {', '.join(lacks)}"] * bool(lacks) + [f"the model lacks {', '.join(new)}"] * bool(new)
+        )
+        raise UserError(
+            f"encode: model {version} and the vector of features.customers differ "
+            f"({change or 'same features in another order'}); train again: shoal train --retrain"
+        )
+
+
+def _require_golden(encoder: Encoder, golden: dict, version: str) -> None:
+    """Raise UserError where the encoder, here, does not give the vectors it gave where it was trained."""
+    features = [[np.nan if value is None else float(value) for value in row] for row in golden["features"]]
+    vectors, errors = encoder.run(np.array(features, dtype=np.float32))
+    for name, got in (("vector", vectors), (_ERROR, errors)):
+        wanted = np.array(golden[name], dtype=np.float64)
+        if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
+            raise UserError(
+                f"encode: model {version}: {name} differs from golden.json by more than {GOLDEN_TOLERANCE}; "
+                "its files are damaged or this onnxruntime computes differently; train again: shoal train --retrain"
+            )
+
+
+def _onnx_encoder(root: str, version: str) -> OnnxEncoder:
+    encoder = OnnxEncoder(models.read(root, version, "encoder.onnx"))
+    try:
+        _session(encoder.content)
+    except Exception as error:  # onnxruntime has no common base for what a damaged file can raise
+        raise UserError(
+            f"encode: model {version}: encoder.onnx cannot be opened ({str(error).splitlines()[0]}); "
+            "train again: shoal train --retrain"
+        ) from error
+    return encoder
+
+
+def run(lake: Lake, settings: Settings, day: date) -> None:
+    """Encode all customers of the day with the day's champion.
+
+    Raises UserError without a champion, without the model's files, for a model trained on other features, and where
+    the encoder does not reproduce its golden vectors; nothing is written then.
+    """
+    champion = models.champion(settings.models, day)
+    if champion is None:
+        raise UserError(
+            f"encode: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}"
+        )
+    version = champion["version"]
+    features = lake.read("features.customers", day, day)
+    if features.isEmpty():
+        raise UserError(f"encode: features.customers has no rows on {day}; run first: shoal features --day {day}")
+    names = json.loads(lakes.read_properties(lake.path("features.customers")).get("shoal.vector", "[]"))
+    _require_same_features(names, models.meta(settings.models, version)["features"], version)
+    encoder = _onnx_encoder(settings.models, version)
+    _require_golden(encoder, json.loads(models.read(settings.models, version, "golden.json")), version)
+    with user_errors():
+        lake.replace_days(TABLE, customers(features, encoder, version), [day])

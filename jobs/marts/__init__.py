@@ -1,0 +1,1 @@
+"""The published tables: the only ones BI reads."""

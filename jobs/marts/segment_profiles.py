@@ -1,0 +1,100 @@
+"""One row per segment and day: its size, its money and what marks it against the average active customer.
+
+Input: features.customers, segments.assignments, segments.definitions. A segment with fewer customers than
+`segment.min_cell` is not published.
+"""
+
+import json
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import catalogue, traits
+from jobs import lake as lakes
+from jobs.lake import Lake, Table
+from jobs.marts import _members
+from jobs.settings import Settings
+from jobs.traits import DORMANT, Trait
+
+CENT_HUNDREDTH = Decimal("0.0001")
+
+SCHEMA = """
+    day DATE COMMENT 'As of the end of this day, UTC',
+    segment_id INT COMMENT 'Segment; 0: dormant',
+    segment_name STRING COMMENT 'Name of the segment',
+    n_customers BIGINT COMMENT 'Customers in the segment',
+    share DOUBLE COMMENT 'Share of all customers of the day, dormant ones included, 0 to 1',
+    n_outliers BIGINT COMMENT 'Customers far from the centre of the segment',
+    orders_365d BIGINT COMMENT 'Orders of the segment in the last 365 days',
+    orders_365d_per_customer DOUBLE COMMENT 'Orders per customer',
+    net_365d DECIMAL(18,4) COMMENT 'Net amount of the segment in the last 365 days, home currency',
+    net_365d_per_customer DECIMAL(18,4) COMMENT 'Net amount per customer, home currency',
+    net_share DOUBLE COMMENT 'Share of the net amount of all customers; null where that is not positive',
+    typical_recency_days DOUBLE COMMENT 'Median of the days since the last event or order',
+    traits ARRAY<STRUCT<
+        feature: STRING COMMENT 'Name of the feature',
+        meaning: STRING COMMENT 'What the feature says',
+        typical: DOUBLE COMMENT 'Mean of the segment, in the unit of the feature',
+        overall: DOUBLE COMMENT 'Mean of all active customers',
+        effect: DOUBLE COMMENT '(typical - overall) / standard deviation of all active customers',
+        low: DOUBLE COMMENT 'Lower end of the 95 % interval of the effect',
+        high: DOUBLE COMMENT 'Upper end of the 95 % interval of the effect'
+    >> COMMENT 'What differs from the average active customer, strongest first; none for dormant',
+    model_version STRING COMMENT 'Version of the encoder'
+"""
+TABLE = Table(
+    "marts.segment_profiles",
+    "One row per segment and day: size, money and what marks the segment.",
+    SCHEMA,
+    partition="day",
+    checks={"segment_not_negative": "segment_id >= 0"},
+)
+
+
+def segment_profiles(
+    members: DataFrame, names: dict[int, str], marks: dict[int, list[Trait]], day: date, min_cell: int
+) -> list[dict]:
+    """members as from _members.members(), name and traits by segment -> rows of marts.segment_profiles."""
+    sums = members.groupBy("segment_id").agg(
+        F.count("*").alias("n_customers"),
+        F.count_if("is_outlier").alias("n_outliers"),
+        F.sum("orders_365d").alias("orders_365d"),
+        F.sum("net_365d").cast("decimal(18,4)").alias("net_365d"),
+        F.median("recency_days").alias("typical_recency_days"),
+        F.first("model_version").alias("model_version"),
+    )
+    rows = [row.asDict() for row in sums.orderBy("segment_id").collect()]
+    n_customers = sum(row["n_customers"] for row in rows)
+    net = sum(row["net_365d"] or 0 for row in rows)
+    return [
+        row
+        | {
+            "day": day,
+            "segment_name": names[row["segment_id"]],
+            "share": row["n_customers"] / n_customers,
+            "orders_365d_per_customer": (row["orders_365d"] or 0) / row["n_customers"],
+            "net_365d_per_customer": _per(row["net_365d"], row["n_customers"]),
+            "net_share": float((row["net_365d"] or 0) / net) if net > 0 else None,
+            "traits": marks.get(row["segment_id"], []),  # dormant: by rule
+        }
+        for row in rows
+        if row["n_customers"] >= min_cell
+    ]
+
+
+def _per(total: Decimal | None, n: int) -> Decimal | None:
+    return None if total is None else (total / n).quantize(CENT_HUNDREDTH, ROUND_HALF_EVEN)
+
+
+def run(lake: Lake, settings: Settings, day: date) -> None:
+    """Publish the profiles of the day."""
+    members = _members.members(lake, day)
+    features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
+    marks = traits.traits(
+        traits.statistics(members.where(F.col("segment_id") != DORMANT), features), catalogue.FEATURES
+    )
+    names = {row["segment_id"]: row["name"] for row in _members.definitions(lake, day).collect()}
+    rows = segment_profiles(members, names, marks, day, settings.segment.min_cell)
+    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA), [day])

@@ -1,0 +1,96 @@
+"""The nearest centre, inside Spark's workers."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, Row
+
+from jobs.errors import UserError
+from jobs.traits import DORMANT
+
+NEAREST = (
+    "customer_id STRING, day DATE, segment_id INT, distance DOUBLE, runner_up_id INT, margin DOUBLE, is_outlier BOOLEAN"
+)
+
+
+@dataclass(frozen=True)
+class Centres:
+    """k centres by ascending segment id."""
+
+    ids: np.ndarray  # k, int32
+    points: np.ndarray  # k x latent, float64
+    outlier_distance: np.ndarray  # k
+
+
+def from_definitions(definitions: list[Row]) -> Centres:
+    """The centres of one model's rows of segments.definitions; dormant has none."""
+    rows = sorted((row for row in definitions if row.segment_id != DORMANT), key=lambda row: row.segment_id)
+    return Centres(
+        np.array([row.segment_id for row in rows], dtype=np.int32),
+        np.array([row.center for row in rows], dtype=np.float64),
+        np.array([row.outlier_distance for row in rows], dtype=np.float64),
+    )
+
+
+def nearest(customers: DataFrame, centres: Centres) -> DataFrame:
+    """(customer_id, day, is_active, vector) -> columns NEAREST; who is not active gets segment 0 and nulls.
+
+    Evaluating it raises UserError, inside the workers, where an active customer has no vector.
+    """
+    rows = customers.select("customer_id", "day", "is_active", "vector")
+    return rows.mapInArrow(functools.partial(_nearest, centres), NEAREST)
+
+
+def distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Euclidean distances (n x k) of points (n x d) from centres (k x d), each by its own differences: no cancellation.
+
+    >>> distances(np.array([[0.0, 3.0]]), np.array([[0.0, 0.0], [4.0, 0.0]])).tolist()
+    [[3.0, 5.0]]
+    """
+    found = np.empty((len(points), len(centres)))
+    for column, centre in enumerate(centres):
+        difference = points - centre
+        found[:, column] = np.einsum("ij,ij->i", difference, difference)
+    return np.sqrt(found)
+
+
+def _nearest(centres: Centres, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    names = ["customer_id", "day", "segment_id", "distance", "runner_up_id", "margin", "is_outlier"]
+    for batch in batches:
+        is_active = batch["is_active"].to_numpy(zero_copy_only=False)
+        vectors = batch["vector"].filter(batch["is_active"])
+        if vectors.null_count:
+            row = int(np.flatnonzero(is_active)[np.argmax(vectors.is_null().to_numpy(zero_copy_only=False))])
+            raise UserError(
+                f"segment: encoded.customers, day {batch['day'][row]}: customer {batch['customer_id'][row]} has no "
+                f"vector; run again: shoal encode --day {batch['day'][row]}"
+            )
+        points = vectors.flatten().to_numpy().astype(np.float64).reshape(len(vectors), -1)
+        found = distances(points, centres.points)
+        every = np.arange(len(found))
+        first = found.argmin(axis=1)  # of equals the first: the lower id
+        distance = found[every, first]
+        found[every, first] = np.inf
+        second = found.argmin(axis=1)
+        runner_up = found[every, second]
+        margin = np.where(runner_up > 0, 1 - distance / np.where(runner_up > 0, runner_up, 1), 0.0)
+        columns = [
+            _spread(centres.ids[first], is_active, pa.int32(), DORMANT),
+            _spread(distance, is_active, pa.float64()),
+            _spread(centres.ids[second], is_active, pa.int32()),
+            _spread(margin, is_active, pa.float64()),
+            _spread(distance > centres.outlier_distance[first], is_active, pa.bool_(), False),
+        ]
+        yield pa.RecordBatch.from_arrays([batch["customer_id"], batch["day"], *columns], names=names)
+
+
+def _spread(values: np.ndarray, is_active: np.ndarray, kind: pa.DataType, otherwise: object = None) -> pa.Array:
+    """The active customers' values at their rows; `otherwise` (None: null) at the others."""
+    everyone = np.zeros(len(is_active), dtype=values.dtype)
+    if otherwise is not None:
+        everyone[:] = otherwise
+    everyone[is_active] = values
+    return pa.array(everyone, kind, mask=None if otherwise is not None else ~is_active)

@@ -1,0 +1,45 @@
+"""What the segment tables of a day are made from."""
+
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import models
+from jobs.errors import UserError
+from jobs.lake import Lake
+from jobs.settings import Settings
+
+
+def champion_version(settings: Settings, day: date) -> str:
+    """The version of the model that is champion on `day`; raises UserError where there is none."""
+    champion = models.champion(settings.models, day)
+    if champion is None:
+        raise UserError(
+            f"segment: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}"
+        )
+    return champion["version"]
+
+
+def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
+    """All customers of `day`: (customer_id, day, is_active, vector), vector null where `version` did not encode them.
+
+    Raises UserError where the day was not encoded with `version`.
+    """
+    encoded = lake.read("encoded.customers", day, day).where(F.col("model_version") == version)
+    if encoded.isEmpty():
+        raise UserError(
+            f"segment: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
+        )
+    features = lake.read("features.customers", day, day).select("customer_id", "day", "is_active")
+    return features.join(encoded.select("customer_id", "vector"), "customer_id", how="left")
+
+
+def text(value: str) -> str:
+    """A SQL string literal.
+
+    >>> text("it's")
+    "'it\\\\'s'"
+    """
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

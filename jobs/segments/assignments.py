@@ -1,0 +1,53 @@
+"""One row per customer and day: the segment with the nearest centre; dormant customers get segment 0 by rule.
+
+Input: features.customers, encoded.customers and the segments.definitions of the day's champion. Ties go to the lower
+segment_id. An outlier keeps its nearest segment and is flagged.
+"""
+
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.errors import UserError
+from jobs.lake import Lake, Table
+from jobs.segments import _centres, _inputs, definitions
+from jobs.settings import Settings
+from jobs.workers import user_errors
+
+SCHEMA = """
+    customer_id STRING COMMENT 'Customer',
+    day DATE COMMENT 'As of the end of this day, UTC',
+    segment_id INT COMMENT 'Segment; 0: dormant',
+    distance DOUBLE COMMENT 'Euclidean distance from the centre of the segment; null for dormant',
+    runner_up_id INT COMMENT 'Segment with the second nearest centre; null for dormant',
+    margin DOUBLE COMMENT '1 - distance / distance of the runner-up: 0: on the border, 1: at the centre; null: dormant',
+    is_outlier BOOLEAN COMMENT 'Farther from the centre than the outlier distance of the segment; false for dormant',
+    model_version STRING COMMENT 'Version of the encoder'
+"""
+TABLE = Table(
+    "segments.assignments",
+    "One row per customer and day: the segment a customer belongs to and how clearly.",
+    SCHEMA,
+    partition="day",
+    checks={"has_customer": "customer_id IS NOT NULL", "segment_not_negative": "segment_id >= 0"},
+)
+
+
+def assignments(customers: DataFrame, centres: _centres.Centres, version: str) -> DataFrame:
+    """(customer_id, day, is_active, vector) -> segments.assignments under the model `version`."""
+    return _centres.nearest(customers, centres).withColumn("model_version", F.lit(version))
+
+
+def run(lake: Lake, settings: Settings, day: date) -> None:
+    """Assign the customers of the day with the centres of the day's champion.
+
+    Raises UserError where the champion has no centres or an active customer has no vector; nothing is written then.
+    """
+    version = _inputs.champion_version(settings, day)
+    defined = lake.read(definitions.TABLE).where(F.col("model_version") == version).collect()
+    if not defined:
+        raise UserError(f"segment: segments.definitions lacks model {version}; run again: shoal segment --day {day}")
+    customers = _inputs.known_customers(lake, version, day)
+    with user_errors():
+        lake.replace_days(TABLE, assignments(customers, _centres.from_definitions(defined), version), [day])

@@ -1,0 +1,176 @@
+"""One row per segment and model: what a segment is, from the day the model was first clustered on.
+
+Input: encoded.customers and features.customers of that day, the chosen k of segments.candidates, and the assignments
+under the model before. A cluster that shares at least half of the customers of the smaller side with a live segment
+keeps its id; any other gets an id never used before. Segment 0, dormant, is given by rule and has no centre.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import date
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import catalogue, traits
+from jobs import lake as lakes
+from jobs.catalogue import Feature
+from jobs.errors import UserError
+from jobs.lake import Lake, Table
+from jobs.segments import _centres, _clustering, _inputs, _matching, candidates
+from jobs.settings import Segment, Settings
+from jobs.traits import DORMANT, Trait
+
+DESCRIBED_TRAITS = 3
+DISTANCE_DECIMALS = 9
+
+SCHEMA = """
+    segment_id INT COMMENT 'Keeps its meaning across models; 0 is dormant, clusters start at 1',
+    model_version STRING COMMENT 'Version of the encoder in whose space the centre lies',
+    name STRING COMMENT 'Short, unique within the model, from what marks the segment',
+    description STRING COMMENT 'What the name rests on, with numbers',
+    center ARRAY<FLOAT> COMMENT 'Centre in the space of the model; null for dormant',
+    radius DOUBLE COMMENT 'Mean distance of the members from the centre at the fit; null for dormant',
+    outlier_distance DOUBLE COMMENT 'A member farther from the centre than this is an outlier; null for dormant',
+    n_customers BIGINT COMMENT 'Members at the fit',
+    fitted_on DATE COMMENT 'Day whose customers were clustered',
+    born_on DATE COMMENT 'First day the segment existed, under whichever model',
+    retired_on DATE COMMENT 'First day it no longer did; null while it lives'
+"""
+TABLE = Table(
+    "segments.definitions",
+    "One row per segment and model: name, description, centre and life span of a segment.",
+    SCHEMA,
+    checks={"segment_not_negative": "segment_id >= 0"},
+)
+
+
+class Cluster(NamedTuple):
+    """One cluster of the fit, or the dormant customers (number 0, no centre)."""
+
+    number: int
+    n_customers: int
+    center: list[float] | None
+    radius: float | None  # mean distance of the members
+    outlier_distance: float | None
+    traits: list[Trait]
+
+
+def definitions(
+    clusters: list[Cluster],
+    kept: dict[int, int],
+    known: list[dict],
+    version: str,
+    day: date,
+    features: Sequence[Feature],
+) -> list[dict]:
+    """All rows of segments.definitions once `version`, fitted on `day`, joins the `known` rows.
+
+    `kept` says which cluster number keeps which segment id; the others get new ids, the largest cluster first.
+    `features` is the catalogue.
+    """
+    fresh = count(max((row["segment_id"] for row in known), default=DORMANT) + 1)
+    by_size = sorted(clusters, key=lambda cluster: (-cluster.n_customers, cluster.number))
+    ids = {c.number: DORMANT if c.number == DORMANT else kept.get(c.number) or next(fresh) for c in by_size}
+    names = traits.names({ids[c.number]: c.traits for c in clusters if c.number != DORMANT}, features)
+    names[DORMANT] = "Dormant"
+    new = [
+        {
+            "segment_id": ids[cluster.number],
+            "model_version": version,
+            "name": names[ids[cluster.number]],
+            "description": _description(cluster),
+            "center": cluster.center,
+            "radius": cluster.radius,
+            "outlier_distance": cluster.outlier_distance,
+            "n_customers": cluster.n_customers,
+            "fitted_on": day,
+        }
+        for cluster in clusters
+    ]
+    rows = [*known, *sorted(new, key=lambda row: row["segment_id"])]
+    return [row | _life(row, rows) for row in rows]
+
+
+def _description(cluster: Cluster) -> str:
+    if cluster.number == DORMANT:
+        return f"{cluster.n_customers:,} customers without a recent event or order"
+    facts = [
+        f"{t.feature} {traits.number(t.typical)} (average {traits.number(t.overall)})"
+        for t in cluster.traits[:DESCRIBED_TRAITS]
+    ]
+    return f"{cluster.n_customers:,} customers: {', '.join(facts)}" if facts else f"{cluster.n_customers:,} customers"
+
+
+def _life(row: dict, rows: list[dict]) -> dict[str, date | None]:
+    """born_on and retired_on follow from which models hold the id, in whatever order the models were fitted."""
+    holding = {r["model_version"] for r in rows if r["segment_id"] == row["segment_id"]}
+    born_on = min(r["fitted_on"] for r in rows if r["model_version"] in holding)
+    without = [r["fitted_on"] for r in rows if r["model_version"] not in holding and r["fitted_on"] > born_on]
+    return {"born_on": born_on, "retired_on": min(without, default=None)}
+
+
+def _fitted_centres(active: DataFrame, k: int, segment: Segment) -> np.ndarray:
+    """(customer_id, vector) -> centres (k x latent) as float32, as they are stored and used on later days."""
+    points = _clustering.points(active).persist()
+    try:
+        fitted = _clustering.best_centres(points, k, segment)
+    finally:
+        points.unpersist()
+    centres = np.unique(fitted.astype(np.float32), axis=0)
+    if len(centres) < 2:
+        raise UserError("segment: all active customers lie in one place; train again: shoal train --retrain")
+    if len(centres) < k:
+        lakes.log(f"segment: asked for {k} clusters, the customers gave {len(centres)}")
+    return centres
+
+
+def _clusters(clustered: DataFrame, features: DataFrame, centres: np.ndarray, names: list[str], sigmas: float) -> list:
+    """Clusters with members, from columns NEAREST of all customers and their feature vectors."""
+    spread = clustered.groupBy("segment_id").agg(
+        F.count("*").alias("n"), F.avg("distance").alias("mean"), F.stddev_pop("distance").alias("sd")
+    )
+    active = clustered.where(F.col("segment_id") != DORMANT).join(features, "customer_id", how="inner")
+    marks = traits.traits(traits.statistics(active, names), catalogue.FEATURES)
+    clusters = []
+    for row in sorted(spread.collect(), key=lambda row: row.segment_id):
+        numbers = (None, None, None)
+        if row.segment_id != DORMANT:
+            outlier_distance = round(row.mean + sigmas * row.sd, DISTANCE_DECIMALS)
+            numbers = (centres[row.segment_id - 1].tolist(), round(row.mean, DISTANCE_DECIMALS), outlier_distance)
+        clusters.append(Cluster(row.segment_id, row.n, *numbers, marks.get(row.segment_id, [])))
+    if clusters[0].number != DORMANT:
+        clusters.insert(0, Cluster(DORMANT, 0, None, None, None, []))
+    return clusters
+
+
+def run(lake: Lake, settings: Settings, day: date) -> None:
+    """Cluster the day's active customers once per champion; a model that has its segments keeps them."""
+    version = _inputs.champion_version(settings, day)
+    known = [row.asDict() for row in lake.read(TABLE).collect()]
+    if any(row["model_version"] == version for row in known):
+        return
+    curve = lake.read(candidates.TABLE).where((F.col("model_version") == version) & F.col("chosen")).collect()
+    if not curve:
+        raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
+    customers = _inputs.known_customers(lake, version, day)
+    centres = _fitted_centres(
+        customers.where("is_active").select("customer_id", "vector"), curve[0].k, settings.segment
+    )
+    numbered = _centres.Centres(
+        np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf)
+    )
+    clustered = _centres.nearest(customers, numbered).persist()
+    try:
+        names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
+        features = lake.read("features.customers", day, day).select("customer_id", "vector")
+        clusters = _clusters(clustered, features, centres, names, settings.segment.outlier_sigmas)
+        before = _matching.before(lake, version, day)
+        kept = {} if before is None else _matching.matches(_matching.shared_customers(before, clustered))
+    finally:
+        clustered.unpersist()
+    rows = definitions(clusters, kept, known, version, day, catalogue.FEATURES)
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA))

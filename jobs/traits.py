@@ -1,0 +1,143 @@
+"""What marks a segment: its features against those of the average active customer, in numbers and in words."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from jobs.catalogue import Feature
+
+DORMANT = 0  # the segment that is given by rule; its customers are not active
+INTERVAL_SDS = 1.96  # half a 95 % interval in standard errors
+NAMING_EFFECT = 0.2  # a trait weaker than this (in standard deviations) gives no name
+NAME_TRAITS = 2  # traits in a name, more only where two segments would share it
+DECIMALS = 6
+
+
+class Trait(NamedTuple):
+    """One feature of one segment; `typical` and `overall` are means of the customers for whom it is known.
+
+    `effect`, `low` and `high` are the difference in standard deviations of all active customers, with 95 % interval.
+    """
+
+    feature: str
+    meaning: str
+    typical: float
+    overall: float
+    effect: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments of d features in k segments; NaN where a segment knows no value."""
+
+    features: list[str]
+    segment_ids: list[int]  # k, ascending
+    known: np.ndarray  # k x d: customers with a value
+    mean: np.ndarray  # k x d
+    variance: np.ndarray  # k x d
+    overall_mean: np.ndarray  # d, over the active customers
+    overall_sd: np.ndarray  # d
+
+
+def statistics(members: DataFrame, features: list[str]) -> Statistics:
+    """(segment_id INT, vector ARRAY<FLOAT>) of the active customers -> moments per segment, in one Spark job."""
+    schema = "segment_id INT, known ARRAY<DOUBLE>, total ARRAY<DOUBLE>, squares ARRAY<DOUBLE>"
+    parts = members.select("segment_id", "vector").mapInArrow(_sums, schema).toArrow()
+    ids = sorted(set(parts["segment_id"].to_pylist()))
+    rows = np.searchsorted(ids, parts["segment_id"].to_numpy())
+    known, total, squares = (_added(parts[name], rows, len(ids), len(features)) for name in parts.column_names[1:])
+    mean, variance = _moments(known, total, squares)
+    overall_mean, overall_variance = _moments(known.sum(0), total.sum(0), squares.sum(0))
+    return Statistics(features, ids, known, mean, variance, overall_mean, np.sqrt(overall_variance))
+
+
+def traits(statistics: Statistics, catalogue: Sequence[Feature]) -> dict[int, list[Trait]]:
+    """Per segment what differs from the average active customer, strongest first; constant features are left out."""
+    meanings = {feature.name: feature.meaning for feature in catalogue}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effects = (statistics.mean - statistics.overall_mean) / statistics.overall_sd
+        halves = INTERVAL_SDS * np.sqrt(statistics.variance / statistics.known) / statistics.overall_sd
+    found: dict[int, list[Trait]] = {}
+    for segment_id, mean, effect, half in zip(statistics.segment_ids, statistics.mean, effects, halves, strict=True):
+        numbers = np.stack([mean, statistics.overall_mean, effect, effect - half, effect + half], axis=1)
+        rows = zip(statistics.features, numbers.round(DECIMALS).tolist(), strict=True)
+        every = [Trait(name, meanings.get(name, name), *row) for name, row in rows if np.isfinite(row).all()]
+        found[segment_id] = sorted(every, key=lambda trait: (-abs(trait.effect), trait.feature))
+    return found
+
+
+def names(traits: dict[int, list[Trait]], catalogue: Sequence[Feature]) -> dict[int, str]:
+    """A short name per segment from the catalogue's words for its strongest traits; no two are equal."""
+    given: dict[int, str] = {}
+    for segment_id in sorted(traits):
+        words = list(_words(traits[segment_id], catalogue)) or ["average customers"]
+        tries = [_title(words[:n]) for n in range(min(NAME_TRAITS, len(words)), len(words) + 1)]
+        fresh = (name for name in [*tries, f"{tries[-1]} ({segment_id})"] if name not in given.values())
+        given[segment_id] = next(fresh)
+    return given
+
+
+def number(value: float) -> str:
+    """A number as a person reads it.
+
+    >>> [number(v) for v in (11.0, 2.345, 0.04213, 1234.5, -3.0)]
+    ['11', '2.35', '0.0421', '1,234', '-3']
+    """
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[str]:
+    high = {feature.name: feature.high for feature in catalogue}
+    low = {feature.name: feature.low for feature in catalogue}
+    seen = set()
+    for trait in traits:
+        word = (high if trait.effect > 0 else low).get(trait.feature, "")
+        if word and word not in seen and abs(trait.effect) >= NAMING_EFFECT:
+            seen.add(word)
+            yield word
+
+
+def _title(words: list[str]) -> str:
+    text = ", ".join(words)
+    return text[0].upper() + text[1:]
+
+
+def _sums(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    sums: dict[int, list[np.ndarray]] = {}
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        ids = batch["segment_id"].to_numpy(zero_copy_only=False)
+        values = batch["vector"].flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(ids), -1)
+        is_known = np.isfinite(values)
+        values[~is_known] = 0.0
+        for segment_id in np.unique(ids):
+            mine = ids == segment_id
+            part = [is_known[mine].sum(0, dtype=np.float64), values[mine].sum(0), (values[mine] ** 2).sum(0)]
+            before = sums.get(int(segment_id))
+            sums[int(segment_id)] = part if before is None else [a + b for a, b in zip(before, part, strict=True)]
+    if sums:
+        columns = [pa.array([part[i].tolist() for part in sums.values()], pa.list_(pa.float64())) for i in range(3)]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(list(sums), pa.int32()), *columns], names=["segment_id", "known", "total", "squares"]
+        )
+
+
+def _added(parts: pa.ChunkedArray, rows: np.ndarray, k: int, d: int) -> np.ndarray:
+    added = np.zeros((k, d))
+    np.add.at(added, rows, parts.combine_chunks().flatten().to_numpy().reshape(-1, d))
+    return added
+
+
+def _moments(known: np.ndarray, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / known
+        variance = squares / known - mean**2
+    # Below the precision of the vectors a spread is a rounding error.
+    return mean, np.where(variance > 1e-12 * mean**2, variance, np.where(np.isnan(variance), np.nan, 0.0))

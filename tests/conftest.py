@@ -1,0 +1,39 @@
+"""One Spark session for all tests, small and quiet, and a lake of one test's own."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.lake import Lake
+
+# Python workers start with the interpreter and find the project as the tests do, wherever pytest was called from.
+os.environ["PYSPARK_PYTHON"] = sys.executable
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory):
+    """local[2], UTC, two shuffle partitions, no UI."""
+    from jobs.session import open_session
+
+    settings = {
+        "spark.master": "local[2]",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+    }
+    os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(f"--conf {k}={v}" for k, v in settings.items()) + " pyspark-shell"
+    session = open_session("tests")
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lake(spark, tmp_path):
+    """An empty lake."""
+    return Lake(spark, str(tmp_path / "lake"))

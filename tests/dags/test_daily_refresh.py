@@ -1,0 +1,174 @@
+"""The DAG as a reader of the runbook expects it: its tasks, its edges, its day, its parameters."""
+
+import ast
+import copy
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.encoders import coerce_to_core_timetable
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import DataInterval, TimeRestriction
+from conftest import ROOT
+
+from dags.daily_refresh import refresh
+from dags.steps import day
+
+CHAIN = [
+    "land", "clean", "check_clean", "features", "check_features", "train",
+    "encode", "segment", "publish", "check_marts", "report",
+]  # fmt: skip
+EDGE = "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor"
+
+PARSE = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import Connection, Variable
+
+FORBIDDEN = ("sqlite3.connect", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.fork")
+looked_up = []
+sys.addaudithook(lambda event, args: looked_up.append(event) if event in FORBIDDEN else None)
+for kind in (Connection, Variable):
+    kind.get = classmethod(lambda cls, key, *a, **k: looked_up.append(f"{cls.__name__} {key}"))
+bag = DagBag(sys.argv[1])
+print(bag.import_errors, list(bag.dags), looked_up)
+"""
+
+
+def parse(folder) -> str:
+    return python(PARSE, str(folder))
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    """The last line that the code prints in a process of its own."""
+    command, env = [sys.executable, "-c", code, *arguments], {**os.environ, **environment}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+
+
+def test_the_folder_holds_this_one_dag_and_parsing_it_looks_nothing_up():
+    assert parse(ROOT / "dags") == "{} ['daily_refresh'] []"
+
+
+def test_a_look_up_while_parsing_would_be_seen(tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "import sqlite3\nfrom airflow.sdk import DAG, Variable\n"
+        "Variable.get('x')\nsqlite3.connect(':memory:')\ndag = DAG('bad')\n"
+    )
+    assert parse(tmp_path) == "{} ['bad'] ['Variable x', 'sqlite3.connect']"
+
+
+def test_tasks_and_edges_are_one_chain():
+    edges = {task.task_id: sorted(task.downstream_task_ids) for task in refresh.tasks}
+    assert edges == {step: [after] for step, after in pairwise(CHAIN)} | {"report": []}
+
+
+def test_each_task_asks_for_its_own_command():
+    asked = {t.task_id: getattr(t, "command", None) or t.application_args for t in refresh.tasks}
+    day_of = ["--day", "{{ day(params, dag_run) }}"]
+    retrain = ["{{ '--retrain' if params.retrain else '' }}"]
+    assert asked == {step: [*step.split("_"), *day_of] for step in CHAIN} | {
+        "train": ["train", *day_of, *retrain],
+        "publish": ["publish", *day_of, "--run-id", "{{ run_id }}", "--started-at", "{{ dag_run.start_date | ts }}"],
+    }
+
+
+def test_spark_steps_share_one_slot_and_training_has_its_own_queue():
+    assert {t.task_id: t.pool for t in refresh.tasks if t.pool != "spark"} == {"train": "gpu", "report": "default_pool"}
+    assert {t.task_id: t.queue for t in refresh.tasks if t.queue != "default"} == {"train": "gpu"}
+
+
+@pytest.mark.parametrize(("executors", "chosen"), [("LocalExecutor", None), (EDGE, EDGE.split(",")[1])])
+def test_training_goes_to_the_edge_executor_only_where_there_is_one(executors, chosen):
+    code = "from dags.daily_refresh import refresh; print({t.task_id: t.executor for t in refresh.tasks})"
+    executor = ast.literal_eval(python(code, AIRFLOW__CORE__EXECUTOR=executors))
+    assert executor == dict.fromkeys(CHAIN) | {"train": chosen}
+
+
+def test_a_skipped_training_does_not_skip_what_follows():
+    rules = {t.task_id: t.trigger_rule.value for t in refresh.tasks}
+    assert rules == dict.fromkeys(CHAIN, "all_success") | {"encode": "none_failed"}
+
+
+def test_every_task_ends_in_time_retries_crashes_and_says_what_to_do():
+    for task in refresh.tasks:
+        assert task.execution_timeout <= timedelta(hours=6)
+        assert task.retries == 2
+        assert task.on_failure_callback
+        assert "**Red:**" in task.doc_md
+
+
+def test_only_publish_has_outlets_named_as_the_published_tables():
+    outlets = {t.task_id: [a.name for a in t.outlets] for t in refresh.tasks if t.outlets}
+    assert outlets == {
+        "publish": [
+            "segments.assignments", "segments.history",
+            "marts.customer_segments", "marts.segment_profiles", "marts.segment_moves", "marts.refreshes",
+        ]
+    }  # fmt: skip
+
+
+def test_one_run_at_a_time_no_catch_up_and_the_runbook_in_the_page():
+    assert (refresh.catchup, refresh.max_active_runs) == (False, 1)
+    assert refresh.doc_md.startswith("# The daily refresh")
+
+
+def test_a_run_by_hand_for_a_day_long_ago_still_has_its_tasks():
+    # Airflow leaves a task out of a run whose logical date is before the task's start: such a run "succeeds" empty.
+    read_back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(refresh))
+    assert max(t.start_date for t in read_back.tasks) <= datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def test_the_scheduled_run_at_two_in_the_morning_is_about_the_day_before():
+    timetable = coerce_to_core_timetable(refresh.timetable)
+    last = DataInterval(datetime(2026, 11, 18, 2, tzinfo=UTC), datetime(2026, 11, 19, 2, tzinfo=UTC))
+    info = timetable.next_dagrun_info(
+        last_automated_data_interval=last, restriction=TimeRestriction(earliest=None, latest=None, catchup=True)
+    )
+    assert f"{info.run_after}" == "2026-11-20 02:00:00+00:00"
+    assert (
+        day({"day": None}, SimpleNamespace(data_interval_start=info.data_interval.start, run_after=info.run_after))
+        == "2026-11-19"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "interval_start", "run_after", "expected"),
+    [
+        ("2021-01-31", "2026-11-19T02:00", "2026-11-20T09:00", "2021-01-31"),  # the parameter wins
+        (None, "2026-11-19T02:00", "2026-11-20T09:00", "2026-11-19"),
+        (None, None, "2026-11-20T02:00", "2026-11-19"),  # by hand, without an interval
+        (None, None, "2026-11-20T01:59", "2026-11-18"),  # the 19th is not due before two
+        (None, None, "2027-01-01T12:00", "2026-12-31"),
+    ],
+)
+def test_the_day_of_a_run(given, interval_start, run_after, expected):
+    at = lambda text: text and datetime.fromisoformat(f"{text}:00+00:00")  # noqa: E731
+    run = SimpleNamespace(data_interval_start=at(interval_start), run_after=at(run_after))
+    assert day({"day": given}, run) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("day", "yesterday"),
+        ("day", "2026-02-30"),
+        ("day", "20.11.2026"),
+        ("day", 20261120),
+        ("retrain", "yes"),
+        ("retrain", None),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused_when_triggering(name, value):
+    params = copy.copy(refresh.params)
+    with pytest.raises(ParamValidationError):
+        params[name] = value
+
+
+def test_parameters_are_described_and_their_defaults_are_valid():
+    assert refresh.params.validate() == {"day": None, "retrain": False}
+    assert all(refresh.params.get_param(name).description for name in ("day", "retrain"))

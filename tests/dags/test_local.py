@@ -1,0 +1,192 @@
+"""Airflow on one machine: one day in one process, and a real scheduler that leaves nothing behind."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+from test_steps import alive, wait_for
+
+STEPS = [
+    "land", "clean", "check_clean", "features", "check_features", "train",
+    "encode", "segment", "publish", "check_marts", "report",
+]  # fmt: skip
+
+
+def start(project, *arguments: str, jvm: bool = False) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dags.local", *arguments],
+        env=project.environment(jvm),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def local(project, *arguments: str) -> tuple[int, list[str], str]:
+    """The exit code, the lines on stdout and the text on stderr of `python -m dags.local ...`."""
+    with start(project, *arguments) as process:
+        out, err = process.communicate(timeout=240)
+    return process.returncode, out.splitlines(), err
+
+
+def open_runs(project) -> int:
+    """How many runs a scheduler would go on with."""
+    import sqlite3
+
+    with sqlite3.connect(project.var / "airflow" / "airflow.db") as db:
+        return db.execute("select count(*) from dag_run where state in ('running', 'queued')").fetchone()[0]
+
+
+def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
+    project.plan(train=99)
+    code, lines, err = local(project, "run", "--day", "2026-11-20")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"refresh 2026-11-20, log .*/refresh-2026-11-20-\w+\.log", lines[0])
+    assert [tuple(line.split()[:2]) for line in lines[1:-1]] == [
+        (step, "skipped" if step == "train" else "done") for step in STEPS
+    ]
+    assert [entry[0] for entry in project.journal()] == STEPS
+    assert {entry[entry.index("--day") + 1] for entry in project.journal()} == {"2026-11-20"}
+
+    # The second time the database is there; the parameter reaches the training, an error stops the day.
+    project.plan(segment=2)
+    before = os.times()
+    code, lines, err = local(project, "run", "--day", "2026-11-21", "--retrain")
+    after = os.times()
+    assert (code, err) == (1, "error: segment: stand-in ends with 2\n")
+    assert lines[-2].split()[:2] == ["segment", "failed"]
+    assert "not run: publish, check_marts, report; see /" in lines[-1]
+    second = project.journal()[len(STEPS) :]
+    assert [entry[0] for entry in second] == STEPS[:8]
+    assert second[5] == ["train", "train", "--day", "2026-11-21", "--retrain"]
+    assert open_runs(project) == 0
+    # Airflow's own work, in seconds of a processor: what a busy machine can't blur. 11 measured, half of it imports.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 25
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "parts"),
+    [(signal.SIGINT, "train", {"driver"}), (signal.SIGTERM, "clean", {"driver", "jvm", "worker", "daemon"})],
+)
+def test_a_stopped_run_leaves_no_process_and_no_open_run(project, number, step, parts):
+    project.plan(**{step: "sleep"})
+    with start(project, "run", "--day", "2026-11-20", jvm=step == "clean") as process:
+        wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()), 150)
+        pids = [pid for name, pid in project.pids().items() if name in parts]
+        assert all(map(alive, pids))
+        refused = local(project, "run", "--day", "2026-11-19")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert refused == (1, [], "error: another refresh is running here; wait for it or stop it\n")
+    assert (process.returncode, err) == (130, "stopped\n")
+    assert "not run: " in out
+    assert not any(map(alive, pids))
+    assert project.journal()[-1][0] == step
+    assert open_runs(project) == 0
+
+
+def test_a_day_that_is_none_is_refused(project):
+    code, _, err = local(project, "run", "--day", "2026-02-30")
+    assert code == 2
+    assert "'2026-02-30' is not a day; write it as YYYY-MM-DD" in err
+
+
+def test_up_refuses_a_port_in_use_and_down_without_up_says_so(project):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        code, _, err = local(project, "up", "--port", port)
+    refusal = f"error: port {port} cannot be used (Address already in use); choose another: PORT=8081 make up\n"
+    assert (code, err) == (1, refusal)
+    assert local(project, "down") == (0, ["nothing is up"], "")
+
+
+def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
+    """One start for all that only a scheduler shows: schedule, form, backfill, a run marked failed, the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def api(path: str, body: dict | None = None, method: str | None = None) -> dict:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/api/v2/{path}",
+            json.dumps(body).encode() if body is not None else None,
+            {"Content-Type": "application/json"},
+            method=method,
+        )
+        for left in range(5, -1, -1):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or not left:  # SQLite was locked for a moment; Postgres is not
+                    raise
+                time.sleep(2)
+        raise AssertionError
+
+    def landed() -> list[str]:
+        """The days that `land` was asked for, in order."""
+        return [entry[3] for entry in project.journal() if entry[0] == "land"]
+
+    def trigger(**body) -> str:
+        return api("dags/daily_refresh/dagRuns", {"logical_date": None, **body})["dag_run_id"]
+
+    project.plan(land=2)  # where only the day matters, a run need not go on
+    code, lines, err = local(project, "up", "--port", str(port))
+    try:
+        assert (code, err) == (0, "")
+        assert lines[1] == f"up: http://localhost:{port}/dags/daily_refresh"
+        assert local(project, "run", "--day", "2026-11-20")[2].startswith("error: the scheduler is up")
+        assert local(project, "up")[1] == [f"already up: http://localhost:{port}/dags/daily_refresh"]
+
+        wait_for(landed, 120)
+        scheduled = api("dags/daily_refresh/dagRuns")["dag_runs"][0]
+        assert scheduled["run_type"] == "scheduled"
+        end = datetime.fromisoformat(scheduled["data_interval_end"])
+        assert end == datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0) or datetime.now(UTC).hour < 2
+        assert landed() == [f"{end - timedelta(days=1):%Y-%m-%d}"]
+
+        trigger(logical_date="2011-12-10T12:00:00Z")
+        wait_for(lambda: landed()[1:] == ["2011-12-09"], 60)
+
+        backfill = {"dag_id": "daily_refresh", "from_date": "2026-11-01T00:00:00Z", "to_date": "2026-11-03T00:00:00Z"}
+        api("backfills", backfill | {"max_active_runs": 1, "run_backwards": False, "dag_run_conf": {}})
+        wait_for(lambda: landed()[2:] == ["2026-11-01", "2026-11-02"], 90)
+
+        project.plan(train=99)
+        run = trigger(conf={"day": "2021-01-31"})
+        wait_for(lambda: api(f"dags/daily_refresh/dagRuns/{run}")["state"] == "success", 120)
+        assert [entry[0] for entry in project.journal()[-11:]] == STEPS
+        assert {entry[entry.index("--day") + 1] for entry in project.journal()[-11:]} == {"2021-01-31"}
+
+        project.plan(land="sleep")
+        run = trigger(conf={"day": "2021-02-01"})
+        wait_for(lambda: project.pids().get("driver"), 60)
+        driver = project.pids()["driver"]
+        assert alive(driver)
+        api(f"dags/daily_refresh/dagRuns/{run}", {"state": "failed"}, "PATCH")
+        wait_for(lambda: not alive(driver), 30)
+
+        (project.var / "pid-driver").unlink()
+        trigger(conf={"day": "2021-02-02"})
+        wait_for(lambda: project.pids().get("driver"), 60)
+        driver = project.pids()["driver"]
+        session = json.loads((project.var / "airflow" / "session.json").read_text())["session"]
+    finally:
+        ended = local(project, "down")
+    assert ended == (0, ["down"], "")
+    assert not alive(driver)
+    assert not [p.pid for p in psutil.process_iter() if os.getsid(p.pid) == session and alive(p.pid)]
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port))

@@ -1,0 +1,152 @@
+"""What a task makes of its job's end, and that nothing of a job outlives its task."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from dags import steps
+
+DAY = ["--day", "2026-11-20"]
+
+
+def task(kind: str, *command: str):
+    """A task with its command rendered, as Airflow hands it to execute()."""
+    made = {"spark": steps.spark, "gpu": steps.gpu, "plain": steps.plain}[kind](" ".join(command))
+    if kind == "spark":
+        made.application_args, made.name = [*command, *DAY], made.task_id
+    else:
+        made.command = [*command, *DAY, ""]
+    return made
+
+
+@pytest.mark.parametrize("kind", ["spark", "gpu", "plain"])
+def test_a_task_runs_its_command_for_its_day(shared, kind):
+    task(kind, "check", "clean").execute({})
+    assert shared.journal() == [["check_clean", "check", "clean", *DAY]]
+
+
+@pytest.mark.parametrize("kind", ["spark", "gpu", "plain"])
+@pytest.mark.parametrize(
+    ("code", "outcome", "says"),
+    [
+        (99, AirflowSkipException, "train: not due"),
+        (2, AirflowFailException, "error: train: stand-in ends with 2"),
+        (1, AirflowException, "error: train ended with exit code 1: error: train: stand-in ends with 1"),
+        (137, AirflowException, "error: train ended with exit code 137: error: train: stand-in ends with 137"),
+    ],
+)
+def test_an_exit_code_decides_between_skipped_failed_and_tried_again(shared, kind, code, outcome, says):
+    shared.plan(train=code)
+    with pytest.raises(AirflowException) as caught:
+        task(kind, "train").execute({})
+    assert (type(caught.value), str(caught.value)) == (outcome, says)
+
+
+def test_a_missing_connection_fails_at_once_instead_of_submitting_to_yarn(shared, monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_SPARK_DEFAULT")
+    with pytest.raises(AirflowFailException, match="error: connection spark_default does not exist; define it"):
+        task("spark", "land").execute({})
+    assert shared.journal() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable"),
+    [("spark", "SHOAL_SPARK_HOME"), ("spark", "SHOAL_SPARK_PYTHON"), ("gpu", "SHOAL_TRAIN_PYTHON")],
+)
+def test_a_project_that_is_not_set_up_fails_at_once_and_names_the_variable(shared, monkeypatch, kind, variable):
+    monkeypatch.setenv(variable, "/nowhere/at/all")
+    with pytest.raises(AirflowFailException, match=f"error: /nowhere/at/all does not exist; .* set {variable}"):
+        task(kind, "train").execute({})
+
+
+# A task's process as Airflow's supervisor runs it: SIGTERM calls on_kill.
+TASK = """
+import signal, sys
+from test_steps import task
+t = task(sys.argv[1], sys.argv[2])
+signal.signal(signal.SIGTERM, lambda number, frame: t.on_kill())
+t.execute({})
+"""
+
+
+@pytest.mark.parametrize(("how", "does"), [(signal.SIGTERM, "sleep"), (signal.SIGKILL, "sleep, die with parent")])
+@pytest.mark.parametrize(
+    ("kind", "step", "parts"), [("spark", "clean", {"driver", "jvm", "worker", "daemon"}), ("gpu", "train", {"driver"})]
+)
+def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, how, does):
+    """SIGTERM is a task ended by hand or by its time; SIGKILL is a machine out of memory, or a worker that was shot."""
+    project.plan(**{step: does})
+    env = project.environment(
+        jvm=True,
+        AIRFLOW_HOME=str(project.var),
+        AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}',
+    )
+    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+    command, log = [sys.executable, "-c", TASK, kind, step], project.var / "log"
+    with log.open("w") as out, subprocess.Popen(command, env=env, stdout=out, stderr=out) as process:
+        wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()), 90)
+        pids = [pid for name, pid in project.pids().items() if name in parts]
+        assert all(map(alive, pids))  # or the test below would prove nothing
+        process.send_signal(how)
+        wait_for(lambda: not any(map(alive, pids)), 10)
+        assert process.wait(10) != 0
+
+
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        steps.end_session(process.pid)
+        assert process.wait(1) == -signal.SIGKILL
+
+
+def test_an_alert_is_one_line_in_the_log_and_one_post(caplog, monkeypatch):
+    posts = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posts.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            """Quiet."""
+
+    context = {
+        "ti": SimpleNamespace(task_id="land", try_number=1, log_url="http://shoal/log"),
+        "params": {"day": "2026-11-20"},
+        "dag_run": None,
+        "exception": AirflowFailException("error: orders.csv, line 7: 3 columns, not 8"),
+    }
+    line = "shoal: land of 2026-11-20 failed (try 1): error: orders.csv, line 7: 3 columns, not 8 -- http://shoal/log"
+    with HTTPServer(("127.0.0.1", 0), Webhook) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("AIRFLOW__SHOAL__ALERT_URL", f"http://127.0.0.1:{server.server_port}/hook")
+        steps.alert(context)
+    assert posts == [b'{"text": "%s"}' % line.encode()]
+
+    steps.alert(context)  # nobody listens any more
+    assert [r.getMessage() for r in caplog.records if "shoal: land" in r.getMessage()] == [line, line]
+    assert "the alert could not be posted" in caplog.text
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie that nobody has reaped does not."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.1)

@@ -1,0 +1,62 @@
+"""Three days of a small shop, segmented and published once for all tests that only read the result."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import pytest
+
+from jobs import catalogue, models
+from jobs.lake import Lake
+from jobs.marts import customer_segments, segment_moves, segment_profiles
+from jobs.segments import assignments, candidates, definitions, history, lineage
+from jobs.settings import Settings
+from tests.jobs import planted
+
+SEGMENT = (candidates, definitions, lineage, assignments, history)
+PUBLISH = (customer_segments, segment_profiles, segment_moves)
+FIRST, SECOND, LAST = date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 4)  # no refresh on the third
+
+
+@dataclass
+class Shop:
+    lake: Lake
+    settings: Settings
+
+    def run(self, tables, day: date) -> None:
+        for table in tables:
+            table.run(self.lake, self.settings, day)
+
+    def rows(self, table, *order: str) -> list[dict]:
+        """All rows of a table, sorted by the columns of `order`."""
+        return [row.asDict(recursive=True) for row in self.lake.read(table.TABLE).orderBy(*order).collect()]
+
+    def segment_of(self, kind: str, day: date) -> int:
+        """The one segment that all but the moved customers of a planted type have on a day."""
+        rows = self.lake.read(assignments.TABLE, day, day).where(f"customer_id LIKE '{kind}-%'").collect()
+        (found,) = {row.segment_id for row in rows if row.customer_id not in ("loyal-0", "rare-0")}
+        return found
+
+
+@pytest.fixture(scope="session")
+def shop(spark, tmp_path_factory):
+    """Day 1: four types, model v1. Day 2: loyal-0 buys rarely, rare-0 is dormant, loyal-new is new. Then a day without
+    a refresh. Day 4, model v2: the returners are dormant, bulk buyers are new."""
+    lake = Lake(spark, str(tmp_path_factory.mktemp("shop") / "lake"))
+    sizes = {"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}
+    first = planted.customers(sizes, dormant=20)
+    by_id = {customer.customer_id: customer for customer in first}
+    by_id["loyal-0"] = planted.Customer("loyal-0", by_id["rare-1"].values)
+    by_id["rare-0"] = planted.Customer("rare-0", recency_days=366)
+    by_id["loyal-new"] = planted.Customer("loyal-new", by_id["loyal-1"].values)
+    second = list(by_id.values())
+    last = [planted.Customer(c.customer_id, recency_days=366) if "returner" in c.customer_id else c for c in second]
+    last += planted.customers({"bulk": 25}, seed=6)
+    planted.write(lake, {FIRST: ("v1", first), SECOND: ("v1", second), LAST: ("v2", last)})
+    settings = planted.settings(lake)
+    models.promote(settings.models, "v2", LAST)
+    shop = Shop(lake, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "FEATURES", planted.CATALOGUE, raising=False)
+        for day in (FIRST, SECOND, LAST):
+            shop.run(SEGMENT + PUBLISH, day)
+        yield shop

@@ -1,0 +1,98 @@
+"""encoded.customers: the rows, and what stops it before anything is written."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jobs import models
+from jobs.encoded import customers as encoded
+from jobs.errors import UserError
+from jobs.workers import user_errors
+from tests.jobs import planted
+from tests.jobs.planted import DAY
+
+
+class Halves:
+    """Missing as 0, every feature halved; the error is the number of missing values."""
+
+    def run(self, matrix):
+        missing = np.isnan(matrix)
+        return np.where(missing, 0, matrix / 2).astype(np.float32), missing.sum(axis=1).astype(np.float32)
+
+
+class Broken(Halves):
+    def run(self, matrix):
+        vectors, errors = super().run(matrix)
+        return np.where(vectors == 4, np.nan, vectors), errors
+
+
+def features(spark):
+    rows = [("a", DAY, [8.0, 2.0, None]), ("b", DAY, [None, None, None]), ("c", DAY, [0.0, -1.0, 3.0])]
+    return spark.createDataFrame(rows, "customer_id STRING, day DATE, vector ARRAY<FLOAT>").repartition(2)
+
+
+def test_every_customer_gets_the_vector_of_the_encoder_with_null_as_missing(spark):
+    rows = encoded.customers(features(spark), Halves(), "v1").orderBy("customer_id").collect()
+
+    assert [tuple(row) for row in rows] == [
+        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0),
+        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0),
+        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0),
+    ]
+
+
+def test_a_vector_that_is_no_number_is_one_line_naming_the_customer(spark):
+    with (
+        pytest.raises(UserError, match=r"^encode: encoded.customers, day 2024-03-01: customer a gets .*$"),
+        user_errors(),
+    ):
+        encoded.customers(features(spark), Broken(), "v1").collect()
+
+
+def test_a_model_of_other_features_is_refused_by_their_names():
+    with pytest.raises(UserError, match="the table lacks margin; the model lacks night_share"):
+        encoded._require_same_features(planted.NAMES, ["orders_365d", "return_share", "margin"], "v1")
+    with pytest.raises(UserError, match="another order"):
+        encoded._require_same_features(planted.NAMES, planted.NAMES[::-1], "v1")
+
+
+@pytest.mark.parametrize(("vector", "error"), [([4.0, 0.001], 1.0), ([4.0, 0.0], 0.9), ([4.0], 1.0)])
+def test_an_encoder_that_does_not_give_its_golden_vectors_is_refused(vector, error):
+    golden = {"features": [[8.0, None]], "vector": [vector], "reconstruction_error": [error]}
+
+    with pytest.raises(UserError, match=r"differs from golden.json"):
+        encoded._require_golden(Halves(), golden, "v1")
+
+
+def test_an_encoder_that_gives_its_golden_vectors_is_taken():
+    golden = {"features": [[8.0, None], ["inf", 0.0]], "vector": [[4.0, 0.000001], [np.inf, 0.0]]}
+
+    encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0]}, "v1")
+
+
+def test_no_champion_no_rows_or_no_files_stop_before_anything_is_written(shop, tmp_path):
+    from dataclasses import replace
+
+    from jobs.lake import Lake
+
+    def bare(root):
+        return Lake(shop.lake.spark, shop.lake.root), replace(shop.settings, models=str(root))
+
+    with pytest.raises(UserError, match=r"no model is champion on 2024-03-01"):
+        encoded.run(*bare(tmp_path / "none"), DAY)
+    with pytest.raises(UserError, match=r"features.customers has no rows on 2030-01-01"):
+        encoded.run(*bare(shop.settings.models), DAY.replace(year=2030, month=1))
+    models.promote(str(tmp_path), "v9", DAY)
+    with pytest.raises(UserError, match=r"v9/meta.json is missing"):
+        encoded.run(*bare(tmp_path), DAY)
+    version = shop.lake.version("encoded.customers")
+    models.save(str(tmp_path), "v9", lambda folder: _damaged(folder))
+    with pytest.raises(UserError, match=r"encoder.onnx cannot be opened"):
+        encoded.run(*bare(tmp_path), DAY)
+    assert shop.lake.version("encoded.customers") == version
+
+
+def _damaged(folder):
+    (folder / "meta.json").write_text(json.dumps({"features": planted.NAMES}))
+    (folder / "encoder.onnx").write_bytes(b"not a model")

@@ -1,0 +1,50 @@
+"""marts.customer_segments: the latest day only, since when, and reasons that hold."""
+
+import re
+from datetime import timedelta
+
+from jobs.marts import customer_segments
+from tests.jobs.conftest import FIRST, LAST, SECOND
+
+
+def rows_of(shop):
+    return {row["customer_id"]: row for row in shop.rows(customer_segments, "customer_id")}
+
+
+def test_each_customer_of_the_latest_day_is_there_once_with_its_stay(shop):
+    rows = rows_of(shop)
+    loyal, rare = shop.segment_of("loyal", FIRST), shop.segment_of("rare", FIRST)
+
+    assert len(rows) == 40 + 30 + 50 + 60 + 20 + 1 + 25
+    assert {row["as_of_day"] for row in rows.values()} == {LAST}
+    stay = ("segment_id", "since_day", "previous_segment_id")
+    assert [rows["loyal-0"][c] for c in stay] == [rare, SECOND, loyal]
+    assert [rows["rare-0"][c] for c in stay] == [0, SECOND, rare]
+    assert [rows["loyal-1"][c] for c in stay] == [loyal, FIRST, None]
+    assert [rows["bulk-1"][c] for c in stay] == [5, LAST, None]
+
+
+def test_reasons_name_the_features_that_speak_against_the_runner_up(shop):
+    rows = rows_of(shop)
+
+    by_night = r"night_share 0\.[78]\d* \(typical here 0\.8\d*, in the runner-up 0\.1\d*\)"
+    assert re.fullmatch(by_night, rows["nightly-3"]["reasons"][0])
+    assert all(1 <= len(row["reasons"]) <= 3 for row in rows.values())
+    assert rows["dormant-7"]["reasons"] == ["no event or order for 407 days"]
+    assert rows["dormant-0"]["reasons"] == ["no event or order on record"]
+
+
+def test_confidence_is_a_share_and_certain_for_dormant(shop):
+    rows = rows_of(shop)
+
+    assert all(0 <= row["confidence"] <= 1 for row in rows.values())
+    assert rows["dormant-7"]["confidence"] == 1.0
+    assert rows["nightly-3"]["confidence"] > 0.8
+
+
+def test_an_older_day_leaves_what_is_published(shop):
+    version = shop.lake.version(customer_segments.TABLE.name)
+
+    customer_segments.run(shop.lake, shop.settings, LAST - timedelta(days=2))
+
+    assert shop.lake.version(customer_segments.TABLE.name) == version

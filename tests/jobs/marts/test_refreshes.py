@@ -1,0 +1,47 @@
+"""marts.refreshes: one row per run, with what BI may rely on."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from jobs.errors import UserError
+from jobs.marts import refreshes
+from tests.jobs.conftest import FIRST, LAST
+
+STARTED, FINISHED = datetime(2024, 3, 5, 2, 0, tzinfo=UTC), datetime(2024, 3, 5, 2, 4, tzinfo=UTC)
+RECONCILIATION = "table STRING, day DATE, rows_in BIGINT, rows_out BIGINT, rejects MAP<STRING,BIGINT>"
+
+
+def test_a_rerun_replaces_its_row_and_another_run_adds_one(shop):
+    for run_id in ("manual__it's", "other", "manual__it's"):
+        refreshes.run(shop.lake, shop.settings, LAST, run_id, STARTED, FINISHED)
+
+    rows = shop.rows(refreshes, "run_id")
+    assert [row["run_id"] for row in rows] == ["manual__it's", "other"]
+    row = rows[0]
+    assert (row["day"], row["status"], row["model_version"], row["n_customers"]) == (LAST, "published", "v2", 226)
+    assert (row["started_at"], row["finished_at"]) == (STARTED.replace(tzinfo=None), FINISHED.replace(tzinfo=None))
+    versions = row["table_versions"]
+    assert versions["marts.customer_segments"] == shop.lake.version("marts.customer_segments")
+    assert "features.customers" in versions
+    assert "clean.orders" not in versions  # this shop has none
+    assert (row["n_events"], row["n_orders"], row["n_rejects"]) == (None, None, None)
+
+
+def test_counts_come_from_the_reconciliation_of_the_day(shop):
+    rows = [
+        ("clean.events", LAST, 12, 10, {"no_time": 2}),
+        ("clean.orders", LAST, 9, 6, {"no_price": 1, "no_rate": 2}),
+        ("clean.products", LAST, 5, 5, {}),
+        ("clean.events", FIRST, 7, 7, {}),
+    ]
+    path = shop.lake.path("quality.reconciliation")
+    shop.lake.spark.createDataFrame(rows, RECONCILIATION).write.format("delta").save(path)
+
+    assert refreshes._counts(shop.lake, LAST) == {"n_events": 10, "n_orders": 6, "n_rejects": 5}
+    assert refreshes._counts(shop.lake, LAST.replace(day=9)) == {"n_events": None, "n_orders": None, "n_rejects": None}
+
+
+def test_a_day_that_was_not_segmented_is_refused(shop):
+    with pytest.raises(UserError, match=r"segments.assignments has no rows on 2024-03-03"):
+        refreshes.run(shop.lake, shop.settings, LAST.replace(day=3), "r", STARTED, FINISHED)

@@ -1,0 +1,54 @@
+"""marts.segment_profiles: sizes and money that add up, and effects with their intervals."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from jobs.marts import _members, segment_profiles
+from tests.jobs import planted
+from tests.jobs.conftest import FIRST
+
+
+def test_sizes_and_money_add_up_to_all_customers(shop):
+    rows = {row["segment_id"]: row for row in shop.rows(segment_profiles, "segment_id") if row["day"] == FIRST}
+    made = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
+    orders = {kind: sum(round(c.values[0]) for c in made if c.customer_id.startswith(kind)) for kind in planted.TYPES}
+    loyal = rows[shop.segment_of("loyal", FIRST)]
+
+    assert sorted(row["n_customers"] for row in rows.values()) == [20, 30, 40, 50, 60]
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
+    assert sum(row["net_share"] for row in rows.values()) == pytest.approx(1)
+    assert loyal["orders_365d"] == orders["loyal"]
+    assert loyal["net_365d"] == 10 * orders["loyal"]
+    assert loyal["net_365d_per_customer"] == (Decimal(10 * orders["loyal"]) / 40).quantize(Decimal("0.0001"))
+    assert loyal["typical_recency_days"] == 1.0
+    assert rows[0]["typical_recency_days"] == 410.0
+    assert rows[0]["traits"] == []
+
+
+def test_effects_are_standardised_differences_from_the_average_active_customer(shop):
+    rows = {row["segment_id"]: row for row in shop.rows(segment_profiles, "segment_id") if row["day"] == FIRST}
+    made = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
+    everyone = np.array([c.values for c in made], dtype=np.float32).astype(float)
+    nightly = np.array([c.values for c in made if "nightly" in c.customer_id], dtype=np.float32).astype(float)
+
+    first = rows[shop.segment_of("nightly", FIRST)]["traits"][0]
+
+    sd = everyone[:, 2].std()
+    effect = (nightly[:, 2].mean() - everyone[:, 2].mean()) / sd
+    half = 1.96 * nightly[:, 2].std() / np.sqrt(50) / sd
+    assert (first["feature"], first["meaning"]) == ("night_share", "Share at night")
+    numbers = [first[column] for column in ("typical", "overall", "effect", "low", "high")]
+    expected = [nightly[:, 2].mean(), everyone[:, 2].mean(), effect, effect - half, effect + half]
+    assert numbers == pytest.approx(expected, abs=2e-6)
+
+
+def test_a_segment_below_the_smallest_cell_is_not_published(shop):
+    members = _members.members(shop.lake, FIRST)
+    names = dict.fromkeys(range(6), "a name")
+
+    rows = segment_profiles.segment_profiles(members, names, {}, FIRST, min_cell=40)
+
+    assert sorted(row["n_customers"] for row in rows) == [40, 50, 60]
+    assert sum(row["share"] for row in rows) == pytest.approx(150 / 200)

@@ -1,0 +1,93 @@
+"""Customers of planted types as features.customers and encoded.customers hold them, for the tests after encoding."""
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+
+from jobs import models
+from jobs.catalogue import Feature
+from jobs.encoded import customers as encoded
+from jobs.lake import Lake, Table
+from jobs.settings import Segment, Settings
+
+DAY = date(2024, 3, 1)
+CATALOGUE = (
+    Feature("orders_365d", "BIGINT", "orders", 365, "Orders in 365 days", "none", "frequent buyers", "rare buyers"),
+    Feature("return_share", "DOUBLE", "share", 365, "Share returned", "no orders", "many returns", "few returns"),
+    Feature("night_share", "DOUBLE", "share", 365, "Share at night", "no visits", "by night", "by day"),
+)
+NAMES = [feature.name for feature in CATALOGUE]
+TYPES = {
+    "loyal": (20.0, 0.1, 0.1),
+    "returner": (6.0, 0.7, 0.1),
+    "nightly": (4.0, 0.1, 0.8),
+    "rare": (1.0, 0.1, 0.1),
+    "bulk": (40.0, 0.1, 0.1),
+}
+SPREAD = np.array([0.4, 0.02, 0.02])
+UNIT = np.array([5.0, 0.2, 0.2])  # of the vectors: value / UNIT
+FEATURES = Table(
+    "features.customers",
+    "As much of it as the later layers read.",
+    """customer_id STRING, day DATE, is_active BOOLEAN, recency_days BIGINT, orders_365d BIGINT,
+       net_365d DECIMAL(18,4), vector ARRAY<FLOAT>""",
+    partition="day",
+    properties={"shoal.vector": json.dumps(NAMES)},
+)
+
+
+@dataclass
+class Customer:
+    customer_id: str
+    values: tuple[float | None, ...] = ()  # by NAMES; empty: dormant
+    recency_days: int | None = 1
+
+
+def customers(sizes: dict[str, int], seed: int = 5, dormant: int = 0) -> list[Customer]:
+    """`sizes` customers per type of TYPES, ids like loyal-3, and `dormant` ones, ids like dormant-0."""
+    random = np.random.default_rng(seed)
+    made = []
+    for kind, n in sizes.items():
+        for i, row in enumerate(random.normal(TYPES[kind], SPREAD, (n, len(NAMES)))):
+            made.append(Customer(f"{kind}-{i}", tuple(row.tolist())))
+    return made + [Customer(f"dormant-{i}", recency_days=400 + i if i else None) for i in range(dormant)]
+
+
+def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
+    """Write both tables' rows of the days: per day the model version and the customers."""
+    features, vectors = [], []
+    for day, (version, of_day) in made.items():
+        for customer in of_day:
+            values = customer.values or (0.0, None, None)
+            orders = round(values[0] or 0)
+            row = (
+                customer.customer_id,
+                day,
+                bool(customer.values),
+                customer.recency_days,
+                orders,
+                Decimal(10 * orders),
+            )
+            features.append((*row, values))
+            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01))
+    lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), made)
+    lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), made)
+
+
+def vector(customer: Customer, version: str) -> list[float]:
+    """The spaces of two models have nothing in common: each version turns the axes in its own way."""
+    scaled = np.array(customer.values or (0.0, 0.0, 0.0)) / UNIT
+    axes, _ = np.linalg.qr(np.random.default_rng(list(version.encode())).normal(size=(len(NAMES), len(NAMES))))
+    return (scaled @ axes).tolist()
+
+
+def settings(lake: Lake, **segment) -> Settings:
+    """Settings over the lake of a test, with `v1` as champion since DAY unless there is one."""
+    root = f"{lake.root}-models"
+    if models.champion(root, DAY) is None:
+        models.promote(root, "v1", DAY)
+    small = {"k_min": 3, "k_max": 6, "seeds": 2} | segment
+    return Settings(lake=lake.root, models=root, reports="", source="", input="", segment=Segment(**small))

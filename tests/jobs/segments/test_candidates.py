@@ -1,0 +1,71 @@
+"""segments.candidates: the number of clusters is the one that was planted, and too little data says so."""
+
+import numpy as np
+import pytest
+from pyspark.ml.evaluation import ClusteringEvaluator
+from pyspark.ml.functions import array_to_vector
+
+from jobs.errors import UserError
+from jobs.segments import candidates
+from jobs.settings import Segment
+from tests.jobs import planted
+from tests.jobs.planted import DAY
+
+SMALL = Segment(k_min=2, k_max=6, seeds=3)
+
+
+def vectors(sizes):
+    return np.array([planted.vector(customer, "v1") for customer in planted.customers(sizes)])
+
+
+def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
+    rows = candidates.candidates(vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
+
+    assert [row["k"] for row in rows] == [2, 3, 4, 5, 6]
+    assert [row["k"] for row in rows if row["chosen"]] == [4]
+    assert rows[2]["smallest_share"] == 30 / 180
+    assert all(row["wss"] > 0 and row["refused_by"] is None for row in rows)
+    assert rows == candidates.candidates(
+        vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL
+    )
+
+
+def test_silhouette_is_that_of_mllib(spark):
+    points = np.random.default_rng(3).normal(size=(60, 3)) + 5
+    labels = np.r_[np.zeros(1, int), np.ones(29, int), np.full(30, 2)]  # one customer alone in a cluster
+    frame = spark.createDataFrame(
+        [(row.tolist(), float(label)) for row, label in zip(points, labels, strict=True)],
+        "vector ARRAY<DOUBLE>, prediction DOUBLE",
+    ).withColumn("vector", array_to_vector("vector"))
+
+    mllib = ClusteringEvaluator(featuresCol="vector", distanceMeasure="squaredEuclidean").evaluate(frame)
+
+    assert candidates.silhouette(points, labels, 3) == pytest.approx(mllib, abs=1e-9)
+
+
+def test_too_few_customers_to_cluster_are_one_line():
+    with pytest.raises(UserError, match=r"too few customers to cluster on 2024-03-01: 19 active with 19 different"):
+        candidates.candidates(vectors({"loyal": 10, "rare": 9}), "v1", DAY, SMALL)
+
+
+def test_equal_customers_are_too_few_that_differ():
+    with pytest.raises(UserError, match=r"too few customers to cluster on 2024-03-01: 500 active with 1 different"):
+        candidates.candidates(np.ones((500, 3)), "v1", DAY, SMALL)
+
+
+def test_few_customers_limit_the_numbers_that_are_tried():
+    rows = candidates.candidates(vectors({"loyal": 15, "rare": 16}), "v1", DAY, SMALL)
+
+    assert [(row["k"], row["chosen"]) for row in rows] == [(2, True), (3, False)]
+
+
+def test_settings_that_allow_no_number_are_refused():
+    with pytest.raises(UserError, match=r"segment.k_min = 5 and segment.k_max = 4"):
+        candidates.candidates(vectors({"loyal": 100}), "v1", DAY, Segment(k_min=5, k_max=4))
+
+
+def test_each_model_has_its_curve_once(shop):
+    rows = shop.rows(candidates, "model_version", "k")
+
+    assert [(row["model_version"], row["k"]) for row in rows if row["chosen"]] == [("v1", 4), ("v2", 4)]
+    assert len(rows) == 8
