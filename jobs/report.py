@@ -27,6 +27,7 @@ TRAITS_SHOWN = 3
 MOVES_SHOWN = 20
 MAP_POINTS = 5000
 MAP_WIDTH, MAP_HEIGHT = 760, 460
+MAP_LAYERS = 10
 MAP_TAIL = 0.005  # this share of the points at either end of an axis may lie outside the map, so that few stretch it
 COLOURS = 8  # that most people can tell apart; the ninth segment takes the first again, its number is on the map
 NONE = "–"
@@ -44,9 +45,7 @@ def run(settings: Settings, day: date) -> str:
     try:
         _write(path, page.encode())
     except OSError as error:
-        raise UserError(
-            f"report: {path} cannot be written ({error}); choose another folder with SHOAL_REPORTS"
-        ) from error
+        raise UserError(f"report: {path} cannot be written ({error}); choose another folder with SHOAL_REPORTS") from error
     return path
 
 
@@ -59,9 +58,7 @@ def segments_as_text(settings: Settings) -> str:
     columns += ["typical_recency_days", "model_version"]
     profiles = lake.read_arrow(settings.lake, "marts.segment_profiles", columns)
     if profiles.num_rows == 0:
-        raise UserError(
-            f"report: marts.segment_profiles in {settings.lake} has no rows; run first: shoal refresh --day DAY"
-        )
+        raise UserError(f"report: marts.segment_profiles in {settings.lake} has no rows; run first: shoal refresh --day DAY")
     day = pc.max(profiles["day"]).as_py()
     rows = sorted(profiles.filter(pc.equal(profiles["day"], day)).to_pylist(), key=_by_id)
     currency = source.load(settings.source).currency
@@ -157,8 +154,7 @@ def _page(settings: Settings, day: date) -> str:
     profiles = lake.read_arrow(settings.lake, "marts.segment_profiles", day=day).to_pylist()
     if not profiles:
         raise UserError(
-            f"report: marts.segment_profiles in {settings.lake} has no rows on {day}; "
-            f"run first: shoal publish --day {day}"
+            f"report: marts.segment_profiles in {settings.lake} has no rows on {day}; run first: shoal publish --day {day}"
         )
     profiles.sort(key=_by_id)
     shop = source.load(settings.source)
@@ -201,16 +197,15 @@ def _headline(profiles: list[dict]) -> dict:
 
 def _segments(profiles: list[dict], definitions: list[dict], currency: str) -> list[dict]:
     described = {d["segment_id"]: d for d in definitions}
-    largest_share = max(p["share"] for p in profiles)
-    largest_net = max(max(p["net_share"] or 0 for p in profiles), 0)
+    largest = max(share for p in profiles for share in (p["share"], p["net_share"] or 0))  # one scale for both bars
     shown = {p["segment_id"]: _strongest(p["traits"] or []) for p in profiles}
     widest = max((abs(end) for traits in shown.values() for t in traits for end in (t["low"], t["high"])), default=0)
     return [
         p
         | {
             "colour": _colour(p["segment_id"]),
-            "share_bar": p["share"] / largest_share,
-            "net_bar": max(p["net_share"] or 0, 0) / largest_net if largest_net else 0,
+            "share_bar": p["share"] / largest,
+            "net_bar": max(p["net_share"] or 0, 0) / largest,
             "definition": described.get(p["segment_id"]),
             "traits": [_trait(t, widest, currency) for t in shown[p["segment_id"]]],
         }
@@ -268,12 +263,16 @@ def _map(root: str, day: date, version: str, definitions: list[dict], segments: 
     to_picture = _scale(points, centres)
     places = to_picture(points)
     inside = ((places >= 0) & (places <= (MAP_WIDTH, MAP_HEIGHT))).all(axis=1)
+    # In layers, so that no segment covers another and dense places are darker.
+    layer = np.arange(len(sample)) % MAP_LAYERS
+    of_point = segment_ids[sample]
     return {
         "width": MAP_WIDTH,
         "height": MAP_HEIGHT,
         "clouds": [
-            (drawn[i]["colour"], _dots(places[inside & (segment_ids[sample] == i)]))
-            for i in np.unique(segment_ids[sample]).tolist()
+            (drawn[i]["colour"], _dots(places[inside & (layer == at) & (of_point == i)]))
+            for at in range(MAP_LAYERS)
+            for i in np.unique(of_point).tolist()
         ],
         "centres": [
             {"segment_id": d["segment_id"], "name": drawn[d["segment_id"]]["segment_name"],
@@ -345,9 +344,7 @@ def _moves(moves: list[dict], names: dict[int, str]) -> dict:
 
 def _candidates(curve: list[dict]) -> list[dict]:
     best = max((c["silhouette"] or 0 for c in curve), default=0)
-    return [
-        c | {"bar": max(c["silhouette"] or 0, 0) / best if best > 0 else 0} for c in sorted(curve, key=lambda c: c["k"])
-    ]
+    return [c | {"bar": max(c["silhouette"] or 0, 0) / best if best > 0 else 0} for c in sorted(curve, key=lambda c: c["k"])]
 
 
 def _accounts(rows: list[dict], day: date) -> dict:
