@@ -166,19 +166,7 @@ and clear `encode` with its downstream. **Queued for long:** no worker serves th
 **Red:** the tables are fine, only the page is missing; clear it.""",
     )
 
-    (
-        land
-        >> clean
-        >> check_clean
-        >> features
-        >> check_features
-        >> train
-        >> encode
-        >> segment
-        >> publish
-        >> check_marts
-        >> report
-    )
+    (land >> clean >> check_clean >> features >> check_features >> train >> encode >> segment >> publish >> check_marts >> report)
 
 
 refresh = daily_refresh()

@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -74,8 +73,6 @@ def init() -> None:
 
     with _quiet(_log("init")):
         initdb()
-        with contextlib.closing(sqlite3.connect(AIRFLOW_HOME / "airflow.db")) as database:
-            database.execute("pragma journal_mode = wal")  # readers and the writer don't wait for each other
         for name, about in POOLS.items():
             Pool.create_or_update_pool(name, slots=1, description=about, include_deferred=False)
     done.write_text(version("apache-airflow-core"))
@@ -239,9 +236,7 @@ def _configure() -> None:
     (AIRFLOW_HOME / "logs").mkdir(parents=True, exist_ok=True)
     settings = {
         "AIRFLOW_HOME": str(AIRFLOW_HOME),
-        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps(
-            {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
-        ),
+        "AIRFLOW_CONN_SPARK_DEFAULT": json.dumps({"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}),
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__INSTANCE_NAME": "Shoal",
         "AIRFLOW__API__WORKERS": "1",
@@ -255,12 +250,11 @@ def _configure() -> None:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}?timeout=60",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the default 5 s is short for a server that is just up
     }
     for name, value in settings.items():
         os.environ.setdefault(name, value)
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(DAGS.parent), os.environ.get("PYTHONPATH")])
-    )  # for `dags.steps`
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(DAGS.parent), os.environ.get("PYTHONPATH")]))  # for `dags.steps`
 
 
 def _day(text: str) -> str:

@@ -166,6 +166,13 @@ def print_tables(arguments: argparse.Namespace) -> None:
                 print(f"{layer + '.' + table:<30}{delta.version():>9}{rows:>15,}  {newest}")
 
 
+def print_catalogue(arguments: argparse.Namespace) -> None:
+    """docs/features.md, from the catalogue."""
+    from jobs import catalogue
+
+    print(catalogue.as_markdown(), end="")
+
+
 def check_source(arguments: argparse.Namespace) -> None:
     """Show what a mapping makes of the first rows of each kind of file, and what is wrong with it."""
     from jobs import source

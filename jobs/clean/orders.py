@@ -139,20 +139,29 @@ def _with_rules(typed: DataFrame) -> DataFrame:
         "bad_price": F.col("unit_price") < 0,
         "no_price": F.col("unit_price").isNull() & ~F.col("_priced"),
         "missing_rate": F.col("_rate").isNull(),
-        "bad_amount": F.col("gross").isNull() & F.col("_rate").isNotNull() & F.col("quantity").isNotNull() & F.col("_priced"),
-        "bad_discount": (F.col("discount") < 0) | (F.col("discount") > F.col("gross")),
+        "bad_amount": F.col("gross").isNull()
+        & F.col("quantity").isNotNull()
+        & F.col("unit_price").isNotNull()
+        & F.col("_rate").isNotNull(),
+        "bad_discount": (F.col("discount") < 0) | ((F.col("gross") >= 0) & (F.col("discount") > F.col("gross"))),
     }
     unreadable = F.col("_priced") & F.col("unit_price").isNull()
     rules["bad_price"] = F.coalesce(rules["bad_price"], F.lit(False)) | unreadable
     return typed.withColumn("rules", _rows.broken_rules(rules))
 
 
+# What makes two unnumbered lines of an order the same line.
+_CONTENT = (
+    "ordered_at", "customer_id", "email_key", "product_id", "quantity", "unit_price", "discount", "currency", "kind",
+    "undoes_order_id",
+)  # fmt: skip
+
+
 def _without_duplicates(ruled: DataFrame) -> DataFrame:
     """Outcome and rules: of a numbered line the latest version is kept, of equal unnumbered lines the first."""
     refused = F.size("rules") > 0
     numbered = F.col("line_no").isNotNull()
-    content = F.when(~numbered, F.md5(F.to_json(F.struct("ordered_at", "customer_id", "email_key", "product_id", "quantity",
-                                                        "unit_price", "discount", "currency", "kind", "undoes_order_id"))))  # fmt: skip
+    content = F.when(~numbered, F.md5(F.to_json(F.struct(*_CONTENT))))
     same = Window.partitionBy("order_id", "day", "line_no", "_content", refused)
     latest = same.orderBy(F.desc_nulls_last("updated_at"), F.desc("_file"), F.desc("_row"))
     first = same.orderBy("_file", "_row")
@@ -248,7 +257,7 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
         lines.join(touched, "key", "left_semi").select(*_LINE).unionByName(_as_entries(earlier).select(*_LINE)),
         returned.select(*_LINE).unionByName(_as_returned(again).select(*_LINE)),
     ).persist()
-    changed = _days(undone) | _days(_with_other_returns(earlier, undone)) | _days(again)
+    changed = _days(undone.select("day").union(_with_other_returns(earlier, undone).select("day")).union(again.select("day")))
     rewritten = sorted(set(days) | changed)
     others = sorted(changed - set(days))
     untouched = old_returns.where(~worked).join(touched, "key", "left_anti")

@@ -147,9 +147,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """
     champion = models.champion(settings.models, day)
     if champion is None:
-        raise UserError(
-            f"encode: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}"
-        )
+        raise UserError(f"encode: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
     version = champion["version"]
     features = lake.read("features.customers", day, day)
     if features.isEmpty():

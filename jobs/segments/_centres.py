@@ -11,9 +11,7 @@ from pyspark.sql import DataFrame, Row
 from jobs.errors import UserError
 from jobs.traits import DORMANT
 
-NEAREST = (
-    "customer_id STRING, day DATE, segment_id INT, distance DOUBLE, runner_up_id INT, margin DOUBLE, is_outlier BOOLEAN"
-)
+NEAREST = "customer_id STRING, day DATE, segment_id INT, distance DOUBLE, runner_up_id INT, margin DOUBLE, is_outlier BOOLEAN"
 
 
 @dataclass(frozen=True)

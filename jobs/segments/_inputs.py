@@ -15,9 +15,7 @@ def champion_version(settings: Settings, day: date) -> str:
     """The version of the model that is champion on `day`; raises UserError where there is none."""
     champion = models.champion(settings.models, day)
     if champion is None:
-        raise UserError(
-            f"segment: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}"
-        )
+        raise UserError(f"segment: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
     return champion["version"]
 
 

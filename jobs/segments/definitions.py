@@ -99,8 +99,7 @@ def _description(cluster: Cluster) -> str:
     if cluster.number == DORMANT:
         return f"{cluster.n_customers:,} customers without a recent event or order"
     facts = [
-        f"{t.feature} {traits.number(t.typical)} (average {traits.number(t.overall)})"
-        for t in cluster.traits[:DESCRIBED_TRAITS]
+        f"{t.feature} {traits.number(t.typical)} (average {traits.number(t.overall)})" for t in cluster.traits[:DESCRIBED_TRAITS]
     ]
     return f"{cluster.n_customers:,} customers: {', '.join(facts)}" if facts else f"{cluster.n_customers:,} customers"
 
@@ -157,9 +156,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     if not curve:
         raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)
-    centres = _fitted_centres(
-        customers.where("is_active").select("customer_id", "vector"), curve[0].k, settings.segment
-    )
+    centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), curve[0].k, settings.segment)
     numbered = _centres.Centres(
         np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf)
     )

@@ -37,9 +37,7 @@ def history(assignments: DataFrame) -> DataFrame:
     """segments.assignments of all known days -> segments.history, made anew."""
     days = assignments.select("day").distinct()
     in_order = Window.orderBy("day")  # a row per day: small
-    days = days.select(
-        "day", F.lag("day").over(in_order).alias("day_before"), F.lead("day").over(in_order).alias("day_after")
-    )
+    days = days.select("day", F.lag("day").over(in_order).alias("day_before"), F.lead("day").over(in_order).alias("day_after"))
     of_customer = Window.partitionBy("customer_id").orderBy("day")
     goes_on = (F.lag("segment_id").over(of_customer) == F.col("segment_id")) & (
         F.lag("day").over(of_customer) == F.col("day_before")

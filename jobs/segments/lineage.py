@@ -32,10 +32,9 @@ TABLE = Table(
 
 def lineage(shared: _matching.Shared, version: str, day: date) -> list[dict]:
     """Customers by (segment before, segment under `version`), None for not there -> rows of segments.lineage."""
-    live = {pair: n for pair, n in shared.items() if DORMANT not in pair}
-    both = {pair: n for pair, n in live.items() if None not in pair}
-    before = {old for old, _ in live} - {None}
-    now = {new for _, new in live} - {None}
+    both = {pair: n for pair, n in shared.items() if None not in pair and DORMANT not in pair}
+    before = {old for old, _ in shared} - {None, DORMANT}
+    now = {new for _, new in shared} - {None, DORMANT}
     rows = []
     for segment_id in sorted(before | now):
         if segment_id in before and segment_id in now:

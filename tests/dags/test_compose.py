@@ -11,7 +11,8 @@ import zipfile
 
 import pytest
 import yaml
-from conftest import ROOT
+
+from tests.dags.stand_in import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]

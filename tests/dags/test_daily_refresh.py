@@ -14,10 +14,10 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
-from conftest import ROOT
 
 from dags.daily_refresh import refresh
 from dags.steps import day
+from tests.dags.stand_in import ROOT
 
 CHAIN = [
     "land", "clean", "check_clean", "features", "check_features", "train",

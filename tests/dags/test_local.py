@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
-from test_steps import alive, wait_for
+
+from tests.dags.test_steps import alive, wait_for
 
 STEPS = [
     "land", "clean", "check_clean", "features", "check_features", "train",
@@ -153,6 +154,8 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         wait_for(landed, 120)
         scheduled = api("dags/daily_refresh/dagRuns")["dag_runs"][0]
         assert scheduled["run_type"] == "scheduled"
+        wait_for(lambda: api(f"dags/daily_refresh/dagRuns/{scheduled['dag_run_id']}")["state"] == "failed", 60)
+        assert len(landed()) == 1  # exit code 2 is not tried again
         end = datetime.fromisoformat(scheduled["data_interval_end"])
         assert end == datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0) or datetime.now(UTC).hour < 2
         assert landed() == [f"{end - timedelta(days=1):%Y-%m-%d}"]

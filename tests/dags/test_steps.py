@@ -1,13 +1,11 @@
 """What a task makes of its job's end, and that nothing of a job outlives its task."""
 
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -72,7 +70,7 @@ def test_a_project_that_is_not_set_up_fails_at_once_and_names_the_variable(share
 # A task's process as Airflow's supervisor runs it: SIGTERM calls on_kill.
 TASK = """
 import signal, sys
-from test_steps import task
+from tests.dags.test_steps import task
 t = task(sys.argv[1], sys.argv[2])
 signal.signal(signal.SIGTERM, lambda number, frame: t.on_kill())
 t.execute({})
@@ -91,7 +89,6 @@ def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, how,
         AIRFLOW_HOME=str(project.var),
         AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}',
     )
-    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
     command, log = [sys.executable, "-c", TASK, kind, step], project.var / "log"
     with log.open("w") as out, subprocess.Popen(command, env=env, stdout=out, stderr=out) as process:
         wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()), 90)

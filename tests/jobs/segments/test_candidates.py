@@ -25,9 +25,7 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
     assert [row["k"] for row in rows if row["chosen"]] == [4]
     assert rows[2]["smallest_share"] == 30 / 180
     assert all(row["wss"] > 0 and row["refused_by"] is None for row in rows)
-    assert rows == candidates.candidates(
-        vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL
-    )
+    assert rows == candidates.candidates(vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
 
 
 def test_silhouette_is_that_of_mllib(spark):

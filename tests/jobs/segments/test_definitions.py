@@ -26,9 +26,7 @@ def test_ids_are_kept_or_new_and_never_used_twice():
     first = definitions.definitions([DORMANT, cluster(1, 10), cluster(2, 30)], {}, [], "v1", FIRST, planted.CATALOGUE)
     assert ids(first, "v1") == {7: 0, 30: 1, 10: 2}  # the largest first
 
-    second = definitions.definitions(
-        [DORMANT, cluster(1, 31), cluster(2, 20)], {1: 1}, first, "v2", SECOND, planted.CATALOGUE
-    )
+    second = definitions.definitions([DORMANT, cluster(1, 31), cluster(2, 20)], {1: 1}, first, "v2", SECOND, planted.CATALOGUE)
     assert ids(second, "v2") == {7: 0, 31: 1, 20: 3}
 
     third = definitions.definitions([DORMANT, cluster(1, 5)], {}, second, "v3", LAST, planted.CATALOGUE)
@@ -69,9 +67,7 @@ def test_names_and_descriptions_come_from_what_was_planted(shop, version, day):
     assert nightly["name"].startswith("By night")
     assert nightly["description"].startswith("50 customers: night_share 0.8")
     assert nightly["n_customers"] == 50
-    assert nightly["center"] == pytest.approx(
-        planted.vector(planted.Customer("", planted.TYPES["nightly"]), version), abs=0.1
-    )
+    assert nightly["center"] == pytest.approx(planted.vector(planted.Customer("", planted.TYPES["nightly"]), version), abs=0.1)
     assert nightly["outlier_distance"] > nightly["radius"] > 0
 
 

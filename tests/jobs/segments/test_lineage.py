@@ -5,7 +5,17 @@ from tests.jobs.conftest import FIRST, LAST
 
 
 def test_kept_born_and_died_by_hand():
-    shared = {(1, 1): 40, (1, 3): 10, (2, 3): 20, (2, 0): 30, (None, 3): 25, (0, 1): 5, (2, None): 1, (0, 0): 9}
+    shared = {
+        (1, 1): 40,
+        (1, 3): 10,
+        (2, 3): 20,
+        (2, 0): 30,
+        (None, 3): 25,
+        (0, 1): 5,
+        (2, None): 1,
+        (0, 0): 9,
+        (4, 0): 6,
+    }
 
     rows = lineage.lineage(shared, "v2", LAST)
 
@@ -14,6 +24,7 @@ def test_kept_born_and_died_by_hand():
         ("kept", 1, 1, 40, 1.0),  # all 40 that are active on both sides of the new one
         ("died", 2, None, 51, None),
         ("born", None, 3, 55, None),
+        ("died", 4, None, 6, None),  # all its customers fell dormant
     ]
     assert {row["day"] for row in rows} == {LAST}
 

@@ -1,0 +1,80 @@
+"""Rules as examples: pairs of CSV files that a shop owner can read, all cases of a table in one Spark job.
+
+Cases are kept apart by a prefix on everything that names someone or something, taken off again before comparing.
+"""
+
+import csv
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "scenarios"
+APART = ("order_id", "undoes_order_id", "customer_id", "visitor_id", "email_key", "event_id")
+BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day DATE, _landed_at TIMESTAMP, day DATE"
+
+
+def cases(table: str) -> list[str]:
+    """The names of a table's cases."""
+    found = sorted(p.name.removesuffix("_input.csv") for p in (FOLDER / table).glob("*_input.csv"))
+    assert found, f"no scenarios in {FOLDER / table}"
+    return found
+
+
+def read(table: str, case: str, kind: str) -> list[dict[str, str]]:
+    """The rows of one file of a case; none where it has no such file."""
+    path = FOLDER / table / f"{case}_{kind}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
+    """All cases' input as one bronze frame."""
+    rows = []
+    for case in cases(table):
+        for number, given in enumerate(read(table, case, "input"), 1):
+            text = {c: given.get(c) or None for c in columns}
+            text |= {c: f"{case}~{text[c]}" for c in APART if c in text and text[c]}
+            file_day = given.get("_file_day") or None
+            day = given.get("day") or (given.get(time) or "2024-03-01")[:10]
+            rows.append((*text.values(), {}, case, case, number, file_day, day))
+    ddl = ", ".join(f"{c} STRING" for c in columns)
+    frame = spark.createDataFrame(
+        rows, f"{ddl}, _extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day STRING, day STRING"
+    )
+    return frame.selectExpr(
+        *columns, "_extra", "_source", "_file", "_row", "CAST(_file_day AS DATE) AS _file_day",
+        "CAST(NULL AS TIMESTAMP) AS _landed_at", "CAST(day AS DATE) AS day",
+    )  # fmt: skip
+
+
+def by_case(frame) -> dict[str, list[dict]]:
+    """A frame's rows by case (found in any prefixed column, or `_file`), prefixes taken off."""
+    found: dict[str, list[dict]] = {}
+    for row in frame.collect():
+        values = row.asDict()
+        case = values.get("_file") or next(v.split("~")[0] for c in APART if (v := values.get(c)) and "~" in v)
+        values |= {c: v.split("~", 1)[1] for c in APART if (v := values.get(c)) and "~" in v}
+        found.setdefault(case, []).append(values)
+    return found
+
+
+def assert_rows(got: list[dict], wanted: list[dict[str, str]]) -> None:
+    """Equal rows in the columns that `wanted` names, in any order; numbers by value."""
+    columns = list(wanted[0]) if wanted else []
+    plain_got = sorted(tuple(_plain(row[c]) for c in columns) for row in got)
+    plain_wanted = sorted(tuple(_plain(row[c]) for c in columns) for row in wanted)
+    assert len(got) == len(wanted), f"{len(got)} rows, wanted {len(wanted)}: {plain_got}"
+    assert plain_got == plain_wanted, f"differ: {set(plain_got) ^ set(plain_wanted)}"
+
+
+def _plain(value) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = "" if value is None else str(value)
+    try:
+        return str(Decimal(text).normalize())
+    except InvalidOperation:
+        return text

@@ -1,0 +1,122 @@
+"""The rules of the house: one table, one name, five places; who may import whom; Spark through what Connect serves."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs import flow
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = [(layer, table) for layer, tables in flow.TABLES.items() for table in tables]
+FOUNDATION = {"errors", "lake", "models", "settings", "reconciliation", "catalogue", "source"}
+MAY_IMPORT = {
+    "autoencoder": {"errors", "models", "settings", "autoencoder"},
+    **{layer: FOUNDATION | {layer} for layer in flow.TABLES},
+}
+# clean counts what came in by the register of landed files
+MAY_IMPORT["clean"] = MAY_IMPORT["clean"] | {"bronze.files"}
+
+
+def sources(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, f"no sources in {folder}"
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, wherever in it, as dotted names."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize(("layer", "table"), TABLES)
+def test_a_table_has_its_places(layer, table):
+    assert (ROOT / "jobs" / layer / f"{table}.py").is_file()
+    assert (ROOT / "tests" / "jobs" / layer / f"test_{table}.py").is_file()
+    if layer in flow.CHECKED_LAYERS:
+        assert (ROOT / "expectations" / layer / f"{table}.json").is_file()
+    assert importlib.import_module(f"jobs.{layer}.{table}").TABLE.name == f"{layer}.{table}"
+
+
+def test_no_place_is_left_of_a_table_that_is_gone():
+    for layer in flow.TABLES:
+        for folder, ending in (("jobs", ".py"), ("expectations", ".json")):
+            stems = {p.name.removesuffix(ending) for p in (ROOT / folder / layer).glob(f"*{ending}") if not p.name.startswith("_")}
+            assert stems <= set(flow.TABLES[layer]), f"{folder}/{layer}: {stems - set(flow.TABLES[layer])} is no table"
+
+
+@pytest.mark.parametrize("layer", MAY_IMPORT)
+def test_layers_meet_only_in_the_lake(layer):
+    for path in sources(f"jobs/{layer}"):
+        ours = {n.removeprefix("jobs.") for n in imported(path) if n.startswith("jobs.")}
+        for name in ours:
+            allowed = any(name == ok or name.startswith(f"{ok}.") for ok in MAY_IMPORT[layer])
+            assert allowed, f"{path.relative_to(ROOT)} imports jobs.{name}"
+
+
+def test_heavy_packages_have_one_home():
+    homes = {"torch": "jobs/autoencoder/", "great_expectations": "jobs/check.py", "airflow": None}
+    for path in sources("jobs"):
+        for name in imported(path):
+            package = name.split(".")[0]
+            if package in homes:
+                home = homes[package]
+                assert home and str(path.relative_to(ROOT)).startswith(home), f"{path.relative_to(ROOT)} imports {package}"
+
+
+def test_dags_know_nothing_of_the_jobs():
+    for path in sources("dags"):
+        assert not {n for n in imported(path) if n.split(".")[0] in ("jobs", "pyspark", "torch")}, path
+
+
+def test_the_dag_has_the_steps_of_the_flow():
+    text = (ROOT / "dags" / "daily_refresh.py").read_text()
+    missing = [step.name for step in flow.STEPS if not re.search(rf"\b{step.name}\b", text)]
+    assert not missing
+
+
+def test_spark_is_used_only_through_what_connect_serves():
+    banned = re.compile(r"sparkContext|\._jvm|\._jdf|\._jsparkSession|\.rdd\b|\bDeltaTable\.for|import SparkContext")
+    for path in sources("jobs"):
+        if path.name not in ("install.py",):
+            found = banned.search(path.read_text())
+            assert not found, f"{path.relative_to(ROOT)} uses {found.group()}"
+
+
+def test_only_the_command_line_has_a_clock():
+    clock = re.compile(r"\b(datetime\.now|date\.today|current_timestamp|current_date|time\.time)\(")
+    for path in sources("jobs"):
+        if path.name not in ("__main__.py", "steps.py"):
+            found = clock.search(path.read_text())
+            assert not found, f"{path.relative_to(ROOT)} asks the clock: {found.group()}"
+
+
+def test_tables_are_written_in_one_place():
+    for path in sources("jobs"):
+        if path.name not in ("lake.py",):
+            assert not re.search(r"\.write(To)?\b(?!\()|\.saveAsTable|\.writeStream", path.read_text()), path.relative_to(ROOT)
+
+
+def test_every_join_says_how():
+    for path in sources("jobs"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "join":
+                receiver_is_text = isinstance(node.func.value, ast.Constant) or len(node.args) == 1
+                keywords = {k.arg for k in node.keywords}
+                assert receiver_is_text or len(node.args) == 3 or "how" in keywords, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_no_index_address_and_no_machine_path_is_committed():
+    address = re.compile(r"https?://(?!localhost|127\.0\.0\.1|\$)\S+")
+    files = [*(ROOT / "requirements").iterdir(), ROOT / "Makefile", ROOT / "pyproject.toml", *(ROOT / "conf").rglob("*")]
+    for path in files:
+        if path.is_file():
+            assert not address.search(path.read_text()), path.relative_to(ROOT)
