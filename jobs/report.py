@@ -24,6 +24,7 @@ from jobs.settings import Settings
 
 DORMANT = 0
 TRAITS_SHOWN = 3
+LONGEST_EFFECT_SDS = 3.0  # longer bars are cut, so that one extreme segment does not flatten the others
 MOVES_SHOWN = 20
 MAP_POINTS = 5000
 MAP_WIDTH, MAP_HEIGHT = 760, 460
@@ -107,6 +108,14 @@ def money(value: Decimal | float | None) -> str:
     return NONE if value is None else f"{value:,.2f}"
 
 
+def plain(value: Decimal | float) -> str:
+    """
+    >>> plain(Decimal("57404.9100")), plain(Decimal("91.0000")), plain(20)
+    ('57,404.91', '91', '20')
+    """
+    return f"{value:,.2f}".removesuffix(".00")
+
+
 def percent(share: float | None) -> str:
     """
     >>> percent(0.1234), percent(0.0004), percent(0.0), percent(None)
@@ -139,15 +148,17 @@ def number(value: float | None) -> str:
 def in_unit(feature: str, value: float, currency: str) -> str:
     """A value of a feature with the unit that the catalogue states.
 
-    >>> in_unit("net_30d", 12.5, "GBP"), in_unit("recency_days", 3.0, "GBP"), in_unit("orders_30d", 1.25, "GBP")
-    ('12.50 GBP', '3 days', '1.25')
+    >>> in_unit("net_30d", 12.5, "GBP"), in_unit("recency_days", 1.0, "GBP"), in_unit("orders_30d", 1.25, "GBP")
+    ('12.50 GBP', '1 day', '1.25')
     """
     unit = _UNITS.get(feature, "")
     if unit == "home currency":
         return f"{money(value)} {currency}"
     if unit == "share":
         return percent(value)
-    return number(value) if unit in ("", "count", "-1 to 1") else f"{number(value)} {unit}"
+    if unit in ("", "count", "-1 to 1"):
+        return number(value)
+    return f"{number(value)} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def _page(settings: Settings, day: date) -> str:
@@ -163,12 +174,13 @@ def _page(settings: Settings, day: date) -> str:
     definitions = rows("segments.definitions")
     names = {d["segment_id"]: d["name"] for d in sorted(definitions, key=lambda d: d["fitted_on"])}
     names |= {p["segment_id"]: p["segment_name"] for p in profiles}
-    segments = _segments(profiles, [d for d in definitions if d["model_version"] == version], shop.currency)
+    headline = _headline(profiles)
+    segments = _segments(profiles, headline["active"], [d for d in definitions if d["model_version"] == version], shop.currency)
     return _environment().get_template(_TEMPLATE).render(
         day=day,
         source=shop.name.replace("_", " "),
         currency=shop.currency,
-        headline=_headline(profiles),
+        headline=headline,
         segments=segments,
         map=_map(settings.lake, day, version, definitions, segments),
         moves=_moves(rows("marts.segment_moves", day=day), names),
@@ -185,9 +197,11 @@ def _headline(profiles: list[dict]) -> dict:
     largest = max(profiles, key=lambda p: p["n_customers"])
     known = round(largest["n_customers"] / largest["share"])
     listed = sum(p["n_customers"] for p in profiles)
+    dormant = sum(p["n_customers"] for p in profiles if p["segment_id"] == DORMANT)
     return {
         "customers": known,
-        "dormant": sum(p["n_customers"] for p in profiles if p["segment_id"] == DORMANT),
+        "dormant": dormant,
+        "active": known - dormant,
         "segments": sum(p["segment_id"] != DORMANT for p in profiles),
         "orders": sum(p["orders_365d"] or 0 for p in profiles),
         "net": sum(p["net_365d"] or 0 for p in profiles),
@@ -195,17 +209,21 @@ def _headline(profiles: list[dict]) -> dict:
     }
 
 
-def _segments(profiles: list[dict], definitions: list[dict], currency: str) -> list[dict]:
+def _segments(profiles: list[dict], active: int, definitions: list[dict], currency: str) -> list[dict]:
     described = {d["segment_id"]: d for d in definitions}
-    largest = max(share for p in profiles for share in (p["share"], p["net_share"] or 0))  # one scale for both bars
+    # Of the active ones: where nineteen of twenty are dormant, shares of all customers would say nothing.
+    of_active = {p["segment_id"]: p["n_customers"] / active for p in profiles if p["segment_id"] != DORMANT}
+    largest = max([*of_active.values(), *(p["net_share"] or 0 for p in profiles)])  # one scale for both bars
     shown = {p["segment_id"]: _strongest(p["traits"] or []) for p in profiles}
-    widest = max((abs(end) for traits in shown.values() for t in traits for end in (t["low"], t["high"])), default=0)
+    ends = (abs(end) for traits in shown.values() for t in traits for end in (t["low"], t["high"]))
+    widest = min(max(ends, default=0), LONGEST_EFFECT_SDS)
     return [
         p
         | {
             "colour": _colour(p["segment_id"]),
-            "share_bar": p["share"] / largest,
-            "net_bar": max(p["net_share"] or 0, 0) / largest,
+            "active_share": of_active.get(p["segment_id"]),
+            "active_bar": of_active.get(p["segment_id"], 0) / largest if largest else 0,
+            "net_bar": max(p["net_share"] or 0, 0) / largest if largest else 0,
             "definition": described.get(p["segment_id"]),
             "traits": [_trait(t, widest, currency) for t in shown[p["segment_id"]]],
         }
@@ -224,7 +242,8 @@ def _strongest(traits: Iterable[dict]) -> list[dict]:
 
 def _trait(trait: dict, widest: float, currency: str) -> dict:
     """The trait with its places on a scale from -widest to widest, as shares of its length from the left."""
-    place = {name: 0.5 + 0.5 * trait[name] / widest if widest else 0.5 for name in ("effect", "low", "high")}
+    cut = {name: max(-widest, min(widest, trait[name])) for name in ("effect", "low", "high")}
+    place = {name: 0.5 + 0.5 * value / widest if widest else 0.5 for name, value in cut.items()}
     return {
         "meaning": trait["meaning"],
         "feature": trait["feature"],
@@ -440,7 +459,7 @@ def _environment():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"count": count, "money": money, "percent": percent, "days": days, "number": number}
+    filters = {"count": count, "money": money, "percent": percent, "days": days, "number": number, "plain": plain}
     environment.filters |= filters | {"length_of": lambda share: f"{share * 100:.2f}%"}
     return environment
 

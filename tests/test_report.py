@@ -99,7 +99,7 @@ def rows_of(table: str) -> list[dict]:
         ],
         "quality.reconciliation": [
             {"table": table, "day": day, "rows_in": rows_in, "rows_out": rows_in - 9, "rejects": [("malformed", 5)],
-             "duplicates": [("same_event", 3), ("same_id", 1)], "difference": 0, "measures": []}
+             "duplicates": [("same_event", 3), ("same_id", 1)], "difference": 0, "measures": [("amount", Decimal("1234.5"))]}
             for table, day, rows_in in (
                 ("clean.events", DAY, 5129), ("clean.events", DAY - timedelta(days=1), 4009),
                 ("clean.events", DAY + timedelta(days=1), 70_000), ("clean.orders", DAY, 107))
@@ -227,11 +227,12 @@ def test_the_page_says_what_the_tables_say(shop):
     page = Page(report.run(shop, DAY))
 
     assert page.open == []
-    assert "Customers known 2,000 Active 1,378 622 dormant Segments 3" in page["head"]
+    assert "Customers known 2,000 Active 1,378 622 dormant, 31.1 % Segments 3" in page["head"]
     assert "Net, 365 days 395,013 GBP" in page["head"]
-    assert "1 Many orders, high spend 262 13.1 % 337,561 85.5 % 1,288.40 14.20 3 days" in page["sizes"]
-    assert page["sizes"].endswith("0 Dormant 622 31.1 % 0 0.0 % 0.00 0.00 512 days")
+    assert "1 Many orders, high spend 262 19.0 % 337,561 85.5 % 1,288.40 14.20 3 days" in page["sizes"]
+    assert page["sizes"].endswith("0 Dormant 622 – 0 0.0 % 0.00 0.00 512 days")
     assert "money after discounts and returns, by their own dates, in the last 365 days 1,288.40 GBP" in page["segments"]
+    assert "When last clustered, on 2026-03-30: 262 customers: as they are." in page["segments"]
     assert "Drawn are" in page["map"]
     assert "of 1,378 active customers" in page["map"]
     assert "23 customers are in another segment than on 2026-03-30" in page["moves"]
@@ -252,6 +253,7 @@ def test_rows_are_accounted_for_up_to_the_day_and_not_after(shop):
     assert "clean.events 5,129 5,120 5 4 0 9,138 9,120 10 8 0" in words
     assert "clean.events repeated same event 3 6" in words
     assert "over the 2 days" in words
+    assert "clean.events amount 1,234.50" in words
 
 
 def test_failed_expectations_are_listed(shop):
@@ -269,6 +271,19 @@ def test_the_same_feature_over_two_windows_is_one_trait(shop):
     assert "orders in the last 365 days 14.2" in words
     assert "orders in the last 90 days" not in words
     assert "days since the last event or order 4.2 days" in words
+
+
+def test_an_extreme_effect_does_not_flatten_the_others():
+    extreme = {"feature": "orders_7d", "meaning": "", "typical": 1.0, "overall": 0.0, "effect": 9.7, "low": 9.0, "high": 10.4}
+    weak = extreme | {"effect": -1.5, "low": -1.8, "high": -1.2}
+    profile = rows_of("marts.segment_profiles")[0] | {"traits": [extreme, weak | {"feature": "net_7d"}]}
+
+    first, second = report._segments([profile], 262, [], "GBP")[0]["traits"]
+
+    assert first["bar"] == (0.5, 0.5)
+    assert second["bar"] == (0.25, 0.25)
+    assert second["whisker"] == pytest.approx((0.2, 0.1))
+    assert (first["effect"], second["effect"]) == ("+9.70", "-1.50")
 
 
 def test_the_page_needs_no_network_and_runs_nothing(shop):
