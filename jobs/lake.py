@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 
+_MOST_RUNS = 8
+
+
 @dataclass(frozen=True)
 class Table:
     """A table's contract: what BI sees and what every write is held to.
@@ -190,6 +193,9 @@ def in_days(days: list[date]) -> str:
             runs[-1].append(day)
         else:
             runs.append([day])
+    if len(runs) > _MOST_RUNS:  # a long chain of ORs outgrows what Spark can compile
+        listed = ", ".join(f"DATE'{day}'" for day in days)
+        return f"day IN ({listed})"
     return " OR ".join(
         f"(day = DATE'{run[0]}')" if len(run) == 1 else f"(day >= DATE'{run[0]}' AND day <= DATE'{run[-1]}')" for run in runs
     )

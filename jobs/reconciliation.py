@@ -65,16 +65,16 @@ def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[dat
     return sorted(asked | {day for day, inputs in wanted.items() if made_from.get(day) != inputs})
 
 
-def record(lake: Lake, table: str, accounts: list[Day]) -> None:
-    """Write the accounts of these days; raises UserError where one does not add up."""
+def record(lake: Lake, table: str, accounts: list[Day], whole: bool = False) -> None:
+    """Write the accounts of these days, or of the `whole` table; raises UserError where one does not add up."""
     if not accounts:
         return
     rows = [
         (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.measures, a.inputs, a.inputs)
         for a in accounts
     ]
-    where = f"table = '{table}' AND ({in_days(sorted(a.day for a in accounts))})"
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), where)
+    within = "" if whole else f" AND ({in_days(sorted(a.day for a in accounts))})"
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"table = '{table}'{within}")
     wrong = [a for a in accounts if a.difference]
     if wrong:
         raise UserError(

@@ -93,7 +93,7 @@ def _segment(lake: Lake, made: Settings, days: list[date], arguments: argparse.N
     from jobs.segments import assignments, candidates, definitions, history, lineage
 
     for day in days:
-        for table in (candidates, definitions, assignments, lineage, history):
+        for table in (candidates, definitions, lineage, assignments, history):
             table.run(lake, made, day)
 
 

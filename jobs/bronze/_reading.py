@@ -29,7 +29,7 @@ def header(root: str, name: str, mapping: Mapping) -> list[str]:
             raise UserError(f"land: file {name} is not Parquet: {_one_line(error)}") from None
     try:
         with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
-            first = io.TextIOWrapper(stream, encoding=mapping.encoding).readline()
+            first = io.BufferedReader(stream).readline().decode(mapping.encoding)
     except UnicodeDecodeError:
         raise UserError(f"land: file {name}, line 1: not {mapping.encoding} text; fix the file or set encoding") from None
     except (OSError, pa.ArrowInvalid) as error:

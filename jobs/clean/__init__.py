@@ -56,7 +56,7 @@ def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> N
     judged.unpersist()
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     accounts = _rows.accounts(lake, lake.read(module.TABLE), module.REJECTS, sorted(inputs), rows_in, inputs)
-    reconciliation.record(lake, table, accounts)
+    reconciliation.record(lake, table, accounts, whole=True)
 
 
 def _events(lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict) -> None:

@@ -50,7 +50,9 @@ def customer_segments(
     members: DataFrame, definitions: DataFrame, stays: DataFrame, statistics: Statistics, day: date
 ) -> DataFrame:
     """members as from _members.members(), stays as from stays() -> marts.customer_segments as of `day`."""
-    named = members.join(F.broadcast(definitions.select("segment_id", F.col("name").alias("segment_name"))), "segment_id")
+    named = members.join(
+        F.broadcast(definitions.select("segment_id", F.col("name").alias("segment_name"))), "segment_id", "inner"
+    )
     known = named.join(stays, "customer_id", how="left")
     rows = known.select(*_CARRIED, "runner_up_id", "vector")
     return rows.mapInArrow(functools.partial(_reasoned, statistics), _REASONED).select(

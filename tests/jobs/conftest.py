@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 
-from jobs import catalogue, models
+from jobs import catalogue
 from jobs.lake import Lake
 from jobs.marts import customer_segments, segment_moves, segment_profiles
 from jobs.segments import assignments, candidates, definitions, history, lineage
@@ -53,10 +53,11 @@ def shop(spark, tmp_path_factory):
     last += planted.customers({"bulk": 25}, seed=6)
     planted.write(lake, {FIRST: ("v1", first), SECOND: ("v1", second), LAST: ("v2", last)})
     settings = planted.settings(lake)
-    models.promote(settings.models, "v2", LAST)
+    planted.promote(settings.models, "v1", FIRST)
+    planted.promote(settings.models, "v2", LAST)
     shop = Shop(lake, settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "FEATURES", planted.CATALOGUE, raising=False)
+        patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
         for day in (FIRST, SECOND, LAST):
             shop.run(SEGMENT + PUBLISH, day)
         yield shop

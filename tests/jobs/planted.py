@@ -14,10 +14,13 @@ from jobs.lake import Lake, Table
 from jobs.settings import Segment, Settings
 
 DAY = date(2024, 3, 1)
-CATALOGUE = (
-    Feature("orders_365d", "BIGINT", "orders", 365, "Orders in 365 days", "none", "frequent buyers", "rare buyers"),
-    Feature("return_share", "DOUBLE", "share", 365, "Share returned", "no orders", "many returns", "few returns"),
-    Feature("night_share", "DOUBLE", "share", 365, "Share at night", "no visits", "by night", "by day"),
+CATALOGUE = tuple(
+    Feature(name, "DOUBLE", "", 365, meaning, missing="", expression="", high=high, low=low)
+    for name, meaning, high, low in (
+        ("orders_365d", "Orders in 365 days", "frequent buyers", "rare buyers"),
+        ("return_share", "Share returned", "many returns", "few returns"),
+        ("night_share", "Share at night", "by night", "by day"),
+    )
 )
 NAMES = [feature.name for feature in CATALOGUE]
 TYPES = {
@@ -84,10 +87,14 @@ def vector(customer: Customer, version: str) -> list[float]:
     return (scaled @ axes).tolist()
 
 
+def promote(root: str, version: str, since: date) -> None:
+    """Make champion a model of which there is only meta.json: the vectors are in the lake already."""
+    models.save(root, version, lambda folder: (folder / "meta.json").write_text(json.dumps({"features": NAMES})))
+    models.promote(root, version, since)
+
+
 def settings(lake: Lake, **segment) -> Settings:
-    """Settings over the lake of a test, with `v1` as champion since DAY unless there is one."""
-    root = f"{lake.root}-models"
-    if models.champion(root, DAY) is None:
-        models.promote(root, "v1", DAY)
+    """Settings over the lake of a test and the models beside it; small numbers of clusters."""
     small = {"k_min": 3, "k_max": 6, "seeds": 2} | segment
-    return Settings(lake=lake.root, models=root, reports="", source="", input="", segment=Segment(**small))
+    models_root = f"{lake.root}-models"
+    return Settings(lake=lake.root, models=models_root, reports="", source="", input="", segment=Segment(**small))

@@ -34,7 +34,7 @@ def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
     for case in cases(table):
         for number, given in enumerate(read(table, case, "input"), 1):
             text = {c: given.get(c) or None for c in columns}
-            text |= {c: f"{case}~{text[c]}" for c in APART if c in text and text[c]}
+            text |= {c: f"{case}~{text[c]}" for c in APART if text.get(c)}
             file_day = given.get("_file_day") or None
             day = given.get("day") or (given.get(time) or "2024-03-01")[:10]
             rows.append((*text.values(), {}, case, case, number, file_day, day))

@@ -11,7 +11,8 @@ def at(spark, rows, columns):
 
 
 def test_a_visitor_belongs_to_who_was_seen_last_and_back_to_its_first_event_to_who_was_seen_first(spark):
-    observed = at(spark, [("v", "2024-03-03 10:00", "anna"), ("v", "2024-03-04 10:00", "anna"), ("v", "2024-03-05 10:00", "bert")],
+    observed = at(spark, [("v", "2024-03-03 10:00", "anna"),
+                          ("v", "2024-03-04 10:00", "anna"), ("v", "2024-03-05 10:00", "bert")],
                   ("visitor_id", "observed_at", "customer_id"))  # fmt: skip
     first = at(spark, [("v", "2024-03-01 09:00")], ("visitor_id", "first_at"))
     found = identities.identities(observed, first)

@@ -1,6 +1,6 @@
 """clean.returns: which line a return undoes (the cases of money stand in the scenarios of orders)."""
 
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 
 from jobs.clean.returns import undo
@@ -9,7 +9,7 @@ from jobs.clean.returns import undo
 def entry(order_id, at, quantity, is_return=False, price="2.00", undoes=None):
     amount = Decimal(quantity) * Decimal(price)
     return {
-        "order_id": order_id, "line_no": 1, "day": date(2024, 3, at), "at": datetime(2024, 3, at), "is_return": is_return,
+        "order_id": order_id, "line_no": 1, "day": date(2024, 3, at), "at": at, "is_return": is_return,
         "customer_id": "anna", "product_id": "mug", "category": None, "kind": "return", "unit_price": Decimal(price),
         "currency": "GBP", "is_guest": False, "undoes_order_id": undoes, "quantity": Decimal(quantity), "amount": amount,
     }  # fmt: skip

@@ -1,6 +1,8 @@
 """encoded.customers: the rows, and what stops it before anything is written."""
 
-import json
+import os
+import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from jobs import models
 from jobs.encoded import customers as encoded
 from jobs.errors import UserError
+from jobs.settings import HOME
 from jobs.workers import user_errors
 from tests.jobs import planted
 from tests.jobs.planted import DAY
@@ -71,28 +74,46 @@ def test_an_encoder_that_gives_its_golden_vectors_is_taken():
     encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0]}, "v1")
 
 
-def test_no_champion_no_rows_or_no_files_stop_before_anything_is_written(shop, tmp_path):
-    from dataclasses import replace
+def test_no_champion_no_rows_or_no_good_files_stop_before_anything_is_written(shop, tmp_path):
+    def with_models(root):
+        return shop.lake, replace(shop.settings, models=str(root))
 
-    from jobs.lake import Lake
-
-    def bare(root):
-        return Lake(shop.lake.spark, shop.lake.root), replace(shop.settings, models=str(root))
-
-    with pytest.raises(UserError, match=r"no model is champion on 2024-03-01"):
-        encoded.run(*bare(tmp_path / "none"), DAY)
-    with pytest.raises(UserError, match=r"features.customers has no rows on 2030-01-01"):
-        encoded.run(*bare(shop.settings.models), DAY.replace(year=2030, month=1))
-    models.promote(str(tmp_path), "v9", DAY)
-    with pytest.raises(UserError, match=r"v9/meta.json is missing"):
-        encoded.run(*bare(tmp_path), DAY)
     version = shop.lake.version("encoded.customers")
-    models.save(str(tmp_path), "v9", lambda folder: _damaged(folder))
+    with pytest.raises(UserError, match=r"no model is champion on 2024-03-01"):
+        encoded.run(*with_models(tmp_path / "none"), DAY)
+    with pytest.raises(UserError, match=r"features.customers has no rows on 2030-01-01"):
+        encoded.run(*with_models(shop.settings.models), DAY.replace(year=2030, month=1))
+    planted.promote(str(tmp_path), "v9", DAY)
+    with pytest.raises(UserError, match=r"v9/encoder.onnx is missing"):
+        encoded.run(*with_models(tmp_path), DAY)
+    (tmp_path / "autoencoder" / "v9" / "encoder.onnx").write_bytes(b"not a model")
     with pytest.raises(UserError, match=r"encoder.onnx cannot be opened"):
-        encoded.run(*bare(tmp_path), DAY)
+        encoded.run(*with_models(tmp_path), DAY)
     assert shop.lake.version("encoded.customers") == version
 
 
-def _damaged(folder):
-    (folder / "meta.json").write_text(json.dumps({"features": planted.NAMES}))
-    (folder / "encoder.onnx").write_bytes(b"not a model")
+TRAIN = HOME / ".venv" / "train" / "bin" / "python"
+
+
+@pytest.mark.skipif(not TRAIN.exists(), reason="no train environment: make .venv/train")
+def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alone_does(lake):
+    made = planted.customers({"loyal": 60, "returner": 60, "nightly": 60}, dormant=5)
+    planted.write(lake, {DAY: ("v1", made)})
+    lake.replace(encoded.TABLE, lake.spark.createDataFrame([], encoded.SCHEMA))
+    roots = {"SHOAL_LAKE": lake.root, "SHOAL_MODELS": f"{lake.root}-models", "SHOAL_ENV": "local"}
+    command = [TRAIN, "-m", "jobs", "train", "--day", str(DAY)]
+    small = {"SHOAL_TRAIN__EPOCHS": "2", "SHOAL_TRAIN__LATENT": "2"}
+    subprocess.run(command, cwd=HOME, env=os.environ | roots | small, check=True)
+    settings = replace(planted.settings(lake), models=roots["SHOAL_MODELS"])
+
+    encoded.run(lake, settings, DAY)
+
+    version = models.champion(settings.models, DAY)["version"]
+    rows = {row.customer_id: row for row in lake.read(encoded.TABLE).collect()}
+    values = np.array([c.values or (0.0, np.nan, np.nan) for c in made], dtype=np.float32)
+    wanted, errors = encoded.OnnxEncoder(models.read(settings.models, version, "encoder.onnx")).run(values)
+    assert {row.model_version for row in rows.values()} == {version}
+    assert len(rows) == len(made)
+    got = np.array([rows[customer.customer_id].vector for customer in made])
+    assert got == pytest.approx(wanted, abs=1e-5)
+    assert [rows[c.customer_id].reconstruction_error for c in made] == pytest.approx(errors.tolist(), abs=1e-5)

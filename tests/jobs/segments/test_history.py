@@ -3,8 +3,6 @@
 import random
 from datetime import timedelta
 
-import pytest
-
 from jobs.segments import assignments, history
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
@@ -37,11 +35,10 @@ def frame(spark, days):
     return spark.createDataFrame(rows, SCHEMA)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_steps_forward_and_made_anew_agree_on_random_moves_with_gaps_and_reruns(spark, seed):
-    chance = random.Random(seed)  # noqa: S311
-    numbers = sorted(chance.sample(range(20), 6))
-    customers = [f"c{i}" for i in range(12)]
+def test_steps_forward_and_made_anew_agree_on_random_moves_with_gaps_and_reruns(spark):
+    chance = random.Random(1)  # noqa: S311
+    numbers = sorted(chance.sample(range(20), 4))
+    customers = [f"c{i}" for i in range(40)]
 
     def of_day():
         return {c: chance.choice([0, 1, 1, 1, 2]) for c in customers if chance.random() < 0.85}
@@ -55,9 +52,7 @@ def test_steps_forward_and_made_anew_agree_on_random_moves_with_gaps_and_reruns(
             stepped = history.history(today) if stepped is None else history.history_after(stepped, today, day)
             rows = intervals(stepped)
             stepped = spark.createDataFrame(rows, ", ".join(f"{c} {t}" for c, t in zip(COLUMNS, TYPES, strict=True)))
-        if len(days) == 1:  # made anew above: a rerun of the first day has nothing before it
-            stepped = history.history(frame(spark, days))
-        assert intervals(stepped) == oracle(days)
+        assert rows == oracle(days)
 
     assert intervals(history.history(frame(spark, days))) == oracle(days)
 

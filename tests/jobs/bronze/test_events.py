@@ -1,0 +1,82 @@
+"""bronze.events: files as received, each once, and nothing of a bad one."""
+
+import gzip
+
+import pytest
+
+from jobs.bronze._reading import hashed
+from jobs.errors import UserError
+
+HEAD = "time,device,what,mail,name,colour"
+TRUNCATED = gzip.compress("\n".join([HEAD, *(f"2024-03-02 10:00:00,{n},view,,," for n in range(9999))]).encode())[:9000]
+
+
+def test_rows_keep_their_origin_and_lose_what_is_personal(vendor):
+    vendor.file("clicks-2024-03-01.csv.gz", HEAD, "2024-03-01 10:00:00,v,VIEW, Anna@Example.org ,Anna,red", "soon,v,View,,,")
+    vendor.land("events")
+    columns = ("_row", "_file", "day", "event_at", "event_type", "email_key", "_extra")
+    assert vendor.rows("events", *columns) == [
+        (1, "clicks-2024-03-01.csv.gz", "2024-03-01", "2024-03-01 10:00:00", "view",
+         hashed("anna@example.org", "email", "of the tests"), {"colour": "red"}),
+        (2, "clicks-2024-03-01.csv.gz", "2024-03-01", "soon", "view", None, {}),
+    ]  # fmt: skip
+    written = b"".join(p.read_bytes() for p in (vendor.folder.parent / "lake").rglob("*") if p.is_file())
+    assert b"nna@" not in written and b"Anna" not in written  # noqa: PT018
+
+
+def test_a_row_with_the_wrong_number_of_fields_is_kept_as_malformed_without_its_text(vendor):
+    vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,a@b.c", "2024-03-01 10:00:01,v,view,,,")
+    vendor.land("events")
+    malformed, good = vendor.rows("events", "_row", "event_at", "_extra")
+    assert good == (2, "2024-03-01 10:00:01", {})
+    assert malformed == (1, None, {"_malformed": hashed("2024-03-01 10:00:00,v,view,a@b.c", "text", "of the tests")})
+
+
+def test_a_file_is_landed_once_and_a_changed_one_replaces_its_rows(vendor):
+    vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,,,")
+    vendor.land("events")
+    vendor.land("events")
+    assert vendor.lake.version("bronze.events") == 1
+    vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 11:00:00,v,view,,,", "2024-03-01 12:00:00,v,view,,,")
+    vendor.file("clicks-2024-03-02.csv", HEAD, "2024-03-02 10:00:00,v,view,,,")
+    vendor.file("clicks-2024-03-03.csv", HEAD, "2024-03-03 10:00:00,v,view,,,")
+    vendor.land("events", "2024-03-02")
+    assert [row[0][5:13] for row in vendor.rows("events", "event_at")] == ["03-01 11", "03-01 12", "03-02 10"]
+
+
+def test_late_and_future_rows_count_on_the_day_they_arrived(vendor):
+    times = ["2024-02-01 10:00:00", "2024-03-09 10:00:00", "2024-02-29 10:00:00"]
+    vendor.file("clicks-2024-03-02.csv", HEAD, *(f"{t},v,view,,," for t in times))
+    vendor.land("events")
+    assert vendor.rows("events", "_row", "day") == [(1, "2024-03-02"), (2, "2024-03-02"), (3, "2024-02-29")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("clicks-2024-03-02.csv.gz", TRUNCATED,
+         r"file clicks-2024-03-02.csv.gz, line \d{3,}: the compressed file is truncated"),
+        ("clicks-2024-03-02.csv", (HEAD + "\n2024-03-02 10:00:00,v,view,,,\n").encode() + b"x,\xff,,,,\n",
+         "file clicks-2024-03-02.csv, line 3: not utf8 text"),
+        ("clicks-2024-03-02.csv", b"time,device,mail,name\n", "events.event_type = 'lower.what.'.*what"),
+        ("clicks-2024-03-02.csv", b"", "clicks-2024-03-02.csv is empty"),
+        ("clicks-2024-03-02.csv.gz", b"no gzip at all", "clicks-2024-03-02.csv.gz, line 1"),
+        ("clicks-march.csv", HEAD.encode(), "clicks-march.csv has no day"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_named_and_nothing_of_it_is_landed(vendor, name, content, wanted):
+    vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,,,")
+    (vendor.folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=wanted) as raised:
+        vendor.land("events")
+    assert "\n" not in str(raised.value)
+    assert not vendor.lake.exists("bronze.events") or vendor.rows("events", "_row") == []
+
+
+def test_a_missing_folder_and_a_missing_secret_are_named(vendor, monkeypatch):
+    with pytest.raises(UserError, match=r"no file clicks-\*.csv\*"):
+        vendor.land("events")
+    vendor.file("clicks-2024-03-01.csv", HEAD)
+    monkeypatch.delenv("SHOAL_SECRET")
+    with pytest.raises(UserError, match="SHOAL_SECRET is not set"):
+        vendor.land("events")

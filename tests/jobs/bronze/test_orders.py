@@ -1,0 +1,13 @@
+"""bronze.orders: only the rows the mapping asks for."""
+
+
+def test_only_rows_that_fulfil_where_are_landed(vendor):
+    vendor.file("orders.csv", "id,time,sku,n,state", "1,2024-03-01 10:00:00,mug,2,paid", "2,2024-03-01 10:00:00,mug,2,draft")
+    vendor.land("orders")
+    assert vendor.rows("orders", "_row", "order_id", "day", "quantity", "unit_price") == [(1, "1", "2024-03-01", "2", None)]
+
+
+def test_an_order_without_a_usable_time_counts_on_the_day_of_landing(vendor):
+    vendor.file("orders.csv", "id,time,sku,n,state", "1,never,mug,2,paid", "2,2099-01-01,mug,1,paid")
+    vendor.land("orders", "2024-03-05")
+    assert vendor.rows("orders", "_row", "day") == [(1, "2024-03-05"), (2, "2024-03-05")]

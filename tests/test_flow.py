@@ -1,0 +1,111 @@
+"""The sample shop through landing, cleaning and features, held against the truth written beside it."""
+
+import csv
+import json
+from argparse import Namespace
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs import sample, settings, steps
+from jobs.clean import orders
+from jobs.lake import Lake
+
+DAYS = 8
+LAST = date(2026, 3, 31)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop") / "input"
+    sample.write(folder, customers=300, days=DAYS, seed=3, last_day=LAST)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refreshed(spark, shop, tmp_path_factory):
+    """A lake with the shop in it: all days but the last at once, then the last day."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOAL_SECRET", "of the tests")
+        made = replace(settings.load({}), input=str(shop), source="sample")
+        lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
+        for day in (LAST - timedelta(days=1), LAST):
+            for step in ("land", "clean", "features"):
+                steps._STEPS[step](lake, made, [day], Namespace())
+        yield lake, made
+
+
+def truth(shop):
+    return json.loads((shop / "truth" / "truth.json").read_text())
+
+
+def defects(shop, kind):
+    with (shop / "truth" / "defects.csv").open(newline="") as file:
+        return Counter(row["rule"] for row in csv.DictReader(file) if row["file"].startswith(kind))
+
+
+@pytest.mark.parametrize("table", ["events", "orders"])
+def test_every_planted_defect_is_found_under_its_rule_and_nothing_else_is_refused(refreshed, shop, table):
+    lake, _ = refreshed
+    refused = lake.read(f"clean.{table}_rejects").groupBy(F.col("rules")[0].alias("rule")).count().collect()
+    assert {row.rule: row["count"] for row in refused} == dict(defects(shop, table))
+
+
+def test_every_row_is_accounted_for(refreshed):
+    lake, _ = refreshed
+    rows = lake.read("quality.reconciliation").where("table LIKE 'clean.%'").collect()
+    assert len(rows) >= 2 * DAYS
+    assert all(row.difference == 0 for row in rows)
+
+
+def test_money_is_the_truth_to_the_cent(refreshed, shop):
+    lake, _ = refreshed
+    totals = (
+        lake.read(orders.TABLE).agg(*(F.sum(f"{c}_amount").alias(c) for c in ("gross", "discount", "returned", "net"))).first()
+    )
+    money = truth(shop)["money"]
+    wanted = {key.replace("discounts", "discount").replace("returns", "returned"): Decimal(value) for key, value in money.items()
+              if key in ("gross", "discounts", "returns", "net")}  # fmt: skip
+    assert totals.asDict() == wanted
+    assert totals.gross - totals.discount - totals.returned == totals.net
+
+
+def test_nothing_personal_reaches_any_file_of_the_lake(refreshed):
+    lake, _ = refreshed
+    planted = [text.encode() for text in (*sample.EMAIL_DOMAINS, *sample.FIRST_NAMES, *sample.LAST_NAMES)]
+    from pathlib import Path
+
+    from pyarrow import parquet
+
+    for path in Path(lake.root).rglob("*.parquet"):
+        text = str(parquet.read_table(path).to_pydict()).encode().lower()
+        found = [p for p in planted if p.lower() in text]
+        assert not found, f"{found[:3]} in {path.name}"
+
+
+def test_features_of_a_day_do_not_depend_on_how_the_days_were_run(refreshed, spark, tmp_path, shop, monkeypatch):
+    """The last day on top of the others equals everything at once; and running a past day again changes no row."""
+    lake, made = refreshed
+    again = Lake(spark, str(tmp_path / "at_once"))
+    monkeypatch.setenv("SHOAL_SECRET", "of the tests")
+    for step in ("land", "clean", "features"):
+        steps._STEPS[step](again, made, [LAST], Namespace())
+    for table in ("clean.events", "clean.sessions", "clean.orders", "clean.returns", "features.customer_days"):
+        assert rows(lake, table) == rows(again, table), table
+    ours = lake.read("features.customers", LAST, LAST).drop("vector")
+    theirs = again.read("features.customers", LAST, LAST).drop("vector")
+    assert ours.exceptAll(theirs).count() == theirs.exceptAll(ours).count() == 0
+    before = rows(lake, "clean.events"), rows(lake, "clean.sessions"), rows(lake, "clean.orders")
+    steps._STEPS["clean"](lake, made, [LAST - timedelta(days=5)], Namespace())
+    assert before == (rows(lake, "clean.events"), rows(lake, "clean.sessions"), rows(lake, "clean.orders"))
+
+
+def rows(lake, table):
+    """(number of rows, sum of their hashes): equal for equal tables."""
+    frame = lake.read(table)
+    columns = [F.to_json(c) if "bought" in c else F.col(c) for c in sorted(frame.columns)]
+    return tuple(frame.agg(F.count("*"), F.sum(F.xxhash64(*columns).cast("decimal(38,0)"))).first())
