@@ -6,18 +6,20 @@ that every step can be run again. Tables stay at Delta reader version 1, so that
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pyarrow import fs
 
 from jobs.errors import UserError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
@@ -70,6 +72,23 @@ class Lake:
         if end is not None:
             frame = frame.where(frame.day <= end)
         return frame
+
+    def look_up(self, table: Table, columns: list[str], where: "ds.Expression | None" = None) -> list[dict]:
+        """Rows of a small table as dictionaries, without a Spark job; none where it was never written."""
+        if not self.exists(table.name):
+            return []
+        return _dataset(self.path(table.name)).to_table(columns=columns, filter=where).to_pylist()
+
+    def count(self, name: str, by: list[str], where: "ds.Expression | None" = None) -> dict[tuple, int]:
+        """The number of rows for each combination of `by`, without a Spark job and at constant memory."""
+        counts: Counter = Counter()
+        if self.exists(name):
+            for batch in _dataset(self.path(name)).to_batches(columns=by, filter=where):
+                found = pa.Table.from_batches([batch]).group_by(by).aggregate([([], "count_all")])
+                counts.update(
+                    dict(zip(zip(*(found[c].to_pylist() for c in by), strict=True), found["count_all"].to_pylist(), strict=True))
+                )
+        return counts
 
     def replace_days(self, table: Table, frame: "DataFrame", days: Iterable[date]) -> int:
         """Make `frame` the table's rows of exactly these days; returns the number of rows written."""
@@ -148,7 +167,7 @@ class Lake:
 
 def read_arrow(
     root: str, name: str, columns: list[str] | None = None, day: date | None = None, version: int | None = None
-) -> "pa.Table":
+) -> pa.Table:
     """A table, or one day of it, as Arrow, without Spark. Raises UserError where it does not exist."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
@@ -213,6 +232,12 @@ def log(line: str) -> None:
 
 def _at(path: str) -> tuple[fs.FileSystem, str]:
     return fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
+
+
+def _dataset(path: str) -> "ds.Dataset":
+    from deltalake import DeltaTable
+
+    return DeltaTable(path).to_pyarrow_dataset()
 
 
 def _quoted(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
+import pyarrow.dataset as ds
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
@@ -53,32 +54,34 @@ def fingerprint(*parts: object) -> str:
 
 def revisions(lake: Lake, table: str) -> dict[date, str]:
     """The revision of every day of a table that was reconciled."""
-    rows = lake.read(TABLE).where(F.col("table") == table).select("day", "revision").collect()
-    return {row.day: row.revision for row in rows}
+    rows = lake.look_up(TABLE, ["day", "revision"], ds.field("table") == table)
+    return {row["day"]: row["revision"] for row in rows}
 
 
 def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[date]) -> list[date]:
     """The days to work on: those asked for, and those whose inputs are not what the table was made from."""
-    rows = lake.read(TABLE).where(F.col("table") == table).select("day", "inputs").collect()
-    made_from = {row.day: row.inputs for row in rows}
+    rows = lake.look_up(TABLE, ["day", "inputs"], ds.field("table") == table)
+    made_from = {row["day"]: row["inputs"] for row in rows}
     asked = set(forced) & set(wanted)
     return sorted(asked | {day for day, inputs in wanted.items() if made_from.get(day) != inputs})
 
 
-def record(lake: Lake, table: str, accounts: list[Day], whole: bool = False) -> None:
-    """Write the accounts of these days, or of the `whole` table; raises UserError where one does not add up."""
-    if not accounts:
-        return
+def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
+    """Write the accounts of these tables' days in one commit; raises UserError where one does not add up."""
+    accounts = {table: days for table, days in accounts.items() if days}
     rows = [
         (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.measures, a.inputs, a.inputs)
-        for a in accounts
+        for table, days in accounts.items()
+        for a in days
     ]
-    within = "" if whole else f" AND ({in_days(sorted(a.day for a in accounts))})"
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"table = '{table}'{within}")
-    wrong = [a for a in accounts if a.difference]
+    if rows:
+        of_tables = (f"(table = '{t}' AND ({in_days(sorted(a.day for a in days))}))" for t, days in accounts.items())
+        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(of_tables))
+    wrong = [(table, a) for table, days in accounts.items() for a in days if a.difference]
     if wrong:
+        table, first = wrong[0]
         raise UserError(
-            f"reconcile: {table}, day {wrong[0].day}: {wrong[0].rows_in:,} rows in, {wrong[0].difference:+,} unaccounted for "
+            f"reconcile: {table}, day {first.day}: {first.rows_in:,} rows in, {first.difference:+,} unaccounted for "
             f"({len(wrong)} days in all); look at quality.reconciliation"
         )
 

@@ -39,7 +39,7 @@ _PERSONAL_KINDS = ("email", "text")
 _FORMATS = ("csv", "parquet")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mapping:
     """What one bronze table takes from one kind of file."""
 

@@ -55,11 +55,15 @@ def _land(lake: Lake, made: Settings, days: list[date], arguments: argparse.Name
     import importlib
 
     from jobs import source
+    from jobs.bronze import files
 
     vendor = source.load(made.source)
     landed_at = datetime.now(UTC).replace(microsecond=0)
-    for table in vendor.mappings:
-        importlib.import_module(f"jobs.bronze.{table}").run(lake, made, vendor, days[-1], landed_at)
+    new = {
+        mapping: importlib.import_module(f"jobs.bronze.{table}").run(lake, made, vendor, days[-1], landed_at)
+        for table, mapping in vendor.mappings.items()
+    }
+    files.record(lake, vendor.name, new, landed_at)
 
 
 def _clean(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:

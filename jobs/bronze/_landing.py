@@ -41,9 +41,10 @@ def bronze_table(name: str, about: str, meanings: dict[str, str], partition: str
     return Table(f"bronze.{name}", about, columns + _ORIGIN, partition)
 
 
-def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime) -> None:
+def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime) -> dict[str, dict]:
     """Land the files of `source` for `table` that are new or changed and, where names state a day, not after `day`.
 
+    Returns them for files.record(), without which the next landing does it again.
     Raises UserError for a missing file or column, and for a file that is truncated or cannot be decoded; then nothing
     of this table is landed.
     """
@@ -55,19 +56,19 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
     new = _new(settings.input, found, known, mapping)
     if not new:
         log(f"read  {table.name:<28} {len(found):>12,} files, all landed before")
-        return
+        return {}
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(found):,}")
     secret = settings_module.secret() if mapping.personal or mapping.drop else ""
     frames = [
         _rows(lake, settings, settings.input, names, used, source, mapping, secret, day, landed_at)
         for used, names in _by_header(lake, settings.input, list(new), mapping)
     ]
-    where = None if not known and not lake.exists(table.name) else _of_files(source.name, new)
+    where = f"_source = '{source.name}' AND _file IN ({files.quoted(new)})"
     try:
-        lake.replace(table, union(frames), where)
+        lake.replace(table, union(frames), None if not known and not lake.exists(table.name) else where)
     except PythonException as error:
         raise _user_error(error) from None
-    files.record(lake, source.name, table, mapping, new, landed_at)
+    return new
 
 
 def preview(lake: Lake, settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> DataFrame:
@@ -193,11 +194,6 @@ def _words(expressions: str) -> set[str]:
 
 def _ddl(used: list[str]) -> str:
     return ", ".join([*(f"`{c}` STRING" for c in used), "_extra MAP<STRING, STRING>", "_file STRING", "_row BIGINT"])
-
-
-def _of_files(source: str, names: Iterable[str]) -> str:
-    quoted = ", ".join("'" + n.replace("\\", "\\\\").replace("'", "\\'") + "'" for n in sorted(names))
-    return f"_source = '{source}' AND _file IN ({quoted})"
 
 
 def _user_error(error: PythonException) -> Exception:

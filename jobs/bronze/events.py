@@ -28,6 +28,6 @@ MEANINGS = {
 TABLE = bronze_table("events", __doc__, MEANINGS, partition="day")
 
 
-def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> None:
-    """Land what is new for bronze.events, up to `day`."""
-    land(lake, settings, source, TABLE, day, landed_at)
+def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> dict[str, dict]:
+    """Land what is new for bronze.events, up to `day`; returns the files for the register."""
+    return land(lake, settings, source, TABLE, day, landed_at)

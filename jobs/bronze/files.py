@@ -3,10 +3,11 @@
 `days` says how many rows of each day the file brought: what the later steps find out from is which days have changed.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
 
-from pyspark.sql import functions as F
+import pyarrow.dataset as ds
 
 from jobs.lake import Lake, Table
 from jobs.source import Mapping
@@ -26,41 +27,52 @@ TABLE = Table("bronze.files", __doc__.splitlines()[0], SCHEMA)
 
 def landed(lake: Lake, source: str, table: str) -> dict[str, dict]:
     """The files already landed in `table`: name -> its row."""
-    rows = lake.read(TABLE).where((F.col("source") == source) & (F.col("table") == table)).drop("days").collect()
-    return {row.file: row.asDict() for row in rows}
+    columns = ["file", "sha256", "bytes", "modified_ns", "mapping"]
+    rows = lake.look_up(TABLE, columns, (ds.field("source") == source) & (ds.field("table") == table))
+    return {row["file"]: row for row in rows}
 
 
-def record(lake: Lake, source: str, table: Table, mapping: Mapping, new: dict[str, dict], landed_at: datetime) -> None:
-    """Remember `new` files as landed in `table`; the last write of a landing."""
-    names = list(new)
-    counts = (
-        lake.read(table.name)
-        .where((F.col("_source") == source) & F.col("_file").isin(names))
-        .groupBy("_file", "day")
-        .count()
-        .collect()
-    )
-    days: dict[str, list[tuple[date, int]]] = {n: [] for n in names}
-    for row in sorted(counts, key=lambda r: r.day):
-        days[row._file].append((row.day, row["count"]))
-    rows = [
-        (source, table.name, n, f["sha256"], f["bytes"], f["modified_ns"], mapping.fingerprint(), days[n], landed_at)
-        for n, f in new.items()
-    ]
-    from jobs.bronze._landing import _of_files
+def record(lake: Lake, source: str, new: dict[Mapping, dict[str, dict]], landed_at: datetime) -> None:
+    """Remember these files as landed, by mapping; the last write of a landing."""
+    rows = []
+    for mapping, found in new.items():
+        days: dict[str, list[tuple[date, int]]] = {name: [] for name in found}
+        ours = (ds.field("_source") == source) & ds.field("_file").isin(list(found))
+        for (name, day), n_rows in sorted(lake.count(f"bronze.{mapping.table}", ["_file", "day"], ours).items()):
+            days[name].append((day, n_rows))
+        rows += [
+            (
+                source,
+                f"bronze.{mapping.table}",
+                n,
+                f["sha256"],
+                f["bytes"],
+                f["modified_ns"],
+                mapping.fingerprint(),
+                days[n],
+                landed_at,
+            )
+            for n, f in found.items()
+        ]
+    if rows:
+        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({quoted(f)}))" for m, f in new.items() if f)
+        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(where))
 
-    where = _of_files(source, names).replace("_source", "source").replace("_file", "file") + f" AND table = '{table.name}'"
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), where)
+
+def quoted(names: Iterable[str]) -> str:
+    """Texts as a list of SQL literals."""
+    return ", ".join("'" + n.replace("\\", "\\\\").replace("'", "\\'") + "'" for n in sorted(names))
 
 
 def days(lake: Lake, tables: Iterable[str]) -> dict[date, dict]:
     """Every landed day: {"n_rows": {table: rows}, "files": [checksums and mappings, sorted]}."""
     found: dict[date, dict] = {}
-    for row in lake.read(TABLE).where(F.col("table").isin(list(tables))).collect():
-        for day, n_rows in row.days:
-            entry = found.setdefault(day, {"n_rows": {}, "files": []})
-            entry["n_rows"][row.table] = entry["n_rows"].get(row.table, 0) + n_rows
-            entry["files"].append(f"{row.table}:{row.file}:{row.sha256}:{row.mapping}")
+    columns = ["table", "file", "sha256", "mapping", "days"]
+    for row in lake.look_up(TABLE, columns, ds.field("table").isin(list(tables))):
+        for of_day in row["days"]:
+            entry = found.setdefault(of_day["day"], {"n_rows": Counter(), "files": []})
+            entry["n_rows"][row["table"]] += of_day["n_rows"]
+            entry["files"].append(f"{row['table']}:{row['file']}:{row['sha256']}:{row['mapping']}")
     for entry in found.values():
         entry["files"].sort()
     return found

@@ -19,6 +19,6 @@ MEANINGS = {
 TABLE = bronze_table("products", __doc__, MEANINGS, partition=None)
 
 
-def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> None:
-    """Land what is new for bronze.products, up to `day`."""
-    land(lake, settings, source, TABLE, day, landed_at)
+def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> dict[str, dict]:
+    """Land what is new for bronze.products, up to `day`; returns the files for the register."""
+    return land(lake, settings, source, TABLE, day, landed_at)

@@ -1,7 +1,10 @@
 """Typed, deduplicated, in sessions and in the home currency; what is refused is kept with its rules and counted."""
 
+from collections import Counter
 from datetime import date, timedelta
+from decimal import Decimal
 
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -26,47 +29,58 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     dated = {day for table in ("events", "orders") for day in landed.get(table, {})}
     if not dated & set(days):
         raise UserError(f"clean: no data for {_span(days)}; {_nearest(dated, last)}")
-    _reference(lake, source, landed, products, "products")
-    _reference(lake, source, landed, customers, "customers")
+    accounts = {
+        "clean.products": _reference(lake, source, landed, products, "products"),
+        "clean.customers": _reference(lake, source, landed, customers, "customers"),
+    }
+    restated: list[date] = []
     for table in ("events", "orders"):
         entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
         asked = [day for day in days if day in entries]
         inputs = {day: reconciliation.fingerprint(_VERSION, settings.clean, *e["files"]) for day, e in entries.items()}
         due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
         if due:
-            work = _events if table == "events" else _orders
-            work(lake, settings, source, due, inputs, {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()})
+            rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
+            if table == "events":
+                accounts["clean.events"], restated = _events(lake, settings, source, due, inputs, rows_in)
+            else:
+                accounts["clean.orders"] = _orders(lake, settings, source, due, inputs, rows_in)
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
+    reconciliation.record(lake, accounts)
+    cause = reconciliation.fingerprint(*(a.inputs for a in accounts.get("clean.events", [])))
+    reconciliation.restate(lake, events.TABLE.name, restated, cause)
 
 
-def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> None:
+def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> list[reconciliation.Day]:
     """Products or customers: small beside the rest, so made anew as a whole when any of their files changed."""
     table = f"clean.{name}"
     entries = landed.get(name, {})
     inputs = {day: reconciliation.fingerprint(_VERSION, *entry["files"]) for day, entry in entries.items()}
     if not inputs or not reconciliation.due(lake, table, inputs, []):
         lake.create(module.TABLE)
-        return
+        return []
     raw = lake.read(f"bronze.{name}")
     judged = (module.judged(raw, source.currency) if name == "products" else module.judged(raw)).persist()
     own = [part.split()[0] for part in module.SCHEMA.strip().split(",\n")]
-    lake.replace(module.REJECTS, _rows.rejects(judged, module.REJECTS))
+    _rows.write_rejects(lake, judged, module.REJECTS)
     lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*own))
     judged.unpersist()
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
-    accounts = _rows.accounts(lake, lake.read(module.TABLE), module.REJECTS, sorted(inputs), rows_in, inputs)
-    reconciliation.record(lake, table, accounts, whole=True)
+    days = sorted(inputs)
+    return _rows.accounts(lake, _rows.counted(lake, table, days), module.REJECTS, days, rows_in, inputs)
 
 
-def _events(lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict) -> None:
+def _events(
+    lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
+) -> tuple[list[reconciliation.Day], list[date]]:
     one = timedelta(days=1)
     cleaned = reconciliation.revisions(lake, events.TABLE.name)
     # a day that follows one of these may go on with its sessions
     due = sorted({*due, *(d + one for d in due if d + one in cleaned and d + one in inputs)})
     raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
     judged = events.judged(raw, source.currency).persist()
-    lake.replace_days(events.REJECTS, _rows.rejects(judged, events.REJECTS), due)
+    _rows.write_rejects(lake, judged, events.REJECTS, due)
     kept = judged.where("outcome = 'kept'").drop("raw", "rules", "outcome", "_extra", "_repeated")
     mapping = source.mappings["events"].columns
     with_bots = events.with_bots(kept, settings.clean, "user_agent" in mapping)
@@ -80,9 +94,8 @@ def _events(lake: Lake, settings: Settings, source: Source, due: list[date], inp
     lake.replace_days(events.TABLE, events.in_contract(with_sessions), [*due, *restated])
     judged.unpersist()
     sessions.run(lake, [*due, *restated])
-    accounts = _rows.accounts(lake, lake.read(events.TABLE), events.REJECTS, due, rows_in, inputs)
-    reconciliation.record(lake, events.TABLE.name, accounts)
-    reconciliation.restate(lake, events.TABLE.name, restated, reconciliation.fingerprint(*(inputs[d] for d in due)))
+    kept_rows = _rows.counted(lake, events.TABLE.name, due)
+    return _rows.accounts(lake, kept_rows, events.REJECTS, due, rows_in, inputs), restated
 
 
 def _identified(lake: Lake, kept: DataFrame, due: list[date]) -> tuple[DataFrame, list[date]]:
@@ -119,21 +132,23 @@ def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
     return table.where(F.col("day").isin(*eves) & (F.col("event_at") >= midnight - F.lit(gap)))
 
 
-def _orders(lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict) -> None:
+def _orders(
+    lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
+) -> list[reconciliation.Day]:
     raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
     judged = orders.judged(raw, *known, rates, source.currency).persist()
-    lake.replace_days(orders.REJECTS, _rows.rejects(judged, orders.REJECTS), due)
+    _rows.write_rejects(lake, judged, orders.REJECTS, due)
     orders.write(lake, judged, due)
-    sold = lake.read(orders.TABLE).where("quantity > 0").select("day")
-    undone = lake.read(returns.TABLE).select("day", "return_order_id", "return_line_no").distinct().select("day")
     measures = _measures(judged)
     judged.unpersist()
-    within = F.col("day").isin(*due)
-    kept = sold.where(within).unionByName(undone.where(within))
-    accounts = _rows.accounts(lake, kept, orders.REJECTS, due, rows_in, inputs, measures)
-    reconciliation.record(lake, orders.TABLE.name, accounts)
+    # every accepted row is an order line, or a return line that may stand on several rows
+    within = ds.field("day").isin(due)
+    lines = lake.count(orders.TABLE.name, ["day"], within & (ds.field("quantity") > Decimal("0.0000")))
+    undone = lake.count(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], within)
+    kept = Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in undone)
+    return _rows.accounts(lake, kept, orders.REJECTS, due, rows_in, inputs, measures)
 
 
 def _measures(judged: DataFrame) -> dict[date, dict]:

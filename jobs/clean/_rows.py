@@ -1,9 +1,11 @@
 """What the clean tables share: tidy text, refusing rows with their rules, and accounting for every one."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 
+import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -55,28 +57,43 @@ def rejects(judged: DataFrame, table: Table) -> DataFrame:
     return judged.where(F.col("outcome") != "kept").select(*raw, "outcome", "rules", "day")
 
 
+def write_rejects(lake: Lake, judged: DataFrame, table: Table, days: list[date] | None = None) -> None:
+    """Write the refused rows of `days` (of the whole table, where None); nothing where there are and were none."""
+    refused = rejects(judged, table)
+    were = ds.field("day").isin(days) if days else None
+    if refused.isEmpty() and not lake.look_up(table, ["day"], were):
+        lake.create(table)
+    elif days:
+        lake.replace_days(table, refused, days)
+    else:
+        lake.replace(table, refused)
+
+
 def accounts(
-    lake: Lake, kept: DataFrame, refused: Table, days: list[date], rows_in: Mapping[date, int],
+    lake: Lake, kept: Mapping[date, int], refused: Table, days: list[date], rows_in: Mapping[date, int],
     inputs: Mapping[date, str], measures: Mapping[date, dict[str, Decimal]] | None = None,
 ) -> list[Day]:  # fmt: skip
     """The account of each day: rows in as counted at landing, the others as counted in the written tables.
 
-    `kept` holds one row per accepted source row, with its `day`.
+    `kept` counts the accepted source rows by day.
     """
-    counted = kept.groupBy("day").count().select("day", F.lit("kept").alias("outcome"), F.lit("").alias("rule"), "count")
-    of_rejects = lake.read(refused, days[0], days[-1]).groupBy("day", "outcome", F.col("rules")[0].alias("rule")).count()
-    found: dict[tuple[date, str], dict[str, int]] = {}
-    for row in counted.unionByName(of_rejects.select("day", "outcome", "rule", "count")).collect():
-        found.setdefault((row.day, row.outcome), {})[row.rule] = row["count"]
+    found: dict[tuple[date, str], Counter] = {}
+    for row in lake.look_up(refused, ["day", "outcome", "rules"], ds.field("day").isin(days)):
+        found.setdefault((row["day"], row["outcome"]), Counter())[row["rules"][0]] += 1
     return [
         Day(
             day,
             rows_in.get(day, 0),
-            sum(found.get((day, "kept"), {}).values()),
+            kept.get(day, 0),
             inputs[day],
-            found.get((day, "reject"), {}),
-            found.get((day, "duplicate"), {}),
+            dict(found.get((day, "reject"), {})),
+            dict(found.get((day, "duplicate"), {})),
             (measures or {}).get(day, {}),
         )
         for day in days
     ]
+
+
+def counted(lake: Lake, name: str, days: list[date]) -> dict[date, int]:
+    """The rows of a table by day."""
+    return {day: n for (day,), n in lake.count(name, ["day"], ds.field("day").isin(days)).items()}

@@ -7,6 +7,7 @@ visitor's earlier events found their customer only later: as of a day before tha
 
 from datetime import date
 
+import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -156,10 +157,9 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     if not due:
         return
     lake.replace_days(TABLE, customer_days(*(_of_days(lake, t, due) for t in ("events", "orders", "returns"))), due)
-    counted = lake.read(TABLE, due[0], due[-1]).groupBy("day").count().collect()
-    rows = {row.day: row["count"] for row in counted}
-    accounts = [reconciliation.Day(d, rows.get(d, 0), rows.get(d, 0), inputs[d]) for d in due]
-    reconciliation.record(lake, TABLE.name, accounts)
+    rows = lake.count(TABLE.name, ["day"], ds.field("day").isin(due))
+    accounts = [reconciliation.Day(d, rows[d,], rows[d,], inputs[d]) for d in due]
+    reconciliation.record(lake, {TABLE.name: accounts})
 
 
 def _of_days(lake: Lake, table: str, days: list[date]) -> DataFrame:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from jobs import settings, source
-from jobs.bronze import customers, events, orders, products, rates
+from jobs.bronze import customers, events, files, orders, products, rates
 
 MAPPING = """
 name = "vendor"
@@ -68,7 +68,9 @@ class Vendor:
 
     def land(self, table, day="2024-03-02"):
         landed_at = datetime(2024, 3, 20, tzinfo=UTC)
-        TABLES[table].run(self.lake, self.settings, source.load(self.settings.source), date.fromisoformat(day), landed_at)
+        vendor = source.load(self.settings.source)
+        new = TABLES[table].run(self.lake, self.settings, vendor, date.fromisoformat(day), landed_at)
+        files.record(self.lake, vendor.name, {vendor.mappings[table]: new}, landed_at)
 
     def rows(self, table, *columns):
         found = self.lake.read(f"bronze.{table}").select(*columns).collect()

@@ -15,9 +15,10 @@ DAY = date(2024, 3, 31)
 def partials(spark):
     """anna bought twice and returned once; one visit was known to be hers later; bert only looked, long ago."""
     rows = [
-        ("anna", "2024-03-01", "2024-03-01", {"events": 4, "sessions": 2, "orders": 1, "order_days": 1, "gross": 20, "discount": 2},
-         [("mug", "kitchen", 18)]),
-        ("anna", "2024-03-20", "2024-03-20", {"orders": 1, "order_days": 1, "gross": 30}, [("mug", "kitchen", 10), ("pen", "desk", 20)]),
+        ("anna", "2024-03-01", "2024-03-01",
+         {"events": 4, "sessions": 2, "orders": 1, "order_days": 1, "gross": 20, "discount": 2}, [("mug", "kitchen", 18)]),
+        ("anna", "2024-03-20", "2024-03-20", {"orders": 1, "order_days": 1, "gross": 30},
+         [("mug", "kitchen", 10), ("pen", "desk", 20)]),
         ("anna", "2024-03-28", "2024-03-28", {"returned": 18, "returns": 1}, None),
         ("anna", "2024-03-30", "2024-04-02", {"events": 1}, None),
         ("anna", "2024-04-01", "2024-04-01", {"orders": 1, "order_days": 1, "gross": 99}, None),
