@@ -52,7 +52,6 @@ REJECTS = _rows.rejects_table("events", COLUMNS["events"])
 def judged(raw: DataFrame, currency: str) -> DataFrame:
     """Every bronze event, typed, with `outcome` (kept, reject, duplicate), `rules` and the row as received in `raw`."""
     event_type = F.lower(_rows.text("event_type"))
-    usable = event_type.rlike("^[a-z][a-z0-9_ -]*$")
     price = _rows.number("price")
     typed = raw.select(
         F.struct("*").alias("raw"),
@@ -62,7 +61,7 @@ def judged(raw: DataFrame, currency: str) -> DataFrame:
         F.coalesce(_rows.text("visitor_id"), _rows.text("customer_id")).alias("visitor_id"),
         _rows.text("customer_id").alias("customer_id"),
         _rows.text("email_key").alias("email_key"),
-        F.when(usable, F.when(event_type.isin(*TYPES), event_type).otherwise("other")).alias("event_type"),
+        F.when(event_type.isin(*TYPES), event_type).alias("event_type"),
         _rows.text("product_id").alias("product_id"),
         _rows.text("category").alias("category"),
         F.when(price > 0, price).alias("price"),
