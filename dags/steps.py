@@ -51,7 +51,10 @@ def day(params, dag_run) -> str:
 
 
 def spark(command: str, *arguments: str, **kwargs) -> BaseOperator:
-    """A task that submits `shoal <command> --day D` to the Spark of the connection `spark_default`."""
+    """A task that runs `shoal <command> --day D` on the Spark of the connection `spark_default`.
+
+    Submitted to a connection of type `spark`; one of type `spark_connect` names a Spark Connect server to be a client of.
+    """
     return SparkStep(**_task(command, arguments, kwargs, pool="spark"))
 
 
@@ -89,6 +92,37 @@ class _Step:
         # SHOAL_PARENT asks the job to die with the process that started it: the kernel hands that on to no child.
         return {"PYTHONPATH": str(home()), "PYTHONUNBUFFERED": "1", "SHOAL_PARENT": "watch"}
 
+    _process: subprocess.Popen | None = None
+
+    def _run_python(self, environment: str, command: list[str], variables: dict[str, str] | None = None) -> None:
+        """`python -m jobs <command>` in the environment "spark" or "train", its output in the task's log."""
+        argv = [_python(environment), "-m", "jobs", *(part for part in command if part)]
+        self.log.info("Command: %s", " ".join(argv))
+        lines = []
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=home(),
+                env={**os.environ, **self._environment(), **(variables or {})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="backslashreplace",
+                start_new_session=True,
+                preexec_fn=lambda: _die_with_parent(signal.SIGKILL),
+            )
+            for line in self._process.stdout:
+                self.log.info("%s", line.rstrip())
+                lines = [*lines[-19:], line.rstrip()]
+            if code := self._process.wait():
+                raise self._failure(code, lines)
+        finally:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        if self._process:
+            end_session(self._process.pid)
+
     def _failure(self, code: int, lines) -> Exception:
         """The exception for an exit code: the job's own `error:` line where it printed one, else its last line."""
         said = next((line for line in reversed(lines) if line.startswith("error:")), None)
@@ -111,12 +145,15 @@ class SparkStep(_Step, SparkSubmitOperator):
     def execute(self, context) -> None:
         _die_with_parent(signal.SIGTERM)
         try:
-            BaseHook.get_connection(self._conn_id)  # the hook would fall back to YARN and say so at level info only
+            connection = BaseHook.get_connection(self._conn_id)  # the hook would fall back to YARN and say so at level info only
         except AirflowNotFoundException:
             raise AirflowFailException(
                 f"error: connection {self._conn_id} does not exist; define it with the Spark master"
                 f" (AIRFLOW_CONN_{self._conn_id.upper()})"
             ) from None
+        if connection.conn_type == "spark_connect":  # a server that stays warm: the job is a thin client of it
+            self._run_python("spark", self.application_args, {"SHOAL_REMOTE": f"sc://{connection.host}:{connection.port}"})
+            return
         spark_home = _spark_home()
         python = _python("spark")
         self.application = str(home() / "jobs" / "__main__.py")
@@ -142,6 +179,7 @@ class SparkStep(_Step, SparkSubmitOperator):
             self._end()
 
     def on_kill(self) -> None:
+        self._end_process()
         self._end()
         super().on_kill()  # a driver on a cluster
 
@@ -159,36 +197,13 @@ class ProcessStep(_Step, BaseOperator):
         super().__init__(**kwargs)
         self.command = command
         self.environment = environment
-        self._process: subprocess.Popen | None = None
 
     def execute(self, context) -> None:
         _die_with_parent(signal.SIGTERM)
-        argv = [_python(self.environment), "-m", "jobs", *(part for part in self.command if part)]
-        self.log.info("Command: %s", " ".join(argv))
-        lines = []
-        try:
-            self._process = subprocess.Popen(
-                argv,
-                cwd=home(),
-                env={**os.environ, **self._environment()},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="backslashreplace",
-                start_new_session=True,
-                preexec_fn=lambda: _die_with_parent(signal.SIGKILL),
-            )
-            for line in self._process.stdout:
-                self.log.info("%s", line.rstrip())
-                lines = [*lines[-19:], line.rstrip()]
-            if code := self._process.wait():
-                raise self._failure(code, lines)
-        finally:
-            self.on_kill()
+        self._run_python(self.environment, self.command)
 
     def on_kill(self) -> None:
-        if self._process:
-            end_session(self._process.pid)
+        self._end_process()
 
 
 def home() -> Path:
@@ -236,6 +251,28 @@ def _die_with_parent(number: int) -> None:
 def _task(command: str, arguments: tuple[str, ...], kwargs: dict, **defaults) -> dict:
     parts = command.split()
     return {"task_id": "_".join(parts), "command": [*parts, "--day", DAY, *arguments], **defaults, **kwargs}
+
+
+def spark_server(port: int, log) -> subprocess.Popen:
+    """Start a Spark Connect server of this project's Spark on localhost; it dies with this process. `log` is a file."""
+    spark_home = _spark_home()
+    (jar,) = (spark_home / "jars").glob("spark-connect_*.jar")
+    command = [
+        str(spark_home / "bin" / "spark-submit"), "--master", "local[2]", "--name", "shoal",
+        "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
+        "--conf", f"spark.connect.grpc.binding.port={port}", "--conf", "spark.connect.grpc.binding.address=127.0.0.1",
+        str(jar),
+    ]  # fmt: skip
+    variables = {"SPARK_HOME": str(spark_home), "PYSPARK_PYTHON": _python("spark"), "PYTHONPATH": str(home())}
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: _die_with_parent(signal.SIGKILL),
+    )
 
 
 def _spark_home() -> Path:

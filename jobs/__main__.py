@@ -23,6 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = _parser().parse_args(argv)
     _die_with_parent()
+    if os.environ.get("SHOAL_REMOTE"):
+        # A thin client ends in order, so that its server stops working for it.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         arguments.run(arguments)
     except UserError as error:

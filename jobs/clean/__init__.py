@@ -63,7 +63,7 @@ def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> l
     raw = lake.read(f"bronze.{name}")
     judged = (module.judged(raw, source.currency) if name == "products" else module.judged(raw)).persist()
     own = [part.split()[0] for part in module.SCHEMA.strip().split(",\n")]
-    _rows.write_rejects(lake, judged, module.REJECTS)
+    _rows.write_rejects(lake, judged, raw, module.REJECTS)
     lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*own))
     judged.unpersist()
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
@@ -80,8 +80,8 @@ def _events(
     due = sorted({*due, *(d + one for d in due if d + one in cleaned and d + one in inputs)})
     raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
     judged = events.judged(raw, source.currency).persist()
-    _rows.write_rejects(lake, judged, events.REJECTS, due)
-    kept = judged.where("outcome = 'kept'").drop("raw", "rules", "outcome", "_extra", "_repeated")
+    _rows.write_rejects(lake, judged, raw, events.REJECTS, due)
+    kept = judged.where("outcome = 'kept'").drop("rules", "outcome", "_repeated")
     mapping = source.mappings["events"].columns
     with_bots = events.with_bots(kept, settings.clean, "user_agent" in mapping)
     tail = _tail(lake, due, settings)
@@ -139,7 +139,7 @@ def _orders(
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
     judged = orders.judged(raw, *known, rates, source.currency).persist()
-    _rows.write_rejects(lake, judged, orders.REJECTS, due)
+    _rows.write_rejects(lake, judged, raw, orders.REJECTS, due)
     orders.write(lake, judged, due)
     measures = _measures(judged)
     judged.unpersist()

@@ -50,18 +50,18 @@ def broken_rules(rules: Mapping[str, Column]) -> Column:
     return F.when(F.col("_extra")["_malformed"].isNotNull(), F.array(F.lit("malformed"))).otherwise(others)
 
 
-def rejects(judged: DataFrame, table: Table) -> DataFrame:
-    """The refused rows of a judged frame (columns raw, outcome, rules, day) in the shape of their table."""
+def rejects(judged: DataFrame, raw: DataFrame, table: Table) -> DataFrame:
+    """The refused rows of a judged frame (columns _file, _row, outcome, rules, day), as received, in their table's shape."""
     names = [part.split()[0] for part in table.schema.split(",\n")]
-    raw = [F.col("raw")[n].alias(n) for n in names if n not in ("outcome", "rules", "day")]
-    return judged.where(F.col("outcome") != "kept").select(*raw, "outcome", "rules", "day")
+    refused = judged.where(F.col("outcome") != "kept").select("day", "_file", "_row", "outcome", "rules")
+    return raw.join(F.broadcast(refused), ["day", "_file", "_row"], "inner").select(*names)
 
 
-def write_rejects(lake: Lake, judged: DataFrame, table: Table, days: list[date] | None = None) -> None:
+def write_rejects(lake: Lake, judged: DataFrame, raw: DataFrame, table: Table, days: list[date] | None = None) -> None:
     """Write the refused rows of `days` (of the whole table, where None); nothing where there are and were none."""
-    refused = rejects(judged, table)
+    refused = rejects(judged, raw, table)
     were = ds.field("day").isin(days) if days else None
-    if refused.isEmpty() and not lake.look_up(table, ["day"], were):
+    if judged.where(F.col("outcome") != "kept").isEmpty() and not lake.look_up(table, ["day"], were):
         lake.create(table)
     elif days:
         lake.replace_days(table, refused, days)

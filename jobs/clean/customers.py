@@ -23,10 +23,9 @@ VALUES = ["email_key", "registered_at", "country", "_attributes"]
 
 
 def judged(raw: DataFrame) -> DataFrame:
-    """Every bronze customer, typed, with `outcome`, `rules` and the row as received in `raw`."""
+    """Every bronze customer, typed, with `outcome` and `rules`."""
     registered = _rows.moment("registered_at")
     typed = raw.select(
-        F.struct("*").alias("raw"),
         "_extra", "_file", "_row", "day",
         _rows.text("customer_id").alias("customer_id"),
         _rows.text("email_key").alias("email_key"),

@@ -50,11 +50,10 @@ REJECTS = _rows.rejects_table("events", COLUMNS["events"])
 
 
 def judged(raw: DataFrame, currency: str) -> DataFrame:
-    """Every bronze event, typed, with `outcome` (kept, reject, duplicate), `rules` and the row as received in `raw`."""
+    """Every bronze event, typed, with `outcome` (kept, reject, duplicate), `rules`."""
     event_type = F.lower(_rows.text("event_type"))
     price = _rows.number("price")
     typed = raw.select(
-        F.struct("*").alias("raw"),
         "_extra", "_source", "_file", "_row", "day",
         _rows.text("event_id").alias("source_id"),
         _rows.moment("event_at").alias("event_at"),
@@ -81,7 +80,7 @@ def judged(raw: DataFrame, currency: str) -> DataFrame:
         "no_visitor": F.col("visitor_id").isNull(),
         "unknown_type": F.col("event_type").isNull(),
     }
-    return _without_duplicates(typed.withColumn("rules", _rows.broken_rules(rules)))
+    return _without_duplicates(typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra"))
 
 
 def _without_duplicates(typed: DataFrame) -> DataFrame:

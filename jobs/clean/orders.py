@@ -50,9 +50,8 @@ _MONEY = "DECIMAL(18,4)"
 
 
 def judged(raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str) -> DataFrame:
-    """Every bronze order row, typed and in the home currency, with `outcome`, `rules` and the row as received in `raw`."""
+    """Every bronze order row, typed and in the home currency, with `outcome`, `rules`."""
     typed = raw.select(
-        F.struct("*").alias("raw"),
         "_extra", "_file", "_row", "day",
         _rows.text("order_id").alias("order_id"),
         _rows.number("line_no", "INT").alias("line_no"),
@@ -147,7 +146,7 @@ def _with_rules(typed: DataFrame) -> DataFrame:
     }
     unreadable = F.col("_priced") & F.col("unit_price").isNull()
     rules["bad_price"] = F.coalesce(rules["bad_price"], F.lit(False)) | unreadable
-    return typed.withColumn("rules", _rows.broken_rules(rules))
+    return typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra")
 
 
 # What makes two unnumbered lines of an order the same line.

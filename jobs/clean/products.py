@@ -24,10 +24,9 @@ VALUES = ["name", "brand", "category", "price", "currency"]
 
 
 def judged(raw: DataFrame, currency: str) -> DataFrame:
-    """Every bronze product, typed, with `outcome`, `rules` and the row as received in `raw`."""
+    """Every bronze product, typed, with `outcome` and `rules`."""
     price = _rows.number("price")
     typed = raw.select(
-        F.struct("*").alias("raw"),
         "_extra", "_file", "_row", "day",
         _rows.text("product_id").alias("product_id"),
         _rows.text("name").alias("name"),

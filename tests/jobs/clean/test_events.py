@@ -11,11 +11,10 @@ from tests.jobs.clean import scenarios
 @pytest.fixture(scope="module")
 def outcome(spark):
     """(kept rows, refused rows) by case, all cases in one go."""
-    judged = events.judged(scenarios.raw_frame(spark, "events", COLUMNS["events"], "event_at"), "GBP").persist()
-    found = (
-        scenarios.by_case(judged.where("outcome = 'kept'").drop("raw")),
-        scenarios.by_case(_rows.rejects(judged, events.REJECTS)),
-    )
+    raw = scenarios.raw_frame(spark, "events", COLUMNS["events"], "event_at")
+    judged = events.judged(raw, "GBP").persist()
+    refused = scenarios.by_case(_rows.rejects(judged, raw, events.REJECTS))
+    found = scenarios.by_case(judged.where("outcome = 'kept'")), refused
     judged.unpersist()
     return found
 

@@ -38,7 +38,7 @@ def outcome(spark):
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     undone = returns.returns(lines.select(*orders._LINE), returned.select(*orders._LINE))
     kept = scenarios.by_case(orders.orders(lines, undone))
-    refused = scenarios.by_case(_rows.rejects(judged, orders.REJECTS))
+    refused = scenarios.by_case(_rows.rejects(judged, raw, orders.REJECTS))
     judged.unpersist()
     return kept, refused
 

@@ -16,8 +16,8 @@ ONE_HOUR_AT_MOST = Clean(session_max_hours=1)
 @pytest.fixture(scope="module")
 def kept(spark):
     judged = events.judged(scenarios.raw_frame(spark, "sessions", COLUMNS["events"], "event_at"), "GBP")
-    frame = events.with_bots(judged.where("outcome = 'kept'").drop("raw", "rules", "outcome"), Clean(), False)
-    frame = frame.localCheckpoint() if hasattr(frame, "localCheckpoint") else frame
+    frame = events.with_bots(judged.where("outcome = 'kept'").drop("rules", "outcome"), Clean(), False)
+    frame = frame.localCheckpoint()
     yield frame.withColumn("identified_on", F.lit(None).cast("date"))
 
 
