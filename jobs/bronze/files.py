@@ -35,6 +35,7 @@ def landed(lake: Lake, source: str, table: str) -> dict[str, dict]:
 def record(lake: Lake, source: str, new: dict[Mapping, dict[str, dict]], landed_at: datetime) -> None:
     """Remember these files as landed, by mapping; the last write of a landing."""
     rows = []
+    new = {mapping: found for mapping, found in new.items() if found}
     for mapping, found in new.items():
         days: dict[str, list[tuple[date, int]]] = {name: [] for name in found}
         ours = (ds.field("_source") == source) & ds.field("_file").isin(list(found))
@@ -55,7 +56,7 @@ def record(lake: Lake, source: str, new: dict[Mapping, dict[str, dict]], landed_
             for n, f in found.items()
         ]
     if rows:
-        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({quoted(f)}))" for m, f in new.items() if f)
+        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({quoted(f)}))" for m, f in new.items())
         lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(where))
 
 
