@@ -133,7 +133,7 @@ class Lake:
                     ) from error
                 raise
             return
-        have = {f.name for f in self.spark.read.format("delta").load(self.path(table.name)).schema}
+        have = {field.name for field in _delta(self.path(table.name)).schema().fields}
         new = [f for f in self._declared(table) if f.name not in have]
         if new:
             columns = ", ".join(
@@ -184,9 +184,7 @@ def read_arrow(
 
 def read_properties(path: str) -> dict[str, str]:
     """The table properties of the Delta table at `path`."""
-    from deltalake import DeltaTable
-
-    return DeltaTable(path).metadata().configuration
+    return _delta(path).metadata().configuration
 
 
 def last_commit(path: str) -> tuple[int, int]:
@@ -235,9 +233,13 @@ def _at(path: str) -> tuple[fs.FileSystem, str]:
 
 
 def _dataset(path: str) -> "ds.Dataset":
+    return _delta(path).to_pyarrow_dataset()
+
+
+def _delta(path: str):
     from deltalake import DeltaTable
 
-    return DeltaTable(path).to_pyarrow_dataset()
+    return DeltaTable(path)
 
 
 def _quoted(text: str) -> str:

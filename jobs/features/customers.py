@@ -6,7 +6,7 @@ Inputs: features.customer_days, clean.customers. As of the day: nothing later is
 import json
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import catalogue
@@ -95,16 +95,13 @@ def _zero(name: str):
 
 
 def _registered(known: DataFrame, day: date) -> DataFrame:
-    """Customers with a record by the day: their newest attributes, and since when they are known."""
-    newest = Window.partitionBy("customer_id").orderBy(F.desc("day"))
-    earliest = Window.partitionBy("customer_id")
+    """Customers with a record by the day: their newest country, and since when they are known."""
     registered = F.least(F.to_date("registered_at"), F.when(F.col("day") > F.lit("1970-01-01").cast("date"), F.col("day")))
     return (
         known.where(F.col("day") <= day)
-        .withColumn("registered_day", F.min(registered).over(earliest))
-        .withColumn("_nth", F.row_number().over(newest))
-        .where((F.col("_nth") == 1) & F.coalesce(F.col("registered_day") <= day, F.lit(True)))
-        .select("customer_id", "country", "registered_day")
+        .groupBy("customer_id")
+        .agg(F.max_by("country", "day").alias("country"), F.min(registered).alias("registered_day"))
+        .where(F.coalesce(F.col("registered_day") <= day, F.lit(True)))
     )
 
 
