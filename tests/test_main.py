@@ -1,0 +1,34 @@
+"""What the command line refuses: exit code 2 and one line that says why."""
+
+import pytest
+
+from jobs.__main__ import main
+
+
+def refused(capsys, *argv: str) -> str:
+    """The last line printed by a command that must end with 2, whoever of parser and step refused it."""
+    try:
+        code = main(list(argv))
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    return (captured.out + captured.err).strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("clean", "--day", "2999-01-01"), "day 2999-01-01 is in the future"),
+        (("clean", "--day", "31.3.2026"), "'31.3.2026' is not a day"),
+        (("clean",), "--day"),
+        (("clean", "--from", "2026-03-02", "--to", "2026-03-01"), "2026-03-0"),
+        (("tidy", "--day", "2026-03-01"), "invalid choice: 'tidy'"),
+        (("check", "bronze", "--day", "2026-03-01"), "invalid choice: 'bronze'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_a_line(capsys, argv, says):
+    line = refused(capsys, *argv)
+    assert "error: " in line
+    assert says in line

@@ -1,0 +1,42 @@
+"""Settings: the file, the variables over it, and what is refused."""
+
+import pytest
+
+from jobs import settings
+from jobs.errors import UserError
+
+
+def test_a_variable_wins_over_the_file_and_has_its_type():
+    assert settings.load({}).clean.late_days == 3
+    assert settings.load({"SHOAL_CLEAN__LATE_DAYS": "5"}).clean.late_days == 5
+
+
+def test_roots_are_absolute_unless_they_are_uris():
+    made = settings.load({"SHOAL_LAKE": "var/here", "SHOAL_MODELS": "s3://shop/models"})
+    assert made.lake == str(settings.HOME / "var/here")
+    assert made.models == "s3://shop/models"
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"SHOAL_LAEK": "x"}, "unknown key 'laek'"),
+        ({"SHOAL_CLEAN__LATE": "5"}, "unknown key 'clean.late'"),
+        ({"SHOAL_CLEAN__LATE_DAYS": "three"}, "clean.late_days = 'three'"),
+        ({"SHOAL_CLEAN": "5"}, "clean = '5'"),
+        ({"SHOAL_LAKE__X": "5"}, "variable SHOAL_LAKE__X: lake is a value"),
+        ({"SHOAL_ENV": "nowhere"}, "nowhere.toml does not exist"),
+        ({"SHOAL_ENV": "prod"}, "lacks source"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(environment, says):
+    with pytest.raises(UserError, match=r"^settings: ") as error:
+        settings.load(environment)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_secret_is_the_callers_or_an_error():
+    assert settings.secret({"SHOAL_SECRET": "s"}) == "s"
+    with pytest.raises(UserError, match="SHOAL_SECRET is not set"):
+        settings.secret({})

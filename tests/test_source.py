@@ -1,0 +1,72 @@
+"""Mappings: those that come with Shoal load; each mistake is one line that names the file and the key."""
+
+from datetime import date
+
+import pytest
+
+from jobs import source
+from jobs.errors import UserError
+from jobs.settings import HOME
+
+GOOD = """name = "mine"
+currency = "EUR"
+[orders]
+files = "*.csv"
+[orders.columns]
+order_id = "a"
+ordered_at = "b"
+product_id = "c"
+quantity = "d"
+"""
+EVENTS = '[events]\nfiles = "e.csv"\n[events.columns]\nevent_at = "a"\nevent_type = "b"\n'
+
+
+@pytest.mark.parametrize("path", sorted((HOME / "conf" / "sources").glob("*.toml")), ids=lambda p: p.stem)
+def test_a_shipped_mapping_loads(path):
+    assert source.load(path.stem).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD + "[orders", "mine.toml: "),
+        ("nmae = 'x'\n" + GOOD, "unknown key 'nmae'"),
+        (GOOD.replace("EUR", "euro"), "currency must be"),
+        (GOOD.replace('"mine"', '"my shop"'), "name must be"),
+        (GOOD.split("[orders]")[0], "maps neither events nor orders"),
+        (GOOD.replace("files =", "file ="), "[orders]: unknown key 'file'"),
+        (GOOD.replace('files = "*.csv"\n', ""), "[orders] lacks files"),
+        (GOOD + 'colour = "e"\n', "[orders]: unknown column 'colour'"),
+        (GOOD.replace('quantity = "d"\n', ""), "[orders] lacks quantity"),
+        (GOOD + EVENTS, "[events] lacks visitor_id or customer_id"),
+        (GOOD.replace("[orders.columns]", 'format = "xml"\n[orders.columns]'), "[orders]: format must be"),
+        (GOOD.replace("[orders.columns]", 'personal = {m = "phone"}\n[orders.columns]'), "[orders]: personal fields"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_key(tmp_path, text, says):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        source.load(str(path))
+    assert str(path) in str(error.value)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_source_names_the_known_ones():
+    with pytest.raises(UserError, match=r"does not exist; known sources: .*uci_online_retail"):
+        source.load("nowhere")
+
+
+def test_files_are_found_by_name_and_know_their_day(tmp_path):
+    mapping = source.Mapping("orders", "*.csv", {}, file_day=r"(\d{4}-\d{2}-\d{2})")
+    with pytest.raises(UserError, match=r"no file \*\.csv \(orders\)"):
+        source.find(str(tmp_path), mapping)
+    with pytest.raises(UserError, match="does not exist; name it with INPUT="):
+        source.find(str(tmp_path / "none"), mapping)
+    (tmp_path / "a-2026-03-01.csv").touch()
+    (tmp_path / "other.txt").touch()
+    assert [name for name, _ in source.find(str(tmp_path), mapping)] == ["a-2026-03-01.csv"]
+    assert mapping.day_of("a-2026-03-01.csv") == date(2026, 3, 1)
+    with pytest.raises(UserError, match=r"file a\.csv has no day"):
+        mapping.day_of("a.csv")
