@@ -23,8 +23,11 @@ class Shop:
     settings: Settings
 
     def run(self, tables, day: date) -> None:
-        for table in tables:
-            table.run(self.lake, self.settings, day)
+        """Run these tables for a day, with the planted features for a catalogue."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
+            for table in tables:
+                table.run(self.lake, self.settings, day)
 
     def rows(self, table, *order: str) -> list[dict]:
         """All rows of a table, sorted by the columns of `order`."""
@@ -56,8 +59,6 @@ def shop(spark, tmp_path_factory):
     planted.promote(settings.models, "v1", FIRST)
     planted.promote(settings.models, "v2", LAST)
     shop = Shop(lake, settings)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
-        for day in (FIRST, SECOND, LAST):
-            shop.run(SEGMENT + PUBLISH, day)
-        yield shop
+    for day in (FIRST, SECOND, LAST):
+        shop.run(SEGMENT + PUBLISH, day)
+    return shop
