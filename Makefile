@@ -135,7 +135,7 @@ test: setup lint
 	@failed=; \
 	$(SPARK)/python -m pytest tests jobs --doctest-modules --ignore=tests/dags --ignore=tests/jobs/autoencoder \
 	  --ignore=jobs/autoencoder || failed="$$failed spark"; \
-	$(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules || failed="$$failed train"; \
+	$(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules --confcutdir=tests/jobs/autoencoder || failed="$$failed train"; \
 	$(AIRFLOW)/python -m pytest tests/dags || failed="$$failed airflow"; \
 	[ -z "$$failed" ] || { echo "test: failed in the environments:$$failed" >&2; exit 1; }
 
