@@ -59,7 +59,7 @@ def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -
         return "skip"
 
     reader = _parquet(root, name) if mapping.format == "parquet" else _csv(root, name, mapping, note)
-    number, told = 0, 0
+    number = 0
     try:
         for batch in reader:
             numbers = []
@@ -71,13 +71,9 @@ def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -
             yield _batch(batch, numbers, name, mapping, used, secret)
         if malformed:
             yield _malformed(malformed, name, used)
-        told = 1
     except (pa.ArrowInvalid, OSError, EOFError, gzip.BadGzipFile) as error:
         line, why = _first_bad_line(root, name, mapping)
         raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; nothing of it was landed") from None
-    finally:
-        if not told:
-            malformed.clear()
 
 
 def hashed(text: str, kind: str, secret: str) -> str:
