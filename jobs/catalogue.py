@@ -121,7 +121,7 @@ FEATURES: tuple[Feature, ...] = (
             "events__365 / nullif(sessions__365, 0)", "deep visits", "shallow visits"),
     _share("bounce_share", "bounces", "sessions", 365, "sessions of one event", _AT_LEAST, "bouncing", ""),
     _share("cart_rate", "cart_sessions", "sessions", 365, "sessions that filled a cart", _AT_LEAST, "filling carts",
-           "looking only"),
+           "empty carts"),
     _share("checkout_rate", "checkout_sessions", "cart_sessions", 365, "sessions that went to checkout, of those with a cart",
            _AT_LEAST, "going to checkout", "abandoned carts"),
     _share("purchase_rate", "purchase_sessions", "sessions", 365, "sessions that ended in a purchase", _AT_LEAST,

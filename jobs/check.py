@@ -88,8 +88,7 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
             f"check {suite.name:<28} {found[0]['rows_checked']:>12,} rows {time.monotonic() - started:7.1f} s  "
             f"{len(found)} expectations, {failed} failed"
         )
-    columns = [part.split()[0].strip("`") for part in SCHEMA.strip().split(",\n")]
-    frame = lake.spark.createDataFrame([tuple(result[c] for c in columns) for result in results], SCHEMA)
+    frame = lake.spark.createDataFrame([tuple(result[c] for c in TABLE.columns) for result in results], SCHEMA)
     names = ", ".join(f"'{suite.name}'" for suite in suites)
     lake.replace(TABLE, frame.coalesce(1), f"day = DATE'{last}' AND table IN ({names})")
     _judge(results)

@@ -41,6 +41,10 @@ class Table:
     checks: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> list[str]:
+        return [part.split()[0].strip("`") for part in self.schema.split(",\n")]
+
 
 class Lake:
     """The Delta tables under one root, through one Spark session."""

@@ -14,6 +14,7 @@ DORMANT = 0  # the segment that is given by rule; its customers are not active
 INTERVAL_SDS = 1.96  # half a 95 % interval in standard errors
 NAMING_EFFECT = 0.2  # a trait weaker than this (in standard deviations) gives no name
 NAME_TRAITS = 2  # traits in a name, more only where two segments would share it
+KNOWN_SHARE = 0.5  # a feature known for fewer of a segment's customers marks none
 DECIMALS = 6
 
 
@@ -58,12 +59,17 @@ def statistics(members: DataFrame, features: list[str]) -> Statistics:
 
 
 def traits(statistics: Statistics, catalogue: Sequence[Feature]) -> dict[int, list[Trait]]:
-    """Per segment what differs from the average active customer, strongest first; constant features are left out."""
+    """Per segment what differs from the average active customer, strongest first.
+
+    Left out are constant features, and those known for fewer than half of a segment: they mark only a part of it.
+    """
     meanings = {feature.name: feature.meaning for feature in catalogue}
     with np.errstate(divide="ignore", invalid="ignore"):
         effects = (statistics.mean - statistics.overall_mean) / statistics.overall_sd
         halves = INTERVAL_SDS * np.sqrt(statistics.variance / statistics.known) / statistics.overall_sd
     found: dict[int, list[Trait]] = {}
+    known = statistics.known >= statistics.known.max(1, keepdims=True) * KNOWN_SHARE
+    effects = np.where(known, effects, np.nan)
     for segment_id, mean, effect, half in zip(statistics.segment_ids, statistics.mean, effects, halves, strict=True):
         numbers = np.stack([mean, statistics.overall_mean, effect, effect - half, effect + half], axis=1)
         rows = zip(statistics.features, numbers.round(DECIMALS).tolist(), strict=True)

@@ -10,13 +10,13 @@ from pyspark.sql import functions as F
 
 from jobs import reconciliation
 from jobs.bronze import files
-from jobs.clean import _rows, customers, events, identities, orders, products, returns, sessions
+from jobs.clean import _rows, customers, events, identities, orders, products, returns, sessions, visitor_days
 from jobs.errors import UserError
 from jobs.lake import Lake
 from jobs.settings import Settings
 from jobs.source import Source
 
-_VERSION = 1  # raise it when cleaning changes what the same input becomes: every day is then due again
+_VERSION = 2  # raise it when cleaning changes what the same input becomes: every day is then due again
 
 
 def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:
@@ -33,7 +33,6 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         "clean.products": _reference(lake, source, landed, products, "products"),
         "clean.customers": _reference(lake, source, landed, customers, "customers"),
     }
-    restated: list[date] = []
     for table in ("events", "orders"):
         entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
         asked = [day for day in days if day in entries]
@@ -42,14 +41,12 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
             if table == "events":
-                accounts["clean.events"], restated = _events(lake, settings, source, due, inputs, rows_in)
+                accounts["clean.events"] = _events(lake, settings, source, due, inputs, rows_in)
             else:
                 accounts["clean.orders"] = _orders(lake, settings, source, due, inputs, rows_in)
-    for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, identities.TABLE):
+    for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
     reconciliation.record(lake, accounts)
-    cause = reconciliation.fingerprint(*(a.inputs for a in accounts.get("clean.events", [])))
-    reconciliation.restate(lake, events.TABLE.name, restated, cause)
 
 
 def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> list[reconciliation.Day]:
@@ -62,9 +59,8 @@ def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> l
         return []
     raw = lake.read(f"bronze.{name}")
     judged = (module.judged(raw, source.currency) if name == "products" else module.judged(raw)).persist()
-    own = [part.split()[0] for part in module.SCHEMA.strip().split(",\n")]
     _rows.write_rejects(lake, judged, raw, module.REJECTS)
-    lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*own))
+    lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*module.TABLE.columns))
     judged.unpersist()
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     days = sorted(inputs)
@@ -73,7 +69,7 @@ def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> l
 
 def _events(
     lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
-) -> tuple[list[reconciliation.Day], list[date]]:
+) -> list[reconciliation.Day]:
     one = timedelta(days=1)
     cleaned = reconciliation.revisions(lake, events.TABLE.name)
     # a day that follows one of these may go on with its sessions
@@ -86,41 +82,45 @@ def _events(
     with_bots = events.with_bots(kept, settings.clean, "user_agent" in mapping)
     tail = _tail(lake, due, settings)
     with_sessions = events.with_sessions(with_bots, tail, settings.clean)
-    restated: list[date] = []
+    named = _named(lake, with_sessions)
+    people = None
     if "visitor_id" in mapping:
-        with_sessions, restated = _identified(lake, with_sessions.persist(), due)
+        people = identities.change(lake, named.persist(), due)
+        found = identities.resolved(named.withColumn("customer_id", F.col("known_customer_id")), people.intervals)
+        found = found.select(*events.TABLE.columns)
+        if people.restated:
+            found = found.unionByName(_restated(lake, people))
     else:
-        with_sessions = with_sessions.withColumn("identified_on", F.when(F.col("customer_id").isNotNull(), F.col("day")))
-    lake.replace_days(events.TABLE, events.in_contract(with_sessions), [*due, *restated])
+        known = F.col("customer_id").isNotNull()
+        found = named.withColumns({"signed_in": known, "identified_on": F.when(known, F.col("day"))})
+    restated = people.restated if people else []
+    lake.replace_days(events.TABLE, found.select(*events.TABLE.columns), [*due, *restated])
     judged.unpersist()
     sessions.run(lake, [*due, *restated])
     kept_rows = _rows.counted(lake, events.TABLE.name, due)
-    return _rows.accounts(lake, kept_rows, events.REJECTS, due, rows_in, inputs), restated
+    accounts = _rows.accounts(lake, kept_rows, events.REJECTS, due, rows_in, inputs)
+    if people:
+        reconciliation.restate(lake, events.TABLE.name, restated, reconciliation.fingerprint(*(a.inputs for a in accounts)))
+        identities.write(lake, people)
+    return accounts
 
 
-def _identified(lake: Lake, kept: DataFrame, due: list[date]) -> tuple[DataFrame, list[date]]:
-    """Events with their customers, and with them earlier days' events whose customer became known only now."""
-    by_mail = (
-        lake.read(customers.TABLE).where("email_key IS NOT NULL").groupBy("email_key")
-        .agg(F.min("customer_id").alias("_by_mail"), F.max("customer_id").alias("_other")).where("_by_mail = _other")
-    )  # fmt: skip
-    known = kept.join(by_mail.drop("_other"), "email_key", "left").withColumn(
-        "known_customer_id", F.coalesce("customer_id", "_by_mail")
+def _named(lake: Lake, kept: DataFrame) -> DataFrame:
+    """Events with `known_customer_id`, the customer that the event itself names by id or e-mail."""
+    by_mail = customers.by_mail(lake.read(customers.TABLE))
+    same = (kept.email_key == by_mail._mail) & (kept.day >= by_mail._since) & (kept.day < by_mail._until)
+    return (
+        kept.join(by_mail, same, "left")
+        .withColumn("known_customer_id", F.coalesce("customer_id", "_customer"))
+        .drop(*by_mail.columns)
     )
-    earlier_days: list[date] = []
-    if lake.exists(events.TABLE.name):
-        newly = known.where("known_customer_id IS NOT NULL").select("visitor_id").distinct()
-        nameless = lake.read(events.TABLE).where("customer_id IS NULL").where(~F.col("day").isin(*due))
-        rows = nameless.join(newly, "visitor_id", "left_semi").select("day").distinct().collect()
-        earlier_days = sorted(row.day for row in rows)
-    intervals = identities.run(lake, known, due)
-    found = identities.resolved(known.withColumn("customer_id", F.col("known_customer_id")), intervals)
-    if earlier_days:
-        earlier = lake.read(events.TABLE).where(F.col("day").isin(*earlier_days))
-        named = earlier.where("customer_id IS NOT NULL")
-        renamed = identities.resolved(earlier.where("customer_id IS NULL").drop("identified_on"), intervals)
-        found = events.in_contract(found).unionByName(named).unionByName(events.in_contract(renamed))
-    return found, earlier_days
+
+
+def _restated(lake: Lake, people: identities.Change) -> DataFrame:
+    """The stored events of the restated days with the customers they have now."""
+    stored = lake.read(events.TABLE).where(F.col("day").isin(*people.restated))
+    as_sent = stored.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id"))).drop("signed_in", "identified_on")
+    return identities.resolved(as_sent, people.intervals).select(*events.TABLE.columns)
 
 
 def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:

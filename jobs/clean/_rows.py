@@ -52,9 +52,8 @@ def broken_rules(rules: Mapping[str, Column]) -> Column:
 
 def rejects(judged: DataFrame, raw: DataFrame, table: Table) -> DataFrame:
     """The refused rows of a judged frame (columns _file, _row, outcome, rules, day), as received, in their table's shape."""
-    names = [part.split()[0] for part in table.schema.split(",\n")]
     refused = judged.where(F.col("outcome") != "kept").select("day", "_file", "_row", "outcome", "rules")
-    return raw.join(F.broadcast(refused), ["day", "_file", "_row"], "inner").select(*names)
+    return raw.join(F.broadcast(refused), ["day", "_file", "_row"], "inner").select(*table.columns)
 
 
 def write_rejects(lake: Lake, judged: DataFrame, raw: DataFrame, table: Table, days: list[date] | None = None) -> None:

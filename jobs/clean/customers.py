@@ -3,7 +3,7 @@
 The attributes as known at a day are the newest row up to it.
 """
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions
@@ -36,3 +36,18 @@ def judged(raw: DataFrame) -> DataFrame:
     )  # fmt: skip
     rules = {"no_customer": F.col("customer_id").isNull()}
     return _versions.versions(typed.withColumn("rules", _rows.broken_rules(rules)), "customer_id", VALUES)
+
+
+def by_mail(customers: DataFrame) -> DataFrame:
+    """(_mail, _customer, _since, _until): whose an e-mail address was while it was one customer's alone; _until exclusive."""
+    held = customers.where("email_key IS NOT NULL").groupBy(
+        F.col("email_key").alias("_mail"), F.col("customer_id").alias("_customer")
+    )
+    in_order = Window.partitionBy("_mail").orderBy("_since", "_customer")
+    next_since = F.coalesce(F.lead("_since").over(in_order), F.lit("9999-12-31").cast("date"))
+    return (
+        held.agg(F.min("day").alias("_since"))
+        .withColumns({"_until": next_since, "_nth": F.row_number().over(in_order)})
+        .where("_nth = 1 AND _until > _since")
+        .drop("_nth")
+    )

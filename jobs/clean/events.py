@@ -41,7 +41,8 @@ SCHEMA = """
     channel STRING COMMENT 'where the visit came from',
     session_started_at TIMESTAMP NOT NULL COMMENT 'first event of the session',
     active_since TIMESTAMP NOT NULL COMMENT 'start of the activity without a silence, which may span cut sessions',
-    identified_on DATE COMMENT 'day on which the customer of this event became known'"""
+    identified_on DATE COMMENT 'day on which the customer of this event became known',
+    signed_in BOOLEAN NOT NULL COMMENT 'the event itself named its customer, by id or e-mail'"""
 TABLE = Table(
     "clean.events", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"type_known": f"event_type IN {TYPES}", "bot_has_rule": "is_bot = (bot_rule IS NOT NULL)"},
@@ -151,11 +152,6 @@ def with_sessions(kept: DataFrame, tail: DataFrame, settings: Clean) -> DataFram
         .withColumn("session_id", F.md5(F.concat_ws("|", "visitor_id", F.unix_micros("session_started_at"))))
         .where("NOT _tail")
     )
-
-
-def in_contract(events: DataFrame) -> DataFrame:
-    """The columns of clean.events and nothing else."""
-    return events.select(*(part.split()[0] for part in SCHEMA.strip().split(",\n")))
 
 
 def _crawlers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,14 +1,16 @@
 """clean.identities: one row per visitor and interval in which one customer was known on it.
 
-Input: the events of the worked-on days that came with a customer. A visitor belongs to the customer seen last, and back
-to its first event to the first customer seen. A device that changes hands follows the hands.
+Input: the visitors' days, and of those the moments at which another customer was seen. A visitor belongs to the customer
+seen last, and back to its first event to the first customer seen. A device that changes hands follows the hands.
 """
 
+from dataclasses import dataclass
 from datetime import date
 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.clean import visitor_days
 from jobs.lake import Lake, Table
 
 SCHEMA = """
@@ -23,65 +25,89 @@ TABLE = Table(
 )
 
 
-def identities(observed: DataFrame, first_events: DataFrame) -> DataFrame:
-    """Intervals out of observations (visitor_id, observed_at, customer_id) and each visitor's first event (first_at)."""
-    in_order = Window.partitionBy("visitor_id").orderBy("observed_at", "customer_id")
-    # of several customers in the same moment the last in order stands, so that intervals have a length
-    at_once = observed.groupBy("visitor_id", "observed_at").agg(F.max("customer_id").alias("customer_id"))
-    changes = at_once.withColumn("_before", F.lag("customer_id").over(in_order)).where(
+@dataclass(frozen=True)
+class Change:
+    """What the events of some days make of the identities; nothing is written yet."""
+
+    days: list[date]
+    visitor_days: DataFrame  # of `days`
+    intervals: DataFrame  # clean.identities, whole, as it will be
+    restated: list[date]  # other days, on which an event now has another customer
+
+
+def identities(days: DataFrame) -> DataFrame:
+    """clean.identities of the visitors whose clean.visitor_days these are, all of them."""
+    in_order = Window.partitionBy("visitor_id").orderBy("observed_at")
+    first_events = days.groupBy("visitor_id").agg(F.min("first_at").alias("first_at"))
+    observed = days.select("visitor_id", F.inline("seen"))
+    changes = observed.withColumn("_before", F.lag("customer_id").over(in_order)).where(
         "_before IS NULL OR _before <> customer_id"
     )
     is_first = F.row_number().over(in_order) == 1
     return (
-        changes.join(first_events, "visitor_id", "left")
-        .withColumn("valid_from", F.when(is_first, F.least("observed_at", "first_at")).otherwise(F.col("observed_at")))
+        changes.join(first_events, "visitor_id", "inner")
+        .withColumn("valid_from", F.when(is_first, F.col("first_at")).otherwise(F.col("observed_at")))
         .withColumn("valid_to", F.lead("observed_at").over(in_order))
         .withColumn("rule", F.when(F.col("valid_from") < F.col("observed_at"), "back_to_first_event").otherwise("seen"))
-        .select("visitor_id", "valid_from", "valid_to", "customer_id", "rule", "observed_at")
+        .select(*TABLE.columns)
     )
 
 
 def resolved(events: DataFrame, intervals: DataFrame) -> DataFrame:
-    """Events with the customer of their moment, and `identified_on`, the day from which that was known."""
-    known = intervals.select("visitor_id", F.col("customer_id").alias("_customer"), "valid_from", "valid_to", "observed_at")
+    """Events with the customer of their moment, and `identified_on`, the day from which that was known.
+
+    `events` have `customer_id` where the event itself named one; `signed_in` keeps that.
+    """
+    known = intervals.select(
+        F.col("visitor_id").alias("_visitor"), F.col("customer_id").alias("_customer"), "valid_from", "valid_to", "observed_at"
+    )
     at_that_time = (F.col("event_at") >= F.col("valid_from")) & (
         F.col("valid_to").isNull() | (F.col("event_at") < F.col("valid_to"))
     )
-    joined = events.join(known, (events.visitor_id == known.visitor_id) & at_that_time, "left").drop(known.visitor_id)
+    joined = events.join(known, (F.col("visitor_id") == F.col("_visitor")) & at_that_time, "left")
     customer = F.coalesce("customer_id", "_customer")
-    since = F.when(F.col("customer_id").isNotNull(), F.col("day")).otherwise(F.greatest("day", F.to_date("observed_at")))
-    return (
-        joined.withColumn("identified_on", F.when(customer.isNotNull(), since))
-        .withColumn("customer_id", customer)
-        .drop("_customer", "valid_from", "valid_to", "observed_at")
-    )
+    signed_in = F.col("customer_id").isNotNull()
+    since = F.when(signed_in, F.col("day")).otherwise(F.greatest("day", F.to_date("observed_at")))
+    return joined.withColumns(
+        {"signed_in": signed_in, "identified_on": F.when(customer.isNotNull(), since), "customer_id": customer}
+    ).drop(*known.columns)
 
 
-def run(lake: Lake, events: DataFrame, days: list[date]) -> DataFrame:
-    """Bring clean.identities up to date with the events of `days` (with `known_customer_id`); returns all intervals."""
-    worked = [F.lit(day) for day in days]
-    seen = events.where("known_customer_id IS NOT NULL").select(
-        "visitor_id", F.col("event_at").alias("observed_at"), F.col("known_customer_id").alias("customer_id")
+def change(lake: Lake, events: DataFrame, days: list[date]) -> Change:
+    """What the events of `days` (with `known_customer_id`) mean for these and for all other days."""
+    new = visitor_days.visitor_days(events).persist()
+    if not lake.exists(visitor_days.TABLE.name):
+        return Change(days, new, identities(new), [])
+    worked = F.col("day").isin(*days)
+    stored = lake.read(visitor_days.TABLE)
+    visitors = new.select("visitor_id").union(stored.where(worked).select("visitor_id")).distinct().persist()
+    others = stored.where(~worked).join(visitors, "visitor_id", "left_semi").persist()
+    before = lake.read(TABLE)
+    intervals = identities(others.unionByName(new)).persist()
+    was = _effect(others, before).withColumn("_n", F.lit(-1))
+    both = _effect(others, intervals).withColumn("_n", F.lit(1)).unionByName(was)
+    rows = both.groupBy(*both.columns[:-1]).agg(F.sum("_n").alias("_n")).where("_n <> 0").select("day").distinct().collect()
+    untouched = before.join(visitors, "visitor_id", "left_anti")
+    return Change(days, new, untouched.unionByName(intervals), sorted(row.day for row in rows))
+
+
+def write(lake: Lake, change: Change) -> None:
+    """Write clean.visitor_days and clean.identities.
+
+    To be called last: until then a run that was killed finds the same restated days again.
+    """
+    lake.replace_days(visitor_days.TABLE, change.visitor_days, change.days)
+    lake.replace(TABLE, change.intervals)
+
+
+def _effect(days: DataFrame, intervals: DataFrame) -> DataFrame:
+    """What the intervals say of the events that these visitors had on these days."""
+    known = intervals.withColumnsRenamed({"visitor_id": "_visitor"})
+    on_the_day = (F.col("valid_from") <= F.col("last_at")) & (
+        F.col("valid_to").isNull() | (F.col("valid_to") > F.col("first_at"))
     )
-    table = lake.read(TABLE)
-    before = table.where(~F.to_date("observed_at").isin(*worked))
-    visitors = seen.select("visitor_id").distinct()
-    touched = before.join(visitors, "visitor_id", "left_semi")
-    first_events = (
-        events.groupBy("visitor_id").agg(F.min("event_at").alias("first_at"))
-        .unionByName(_first_anonymous(lake, visitors, days))
-        .unionByName(touched.groupBy("visitor_id").agg(F.min("valid_from").alias("first_at")))
-        .groupBy("visitor_id").agg(F.min("first_at").alias("first_at"))
+    return days.join(known, (F.col("visitor_id") == F.col("_visitor")) & on_the_day, "inner").select(
+        "visitor_id", "day", "customer_id", F.greatest("valid_from", "first_at").alias("start"),
+        F.when(F.col("valid_to") <= F.col("last_at"), F.col("valid_to")).alias("end"),
+        F.greatest("day", F.to_date("observed_at")).alias("identified_on"),
     )  # fmt: skip
-    observed = seen.unionByName(touched.select("visitor_id", "observed_at", "customer_id"))
-    untouched = table.join(visitors, "visitor_id", "left_anti").where(~F.to_date("observed_at").isin(*worked))
-    lake.replace(TABLE, untouched.unionByName(identities(observed, first_events)))
-    return lake.read(TABLE)
-
-
-def _first_anonymous(lake: Lake, visitors: DataFrame, days: list[date]) -> DataFrame:
-    """The first event of each visitor on other days while no customer was known."""
-    if not lake.exists("clean.events"):
-        return visitors.select("visitor_id", F.lit(None).cast("timestamp").alias("first_at")).limit(0)
-    others = lake.read("clean.events").where(~F.col("day").isin(*days)).where("customer_id IS NULL")
-    return others.join(visitors, "visitor_id", "left_semi").groupBy("visitor_id").agg(F.min("event_at").alias("first_at"))

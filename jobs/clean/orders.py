@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions, returns
+from jobs.clean import customers as _customers
 from jobs.lake import Lake, Table
 from jobs.source import COLUMNS
 
@@ -92,19 +93,14 @@ def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataF
 
 
 def _with_customer(typed: DataFrame, customers: DataFrame) -> DataFrame:
-    """A guest whose e-mail one customer had by that day is that customer."""
-    by_mail = (
-        customers.where("email_key IS NOT NULL")
-        .groupBy(F.col("email_key").alias("_mail"))
-        .agg(F.min("customer_id").alias("_customer"), F.max("customer_id").alias("_other"), F.min("day").alias("_since"))
-        .where("_customer = _other")
-    )
-    same = (typed.email_key == by_mail._mail) & (typed.day >= by_mail._since)
+    """A guest whose e-mail was one customer's on that day is that customer."""
+    by_mail = _customers.by_mail(customers)
+    same = (typed.email_key == by_mail._mail) & (typed.day >= by_mail._since) & (typed.day < by_mail._until)
     return (
         typed.join(by_mail, same, "left")
         .withColumn("is_guest", F.col("customer_id").isNull())
         .withColumn("customer_id", F.coalesce("customer_id", "_customer"))
-        .drop("_mail", "_customer", "_other", "_since")
+        .drop(*by_mail.columns)
     )
 
 
@@ -146,10 +142,10 @@ def _with_rules(typed: DataFrame) -> DataFrame:
     }
     unreadable = F.col("_priced") & F.col("unit_price").isNull()
     rules["bad_price"] = F.coalesce(rules["bad_price"], F.lit(False)) | unreadable
-    return typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra")
+    return typed.withColumn("rules", _rows.broken_rules(rules))
 
 
-# What makes two unnumbered lines of an order the same line.
+# What makes two lines of an order equal, beside what the mapping does not name.
 _CONTENT = (
     "ordered_at", "customer_id", "email_key", "product_id", "quantity", "unit_price", "discount", "currency", "kind",
     "undoes_order_id",
@@ -157,23 +153,24 @@ _CONTENT = (
 
 
 def _without_duplicates(ruled: DataFrame) -> DataFrame:
-    """Outcome and rules: of a numbered line the latest version is kept, of equal unnumbered lines the first."""
+    """Outcome and rules: of equal lines one is kept (`exact`), of a numbered line its latest version (`superseded`)."""
     refused = F.size("rules") > 0
     numbered = F.col("line_no").isNotNull()
-    content = F.when(~numbered, F.md5(F.to_json(F.struct(*_CONTENT))))
-    same = Window.partitionBy("order_id", "day", "line_no", "_content", refused)
-    latest = same.orderBy(F.desc_nulls_last("updated_at"), F.desc("_file"), F.desc("_row"))
-    first = same.orderBy("_file", "_row")
-    nth = F.when(numbered, F.row_number().over(latest)).otherwise(F.row_number().over(first))
+    version = F.when(numbered, F.col("updated_at"))
+    others = F.array_sort(F.map_entries("_extra"))
+    line = Window.partitionBy("order_id", "day", "line_no", refused)
+    equal = Window.partitionBy("order_id", "day", "line_no", "_content", refused)
+    in_file_order = ("_file", "_row")
+    latest = line.orderBy(F.desc_nulls_last("updated_at"), F.desc("_file"), F.desc("_row"))
+    kept = F.when(numbered, F.row_number().over(latest) == 1).otherwise(F.row_number().over(equal.orderBy(*in_file_order)) == 1)
+    first = F.row_number().over(equal.orderBy(F.desc("_kept"), *in_file_order)) == 1
     judged = (
         ruled.repartition("order_id")
-        .withColumn("_content", content)
-        .withColumn("_repeated", ~refused & (nth > 1))
-        .withColumn("outcome", F.when(refused, "reject").when(F.col("_repeated"), "duplicate").otherwise("kept"))
-        .withColumn(
-            "rules",
-            F.when(F.col("_repeated"), F.array(F.when(numbered, "superseded").otherwise("exact"))).otherwise(F.col("rules")),
-        )
+        .withColumn("_content", F.md5(F.to_json(F.struct(*_CONTENT, version.alias("version"), others.alias("others")))))
+        .withColumn("_kept", kept)
+        .withColumn("_rule", F.when(first, "superseded").otherwise("exact"))
+        .withColumn("outcome", F.when(refused, "reject").when(F.col("_kept"), "kept").otherwise("duplicate"))
+        .withColumn("rules", F.when(F.col("outcome") == "duplicate", F.array("_rule")).otherwise(F.col("rules")))
     )
     counted = Window.partitionBy("order_id", "day", F.col("outcome") == "kept").orderBy("_file", "_row")
     return judged.withColumn("line_no", F.coalesce("line_no", F.row_number().over(counted)))
@@ -224,7 +221,7 @@ def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
         .otherwise("returned")
     )
     whole = sold.unionByName(alone).withColumns({"net_amount": net.cast(_MONEY), "status": status})
-    return whole.select(*(part.split()[0] for part in SCHEMA.strip().split(",\n")))
+    return whole.select(*TABLE.columns)
 
 
 def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
@@ -260,8 +257,7 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
     rewritten = sorted(set(days) | changed)
     others = sorted(changed - set(days))
     untouched = old_returns.where(~worked).join(touched, "key", "left_anti")
-    own = [part.split()[0] for part in returns.SCHEMA.strip().split(",\n")]
-    lake.replace(returns.TABLE, untouched.select(*own).unionByName(undone))
+    lake.replace(returns.TABLE, untouched.select(*returns.TABLE.columns).unionByName(undone))
     same_day = lake.read(returns.TABLE)
     kept_lines = old_lines.where(F.col("day").isin(*others)) if others else old_lines.limit(0)
     names = [c for c in lines.columns if c in kept_lines.columns and c not in ("key", "undoes_order_id")]

@@ -59,12 +59,11 @@ def returns(lines: DataFrame, returned: DataFrame) -> DataFrame:
 
 
 def _matched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    names = [part.split()[0] for part in SCHEMA.strip().split(",\n")]
     rows = (row for batch in batches for row in batch.to_pylist())
     for _, group in groupby(rows, key=lambda row: row["key"]):
         found = list(undo(list(group)))
         if found:
-            table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in found], schema=_arrow_schema())
+            table = pa.Table.from_pylist([dict(zip(TABLE.columns, row, strict=True)) for row in found], schema=_arrow_schema())
             yield from table.to_batches()
 
 

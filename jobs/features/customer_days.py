@@ -5,10 +5,10 @@ so a day's refresh computes the days that changed and reads the rest. `identifie
 visitor's earlier events found their customer only later: as of a day before that, the customer does not have them.
 """
 
-from datetime import date
+from datetime import date, timedelta
 
 import pyarrow.dataset as ds
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs import reconciliation
@@ -33,13 +33,13 @@ SCHEMA = """
     mobile_events BIGINT NOT NULL COMMENT 'events on a phone',
     tablet_events BIGINT NOT NULL COMMENT 'events on a tablet',
     sessions BIGINT NOT NULL COMMENT 'sessions begun on the day',
-    bounces BIGINT NOT NULL COMMENT 'of these, with one event by the end of the day',
-    cart_sessions BIGINT NOT NULL COMMENT 'sessions that filled a cart on the day',
-    checkout_sessions BIGINT NOT NULL COMMENT 'sessions that filled a cart and began a checkout on the day',
-    purchase_sessions BIGINT NOT NULL COMMENT 'sessions that purchased on the day',
-    abandoned_carts BIGINT NOT NULL COMMENT 'sessions that filled a cart and did not purchase on the day',
-    active_seconds BIGINT NOT NULL COMMENT 'seconds between first and last event of the day, over sessions',
-    active_days BIGINT NOT NULL COMMENT '1 where there was an event',
+    bounces BIGINT NOT NULL COMMENT 'sessions of one event; -1 where one of the day before went on',
+    cart_sessions BIGINT NOT NULL COMMENT 'sessions that filled a cart, on the day they did so first',
+    checkout_sessions BIGINT NOT NULL COMMENT 'sessions with a cart and a checkout, on the day they had both',
+    purchase_sessions BIGINT NOT NULL COMMENT 'sessions that purchased, on the day they did so first',
+    abandoned_carts BIGINT NOT NULL COMMENT 'sessions with a cart and no purchase; -1 where one of the day before purchased',
+    active_seconds BIGINT NOT NULL COMMENT 'seconds between first and last event of sessions, as far as the day added them',
+    active_days BIGINT NOT NULL COMMENT '1 where there was an event, on the first row of the day',
     orders BIGINT NOT NULL COMMENT 'orders',
     order_days BIGINT NOT NULL COMMENT '1 where there was an order',
     weekend_orders BIGINT NOT NULL COMMENT 'orders on Saturday or Sunday',
@@ -56,14 +56,14 @@ TABLE = Table(
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day"},
 )  # fmt: skip
 _KEYS = ["customer_id", "day", "identified_on"]
-_VERSION = 1
+_VERSION = 2
 _PHONES = ("mobile", "phone", "smartphone", "tablet")
 
 
 def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame) -> DataFrame:
     """The partials of every customer and day in these clean tables."""
     parts = [_of_events(events), _of_orders(orders), _of_returns(returns)]
-    names = [part.split()[0] for part in SCHEMA.strip().split(",\n")]
+    names = TABLE.columns
     numbers = [n for n in names if n not in (*_KEYS, "net", "bought")]
     together = parts[0].unionByName(parts[1], True).unionByName(parts[2], True)
     sums = [F.coalesce(F.sum(n), F.lit(0)).cast(_type(n)).alias(n) for n in numbers]
@@ -77,6 +77,7 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame) -> D
 
 
 def _of_events(events: DataFrame) -> DataFrame:
+    """What a day adds. Of a session over midnight the second day adds only what it changed, so that no sum counts it twice."""
     ours = events.where("NOT is_bot AND customer_id IS NOT NULL")
     hour = F.hour("event_at")
 
@@ -86,34 +87,44 @@ def _of_events(events: DataFrame) -> DataFrame:
     def of(event_type: str) -> Column:
         return F.col("event_type") == event_type
 
-    sessions = ours.groupBy(*_KEYS, "session_id").agg(
-        F.count("*").alias("events"),
-        n(of("view")).alias("views"),
-        n(of("search")).alias("searches"),
-        n(of("add_to_cart")).alias("cart_adds"),
-        n(of("begin_checkout")).alias("checkouts"),
-        n(of("purchase")).alias("purchases"),
-        n(hour < 6).alias("night_events"),
-        n((hour >= 6) & (hour < 12)).alias("morning_events"),
-        n(hour >= 18).alias("evening_events"),
-        n(F.col("device").isin(*_PHONES[:3])).alias("mobile_events"),
-        n(F.col("device") == _PHONES[3]).alias("tablet_events"),
-        (F.unix_seconds(F.max("event_at")) - F.unix_seconds(F.min("event_at"))).alias("active_seconds"),
-        F.max(F.to_date("session_started_at") == F.col("day")).alias("_began"),
+    parts = (
+        ours.repartition("customer_id", "session_id")
+        .groupBy(*_KEYS, "session_id")
+        .agg(
+            F.count("*").alias("events"),
+            n(of("view")).alias("views"),
+            n(of("search")).alias("searches"),
+            n(of("add_to_cart")).alias("cart_adds"),
+            n(of("begin_checkout")).alias("checkouts"),
+            n(of("purchase")).alias("purchases"),
+            n(hour < 6).alias("night_events"),
+            n((hour >= 6) & (hour < 12)).alias("morning_events"),
+            n(hour >= 18).alias("evening_events"),
+            n(F.col("device").isin(*_PHONES[:3])).alias("mobile_events"),
+            n(F.col("device") == _PHONES[3]).alias("tablet_events"),
+            F.unix_seconds(F.min("event_at")).alias("_first"),
+            F.unix_seconds(F.max("event_at")).alias("_last"),
+        )
     )
-    counted = [c for c in sessions.columns if c not in (*_KEYS, "session_id", "_began")]
-    carted, bought = F.col("cart_adds") > 0, F.col("purchases") > 0
-    per_day = sessions.groupBy(*_KEYS).agg(
-        *(F.sum(c).alias(c) for c in counted),
-        n(F.col("_began")).alias("sessions"),
-        n(F.col("_began") & (F.col("events") == 1)).alias("bounces"),
-        n(carted).alias("cart_sessions"),
-        n(carted & (F.col("checkouts") > 0)).alias("checkout_sessions"),
-        n(bought).alias("purchase_sessions"),
-        n(carted & ~bought).alias("abandoned_carts"),
-    )
+    counted = [c for c in parts.columns if c not in (*_KEYS, "session_id", "_first", "_last")]
+    by_now = Window.partitionBy("customer_id", "session_id").orderBy("day", "identified_on")
+    session = {name: F.sum(name).over(by_now) for name in ("events", "cart_adds", "checkouts", "purchases")}
+    carted, bought = session["cart_adds"] > 0, session["purchases"] > 0
+    so_far = {
+        "sessions": F.lit(1),
+        "bounces": (session["events"] == 1).cast("int"),
+        "cart_sessions": carted.cast("int"),
+        "checkout_sessions": (carted & (session["checkouts"] > 0)).cast("int"),
+        "purchase_sessions": bought.cast("int"),
+        "abandoned_carts": (carted & ~bought).cast("int"),
+        "active_seconds": F.max("_last").over(by_now) - F.min("_first").over(by_now),
+    }
+    named = parts.withColumns({f"_{name}": state for name, state in so_far.items()})
+    added = {name: F.col(f"_{name}") - F.coalesce(F.lag(f"_{name}").over(by_now), F.lit(0)) for name in so_far}
+    per_day = named.withColumns(added).groupBy(*_KEYS).agg(*(F.sum(c).alias(c) for c in (*counted, *so_far)))
     weekend = F.when(F.weekday("day") >= 5, F.col("events")).otherwise(0)
-    return per_day.withColumns({"active_days": F.lit(1), "weekend_events": weekend})
+    first_known = F.row_number().over(Window.partitionBy("customer_id", "day").orderBy("identified_on")) == 1
+    return per_day.withColumns({"active_days": first_known.cast("int"), "weekend_events": weekend})
 
 
 def _of_orders(orders: DataFrame) -> DataFrame:
@@ -150,16 +161,26 @@ def _type(name: str) -> str:
 
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     """Bring the partials up to date for `days` and for every earlier day whose clean rows have changed."""
-    revised = [reconciliation.revisions(lake, table) for table in ("clean.events", "clean.orders")]
-    known = {day for one in revised for day in one if day <= days[-1]}
-    inputs = {day: reconciliation.fingerprint(_VERSION, *(one.get(day, "") for one in revised)) for day in known}
+    reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may have begun so many days before
+    of_events, of_orders = (reconciliation.revisions(lake, table) for table in ("clean.events", "clean.orders"))
+    known = {day for day in {*of_events, *of_orders} if day <= days[-1]}
+    inputs = {
+        day: reconciliation.fingerprint(_VERSION, of_orders.get(day, ""), *(of_events.get(_before(day, n), "") for n in reach))
+        for day in known
+    }
     due = reconciliation.due(lake, TABLE.name, inputs, days)
     if not due:
         return
-    lake.replace_days(TABLE, customer_days(*(_of_days(lake, t, due) for t in ("events", "orders", "returns"))), due)
+    events = _of_days(lake, "events", sorted({_before(day, n) for day in due for n in reach}))
+    partials = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due))
+    lake.replace_days(TABLE, partials.where(F.col("day").isin(*due)), due)
     rows = lake.count(TABLE.name, ["day"], ds.field("day").isin(due))
     accounts = [reconciliation.Day(d, rows[d,], rows[d,], inputs[d]) for d in due]
     reconciliation.record(lake, {TABLE.name: accounts})
+
+
+def _before(day: date, days: int) -> date:
+    return day - timedelta(days=days)
 
 
 def _of_days(lake: Lake, table: str, days: list[date]) -> DataFrame:

@@ -76,7 +76,7 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     features = {f.name: F.expr(f.expression).cast(f.sql_type) for f in catalogue.FEATURES}
     with_features = everyone.withColumns({**features, "is_active": active})
     vector = F.array(*(F.col(name).cast("float") for name in catalogue.VECTOR))
-    return with_features.withColumn("vector", vector).select(*_columns())
+    return with_features.withColumn("vector", vector).select(*TABLE.columns)
 
 
 def _sum(partial: str, near: int | None, far: int | None, day: date):
@@ -118,11 +118,6 @@ def _variety(seen: DataFrame, day: date) -> DataFrame:
         F.max(F.when(F.col("category").isNotNull(), F.col("amount"))).alias("top_category_amount"),
         F.sum("amount").alias("bought_amount"),
     )
-
-
-def _columns() -> list[str]:
-    fixed = [part.split()[0] for part in _FIXED.strip().split(",\n")]
-    return [*fixed, *(f.name for f in catalogue.FEATURES), "vector"]
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:

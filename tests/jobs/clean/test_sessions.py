@@ -24,7 +24,7 @@ def kept(spark):
 @pytest.fixture(scope="module")
 def by_case(kept):
     whole = events.with_sessions(kept, _no_tail(kept), ONE_HOUR_AT_MOST)
-    return scenarios.by_case(sessions.sessions(events.in_contract(whole)))
+    return scenarios.by_case(sessions.sessions(whole))
 
 
 @pytest.mark.parametrize("case", scenarios.cases("sessions"))
@@ -35,7 +35,7 @@ def test_sessions_become_what_the_example_says(by_case, case):
 def test_a_day_that_follows_its_eve_has_the_sessions_of_both_at_once(kept):
     whole = events.with_sessions(kept, _no_tail(kept), ONE_HOUR_AT_MOST)
     eve = events.with_sessions(kept.where("day = '2024-03-01'"), _no_tail(kept), ONE_HOUR_AT_MOST)
-    late = events.in_contract(eve).where(
+    late = eve.where(
         F.col("event_at") >= F.lit("2024-03-02").cast("timestamp") - F.lit(timedelta(minutes=30))
     )
     after = events.with_sessions(kept.where("day = '2024-03-02'"), late, ONE_HOUR_AT_MOST)

@@ -6,7 +6,7 @@ from jobs.features import customer_days
 
 def frame(spark, table, rows):
     """Rows given as dicts, in the table's contract, the rest null or zero."""
-    names = [part.split()[0] for part in table.SCHEMA.strip().split(",\n")]
+    names = table.TABLE.columns
     types = {part.split()[0]: part.split()[1] for part in table.SCHEMA.strip().split(",\n")}
     given = [tuple(None if row.get(n) is None else str(row[n]) for n in names) for row in rows]
     text = spark.createDataFrame(given, ", ".join(f"{n} STRING" for n in names))
@@ -62,4 +62,18 @@ def test_activity_known_later_is_a_row_of_its_own(spark):
     found = days_of(
         spark, [event("2024-03-01 10:00:00", "view"), event("2024-03-01 10:01:00", "view", identified_on="2024-03-04")]
     )
-    assert [(str(r.identified_on), r.views) for r in found] == [("2024-03-01", 1), ("2024-03-04", 1)]
+    got = [(str(r.identified_on), r.views, r.sessions, r.active_days) for r in found]
+    assert got == [("2024-03-01", 1, 1, 1), ("2024-03-04", 1, 0, 0)]
+
+
+def test_a_session_over_midnight_counts_once_and_as_the_end_of_each_day_knows_it(spark):
+    found = days_of(
+        spark,
+        [
+            event("2024-03-01 23:50:00", "add_to_cart"),
+            event("2024-03-02 00:05:00", "add_to_cart"),
+            event("2024-03-02 00:10:00", "purchase"),
+        ],
+    )
+    names = ("events", "sessions", "bounces", "cart_sessions", "purchase_sessions", "abandoned_carts", "active_seconds")
+    assert [tuple(row[name] for name in names) for row in found] == [(1, 1, 1, 1, 0, 1, 0), (2, 0, -1, 0, 1, -1, 1200)]

@@ -24,7 +24,7 @@ def partials(spark):
         ("anna", "2024-04-01", "2024-04-01", {"orders": 1, "order_days": 1, "gross": 99}, None),
         ("bert", "2022-03-01", "2022-03-01", {"events": 1, "sessions": 1}, None),
     ]  # fmt: skip
-    names = [part.split()[0] for part in customer_days.SCHEMA.strip().split(",\n")]
+    names = customer_days.TABLE.columns
     numbers = [n for n in names if n not in ("customer_id", "day", "identified_on", "net", "bought")]
     money = ("items", "gross", "discount", "returned")
     flat = [(c, d, i, *(int(v.get(n, 0)) for n in numbers), [(p, k, Decimal(a)) for p, k, a in b] if b else None)
