@@ -97,13 +97,15 @@ def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
     log = _log(f"refresh-{day}")
     print(f"refresh {day}, log {log}", flush=True)
     signal.signal(signal.SIGTERM, _stop)
-    init()
-    with _quiet(log) as terminal, _warm_spark(log) if own_spark else contextlib.nullcontext():
+    # Spark starts while Airflow is imported and reads the DAG
+    with _quiet(log) as terminal, _warm_spark(log) if own_spark else contextlib.nullcontext(lambda: None) as until_ready:
+        init()
         progress = _Progress(terminal)
         dag = _dag()
         for task in dag.tasks:
             progress.watch(task)
             task.retries = 0
+        until_ready()
         try:
             state = dag.test(logical_date=None, run_conf={"day": day, "retrain": retrain}).state
         finally:
@@ -118,28 +120,34 @@ def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
 
 @contextlib.contextmanager
 def _warm_spark(log: Path):
-    """A Spark Connect server for the time of a run, and the connection `spark_default` on it."""
+    """A Spark Connect server for the time of a run, and the connection `spark_default` on it; gives what waits for it."""
     from dags.steps import end_session, spark_server
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with log.with_suffix(".spark.log").open("w") as output:
-        server = spark_server(port, output)
-    try:
-        end = time.monotonic() + SPARK_SECONDS
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+    output = log.with_suffix(".spark.log")
+    with output.open("w") as file:
+        server = spark_server(port, file)
+    end = time.monotonic() + SPARK_SECONDS
+
+    def until_ready() -> None:
+        while not _answers(port):
             if server.poll() is not None or time.monotonic() > end:
-                raise Failed(f"Spark did not start; see {log.with_suffix('.spark.log')}")
+                raise Failed(f"Spark did not start; see {output}")
             time.sleep(0.1)
+
+    try:
         os.environ["AIRFLOW_CONN_SPARK_DEFAULT"] = json.dumps({"conn_type": "spark_connect", "host": "127.0.0.1", "port": port})
-        yield
+        yield until_ready
     finally:
         end_session(server.pid)
         server.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def up(port: int) -> None:

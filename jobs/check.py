@@ -9,11 +9,15 @@ a key occurs, or what two columns say of each other. So all that is expected of 
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from importlib import import_module
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
+
+import pyarrow.dataset as ds
 
 from jobs import flow
 from jobs.errors import UserError
@@ -44,6 +48,8 @@ TABLE = Table("quality.results", "One row per expectation of a suite and day on 
 
 # Counts without examples: each list of examples would be a pass of its own over the rows.
 _COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
+AT_ONCE = 2
+_SETTING_UP = Lock()  # the library keeps its current context in one place for all threads
 _ROW_COUNT = "expect_table_row_count_to_be_between"
 
 
@@ -75,19 +81,23 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
     last = days[-1]
     earlier = _last_checks(lake, last)
     suites = [load(f"{layer}.{table}") for table in flow.TABLES[layer]]
-    results = []
-    for suite in suites:
+
+    def checked(suite: Suite) -> list[dict]:
         started = time.monotonic()
         before = earlier.get(suite.name)
         first = min(days[0], before + timedelta(days=1)) if before and suite.by_day else None
         rows = lake.read(suite.name, first, last if suite.by_day else None)
         found = [{"table": suite.name, "day": last, "first_day": first, **result} for result in validated(suite, rows)]
-        results += found
         failed = sum(not result["success"] for result in found)
         log(
             f"check {suite.name:<28} {found[0]['rows_checked']:>12,} rows {time.monotonic() - started:7.1f} s  "
             f"{len(found)} expectations, {failed} failed"
         )
+        return found
+
+    # two at a time: while one waits for Spark, the library works on the other
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        results = [result for found in pool.map(checked, suites) for result in found]
     frame = lake.spark.createDataFrame([tuple(result[c] for c in TABLE.columns) for result in results], SCHEMA)
     names = ", ".join(f"'{suite.name}'" for suite in suites)
     lake.replace(TABLE, frame.coalesce(1), f"day = DATE'{last}' AND table IN ({names})")
@@ -130,7 +140,6 @@ def validated(suite: Suite, rows: "DataFrame") -> list[dict]:
 
     Raises UserError where an expectation or a derived column cannot be evaluated on them.
     """
-    import great_expectations as gx
     from pyspark.errors import AnalysisException
     from pyspark.sql import functions as F
 
@@ -138,11 +147,10 @@ def validated(suite: Suite, rows: "DataFrame") -> list[dict]:
         rows = rows.withColumns({name: F.expr(sql) for name, sql in suite.derived.items()})
     except AnalysisException as error:
         raise UserError(f"check: {suite.file}: meta.derived: {str(error).splitlines()[0]}") from None
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    source = context.data_sources.add_spark("spark", persist=False)
-    definition = source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe("rows")
-    batch = definition.get_batch({"dataframe": rows})
+    with _SETTING_UP:
+        source = _context().data_sources.add_or_update_spark(suite.name, persist=False)
+        definition = source.add_dataframe_asset(suite.name).add_batch_definition_whole_dataframe("rows")
+        batch = definition.get_batch({"dataframe": rows})
     found = [answer.to_json_dict() for answer in batch.validate(suite.suite, result_format=_COUNTS).results]
     found.sort(key=lambda answer: answer["expectation_config"]["meta"]["position"])
     for answer in found:
@@ -154,6 +162,15 @@ def validated(suite: Suite, rows: "DataFrame") -> list[dict]:
     if not counts:
         raise UserError(f"check: {suite.file} lacks {_ROW_COUNT}; add it, with severity info if any count will do")
     return [_result(answer, counts[0]) for answer in found]
+
+
+@cache
+def _context():
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    return context
 
 
 def _result(answer: dict, rows_checked: int) -> dict:
@@ -184,10 +201,8 @@ def _exception(info: dict) -> str | None:
 
 def _last_checks(lake: Lake, day: date) -> dict[str, date]:
     """The last day before `day` for which each table was checked, so that a rerun checks the same rows again."""
-    from pyspark.sql import functions as F
-
-    before = lake.read(TABLE).where(F.col("day") < day)
-    return {row.table: row.day for row in before.groupBy("table").agg(F.max("day").alias("day")).collect()}
+    checked = lake.count(TABLE.name, ["table", "day"], ds.field("day") < day)
+    return {table: max(of for name, of in checked if name == table) for table, _ in checked}
 
 
 def _judge(results: list[dict]) -> None:

@@ -5,6 +5,7 @@ that every step can be run again. Tables stay at Delta reader version 1, so that
 """
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -43,7 +44,11 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        return [part.split()[0].strip("`") for part in self.schema.split(",\n")]
+        """The names in the schema, in order; what stands inside brackets or quotes is a type or a comment."""
+        bare = re.sub(r"'[^']*'", "", self.schema)
+        while (inner := re.sub(r"<[^<>]*>|\([^()]*\)", "", bare)) != bare:
+            bare = inner
+        return [part.split()[0].strip("`") for part in bare.split(",")]
 
 
 class Lake:
@@ -77,11 +82,19 @@ class Lake:
             frame = frame.where(frame.day <= end)
         return frame
 
-    def look_up(self, table: Table, columns: list[str], where: "ds.Expression | None" = None) -> list[dict]:
+    def look_up(self, table: "Table | str", columns: list[str] | None = None, where: "ds.Expression | None" = None) -> list[dict]:
         """Rows of a small table as dictionaries, without a Spark job; none where it was never written."""
-        if not self.exists(table.name):
+        name = table if isinstance(table, str) else table.name
+        if not self.exists(name):
             return []
-        return _dataset(self.path(table.name)).to_table(columns=columns, filter=where).to_pylist()
+        return _dataset(self.path(name)).to_table(columns=columns, filter=where).to_pylist()
+
+    def days(self, name: str) -> list[date]:
+        """The days that a table partitioned by day has rows of, in order, from its log alone."""
+        if not self.exists(name):
+            return []
+        files = _delta(self.path(name)).get_add_actions(flatten=True)
+        return sorted(set(files.column("partition.day").to_pylist())) if files.num_rows else []
 
     def count(self, name: str, by: list[str], where: "ds.Expression | None" = None) -> dict[tuple, int]:
         """The number of rows for each combination of `by`, without a Spark job and at constant memory."""
@@ -97,17 +110,18 @@ class Lake:
     def replace_days(self, table: Table, frame: "DataFrame", days: Iterable[date]) -> int:
         """Make `frame` the table's rows of exactly these days; returns the number of rows written."""
         days = sorted(set(days))
-        return self.replace(table, frame, in_days(days)) if days else 0
+        return self.replace(table, frame, in_days(days), len(days)) if days else 0
 
-    def replace(self, table: Table, frame: "DataFrame", where: str | None = None) -> int:
+    def replace(self, table: Table, frame: "DataFrame", where: str | None = None, days: int = 2) -> int:
         """Make `frame` the rows that fulfil the SQL predicate `where`, or the whole table; returns the rows written.
 
+        The rows of more than one day are put together by day before they are written.
         Raises UserError where the frame differs from the contract or holds a row outside `where`.
         """
         started = time.monotonic()
         self.create(table)
         frame = self._conform(table, frame)
-        if table.partition:
+        if table.partition and days > 1:
             frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
         writer = frame.write.format("delta").mode("overwrite")
         if where is not None:

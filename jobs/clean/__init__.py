@@ -119,7 +119,9 @@ def _named(lake: Lake, kept: DataFrame) -> DataFrame:
 def _restated(lake: Lake, people: identities.Change) -> DataFrame:
     """The stored events of the restated days with the customers they have now."""
     stored = lake.read(events.TABLE).where(F.col("day").isin(*people.restated))
-    as_sent = stored.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id"))).drop("signed_in", "identified_on")
+    as_sent = stored.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id"))).drop(
+        "signed_in", "identified_on"
+    )
     return identities.resolved(as_sent, people.intervals).select(*events.TABLE.columns)
 
 

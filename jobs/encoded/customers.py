@@ -149,12 +149,11 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     if champion is None:
         raise UserError(f"encode: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
     version = champion["version"]
-    features = lake.read("features.customers", day, day)
-    if features.isEmpty():
+    if day not in lake.days("features.customers"):
         raise UserError(f"encode: features.customers has no rows on {day}; run first: shoal features --day {day}")
     names = json.loads(lakes.read_properties(lake.path("features.customers")).get("shoal.vector", "[]"))
     _require_same_features(names, models.meta(settings.models, version)["features"], version)
     encoder = _onnx_encoder(settings.models, version)
     _require_golden(encoder, json.loads(models.read(settings.models, version, "golden.json")), version)
     with user_errors():
-        lake.replace_days(TABLE, customers(features, encoder, version), [day])
+        lake.replace_days(TABLE, customers(lake.read("features.customers", day, day), encoder, version), [day])

@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -18,16 +19,23 @@ def members(lake: Lake, day: date) -> DataFrame:
     `vector` is null for dormant customers: they are in their segment by rule, and may be nineteen of twenty.
     Raises UserError where the day has no assignments.
     """
+    model_version(lake, day)
     assignments = lake.read("segments.assignments", day, day)
-    if assignments.isEmpty():
-        raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
     customers = lake.read("features.customers", day, day).select(
         *CUSTOMER_COLUMNS, F.when(F.col("is_active"), F.col("vector")).alias("vector")
     )
     return customers.join(assignments.select(*SEGMENT_COLUMNS), "customer_id", how="inner")
 
 
-def definitions(lake: Lake, day: date) -> DataFrame:
-    """The rows of segments.definitions of the model that `day` was assigned with."""
-    version = lake.read("segments.assignments", day, day).select("model_version").first()[0]
-    return lake.read("segments.definitions").where(F.col("model_version") == version)
+def model_version(lake: Lake, day: date) -> str:
+    """The model that `day` was assigned with; raises UserError where the day has no assignments."""
+    versions = lake.count("segments.assignments", ["model_version"], ds.field("day") == day)
+    if not versions:
+        raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
+    return next(iter(versions))[0]
+
+
+def names(lake: Lake, day: date) -> dict[int, str]:
+    """The names of the day's segments by id."""
+    of_model = ds.field("model_version") == model_version(lake, day)
+    return {row["segment_id"]: row["name"] for row in lake.look_up("segments.definitions", ["segment_id", "name"], of_model)}

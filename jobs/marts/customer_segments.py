@@ -133,13 +133,15 @@ def _dormant_for(days: int | None) -> list[str]:
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the day, unless a later one is published."""
-    published = lake.read(TABLE).agg(F.max("as_of_day")).first()[0]
-    if published is not None and published > day:
+    published = max((of for (of,) in lake.count(TABLE.name, ["as_of_day"])), default=day)
+    if published > day:
         lakes.log(f"kept  {TABLE.name}: {published} is published, {day} is older")
         return
     members = _members.members(lake, day)
     names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
     statistics = traits.statistics(members.where(F.col("segment_id") != DORMANT), names)
     stays_of_day = stays(lake.read("segments.history"), day)
-    frame = customer_segments(members, _members.definitions(lake, day), stays_of_day, statistics, day)
+    of_model = F.col("model_version") == _members.model_version(lake, day)
+    definitions = lake.read("segments.definitions").where(of_model)
+    frame = customer_segments(members, definitions, stays_of_day, statistics, day)
     lake.replace(TABLE, frame.repartition(1).sortWithinPartitions("customer_id"))

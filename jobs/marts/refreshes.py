@@ -6,7 +6,7 @@ the command line. A rerun of the same day and run id replaces its row.
 
 from datetime import date, datetime
 
-from pyspark.sql import functions as F
+import pyarrow.dataset as ds
 
 from jobs.errors import UserError
 from jobs.flow import TABLES
@@ -42,26 +42,18 @@ def refreshes(facts: dict, counts: dict[str, int | None], table_versions: dict[s
 
 
 def _counts(lake: Lake, day: date) -> dict[str, int | None]:
-    if not lake.exists(RECONCILIATION):
+    counted = lake.look_up(RECONCILIATION, ["table", "rows_out", "rejects"], ds.field("day") == day)
+    if not counted:
         return {"n_events": None, "n_orders": None, "n_rejects": None}
-    rejects = F.aggregate(F.map_values("rejects"), F.lit(0).cast("bigint"), lambda a, b: a + b)
-    return (
-        lake.read(RECONCILIATION, day, day)
-        .agg(
-            F.sum(F.when(F.col("table") == "clean.events", F.col("rows_out"))).alias("n_events"),
-            F.sum(F.when(F.col("table") == "clean.orders", F.col("rows_out"))).alias("n_orders"),
-            F.sum(rejects).alias("n_rejects"),
-        )
-        .first()
-        .asDict()
-    )
+    out = {row["table"]: row["rows_out"] for row in counted}
+    refused = sum(n for row in counted for _, n in row["rejects"] or ())
+    return {"n_events": out.get("clean.events"), "n_orders": out.get("clean.orders"), "n_rejects": refused}
 
 
 def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: datetime, finished_at: datetime) -> None:
     """Write the manifest row of a run whose tables are all written; both times with time zone."""
-    of_day = lake.read("segments.assignments", day, day)
-    version, n_customers = of_day.agg(F.first("model_version"), F.count("*")).first()
-    if not n_customers:
+    counted = lake.count("segments.assignments", ["model_version"], ds.field("day") == day)
+    if not counted:
         raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
     names = [f"{layer}.{table}" for layer, tables in TABLES.items() for table in tables]
     versions = {name: lake.version(name) for name in names if name != TABLE.name and lake.exists(name)}
@@ -70,8 +62,8 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "day": day,
         "started_at": started_at,
         "finished_at": finished_at,
-        "model_version": version,
-        "n_customers": n_customers,
+        "model_version": next(iter(counted))[0],
+        "n_customers": sum(counted.values()),
     }
     rows = refreshes(facts, _counts(lake, day), versions)
     escaped = run_id.replace("\\", "\\\\").replace("'", "\\'")

@@ -50,7 +50,7 @@ def segment_moves(before: DataFrame, now: DataFrame, money: DataFrame, previous_
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the moves into `day`, and those into the known day after it, whose day before is `day`."""
-    days = sorted(row.day for row in lake.read("segments.assignments").select("day").distinct().collect())
+    days = lake.days("segments.assignments")
     if day not in days:
         raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
     at = days.index(day)

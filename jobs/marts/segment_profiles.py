@@ -93,6 +93,5 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     members = _members.members(lake, day)
     features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
     marks = traits.traits(traits.statistics(members.where(F.col("segment_id") != DORMANT), features), catalogue.FEATURES)
-    names = {row["segment_id"]: row["name"] for row in _members.definitions(lake, day).collect()}
-    rows = segment_profiles(members, names, marks, day, settings.segment.min_cell)
+    rows = segment_profiles(members, _members.names(lake, day), marks, day, settings.segment.min_cell)
     lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA), [day])

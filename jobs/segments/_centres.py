@@ -3,10 +3,11 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame
 
 from jobs.errors import UserError
 from jobs.traits import DORMANT
@@ -23,13 +24,13 @@ class Centres:
     outlier_distance: np.ndarray  # k
 
 
-def from_definitions(definitions: list[Row]) -> Centres:
+def from_definitions(definitions: list[dict]) -> Centres:
     """The centres of one model's rows of segments.definitions; dormant has none."""
-    rows = sorted((row for row in definitions if row.segment_id != DORMANT), key=lambda row: row.segment_id)
+    rows = sorted((row for row in definitions if row["segment_id"] != DORMANT), key=itemgetter("segment_id"))
     return Centres(
-        np.array([row.segment_id for row in rows], dtype=np.int32),
-        np.array([row.center for row in rows], dtype=np.float64),
-        np.array([row.outlier_distance for row in rows], dtype=np.float64),
+        np.array([row["segment_id"] for row in rows], dtype=np.int32),
+        np.array([row["center"] for row in rows], dtype=np.float64),
+        np.array([row["outlier_distance"] for row in rows], dtype=np.float64),
     )
 
 

@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -24,11 +25,11 @@ def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
 
     Raises UserError where the day was not encoded with `version`.
     """
-    encoded = lake.read("encoded.customers", day, day).where(F.col("model_version") == version)
-    if encoded.isEmpty():
+    if not lake.count("encoded.customers", ["day"], (ds.field("day") == day) & (ds.field("model_version") == version)):
         raise UserError(
             f"segment: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
         )
+    encoded = lake.read("encoded.customers", day, day).where(F.col("model_version") == version)
     features = lake.read("features.customers", day, day).select("customer_id", "day", "is_active")
     return features.join(encoded.select("customer_id", "vector"), "customer_id", how="left")
 

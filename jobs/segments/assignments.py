@@ -6,6 +6,7 @@ segment_id. An outlier keeps its nearest segment and is flagged.
 
 from datetime import date
 
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -45,7 +46,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     Raises UserError where the champion has no centres or an active customer has no vector; nothing is written then.
     """
     version = _inputs.champion_version(settings, day)
-    defined = lake.read(definitions.TABLE).where(F.col("model_version") == version).collect()
+    defined = lake.look_up(definitions.TABLE, where=ds.field("model_version") == version)
     if not defined:
         raise UserError(f"segment: segments.definitions lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)

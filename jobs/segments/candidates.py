@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import date
 
 import numpy as np
+import pyarrow.dataset as ds
 from pyspark.sql import functions as F
 from scipy.cluster.vq import ClusterError, kmeans2
 
@@ -129,7 +130,7 @@ def _fit(vectors: np.ndarray, k: int, seed: int) -> tuple[float, np.ndarray] | N
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Try the numbers of clusters for the day's champion; a model that was tried before is left as it is."""
     version = _inputs.champion_version(settings, day)
-    if not lake.read(TABLE).where(F.col("model_version") == version).isEmpty():
+    if lake.look_up(TABLE, ["k"], ds.field("model_version") == version):
         return
     active = _inputs.known_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
     by_hash = active.orderBy(F.xxhash64("customer_id"), "customer_id").limit(settings.segment.sample)

@@ -12,6 +12,7 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -149,14 +150,14 @@ def _clusters(clustered: DataFrame, features: DataFrame, centres: np.ndarray, na
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Cluster the day's active customers once per champion; a model that has its segments keeps them."""
     version = _inputs.champion_version(settings, day)
-    known = [row.asDict() for row in lake.read(TABLE).collect()]
+    known = lake.look_up(TABLE)
     if any(row["model_version"] == version for row in known):
         return
-    curve = lake.read(candidates.TABLE).where((F.col("model_version") == version) & F.col("chosen")).collect()
+    curve = lake.look_up(candidates.TABLE, ["k"], (ds.field("model_version") == version) & ds.field("chosen"))
     if not curve:
         raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)
-    centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), curve[0].k, settings.segment)
+    centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), curve[0]["k"], settings.segment)
     numbered = _centres.Centres(
         np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf)
     )

@@ -84,14 +84,13 @@ def history_after(history: DataFrame, today: DataFrame, day: date) -> DataFrame:
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Bring the history up to segments.assignments: a step forward where only `day`, the latest, is new, else anew."""
     source = lake.version(assignments.TABLE.name)
-    every = lake.read(assignments.TABLE)
-    latest = every.agg(F.max("day")).first()[0]
+    latest = max(lake.days(assignments.TABLE.name))
     done = None
     if lake.exists(TABLE.name):
         done = lakes.read_properties(lake.path(TABLE.name)).get(SOURCE_PROPERTY)
     if day == latest and done == str(source - 1):
         frame = history_after(lake.read(TABLE), lake.read(assignments.TABLE, day, day), day)
     else:
-        frame = history(every)
+        frame = history(lake.read(assignments.TABLE))
     lake.replace(TABLE, frame)
     lake.set_property(TABLE, SOURCE_PROPERTY, str(source))

@@ -6,7 +6,7 @@ Only customers active in both count. The first model of a lake has no row.
 
 from datetime import date
 
-from pyspark.sql import functions as F
+import pyarrow.dataset as ds
 
 from jobs.lake import Lake, Table
 from jobs.segments import _centres, _inputs, _matching, definitions
@@ -55,9 +55,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     Runs before segments.assignments, whose rows of the day may still be those of the model before.
     """
     version = _inputs.champion_version(settings, day)
-    of_model = F.col("model_version") == version
-    defined = lake.read(definitions.TABLE).where(of_model).collect()
-    if not defined or defined[0].fitted_on != day or not lake.read(TABLE).where(of_model).isEmpty():
+    of_model = ds.field("model_version") == version
+    defined = lake.look_up(definitions.TABLE, where=of_model)
+    if not defined or defined[0]["fitted_on"] != day or lake.look_up(TABLE, where=of_model):
         return
     before = _matching.before(lake, version, day)
     if before is None:

@@ -35,9 +35,7 @@ def test_sessions_become_what_the_example_says(by_case, case):
 def test_a_day_that_follows_its_eve_has_the_sessions_of_both_at_once(kept):
     whole = events.with_sessions(kept, _no_tail(kept), ONE_HOUR_AT_MOST)
     eve = events.with_sessions(kept.where("day = '2024-03-01'"), _no_tail(kept), ONE_HOUR_AT_MOST)
-    late = eve.where(
-        F.col("event_at") >= F.lit("2024-03-02").cast("timestamp") - F.lit(timedelta(minutes=30))
-    )
+    late = eve.where(F.col("event_at") >= F.lit("2024-03-02").cast("timestamp") - F.lit(timedelta(minutes=30)))
     after = events.with_sessions(kept.where("day = '2024-03-02'"), late, ONE_HOUR_AT_MOST)
     ids = [{(r.event_at, r.session_id) for r in frame.collect()} for frame in (whole, eve, after)]
     assert ids[0] == ids[1] | ids[2]
