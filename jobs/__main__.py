@@ -8,7 +8,7 @@ import ctypes
 import os
 import signal
 import sys
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
@@ -76,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--customers", type=int, default=2000)
     sub.add_argument("--days", type=int, default=120)
     sub.add_argument("--seed", type=int, default=1)
-    sub.add_argument("--last-day", type=date.fromisoformat, default=date(2026, 3, 31))
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    sub.add_argument("--last-day", type=date.fromisoformat, default=yesterday, help="default: yesterday, UTC")
     sub.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
     sub.set_defaults(run=steps.make_sample)
     return parser

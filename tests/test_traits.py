@@ -39,6 +39,15 @@ def test_a_feature_without_spread_is_no_trait(spark):
     assert [[t.feature for t in found[i]] for i in (1, 2)] == [["b"], ["b"]]
 
 
+def test_a_feature_known_for_few_of_a_segment_does_not_mark_it(spark):
+    rows = [(1, [9.0, 1.0]), (1, [None, 1.0]), (1, [None, 2.0]), (2, [1.0, 4.0]), (2, [2.0, 5.0])]
+    members = spark.createDataFrame(rows, "segment_id INT, vector ARRAY<DOUBLE>")
+
+    found = traits.traits(traits.statistics(members, ["a", "b"]), planted.CATALOGUE)
+
+    assert {i: sorted(t.feature for t in found[i]) for i in found} == {1: ["b"], 2: ["a", "b"]}
+
+
 def test_names_are_short_and_no_two_are_equal():
     same = {1: marks(2.0, -1.0, 0.5), 2: marks(2.0, -1.0, 0.5), 3: marks(2.0, -1.0, 0.5), 4: marks(0.1, 0.1, 0.1)}
 

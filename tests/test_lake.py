@@ -1,0 +1,30 @@
+"""What the lake says of a table without a Spark job."""
+
+from datetime import date
+
+from jobs.lake import Table
+
+SCHEMA = """
+    day DATE NOT NULL COMMENT 'day, in words (UTC)',
+    amount DECIMAL(18,4) COMMENT 'a, b',
+    `table` STRING COMMENT 'table',
+    traits ARRAY<STRUCT<
+        feature: STRING COMMENT 'inner, with a comma',
+        seen: MAP<STRING, BIGINT>
+    >> COMMENT 'nested'"""
+TABLE = Table("clean.things", "Things.", SCHEMA, "day")
+
+
+def test_columns_are_the_outer_names_in_order():
+    assert TABLE.columns == ["day", "amount", "table", "traits"]
+
+
+def test_days_follow_what_was_replaced(lake):
+    assert lake.days(TABLE.name) == []
+    first, second = date(2024, 3, 1), date(2024, 3, 2)
+    rows = lake.spark.createDataFrame([(first, None, "a", None), (second, None, "b", None)], SCHEMA.replace("NOT NULL", ""))
+    lake.replace_days(TABLE, rows, [first, second])
+    assert lake.days(TABLE.name) == [first, second]
+    assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0
+    assert lake.days(TABLE.name) == [first]
+    assert lake.look_up(TABLE, ["table"]) == [{"table": "a"}]
