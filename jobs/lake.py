@@ -8,7 +8,8 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
@@ -21,11 +22,16 @@ from jobs.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
+    from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
 
 _MOST_RUNS = 8
+_REFUSALS = (
+    "Permission denied", "Read-only file system", "Mkdirs failed", "CANNOT_CREATE_LOG_PATH", "ParentNotDirectory",
+    "No space left",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Lake:
         name = table if isinstance(table, str) else table.name
         if not self.exists(name):
             return []
-        return _dataset(self.path(name)).to_table(columns=columns, filter=where).to_pylist()
+        return dataset(_delta(self.path(name))).to_table(columns=columns, filter=where).to_pylist()
 
     def days(self, name: str) -> list[date]:
         """The days that a table partitioned by day has rows of, in order, from its log alone."""
@@ -100,7 +106,7 @@ class Lake:
         """The number of rows for each combination of `by`, without a Spark job and at constant memory."""
         counts: Counter = Counter()
         if self.exists(name):
-            for batch in _dataset(self.path(name)).to_batches(columns=by, filter=where):
+            for batch in dataset(_delta(self.path(name))).to_batches(columns=by, filter=where):
                 found = pa.Table.from_batches([batch]).group_by(by).aggregate([([], "count_all")])
                 counts.update(
                     dict(zip(zip(*(found[c].to_pylist() for c in by), strict=True), found["count_all"].to_pylist(), strict=True))
@@ -126,7 +132,8 @@ class Lake:
         writer = frame.write.format("delta").mode("overwrite")
         if where is not None:
             writer = writer.option("replaceWhere", where)
-        writer.save(self.path(table.name))
+        with self._writing(table):
+            writer.save(self.path(table.name))
         version, rows = last_commit(self.path(table.name))
         log(f"wrote {table.name:<28} {rows:>12,} rows {time.monotonic() - started:7.1f} s  version {version}")
         return rows
@@ -142,14 +149,8 @@ class Lake:
             if properties:
                 pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
                 clauses.append(f"TBLPROPERTIES ({pairs})")
-            try:
+            with self._writing(table):
                 self.spark.sql(" ".join(clauses))
-            except Exception as error:
-                if "Permission denied" in str(error) or "mkdir" in str(error).lower():
-                    raise UserError(
-                        f"lake: {self.root} cannot be written (table {table.name}); choose another root with SHOAL_LAKE"
-                    ) from error
-                raise
             return
         have = {field.name for field in _delta(self.path(table.name)).schema().fields}
         new = [f for f in self._declared(table) if f.name not in have]
@@ -158,6 +159,18 @@ class Lake:
                 f"{f.name} {f.dataType.simpleString()} COMMENT {_quoted(f.metadata.get('comment', ''))}" for f in new
             )
             self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({columns})")
+
+    @contextmanager
+    def _writing(self, table: Table) -> Iterator[None]:
+        """Turns what the storage says when it refuses a write into one line; Spark has no type for it that Connect keeps."""
+        try:
+            yield
+        except Exception as error:
+            if any(refusal in str(error) for refusal in _REFUSALS):
+                raise UserError(
+                    f"lake: {self.root} cannot be written (table {table.name}); choose another root with SHOAL_LAKE"
+                ) from error
+            raise
 
     def set_property(self, table: Table, key: str, value: str) -> None:
         """Set a table property that clients without Spark can read too; nothing is written where it holds already."""
@@ -197,7 +210,7 @@ def read_arrow(
         raise UserError(f"lake: table {name} does not exist in {root}; run the step that writes it first") from None
     import pyarrow.dataset as ds
 
-    return table.to_pyarrow_dataset().to_table(columns=columns, filter=None if day is None else ds.field("day") == day)
+    return dataset(table).to_table(columns=columns, filter=None if day is None else ds.field("day") == day)
 
 
 def read_properties(path: str) -> dict[str, str]:
@@ -250,11 +263,16 @@ def _at(path: str) -> tuple[fs.FileSystem, str]:
     return fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
 
 
-def _dataset(path: str) -> "ds.Dataset":
-    return _delta(path).to_pyarrow_dataset()
+def dataset(table: "DeltaTable") -> "ds.Dataset":
+    """The rows of a Delta table, read through Arrow's own file system.
+
+    delta-rs would read through one that calls Python from Arrow's threads: a process that ends meanwhile is aborted.
+    """
+    filesystem, base = _at(table.table_uri)
+    return table.to_pyarrow_dataset(filesystem=fs.SubTreeFileSystem(base, filesystem))
 
 
-def _delta(path: str):
+def _delta(path: str) -> "DeltaTable":
     from deltalake import DeltaTable
 
     return DeltaTable(path)

@@ -1,5 +1,6 @@
 """The one place where a SparkSession is made."""
 
+import logging
 import os
 import sys
 
@@ -19,6 +20,8 @@ _MEANING = {
 
 def open_session(name: str) -> SparkSession:
     """A session for one step: in process or submitted, or a thin client of the Spark Connect server SHOAL_REMOTE names."""
+    for name_of_log in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        logging.getLogger(name_of_log).disabled = True  # pyspark logs as JSON what it raises too
     remote = os.environ.get("SHOAL_REMOTE")
     if remote:
         session = SparkSession.builder.remote(remote).getOrCreate()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES = [(layer, table) for layer, tables in flow.TABLES.items() for table in tables]
 FOUNDATION = {"errors", "lake", "models", "settings", "reconciliation", "catalogue", "source", "workers", "traits", "flow"}
 MAY_IMPORT = {
-    "autoencoder": {"errors", "models", "settings", "autoencoder"},
+    "autoencoder": {"errors", "lake", "models", "settings", "autoencoder"},
     **{layer: FOUNDATION | {layer} for layer in flow.TABLES},
 }
 # clean counts what came in by the register of landed files

@@ -2,7 +2,10 @@
 
 from datetime import date
 
-from jobs.lake import Table
+import pytest
+
+from jobs.errors import UserError
+from jobs.lake import Lake, Table
 
 SCHEMA = """
     day DATE NOT NULL COMMENT 'day, in words (UTC)',
@@ -28,3 +31,10 @@ def test_days_follow_what_was_replaced(lake):
     assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0
     assert lake.days(TABLE.name) == [first]
     assert lake.look_up(TABLE, ["table"]) == [{"table": "a"}]
+
+
+@pytest.mark.parametrize("root", ["/proc/lake", "/etc/hostname/lake"])
+def test_a_root_that_takes_no_files_is_named_in_one_line(spark, root):
+    with pytest.raises(UserError, match=rf"lake: {root} cannot be written \(table clean\.things\)") as error:
+        Lake(spark, root).create(TABLE)
+    assert "\n" not in str(error.value)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from jobs import lake as lakes
 from jobs.errors import UserError
 
 TABLE = "features/customers"
@@ -63,7 +64,7 @@ def read(lake: str, day: date, min_customers: int) -> Customers:
         raise UserError(f"train: {lake}/{TABLE} lacks the property {NAMES_PROPERTY}; run again: shoal features --day {day}")
     columns = ["customer_id", "is_active", "vector"]
     try:
-        rows = table.to_pyarrow_dataset().to_table(columns=columns, filter=pc.field("day") == pa.scalar(day))
+        rows = lakes.dataset(table).to_table(columns=columns, filter=pc.field("day") == pa.scalar(day))
     except (OSError, pa.ArrowInvalid, DeltaError) as error:
         raise UserError(f"train: {where}: version {table.version()} cannot be read: {_one_line(error)}") from None
     if rows.num_rows == 0:
