@@ -118,12 +118,12 @@ def plain(value: Decimal | float) -> str:
 
 def percent(share: float | None) -> str:
     """
-    >>> percent(0.1234), percent(0.0004), percent(0.0), percent(None)
+    >>> percent(0.1234), percent(0.0004), percent(-0.0001), percent(None)
     ('12.3 %', '<0.1 %', '0.0 %', '–')
     """
     if share is None:
         return NONE
-    return "<0.1 %" if 0 < share < 0.001 else f"{share * 100:.1f} %"
+    return "<0.1 %" if 0 < share < 0.001 else f"{share * 100:z.1f} %"
 
 
 def days(value: float | None) -> str:
