@@ -202,7 +202,7 @@ def _exception(info: dict) -> str | None:
 def _last_checks(lake: Lake, day: date) -> dict[str, date]:
     """The last day before `day` for which each table was checked, so that a rerun checks the same rows again."""
     checked = lake.count(TABLE.name, ["table", "day"], ds.field("day") < day)
-    return {table: max(of for name, of in checked if name == table) for table, _ in checked}
+    return dict(sorted(checked))  # of a table's days the last stays
 
 
 def _judge(results: list[dict]) -> None:

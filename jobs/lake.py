@@ -116,18 +116,18 @@ class Lake:
     def replace_days(self, table: Table, frame: "DataFrame", days: Iterable[date]) -> int:
         """Make `frame` the table's rows of exactly these days; returns the number of rows written."""
         days = sorted(set(days))
-        return self.replace(table, frame, in_days(days), len(days)) if days else 0
+        return self.replace(table, frame, in_days(days), one_day=len(days) == 1) if days else 0
 
-    def replace(self, table: Table, frame: "DataFrame", where: str | None = None, days: int = 2) -> int:
+    def replace(self, table: Table, frame: "DataFrame", where: str | None = None, one_day: bool = False) -> int:
         """Make `frame` the rows that fulfil the SQL predicate `where`, or the whole table; returns the rows written.
 
-        The rows of more than one day are put together by day before they are written.
+        The rows are put together by day before they are written, unless they are of `one_day`.
         Raises UserError where the frame differs from the contract or holds a row outside `where`.
         """
         started = time.monotonic()
         self.create(table)
         frame = self._conform(table, frame)
-        if table.partition and days > 1:
+        if table.partition and not one_day:
             frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
         writer = frame.write.format("delta").mode("overwrite")
         if where is not None:

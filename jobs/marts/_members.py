@@ -19,7 +19,7 @@ def members(lake: Lake, day: date) -> DataFrame:
     `vector` is null for dormant customers: they are in their segment by rule, and may be nineteen of twenty.
     Raises UserError where the day has no assignments.
     """
-    model_version(lake, day)
+    assigned(lake, day)
     assignments = lake.read("segments.assignments", day, day)
     customers = lake.read("features.customers", day, day).select(
         *CUSTOMER_COLUMNS, F.when(F.col("is_active"), F.col("vector")).alias("vector")
@@ -27,15 +27,16 @@ def members(lake: Lake, day: date) -> DataFrame:
     return customers.join(assignments.select(*SEGMENT_COLUMNS), "customer_id", how="inner")
 
 
-def model_version(lake: Lake, day: date) -> str:
-    """The model that `day` was assigned with; raises UserError where the day has no assignments."""
-    versions = lake.count("segments.assignments", ["model_version"], ds.field("day") == day)
-    if not versions:
+def assigned(lake: Lake, day: date) -> tuple[str, int]:
+    """The model that `day` was assigned with, and its customers; raises UserError where the day has no assignments."""
+    counted = lake.count("segments.assignments", ["model_version"], ds.field("day") == day)
+    if not counted:
         raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
-    return next(iter(versions))[0]
+    return next(iter(counted))[0], sum(counted.values())
 
 
 def names(lake: Lake, day: date) -> dict[int, str]:
     """The names of the day's segments by id."""
-    of_model = ds.field("model_version") == model_version(lake, day)
+    version, _ = assigned(lake, day)
+    of_model = ds.field("model_version") == version
     return {row["segment_id"]: row["name"] for row in lake.look_up("segments.definitions", ["segment_id", "name"], of_model)}

@@ -8,9 +8,9 @@ from datetime import date, datetime
 
 import pyarrow.dataset as ds
 
-from jobs.errors import UserError
 from jobs.flow import TABLES
 from jobs.lake import Lake, Table
+from jobs.marts import _members
 from jobs.settings import Settings
 
 RECONCILIATION = "quality.reconciliation"
@@ -52,9 +52,7 @@ def _counts(lake: Lake, day: date) -> dict[str, int | None]:
 
 def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: datetime, finished_at: datetime) -> None:
     """Write the manifest row of a run whose tables are all written; both times with time zone."""
-    counted = lake.count("segments.assignments", ["model_version"], ds.field("day") == day)
-    if not counted:
-        raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
+    version, n_customers = _members.assigned(lake, day)
     names = [f"{layer}.{table}" for layer, tables in TABLES.items() for table in tables]
     versions = {name: lake.version(name) for name in names if name != TABLE.name and lake.exists(name)}
     facts = {
@@ -62,8 +60,8 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "day": day,
         "started_at": started_at,
         "finished_at": finished_at,
-        "model_version": next(iter(counted))[0],
-        "n_customers": sum(counted.values()),
+        "model_version": version,
+        "n_customers": n_customers,
     }
     rows = refreshes(facts, _counts(lake, day), versions)
     escaped = run_id.replace("\\", "\\\\").replace("'", "\\'")
