@@ -30,7 +30,6 @@ AIRFLOW_HOME = HOME / "var" / "airflow"
 DAG_ID = "daily_refresh"
 POOLS = {"spark": "One Spark application at a time", "gpu": "One training at a time"}
 PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
-SPARK_SECONDS = 60  # a server takes 5 s on two idle cores
 HEALTHY_SECONDS = 180  # four processes import Airflow at once; 40 s on two idle cores
 
 
@@ -97,15 +96,14 @@ def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
     log = _log(f"refresh-{day}")
     print(f"refresh {day}, log {log}", flush=True)
     signal.signal(signal.SIGTERM, _stop)
-    # Spark starts while Airflow is imported and reads the DAG
-    with _quiet(log) as terminal, _warm_spark(log) if own_spark else contextlib.nullcontext(lambda: None) as until_ready:
+    # Spark starts while Airflow is imported; the first step waits for it
+    with _quiet(log) as terminal, _warm_spark(log) if own_spark else contextlib.nullcontext():
         init()
         progress = _Progress(terminal)
         dag = _dag()
         for task in dag.tasks:
             progress.watch(task)
             task.retries = 0
-        until_ready()
         try:
             state = dag.test(logical_date=None, run_conf={"day": day, "retrain": retrain}).state
         finally:
@@ -120,7 +118,7 @@ def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
 
 @contextlib.contextmanager
 def _warm_spark(log: Path):
-    """A Spark Connect server for the time of a run, and the connection `spark_default` on it; gives what waits for it."""
+    """A Spark Connect server for the time of a run, and the connection `spark_default` on it."""
     from dags.steps import end_session, spark_server
 
     with socket.socket() as free:
@@ -129,25 +127,14 @@ def _warm_spark(log: Path):
     output = log.with_suffix(".spark.log")
     with output.open("w") as file:
         server = spark_server(port, file)
-    end = time.monotonic() + SPARK_SECONDS
-
-    def until_ready() -> None:
-        while not _answers(port):
-            if server.poll() is not None or time.monotonic() > end:
-                raise Failed(f"Spark did not start; see {output}")
-            time.sleep(0.1)
-
     try:
         os.environ["AIRFLOW_CONN_SPARK_DEFAULT"] = json.dumps({"conn_type": "spark_connect", "host": "127.0.0.1", "port": port})
-        yield until_ready
+        yield
+        if server.poll() is not None:
+            raise Failed(f"Spark ended with exit code {server.returncode}; see {output}")
     finally:
         end_session(server.pid)
         server.wait()
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def up(port: int) -> None:

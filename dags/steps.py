@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from airflow.sdk.exceptions import (
 )
 
 USER_ERROR, NOT_DUE = 2, 99
+ANSWER_SECONDS = 60.0  # for a Spark Connect server to answer; one takes 5 s to start on two idle cores
 GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL; Airflow itself kills a task 5 s after asking it to end
 DAY = "{{ day(params, dag_run) }}"
 
@@ -152,6 +154,7 @@ class SparkStep(_Step, SparkSubmitOperator):
                 f" (AIRFLOW_CONN_{self._conn_id.upper()})"
             ) from None
         if connection.conn_type == "spark_connect":  # a server that stays warm: the job is a thin client of it
+            _until_it_answers(connection.host, connection.port)
             self._run_python("spark", self.application_args, {"SHOAL_REMOTE": f"sc://{connection.host}:{connection.port}"})
             return
         spark_home = _spark_home()
@@ -273,6 +276,20 @@ def spark_server(port: int, log) -> subprocess.Popen:
         start_new_session=True,
         preexec_fn=lambda: _die_with_parent(signal.SIGKILL),
     )
+
+
+def _until_it_answers(host: str, port: int) -> None:
+    """Wait for the Spark Connect server, which may just be starting; its own client would say nothing for minutes."""
+    end = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            if time.monotonic() > end:
+                raise AirflowException(
+                    f"error: no Spark Connect server answers at {host}:{port} ({error}); start it, or change the connection"
+                ) from None
+        time.sleep(0.1)
 
 
 def _spark_home() -> Path:

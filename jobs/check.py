@@ -9,10 +9,9 @@ a key occurs, or what two columns say of each other. So all that is expected of 
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ import pyarrow.dataset as ds
 
 from jobs import flow
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, log
+from jobs.lake import Lake, Table, log, side_by_side
 from jobs.settings import HOME, Settings
 
 if TYPE_CHECKING:
@@ -46,9 +45,8 @@ SCHEMA = """
     kwargs STRING NOT NULL COMMENT 'arguments of the expectation, JSON'"""
 TABLE = Table("quality.results", "One row per expectation of a suite and day on which it was run.", SCHEMA)
 
-# Counts without examples: each list of examples would be a pass of its own over the rows.
+# Counts without examples, see _one_pass.
 _COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
-AT_ONCE = 2
 _SETTING_UP = Lock()  # the library keeps its current context in one place for all threads
 _ROW_COUNT = "expect_table_row_count_to_be_between"
 
@@ -95,9 +93,7 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
         )
         return found
 
-    # two at a time: while one waits for Spark, the library works on the other
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        results = [result for found in pool.map(checked, suites) for result in found]
+    results = [result for found in side_by_side(partial(checked, suite) for suite in suites) for result in found]
     frame = lake.spark.createDataFrame([tuple(result[c] for c in TABLE.columns) for result in results], SCHEMA)
     names = ", ".join(f"'{suite.name}'" for suite in suites)
     lake.replace(TABLE, frame.coalesce(1), f"day = DATE'{last}' AND table IN ({names})")
@@ -167,10 +163,34 @@ def validated(suite: Suite, rows: "DataFrame") -> list[dict]:
 @cache
 def _context():
     import great_expectations as gx
+    from great_expectations.datasource.fluent import SparkDatasource
 
+    SparkDatasource.execution_engine_override = _one_pass()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
+
+
+def _one_pass() -> type:
+    """The library's engine for Spark with all figures of a suite in one query.
+
+    Its own asks for the row count before it asks for the rest, and then for the examples of each expectation: none are
+    wanted, and yet each is a query.
+    """
+    from great_expectations.execution_engine import SparkDFExecutionEngine
+
+    class OnePass(SparkDFExecutionEngine):
+        def _process_direct_and_bundled_metric_computation_configurations(
+            self, metric_fn_direct_configurations, metric_fn_bundle_configurations
+        ):
+            names = [(one, one.metric_configuration) for one in metric_fn_direct_configurations]
+            examples = {metric.id: [] for _, metric in names if metric.metric_name.endswith(".unexpected_values")}
+            direct = [one for one, metric in names if metric.id not in examples]
+            # what is not answered now is asked again, when it can be bundled with more
+            bundle = [] if direct else metric_fn_bundle_configurations
+            return examples | super()._process_direct_and_bundled_metric_computation_configurations(direct, bundle)
+
+    return OnePass
 
 
 def _result(answer: dict, rows_checked: int) -> dict:

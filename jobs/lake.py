@@ -8,12 +8,13 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _MOST_RUNS = 8
+_AT_ONCE = 2
 _REFUSALS = (
     "Permission denied", "Read-only file system", "Mkdirs failed", "CANNOT_CREATE_LOG_PATH", "ParentNotDirectory",
     "No space left",
@@ -252,6 +254,16 @@ def in_days(days: list[date]) -> str:
 def union(frames: "list[DataFrame]") -> "DataFrame":
     """All rows of frames that have the same columns."""
     return reduce(lambda a, b: a.unionByName(b), frames)
+
+
+def side_by_side(calls: Iterable[Callable[[], Any]]) -> list:
+    """What each of the calls returns, in their order, two at a time: while one waits for Spark's driver, one computes.
+
+    The first error is raised when all have ended.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        begun = [pool.submit(call) for call in calls]
+    return [one.result() for one in begun]
 
 
 def log(line: str) -> None:

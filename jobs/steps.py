@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from jobs import flow, settings
 from jobs.errors import UserError
-from jobs.lake import Lake, log
+from jobs.lake import Lake, log, side_by_side
 from jobs.settings import Settings
 
 
@@ -59,11 +60,9 @@ def _land(lake: Lake, made: Settings, days: list[date], arguments: argparse.Name
 
     vendor = source.load(made.source)
     landed_at = datetime.now(UTC).replace(microsecond=0)
-    new = {
-        mapping: importlib.import_module(f"jobs.bronze.{table}").run(lake, made, vendor, days[-1], landed_at)
-        for table, mapping in vendor.mappings.items()
-    }
-    files.record(lake, vendor.name, new, landed_at)
+    of_tables = [importlib.import_module(f"jobs.bronze.{table}").run for table in vendor.mappings]
+    new = side_by_side(partial(of_table, lake, made, vendor, days[-1], landed_at) for of_table in of_tables)
+    files.record(lake, vendor.name, dict(zip(vendor.mappings.values(), new, strict=True)), landed_at)
 
 
 def _clean(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
@@ -106,8 +105,7 @@ def _publish(lake: Lake, made: Settings, days: list[date], arguments: argparse.N
 
     started_at = arguments.started_at or datetime.now(UTC)
     for day in days:
-        for table in (customer_segments, segment_profiles, segment_moves):
-            table.run(lake, made, day)
+        side_by_side(partial(table.run, lake, made, day) for table in (customer_segments, segment_profiles, segment_moves))
         refreshes.run(lake, made, day, arguments.run_id, started_at, datetime.now(UTC))
 
 
@@ -123,9 +121,9 @@ _STEPS = {
 
 
 def _train(made: Settings, day: date, retrain: bool) -> None:
-    from jobs.autoencoder import train
+    from jobs import autoencoder
 
-    train.run(made, day, retrain)
+    autoencoder.run(made, day, retrain)
 
 
 def _train_apart(day: date, retrain: bool) -> None:

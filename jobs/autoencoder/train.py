@@ -1,4 +1,4 @@
-"""Train, export and promote the autoencoder of a day, when its champion is due for it."""
+"""Train, export and promote the autoencoder of a day."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 from jobs import models
 from jobs.autoencoder import data, export
 from jobs.autoencoder.model import Autoencoder, Sizes, pca_error
-from jobs.errors import NotDue, UserError
+from jobs.errors import UserError
 from jobs.settings import Settings, Train
 
 FORMAT = 1  # raise it when the same inputs shall give another model
@@ -28,15 +28,12 @@ EPOCHS_PER_LINE = 10
 THREADS = 1  # a second one gains nothing on batches this small and waits for ever on a busy machine
 
 
-def run(settings: Settings, day: date, retrain: bool) -> str:
+def run(settings: Settings, day: date) -> str:
     """Train on the customers of `day`, save the model, make it champion from `day` on; returns its version.
 
     A version that is already there with the same inputs is promoted, not trained again.
-    Raises NotDue while the champion of `day` is younger than `retrain_every_days`, unless `retrain`; UserError for
-    features that cannot be trained on.
+    Raises UserError for features that cannot be trained on.
     """
-    if not retrain:
-        _require_due(settings, day)
     started = time.perf_counter()
     customers = data.read(settings.lake, day, settings.train.min_customers)
     version = f"{day}-{_identity(customers, settings.train)[:8]}"
@@ -49,15 +46,6 @@ def run(settings: Settings, day: date, retrain: bool) -> str:
     models.promote(settings.models, version, since=day)
     _say(f"{version} is champion from {day} on")
     return version
-
-
-def _require_due(settings: Settings, day: date) -> None:
-    held = models.champion(settings.models, day)
-    every = settings.train.retrain_every_days
-    if held is not None:
-        age = (day - date.fromisoformat(held["since"])).days
-        if age < every:
-            raise NotDue(f"train: champion {held['version']} since {held['since']} is {age} days old, due in {every - age} days")
 
 
 def _identity(customers: data.Customers, settings: Train) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
@@ -12,7 +13,7 @@ from jobs import reconciliation
 from jobs.bronze import files
 from jobs.clean import _rows, customers, events, identities, orders, products, returns, sessions, visitor_days
 from jobs.errors import UserError
-from jobs.lake import Lake
+from jobs.lake import Lake, side_by_side
 from jobs.settings import Settings
 from jobs.source import Source
 
@@ -29,29 +30,28 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     dated = {day for table in ("events", "orders") for day in landed.get(table, {})}
     if not dated & set(days):
         raise UserError(f"clean: no data for {_span(days)}; {_nearest(dated, last)}")
-    accounts = {
-        "clean.products": _reference(lake, source, landed, products, "products"),
-        "clean.customers": _reference(lake, source, landed, customers, "customers"),
-    }
-    for table in ("events", "orders"):
+    names = ("products", "customers")
+    references = side_by_side(partial(_reference, lake, source, landed, name) for name in names)
+    accounts = {f"clean.{name}": account for name, account in zip(names, references, strict=True)}
+    work = []
+    for table, clean in (("events", _events), ("orders", _orders)):
         entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
         asked = [day for day in days if day in entries]
         inputs = {day: reconciliation.fingerprint(_VERSION, settings.clean, *e["files"]) for day, e in entries.items()}
         due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
-            if table == "events":
-                accounts["clean.events"] = _events(lake, settings, source, due, inputs, rows_in)
-            else:
-                accounts["clean.orders"] = _orders(lake, settings, source, due, inputs, rows_in)
+            work.append((f"clean.{table}", partial(clean, lake, settings, source, due, inputs, rows_in)))
+    done = side_by_side(clean for _, clean in work)
+    accounts |= {table: account for (table, _), account in zip(work, done, strict=True)}
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
     reconciliation.record(lake, accounts)
 
 
-def _reference(lake: Lake, source: Source, landed: dict, module, name: str) -> list[reconciliation.Day]:
+def _reference(lake: Lake, source: Source, landed: dict, name: str) -> list[reconciliation.Day]:
     """Products or customers: small beside the rest, so made anew as a whole when any of their files changed."""
-    table = f"clean.{name}"
+    table, module = f"clean.{name}", {"products": products, "customers": customers}[name]
     entries = landed.get(name, {})
     inputs = {day: reconciliation.fingerprint(_VERSION, *entry["files"]) for day, entry in entries.items()}
     if not inputs or not reconciliation.due(lake, table, inputs, []):

@@ -6,8 +6,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from jobs import models
-from jobs.autoencoder import data, export, train
+from jobs import autoencoder, models
+from jobs.autoencoder import data, export
 from jobs.autoencoder.model import Autoencoder, Sizes
 from jobs.errors import UserError
 
@@ -62,7 +62,7 @@ def test_values_beyond_the_training_limits_are_answered_like_the_limits(fitted):
 
 def test_the_files_agree_with_each_other(settings, shop):
     shop.write(settings.lake, shop.values())
-    version = train.run(settings, shop.day, retrain=False)
+    version = autoencoder.run(settings, shop.day, retrain=False)
     model = Autoencoder(Sizes(features=shop.features, latent=3))
     model.load_state_dict(safetensors.torch.load(models.read(settings.models, version, "weights.safetensors")))
     session = onnxruntime.InferenceSession(models.read(settings.models, version, "encoder.onnx"))
@@ -80,7 +80,7 @@ def test_the_files_agree_with_each_other(settings, shop):
 
 def test_json_files_hold_no_number_that_json_does_not_know(settings, shop):
     shop.write(settings.lake, shop.values())
-    version = train.run(settings, shop.day, retrain=False)
+    version = autoencoder.run(settings, shop.day, retrain=False)
     for name in ("golden.json", "meta.json"):
         json.loads(models.read(settings.models, version, name), parse_constant=lambda text: pytest.fail(text))
 
@@ -97,5 +97,5 @@ def test_a_graph_that_differs_from_torch_is_not_saved(settings, shop, monkeypatc
     monkeypatch.setattr(export, "encoder", with_another_weight)
     shop.write(settings.lake, shop.values())
     with pytest.raises(UserError, match=r"vector of encoder.onnx is .* off torch's, more than 1e-05; nothing was saved"):
-        train.run(settings, shop.day, retrain=False)
+        autoencoder.run(settings, shop.day, retrain=False)
     assert models.champion(settings.models, shop.day) is None

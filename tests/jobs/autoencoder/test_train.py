@@ -11,8 +11,8 @@ import onnxruntime
 import pyarrow as pa
 import pytest
 
-from jobs import models
-from jobs.autoencoder import data, train
+from jobs import autoencoder, models
+from jobs.autoencoder import data
 from jobs.errors import NotDue, UserError
 from jobs.settings import HOME, Settings
 
@@ -23,7 +23,7 @@ def trained(tmp_path_factory, shop):
     place = tmp_path_factory.mktemp("trained")
     settings = shop.settings(place, epochs=100)
     shop.write(settings.lake, shop.values())
-    return settings, train.run(settings, shop.day, retrain=False)
+    return settings, autoencoder.run(settings, shop.day, retrain=False)
 
 
 def elsewhere(settings: Settings, folder: Path, **changes) -> Settings:
@@ -63,7 +63,7 @@ def test_customers_it_never_saw_are_restored_better_than_by_the_mean_and_by_pca(
 
 def test_the_best_epoch_is_kept_not_the_last(trained, tmp_path, shop):
     settings = elsewhere(trained[0], tmp_path, learning_rate=0.05, epochs=40, patience=5)
-    version = train.run(settings, shop.day, retrain=True)
+    version = autoencoder.run(settings, shop.day, retrain=True)
     meta = models.meta(settings.models, version)
     validation = [epoch["validation"] for epoch in meta["epochs"]]
     assert meta["best_epoch"] == int(np.argmin(validation)) == len(validation) - 1 - 5
@@ -75,14 +75,14 @@ def test_the_best_epoch_is_kept_not_the_last(trained, tmp_path, shop):
 def test_the_same_inputs_give_the_same_weights_and_the_same_version(trained, tmp_path, shop):
     settings, version = trained
     again = elsewhere(settings, tmp_path)
-    assert train.run(again, shop.day, retrain=False) == version
+    assert autoencoder.run(again, shop.day, retrain=False) == version
     assert fitted_numbers(again, version) == fitted_numbers(settings, version)
 
 
 def test_another_seed_or_setting_gives_another_version_and_other_weights(trained, tmp_path, shop):
     settings, version = trained
     other = elsewhere(settings, tmp_path, seed=18)
-    assert (other_version := train.run(other, shop.day, retrain=False)) != version
+    assert (other_version := autoencoder.run(other, shop.day, retrain=False)) != version
     assert fitted_numbers(other, other_version) != fitted_numbers(settings, version)
 
 
@@ -90,7 +90,7 @@ def test_a_version_that_is_there_is_promoted_without_training(trained, capsys, s
     settings, version = trained
     before = models.meta(settings.models, version)
     capsys.readouterr()
-    assert train.run(settings, shop.day, retrain=True) == version
+    assert autoencoder.run(settings, shop.day, retrain=True) == version
     assert "epoch" not in capsys.readouterr().out
     assert models.meta(settings.models, version) == before
 
@@ -98,11 +98,11 @@ def test_a_version_that_is_there_is_promoted_without_training(trained, capsys, s
 def test_a_test_customer_who_changes_wildly_changes_no_fitted_number(settings, shop):
     matrix = shop.values()
     shop.write(settings.lake, matrix)
-    version = train.run(settings, shop.day, retrain=True)
+    version = autoencoder.run(settings, shop.day, retrain=True)
     tested = data.split(pa.array(shop.ids(len(matrix))))["test"]
     matrix[tested[0]], matrix[tested[1]] = 1e9, np.nan
     shop.write(settings.lake, matrix)
-    other = train.run(settings, shop.day, retrain=True)
+    other = autoencoder.run(settings, shop.day, retrain=True)
     assert other != version
     assert fitted_numbers(settings, other) == fitted_numbers(settings, version)
     changed, same = (models.meta(settings.models, v)["test_error"] for v in (other, version))
@@ -112,25 +112,25 @@ def test_a_test_customer_who_changes_wildly_changes_no_fitted_number(settings, s
 def test_a_training_customer_who_changes_changes_the_fitted_numbers(settings, shop):
     matrix = shop.values()
     shop.write(settings.lake, matrix)
-    version = train.run(settings, shop.day, retrain=True)
+    version = autoencoder.run(settings, shop.day, retrain=True)
     matrix[data.split(pa.array(shop.ids(len(matrix))))["train"][0]] = 2.0
     shop.write(settings.lake, matrix)
-    other = train.run(settings, shop.day, retrain=True)
+    other = autoencoder.run(settings, shop.day, retrain=True)
     assert fitted_numbers(settings, other) != fitted_numbers(settings, version)
 
 
 def test_training_is_not_due_while_the_champion_is_young(trained, shop):
     settings, version = trained
     with pytest.raises(NotDue, match=f"champion {version} since {shop.day} is 6 days old, due in 1 days"):
-        train.run(settings, shop.day + timedelta(days=6), retrain=False)
+        autoencoder.run(settings, shop.day + timedelta(days=6), retrain=False)
 
 
 def test_an_old_champion_makes_training_due_and_keeps_the_days_before(trained, tmp_path, shop):
     settings = elsewhere(trained[0], tmp_path, epochs=2)
-    first = train.run(settings, shop.day, retrain=False)
+    first = autoencoder.run(settings, shop.day, retrain=False)
     week_later = shop.day + timedelta(days=7)
     shop.write(settings.lake, shop.values(320), mode="append", day=pa.array([week_later] * 320))
-    second = train.run(settings, week_later, retrain=False)
+    second = autoencoder.run(settings, week_later, retrain=False)
     assert models.champion(settings.models, week_later)["version"] == second != first
     assert models.champion(settings.models, week_later - timedelta(days=1))["version"] == first
 
@@ -138,11 +138,11 @@ def test_an_old_champion_makes_training_due_and_keeps_the_days_before(trained, t
 def test_retrain_overrules_a_young_champion(settings, shop):
     settings = replace(settings, train=replace(settings.train, epochs=2))
     shop.write(settings.lake, shop.values())
-    train.run(settings, shop.day, retrain=False)
+    autoencoder.run(settings, shop.day, retrain=False)
     shop.write(settings.lake, shop.values(seed=6))
     with pytest.raises(NotDue):
-        train.run(settings, shop.day, retrain=False)
-    version = train.run(settings, shop.day, retrain=True)
+        autoencoder.run(settings, shop.day, retrain=False)
+    version = autoencoder.run(settings, shop.day, retrain=True)
     assert models.champion(settings.models, shop.day)["version"] == version
 
 
@@ -150,7 +150,7 @@ def test_retrain_overrules_a_young_champion(settings, shop):
 def test_too_few_customers_leave_no_model(settings, shop, n, message):
     shop.write(settings.lake, shop.values(60)[:n])
     with pytest.raises(UserError, match=message):
-        train.run(settings, shop.day, retrain=False)
+        autoencoder.run(settings, shop.day, retrain=False)
     assert not Path(settings.models).exists()
 
 
@@ -158,14 +158,14 @@ def test_a_share_without_customers_is_refused(settings, shop):
     settings = replace(settings, train=replace(settings.train, min_customers=1))
     shop.write(settings.lake, shop.values(2))
     with pytest.raises(UserError, match=r"none of 2 customers falls into the \w+ share"):
-        train.run(settings, shop.day, retrain=False)
+        autoencoder.run(settings, shop.day, retrain=False)
 
 
 def test_a_loss_that_is_no_number_stops_with_one_line_and_no_model(settings, shop):
     settings = replace(settings, train=replace(settings.train, learning_rate=1e30))
     shop.write(settings.lake, shop.values())
     with pytest.raises(UserError, match=r"the loss is no number after epoch 1; lower train\.learning_rate") as raised:
-        train.run(settings, shop.day, retrain=False)
+        autoencoder.run(settings, shop.day, retrain=False)
     assert "\n" not in str(raised.value)
     assert not Path(settings.models).exists()
 
@@ -174,7 +174,7 @@ def test_constant_and_empty_features_do_no_harm(settings, shop):
     matrix = shop.values()
     matrix[:, 4], matrix[:, 5] = 3.0, np.nan
     shop.write(settings.lake, matrix)
-    meta = models.meta(settings.models, train.run(settings, shop.day, retrain=False))
+    meta = models.meta(settings.models, autoencoder.run(settings, shop.day, retrain=False))
     assert meta["constant_features"] == ["feature_4", "feature_5"]
     assert np.isfinite(meta["test_error"])
 
@@ -193,6 +193,7 @@ def test_the_vector_has_unit_variance_on_average_and_its_first_dimension_varies_
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from jobs import autoencoder
 from jobs.autoencoder import export, train
 from jobs.settings import Settings, Train
 from datetime import date
@@ -211,7 +212,7 @@ else:
         train._say = lambda text: os.kill(os.getpid(), signal.SIGKILL) if text.startswith("epoch 3 ") else say(text)
 roots = {"lake": lake, "models": models, "reports": "", "source": "", "input": ""}
 settings = Settings(**roots, train=Train(latent=3, epochs=int(epochs)))
-train.run(settings, date.fromisoformat(day), retrain=True)
+autoencoder.run(settings, date.fromisoformat(day), retrain=True)
 """
 
 
@@ -220,7 +221,7 @@ def test_a_run_killed_at_any_moment_leaves_the_champion_and_a_rerun_finishes(set
     settings = replace(settings, train=replace(settings.train, epochs=5))
     folder = Path(settings.models) / models.FAMILY
     shop.write(settings.lake, shop.values())
-    train.run(settings, shop.day, retrain=False)
+    autoencoder.run(settings, shop.day, retrain=False)
     champion = (folder / "champion.json").read_bytes()
     shop.write(settings.lake, shop.values(seed=6))
     arguments = [moment, settings.lake, settings.models, shop.day.isoformat(), str(settings.train.epochs)]
@@ -229,7 +230,7 @@ def test_a_run_killed_at_any_moment_leaves_the_champion_and_a_rerun_finishes(set
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (folder / "champion.json").read_bytes() == champion
-    version = train.run(settings, shop.day, retrain=True)
+    version = autoencoder.run(settings, shop.day, retrain=True)
     assert json.loads((folder / "champion.json").read_text())["version"] == version
     assert errors(settings, version, shop.values()).shape == (300,)
     assert not list(folder.glob(".*")), "what the killed run left is cleared"
