@@ -1,9 +1,10 @@
-"""Airflow on one machine, without a server to look after: `python -m dags.local init|run|up|down`.
+"""Airflow on one machine, without a server to look after: `python -m dags.local init|run|up|down|airflow`.
 
     init                     the metadata database (SQLite) and the pools, where they are missing
     run --day D [--retrain]  the DAG for one day inside this process, a line per step
     up [--port P]            scheduler and web page on localhost, on the daily schedule; comes back when they answer
     down                     ends all that `up` started
+    airflow ...              Airflow's own command line on this home: `airflow backfill create ...`
 
 Everything Airflow keeps lies in <home>/var/airflow. All its settings are variables set here; one set outside wins.
 """
@@ -48,12 +49,17 @@ def main(argv: list[str] | None = None) -> int:
     server = commands.add_parser("up", help="start scheduler and web page on localhost")
     server.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8080), help="default: $PORT or 8080")
     commands.add_parser("down", help="end what `up` started")
+    own = commands.add_parser("airflow", help="Airflow's own command line with these settings", add_help=False)
+    own.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
     own_spark = "AIRFLOW_CONN_SPARK_DEFAULT" not in os.environ
     _configure()
     try:
         if given.command == "run":
             return run(given.day, given.retrain, own_spark)
+        if given.command == "airflow":
+            init()
+            return subprocess.run([Path(sys.executable).parent / "airflow", *given.arguments], check=False).returncode
         {"init": init, "up": lambda: up(given.port), "down": down}[given.command]()
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)

@@ -147,9 +147,9 @@ class Lake:
             clauses = [f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table.name)}` ({table.schema}) USING delta"]
             if table.partition:
                 clauses.append(f"PARTITIONED BY ({table.partition})")
-            clauses.append(f"COMMENT {_quoted(' '.join(table.about.split()))}")
+            clauses.append(f"COMMENT {quoted(' '.join(table.about.split()))}")
             if properties:
-                pairs = ", ".join(f"{_quoted(k)} = {_quoted(v)}" for k, v in properties.items())
+                pairs = ", ".join(f"{quoted(k)} = {quoted(v)}" for k, v in properties.items())
                 clauses.append(f"TBLPROPERTIES ({pairs})")
             with self._writing(table):
                 self.spark.sql(" ".join(clauses))
@@ -158,7 +158,7 @@ class Lake:
         new = [f for f in self._declared(table) if f.name not in have]
         if new:
             columns = ", ".join(
-                f"{f.name} {f.dataType.simpleString()} COMMENT {_quoted(f.metadata.get('comment', ''))}" for f in new
+                f"{f.name} {f.dataType.simpleString()} COMMENT {quoted(f.metadata.get('comment', ''))}" for f in new
             )
             self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({columns})")
 
@@ -177,7 +177,7 @@ class Lake:
     def set_property(self, table: Table, key: str, value: str) -> None:
         """Set a table property that clients without Spark can read too; nothing is written where it holds already."""
         if read_properties(self.path(table.name)).get(key) != value:
-            self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({_quoted(key)} = {_quoted(value)})")
+            self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({quoted(key)} = {quoted(value)})")
 
     def version(self, name: str) -> int:
         return last_commit(self.path(name))[0]
@@ -290,6 +290,11 @@ def _delta(path: str) -> "DeltaTable":
     return DeltaTable(path)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A SQL string literal.
+
+    >>> quoted("it's")
+    "'it\\\\'s'"
+    """
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -15,16 +15,21 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 
+# A test's few rows take less time than compiling code for them.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
-    """local[2], UTC, two shuffle partitions, no UI."""
+    """local[2], UTC, one shuffle partition, interpreted, no UI."""
     from jobs.session import open_session
 
     settings = {
         "spark.master": "local[2]",
         "spark.ui.enabled": "false",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        **INTERPRETED,
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(f"--conf {k}={v}" for k, v in settings.items()) + " pyspark-shell"

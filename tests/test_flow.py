@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from jobs import flow, sample, settings, steps
 from jobs.clean import orders
 from jobs.lake import Lake
+from tests.conftest import INTERPRETED
 
 DAYS = 8
 LAST = date(2026, 3, 31)
@@ -28,7 +29,9 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def refreshed(spark, shop, tmp_path_factory):
-    """A lake with the shop in it: all days but the last at once, then the last day."""
+    """A lake with the shop in it: all days but the last at once, then the last day; compiled, as it runs for users."""
+    for setting in INTERPRETED:
+        spark.conf.unset(setting)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
         made = replace(settings.load({}), input=str(shop), source="sample")
@@ -37,6 +40,8 @@ def refreshed(spark, shop, tmp_path_factory):
             for step in ("land", "clean", "features"):
                 steps._STEPS[step](lake, made, [day], Namespace())
         yield lake, made
+    for setting, value in INTERPRETED.items():
+        spark.conf.set(setting, value)
 
 
 def truth(shop):

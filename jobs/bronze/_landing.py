@@ -63,7 +63,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
         _rows(lake, settings, settings.input, names, used, source, mapping, secret, day, landed_at)
         for used, names in _by_header(lake, settings.input, list(new), mapping)
     ]
-    where = f"_source = '{source.name}' AND _file IN ({files.quoted(new)})"
+    where = f"_source = '{source.name}' AND _file IN ({files.listed(new)})"
     try:
         lake.replace(table, union(frames), None if not known and not lake.exists(table.name) else where)
     except PythonException as error:

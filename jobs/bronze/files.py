@@ -9,7 +9,7 @@ from datetime import date, datetime
 
 import pyarrow.dataset as ds
 
-from jobs.lake import Lake, Table
+from jobs.lake import Lake, Table, quoted
 from jobs.source import Mapping
 
 SCHEMA = """
@@ -56,13 +56,13 @@ def record(lake: Lake, source: str, new: dict[Mapping, dict[str, dict]], landed_
             for n, f in found.items()
         ]
     if rows:
-        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({quoted(f)}))" for m, f in new.items())
+        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({listed(f)}))" for m, f in new.items())
         lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(where))
 
 
-def quoted(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Texts as a list of SQL literals."""
-    return ", ".join("'" + n.replace("\\", "\\\\").replace("'", "\\'") + "'" for n in sorted(names))
+    return ", ".join(map(quoted, sorted(names)))
 
 
 def days(lake: Lake, tables: Iterable[str]) -> dict[date, dict]:

@@ -9,7 +9,7 @@ from datetime import date, datetime
 import pyarrow.dataset as ds
 
 from jobs.flow import TABLES
-from jobs.lake import Lake, Table
+from jobs.lake import Lake, Table, quoted
 from jobs.marts import _members
 from jobs.settings import Settings
 
@@ -64,5 +64,4 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "n_customers": n_customers,
     }
     rows = refreshes(facts, _counts(lake, day), versions)
-    escaped = run_id.replace("\\", "\\\\").replace("'", "\\'")
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = '{escaped}'")
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = {quoted(run_id)}")

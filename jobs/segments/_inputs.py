@@ -32,13 +32,3 @@ def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
     encoded = lake.read("encoded.customers", day, day).where(F.col("model_version") == version)
     features = lake.read("features.customers", day, day).select("customer_id", "day", "is_active")
     return features.join(encoded.select("customer_id", "vector"), "customer_id", how="left")
-
-
-def text(value: str) -> str:
-    """A SQL string literal.
-
-    >>> text("it's")
-    "'it\\\\'s'"
-    """
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

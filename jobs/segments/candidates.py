@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from scipy.cluster.vq import ClusterError, kmeans2
 
 from jobs.errors import UserError
-from jobs.lake import Lake, Table
+from jobs.lake import Lake, Table, quoted
 from jobs.segments import _inputs
 from jobs.settings import Segment, Settings
 
@@ -137,4 +137,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     sample = by_hash.select("vector").toArrow()["vector"].combine_chunks()
     vectors = sample.flatten().to_numpy().astype(np.float64).reshape(len(sample), -1 if len(sample) else 1)
     rows = candidates(vectors, version, day, settings.segment)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {_inputs.text(version)}")
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quoted(version)}")

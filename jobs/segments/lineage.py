@@ -8,7 +8,7 @@ from datetime import date
 
 import pyarrow.dataset as ds
 
-from jobs.lake import Lake, Table
+from jobs.lake import Lake, Table, quoted
 from jobs.segments import _centres, _inputs, _matching, definitions
 from jobs.settings import Settings
 from jobs.traits import DORMANT
@@ -64,4 +64,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         return
     now = _centres.nearest(_inputs.known_customers(lake, version, day), _centres.from_definitions(defined))
     rows = lineage(_matching.shared_customers(before, now), version, day)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {_inputs.text(version)}")
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quoted(version)}")
