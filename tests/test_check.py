@@ -164,6 +164,16 @@ def test_a_good_layer_passes_with_one_row_per_expectation(lake, layer):
         assert positions == list(range(1, len(suite.expectations) + 1))
 
 
+@pytest.mark.parametrize("name", ["clean.orders", "features.customers"])
+def test_a_suite_is_two_queries_the_row_count_and_all_else(spark, monkeypatch, name):
+    rows = frame(spark, name, {})
+    collect, asked = type(rows).collect, []
+    monkeypatch.setattr(type(rows), "collect", lambda self: asked.append(len(self.columns)) or collect(self))
+    check.validated(check.load(name), rows)
+    assert len(asked) == 2
+    assert asked[0] == 1 < asked[1]
+
+
 def test_a_rerun_gives_the_same_rows(lake):
     put_layer(lake, "features")
     runs = []

@@ -48,6 +48,12 @@ def open_runs(project) -> int:
         return db.execute("select count(*) from dag_run where state in ('running', 'queued')").fetchone()[0]
 
 
+def test_airflows_own_commands_work_on_the_same_home(project):
+    code, lines, _ = local(project, "airflow", "pools", "list", "--output", "plain")
+    assert code == 0
+    assert {"spark", "gpu"} <= {line.split()[0] for line in lines}
+
+
 def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
     project.plan(train=99)
     code, lines, err = local(project, "run", "--day", "2026-11-20")

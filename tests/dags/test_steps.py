@@ -1,6 +1,7 @@
 """What a task makes of its job's end, and that nothing of a job outlives its task."""
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -55,6 +56,22 @@ def test_a_missing_connection_fails_at_once_instead_of_submitting_to_yarn(shared
     with pytest.raises(AirflowFailException, match="error: connection spark_default does not exist; define it"):
         task("spark", "land").execute({})
     assert shared.journal() == []
+
+
+def test_a_step_waits_for_a_spark_connect_server_that_is_still_starting():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        threading.Timer(0.5, server.listen).start()
+        steps._until_it_answers(*server.getsockname())
+
+
+def test_a_spark_connect_server_that_never_answers_is_named(monkeypatch):
+    monkeypatch.setattr(steps, "ANSWER_SECONDS", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        with pytest.raises(AirflowException, match=f"error: no Spark Connect server answers at 127.0.0.1:{port} "):
+            steps._until_it_answers("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(
