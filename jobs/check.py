@@ -45,7 +45,7 @@ SCHEMA = """
     kwargs STRING NOT NULL COMMENT 'arguments of the expectation, JSON'"""
 TABLE = Table("quality.results", "One row per expectation of a suite and day on which it was run.", SCHEMA)
 
-# Counts without examples, see _one_pass.
+# Counts without examples, see _two_queries.
 _COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
 _SETTING_UP = Lock()  # the library keeps its current context in one place for all threads
 _ROW_COUNT = "expect_table_row_count_to_be_between"
@@ -165,32 +165,36 @@ def _context():
     import great_expectations as gx
     from great_expectations.datasource.fluent import SparkDatasource
 
-    SparkDatasource.execution_engine_override = _one_pass()
+    SparkDatasource.execution_engine_override = _two_queries()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
 
 
-def _one_pass() -> type:
-    """The library's engine for Spark with all figures of a suite in one query.
+def _two_queries() -> type:
+    """The library's engine for Spark, with two queries for a suite: the row count, which it wants first, and all else.
 
-    Its own asks for the row count before it asks for the rest, and then for the examples of each expectation: none are
-    wanted, and yet each is a query.
+    Its own has a query for each expectation on a column besides, for the examples of which none are wanted, and may
+    spread the rest over several.
     """
     from great_expectations.execution_engine import SparkDFExecutionEngine
 
-    class OnePass(SparkDFExecutionEngine):
+    class TwoQueries(SparkDFExecutionEngine):
         def _process_direct_and_bundled_metric_computation_configurations(
             self, metric_fn_direct_configurations, metric_fn_bundle_configurations
         ):
-            names = [(one, one.metric_configuration) for one in metric_fn_direct_configurations]
-            examples = {metric.id: [] for _, metric in names if metric.metric_name.endswith(".unexpected_values")}
-            direct = [one for one, metric in names if metric.id not in examples]
-            # what is not answered now is asked again, when it can be bundled with more
+            examples, direct = {}, []
+            for asked in metric_fn_direct_configurations:
+                metric = asked.metric_configuration
+                if metric.metric_name.endswith(".unexpected_values"):
+                    examples[metric.id] = []
+                else:
+                    direct.append(asked)
+            # what is not answered now is asked for again, with more to bundle
             bundle = [] if direct else metric_fn_bundle_configurations
             return examples | super()._process_direct_and_bundled_metric_computation_configurations(direct, bundle)
 
-    return OnePass
+    return TwoQueries
 
 
 def _result(answer: dict, rows_checked: int) -> dict:
