@@ -149,6 +149,17 @@ def print_segments(arguments: argparse.Namespace) -> None:
     print(report.segments_as_text(settings.load()))
 
 
+def print_reconciliation(arguments: argparse.Namespace) -> None:
+    """What became of the rows of the days, read without Spark; raises UserError where some are unaccounted for."""
+    from jobs import report
+
+    text, wrong = report.reconciliation_as_text(settings.load(), days_of(arguments))
+    print(text)
+    if wrong:
+        others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise UserError(f"reconcile: {wrong[0]}{others}: rows are unaccounted for; look at quality.reconciliation")
+
+
 def print_tables(arguments: argparse.Namespace) -> None:
     """Every table of the lake that exists: version, rows, newest day."""
     from deltalake import DeltaTable

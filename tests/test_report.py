@@ -407,3 +407,26 @@ def test_the_lake_is_only_read(shop):
     before = {table: DeltaTable(f"{shop.lake}/{table.replace('.', '/')}").version() for table in TABLES}
     report.run(shop, DAY)
     assert before == {table: DeltaTable(f"{shop.lake}/{table.replace('.', '/')}").version() for table in TABLES}
+
+
+def test_the_account_of_days_is_a_table_by_table_and_by_rule(tmp_path):
+    settings = settings_at(tmp_path)
+    put(settings.lake, "quality.reconciliation", rows_of("quality.reconciliation"))
+    text, wrong = report.reconciliation_as_text(settings, [DAY - timedelta(days=1), DAY])
+    lines = [re.split(r"  +", line.strip()) for line in text.splitlines()]
+    assert lines[0] == ["2026-03-30 to 2026-03-31, days with rows: 2"]
+    assert lines[2] == ["table", "rows in", "rows out", "refused", "repeated", "unaccounted"]
+    assert lines[4:6] == [["clean.events", "9,138", "9,120", "10", "8", "0"], ["clean.orders", "107", "98", "5", "4", "0"]]
+    assert ["clean.events", "refused", "malformed", "10"] in lines
+    assert ["clean.orders", "repeated", "same_id", "1"] in lines
+    assert wrong == []
+
+
+def test_rows_unaccounted_for_and_a_day_that_was_not_cleaned_are_named(tmp_path):
+    settings = settings_at(tmp_path)
+    rows = rows_of("quality.reconciliation")
+    put(settings.lake, "quality.reconciliation", [rows[0] | {"difference": 2}, rows[1] | {"difference": -2}])
+    _, wrong = report.reconciliation_as_text(settings, [DAY - timedelta(days=1), DAY])
+    assert wrong == ["clean.events, day 2026-03-30", "clean.events, day 2026-03-31"]
+    with pytest.raises(UserError, match="no rows for 2025-01-01; run first: shoal clean --day 2025-01-01"):
+        report.reconciliation_as_text(settings, [date(2025, 1, 1)])
