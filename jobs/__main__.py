@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=steps.print_tables)
     sub = commands.add_parser("catalogue", help="The features as a page (docs/features.md).")
     sub.set_defaults(run=steps.print_catalogue)
+    sub = commands.add_parser("rules", help="The rules of cleaning as a page (docs/rules.md).")
+    sub.set_defaults(run=steps.print_rules)
     sub = commands.add_parser("source", help="Look at a source's mapping.")
     inner = sub.add_subparsers(required=True, metavar="COMMAND")
     check = inner.add_parser("check", help="What a mapping makes of the first rows, and what is wrong with it.")

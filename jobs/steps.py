@@ -186,6 +186,13 @@ def print_catalogue(arguments: argparse.Namespace) -> None:
     print(catalogue.as_markdown(), end="")
 
 
+def print_rules(arguments: argparse.Namespace) -> None:
+    """docs/rules.md, from the declared rules."""
+    from jobs import rules
+
+    print(rules.as_markdown(), end="")
+
+
 def check_source(arguments: argparse.Namespace) -> None:
     """Show what a mapping makes of the first rows of each kind of file, and what is wrong with it."""
     from jobs import source

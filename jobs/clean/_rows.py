@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs import rules as declared
 from jobs.lake import Lake, Table
 from jobs.reconciliation import Day
 
@@ -45,7 +46,12 @@ def moment(name: str) -> Column:
 
 
 def broken_rules(rules: Mapping[str, Column]) -> Column:
-    """The names of the rules a row breaks, in the order given. A malformed row breaks that rule alone."""
+    """The names of the rules a row breaks, in the order given. A malformed row breaks that rule alone.
+
+    Raises ValueError for a rule that jobs/rules.py does not declare.
+    """
+    if undeclared := set(rules) - declared.names(declared.REFUSED):
+        raise ValueError(f"jobs/rules.py does not declare {', '.join(sorted(undeclared))}")
     others = F.array_compact(F.array(*(F.when(broken, F.lit(name)) for name, broken in rules.items())))
     return F.when(F.col("_extra")["_malformed"].isNotNull(), F.array(F.lit("malformed"))).otherwise(others)
 

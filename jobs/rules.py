@@ -1,0 +1,99 @@
+"""Every rule of cleaning by its name: what it means, what becomes of the row, and the settings behind it.
+
+docs/rules.md is made from it. A row's first broken rule decides how it is counted in quality.reconciliation.
+"""
+
+from dataclasses import dataclass
+
+REFUSED, REPEATED, FLAGGED, LINKED, MATCHED = "refused", "repeated", "flagged", "linked", "matched"
+_MEANS = {
+    REFUSED: "the row is in `clean.<table>_rejects` with its rules, outcome `reject`, and in no other table",
+    REPEATED: "the row is in `clean.<table>_rejects`, outcome `duplicate`; the one it repeats is kept",
+    FLAGGED: "the row is kept and marked; features leave it out",
+    LINKED: "why a visitor's events belong to a customer, in `clean.identities`",
+    MATCHED: "how a return found the line it undoes, in `clean.returns`",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of one clean table; `settings` are keys of the section `clean` in `conf/*.toml`."""
+
+    table: str
+    name: str
+    kind: str
+    meaning: str
+    settings: tuple[str, ...] = ()
+
+
+_MALFORMED = "the row has another number of fields than the header"
+_SAME_DAY = "another row about the same {} comes later in the files of the day"
+_UNCHANGED = "the {} is as it was known before"
+
+RULES = (
+    Rule("events", "malformed", REFUSED, _MALFORMED),
+    Rule("events", "no_time", REFUSED, "the time is missing or is none"),
+    Rule("events", "future", REFUSED, "its time is after the day of its file; after the day of landing where files name no day"),
+    Rule("events", "too_late", REFUSED, "its time is more than so many days before the day of its file", ("late_days",)),
+    Rule("events", "no_visitor", REFUSED, "neither a visitor nor a customer is named"),
+    Rule("events", "unknown_type", REFUSED, "the mapping gives it no event type of ours"),
+    Rule("events", "same_id", REPEATED, "the same visitor's event with this id came before it on the day"),
+    Rule("events", "same_event", REPEATED, "without ids: same visitor, type, product, page, search term and time"),
+    Rule("events", "user_agent", FLAGGED, "an agent of the visitor that day is on the crawler-user-agents list, in any case"),
+    Rule("events", "rate", FLAGGED, "at least so many pauses between moments of the visitor's day", ("bot_events_per_day",)),
+    Rule(
+        "events", "no_human_pause", FLAGGED, "at least so many pauses in the visitor's day, half of them that short or shorter",
+        ("bot_pause_events", "bot_pause_seconds"),
+    ),
+    Rule("orders", "malformed", REFUSED, _MALFORMED),
+    Rule("orders", "no_time", REFUSED, "the time of the order is missing or is none"),
+    Rule("orders", "future", REFUSED, "its time is after the day of its file; after the day of landing where files name no day"),
+    Rule("orders", "no_order_id", REFUSED, "the order is not named"),
+    Rule("orders", "gift_card", REFUSED, "the sale of a gift card: money for a later order, not for a product"),
+    Rule("orders", "test_order", REFUSED, "an order of the shop's own, made to test"),
+    Rule("orders", "void", REFUSED, "an authorisation that was never charged"),
+    Rule("orders", "adjustment", REFUSED, "book-keeping: bad debts, corrections, fees of the shop itself"),
+    Rule("orders", "unknown_kind", REFUSED, "the mapping gives it no kind of ours"),
+    Rule("orders", "no_product", REFUSED, "the product is not named"),
+    Rule("orders", "bad_quantity", REFUSED, "the quantity is missing, none, zero, or below zero on what is no return"),
+    Rule("orders", "bad_price", REFUSED, "the price is below zero or is none"),
+    Rule("orders", "no_price", REFUSED, "neither the line nor the product list of its day has a price"),
+    Rule("orders", "missing_rate", REFUSED, "foreign money on a day for which there is no rate"),
+    Rule("orders", "bad_amount", REFUSED, "quantity times price is too large to be money"),
+    Rule("orders", "bad_discount", REFUSED, "the discount is below zero or more than the line"),
+    Rule("orders", "exact", REPEATED, "equal in all the source sends to a line that is kept, or to another copy"),
+    Rule("orders", "superseded", REPEATED, "a numbered line of which a later version is kept"),
+    Rule("products", "malformed", REFUSED, _MALFORMED),
+    Rule("products", "no_product", REFUSED, "the product is not named"),
+    Rule("products", "same_day", REPEATED, _SAME_DAY.format("product")),
+    Rule("products", "unchanged", REPEATED, _UNCHANGED.format("product")),
+    Rule("customers", "malformed", REFUSED, _MALFORMED),
+    Rule("customers", "no_customer", REFUSED, "the customer is not named"),
+    Rule("customers", "same_day", REPEATED, _SAME_DAY.format("customer")),
+    Rule("customers", "unchanged", REPEATED, _UNCHANGED.format("customer")),
+    Rule("identities", "seen", LINKED, "the customer signed in, or was named, on the visitor"),
+    Rule("identities", "back_to_first_event", LINKED, "the first customer known on a visitor has its earlier events too"),
+    Rule("returns", "by_order", MATCHED, "a line of the order it names, with the same product and pieces left"),
+    Rule("returns", "by_price", MATCHED, "the latest earlier line of the same customer, product and price with pieces left"),
+    Rule("returns", "unmatched", MATCHED, "no line has pieces left: it counts alone, on its own day"),
+)  # fmt: skip
+
+
+def names(kind: str) -> frozenset[str]:
+    """The names of the rules of a kind, of all tables."""
+    return frozenset(rule.name for rule in RULES if rule.kind == kind)
+
+
+def as_markdown() -> str:
+    """docs/rules.md: a table of the rules for each clean table."""
+    lines = [
+        "# The rules of cleaning", "", "Made from `jobs/rules.py` by `shoal rules`. Examples a shop can read lie in",
+        "`tests/jobs/clean/scenarios`. What becomes of a row:", "",
+        *(f"- **{kind}**: {meaning}." for kind, meaning in _MEANS.items()),
+    ]  # fmt: skip
+    for table in dict.fromkeys(rule.table for rule in RULES):
+        lines += ["", f"## clean.{table}", "", "| rule | what becomes of the row | when | settings |", "|---|---|---|---|"]
+        for rule in (rule for rule in RULES if rule.table == table):
+            settings = ", ".join(f"`clean.{name}`" for name in rule.settings)
+            lines.append(f"| `{rule.name}` | {rule.kind} | {rule.meaning} | {settings} |")
+    return "\n".join(lines) + "\n"

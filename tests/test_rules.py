@@ -1,0 +1,46 @@
+"""The rules of cleaning: each declared once, each in use, the page made from them."""
+
+import csv
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs import rules, sample
+from jobs.clean import _rows
+from jobs.settings import HOME, Clean
+
+SOURCES = "".join(path.read_text() for path in (HOME / "jobs" / "clean").glob("*.py"))
+
+
+def test_every_rule_is_declared_once_and_explained():
+    keys = [(rule.table, rule.name) for rule in rules.RULES]
+    assert len(keys) == len(set(keys))
+    assert all(rule.meaning for rule in rules.RULES)
+    assert {name for rule in rules.RULES for name in rule.settings} <= set(Clean.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", sorted({rule.name for rule in rules.RULES}))
+def test_a_declared_rule_is_in_use(name):
+    assert f'"{name}"' in SOURCES
+
+
+def test_a_rule_that_is_not_declared_cannot_be_used(spark):
+    with pytest.raises(ValueError, match="does not declare too_cheap"):
+        _rows.broken_rules({"no_price": F.lit(True), "too_cheap": F.lit(True)})
+
+
+def test_what_examples_and_the_sample_shop_call_a_rule_is_one(tmp_path):
+    sample.write(tmp_path, customers=60, days=6, seed=3, last_day=date(2026, 3, 31))
+    files = [*(Path(__file__).parent / "jobs" / "clean" / "scenarios").rglob("*_refused.csv"), tmp_path / "truth" / "defects.csv"]
+    used = set()
+    for file in files:
+        with file.open(newline="") as rows:
+            used |= {name for row in csv.DictReader(rows) for name in (row.get("rules") or row["rule"]).split()}
+    assert len(used) > 10
+    assert used <= {rule.name for rule in rules.RULES}
+
+
+def test_the_page_is_made_from_the_rules():
+    assert (HOME / "docs" / "rules.md").read_text() == rules.as_markdown(), "run: shoal rules > docs/rules.md"
