@@ -122,7 +122,7 @@ ifeq ($(SOURCE)|$(INPUT),sample|$(HERE)/input)
 	  $(SPARK)/shoal sample --out $(INPUT) $(if $(CUSTOMERS),--customers $(CUSTOMERS)); }
 endif
 
-up: setup secret
+up: setup secret sample
 	@$(WITH_SECRET) $(AIRFLOW)/python -m dags.local up
 
 down: $(DONE)/airflow
