@@ -358,11 +358,7 @@ def _wait_until_healthy(leader: subprocess.Popen, port: int, log: Path) -> None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5) as answer:
                 health = json.load(answer)
-            ill = [
-                part
-                for part in ("metadatabase", "scheduler", "dag_processor", "triggerer")
-                if health[part]["status"] != "healthy"
-            ]
+            ill = [part for part in PARTS if health[part]["status"] != "healthy"]
             if not ill:
                 return
             waiting_for = ", ".join(ill)

@@ -93,7 +93,8 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
         )
         return found
 
-    results = [result for found in side_by_side(partial(checked, suite) for suite in suites) for result in found]
+    by_table = side_by_side({suite.name: partial(checked, suite) for suite in suites})
+    results = [result for found in by_table.values() for result in found]
     frame = lake.spark.createDataFrame([tuple(result[c] for c in TABLE.columns) for result in results], SCHEMA)
     names = ", ".join(f"'{suite.name}'" for suite in suites)
     lake.replace(TABLE, frame.coalesce(1), f"day = DATE'{last}' AND table IN ({names})")

@@ -8,13 +8,13 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 _MOST_RUNS = 8
 _AT_ONCE = 2
@@ -251,19 +253,28 @@ def in_days(days: list[date]) -> str:
     )
 
 
+def span(days: list[date]) -> str:
+    """A sorted list of days as a person says it.
+
+    >>> span([date(2024, 1, 1)]), span([date(2024, 1, 1), date(2024, 1, 3)])
+    ('2024-01-01', '2024-01-01 to 2024-01-03')
+    """
+    return str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
 def union(frames: "list[DataFrame]") -> "DataFrame":
     """All rows of frames that have the same columns."""
     return reduce(lambda a, b: a.unionByName(b), frames)
 
 
-def side_by_side(calls: Iterable[Callable[[], Any]]) -> list:
-    """What each of the calls returns, in their order, two at a time: while one waits for Spark's driver, one computes.
+def side_by_side(calls: Mapping[_Key, Callable[[], Any]]) -> dict[_Key, Any]:
+    """What each call returns, by its key and in their order, two at a time: while one waits for Spark's driver, one computes.
 
     The first error is raised when all have ended.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        begun = [pool.submit(call) for call in calls]
-    return [one.result() for one in begun]
+        begun = {key: pool.submit(call) for key, call in calls.items()}
+    return {key: one.result() for key, one in begun.items()}
 
 
 def log(line: str) -> None:

@@ -95,11 +95,11 @@ def reconciliation_as_text(settings: Settings, days: list[date]) -> tuple[str, l
 
     Raises UserError where none of the days was cleaned.
     """
-    rows = [row for row in lake.read_arrow(settings.lake, "quality.reconciliation").to_pylist() if row["day"] in set(days)]
-    span = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    wanted = set(days)
+    rows = [row for row in lake.read_arrow(settings.lake, "quality.reconciliation").to_pylist() if row["day"] in wanted]
     if not rows:
         raise UserError(
-            f"reconcile: quality.reconciliation in {settings.lake} has no rows for {span};"
+            f"reconcile: quality.reconciliation in {settings.lake} has no rows for {lake.span(days)};"
             f" run first: shoal clean --day {days[-1]}"
         )
     accounts = _accounts(rows, days[-1])
@@ -112,7 +112,11 @@ def reconciliation_as_text(settings: Settings, days: list[date]) -> tuple[str, l
     }
     tables = [[table, *(count(sums["all"][name]) for name in figures)] for table, sums in accounts["tables"]]
     rules = [[table, figures[kind], rule, count(n["all"])] for (table, kind, rule), n in accounts["rules"]]
-    parts = [f"{span}, days with rows: {accounts['n_days']}", "", *_aligned([["table", *figures.values()], *tables], left={0})]
+    parts = [
+        f"{lake.span(days)}, days with rows: {accounts['n_days']}",
+        "",
+        *_aligned([["table", *figures.values()], *tables], left={0}),
+    ]
     if rules:
         parts += ["", *_aligned([["table", "what", "rule", "rows"], *rules], left={0, 1, 2})]
     wrong = sorted((row["table"], row["day"]) for row in rows if row["difference"])

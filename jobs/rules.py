@@ -27,13 +27,14 @@ class Rule:
 
 
 _MALFORMED = "the row has another number of fields than the header"
+_FUTURE = "its time is after the day of its file; after the day of landing where files name no day"
 _SAME_DAY = "another row about the same {} comes later in the files of the day"
 _UNCHANGED = "the {} is as it was known before"
 
 RULES = (
     Rule("events", "malformed", REFUSED, _MALFORMED),
     Rule("events", "no_time", REFUSED, "the time is missing or is none"),
-    Rule("events", "future", REFUSED, "its time is after the day of its file; after the day of landing where files name no day"),
+    Rule("events", "future", REFUSED, _FUTURE),
     Rule("events", "too_late", REFUSED, "its time is more than so many days before the day of its file", ("late_days",)),
     Rule("events", "no_visitor", REFUSED, "neither a visitor nor a customer is named"),
     Rule("events", "unknown_type", REFUSED, "the mapping gives it no event type of ours"),
@@ -47,7 +48,7 @@ RULES = (
     ),
     Rule("orders", "malformed", REFUSED, _MALFORMED),
     Rule("orders", "no_time", REFUSED, "the time of the order is missing or is none"),
-    Rule("orders", "future", REFUSED, "its time is after the day of its file; after the day of landing where files name no day"),
+    Rule("orders", "future", REFUSED, _FUTURE),
     Rule("orders", "no_order_id", REFUSED, "the order is not named"),
     Rule("orders", "gift_card", REFUSED, "the sale of a gift card: money for a later order, not for a product"),
     Rule("orders", "test_order", REFUSED, "an order of the shop's own, made to test"),

@@ -11,7 +11,7 @@ from functools import partial
 
 from jobs import flow, settings
 from jobs.errors import UserError
-from jobs.lake import Lake, log, side_by_side
+from jobs.lake import Lake, log, side_by_side, span
 from jobs.settings import Settings
 
 
@@ -49,7 +49,7 @@ def _run(lake: Lake, made: Settings, arguments: argparse.Namespace, days: list[d
     started = time.monotonic()
     name = " ".join([arguments.command] + ([arguments.layer] if arguments.command == "check" else []))
     _STEPS[arguments.command](lake, made, days, arguments)
-    log(f"done  {name:<28} {days[0]}{'' if len(days) == 1 else f' to {days[-1]}'} {time.monotonic() - started:20.1f} s")
+    log(f"done  {name:<28} {span(days)} {time.monotonic() - started:20.1f} s")
 
 
 def _land(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
@@ -60,9 +60,13 @@ def _land(lake: Lake, made: Settings, days: list[date], arguments: argparse.Name
 
     vendor = source.load(made.source)
     landed_at = datetime.now(UTC).replace(microsecond=0)
-    of_tables = [importlib.import_module(f"jobs.bronze.{table}").run for table in vendor.mappings]
-    new = side_by_side(partial(of_table, lake, made, vendor, days[-1], landed_at) for of_table in of_tables)
-    files.record(lake, vendor.name, dict(zip(vendor.mappings.values(), new, strict=True)), landed_at)
+    new = side_by_side(
+        {
+            mapping: partial(importlib.import_module(f"jobs.bronze.{table}").run, lake, made, vendor, days[-1], landed_at)
+            for table, mapping in vendor.mappings.items()
+        }
+    )
+    files.record(lake, vendor.name, new, landed_at)
 
 
 def _clean(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
@@ -105,7 +109,8 @@ def _publish(lake: Lake, made: Settings, days: list[date], arguments: argparse.N
 
     started_at = arguments.started_at or datetime.now(UTC)
     for day in days:
-        side_by_side(partial(table.run, lake, made, day) for table in (customer_segments, segment_profiles, segment_moves))
+        tables = (customer_segments, segment_profiles, segment_moves)
+        side_by_side({table.TABLE.name: partial(table.run, lake, made, day) for table in tables})
         refreshes.run(lake, made, day, arguments.run_id, started_at, datetime.now(UTC))
 
 

@@ -13,7 +13,7 @@ from jobs import reconciliation
 from jobs.bronze import files
 from jobs.clean import _rows, customers, events, identities, orders, products, returns, sessions, visitor_days
 from jobs.errors import UserError
-from jobs.lake import Lake, side_by_side
+from jobs.lake import Lake, side_by_side, span
 from jobs.settings import Settings
 from jobs.source import Source
 
@@ -29,11 +29,10 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     landed = {table: files.days(lake, [f"bronze.{table}"]) for table in source.mappings}
     dated = {day for table in ("events", "orders") for day in landed.get(table, {})}
     if not dated & set(days):
-        raise UserError(f"clean: no data for {_span(days)}; {_nearest(dated, last)}")
-    names = ("products", "customers")
-    references = side_by_side(partial(_reference, lake, source, landed, name) for name in names)
-    accounts = {f"clean.{name}": account for name, account in zip(names, references, strict=True)}
-    work = []
+        raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
+    references = (products, customers)
+    accounts = side_by_side({module.TABLE.name: partial(_reference, lake, source, landed, module) for module in references})
+    work = {}
     for table, clean in (("events", _events), ("orders", _orders)):
         entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
         asked = [day for day in days if day in entries]
@@ -41,24 +40,24 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
-            work.append((f"clean.{table}", partial(clean, lake, settings, source, due, inputs, rows_in)))
-    done = side_by_side(clean for _, clean in work)
-    accounts |= {table: account for (table, _), account in zip(work, done, strict=True)}
+            work[f"clean.{table}"] = partial(clean, lake, settings, source, due, inputs, rows_in)
+    accounts |= side_by_side(work)
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
     reconciliation.record(lake, accounts)
 
 
-def _reference(lake: Lake, source: Source, landed: dict, name: str) -> list[reconciliation.Day]:
+def _reference(lake: Lake, source: Source, landed: dict, module) -> list[reconciliation.Day]:
     """Products or customers: small beside the rest, so made anew as a whole when any of their files changed."""
-    table, module = f"clean.{name}", {"products": products, "customers": customers}[name]
+    table = module.TABLE.name
+    name = table.split(".")[1]
     entries = landed.get(name, {})
     inputs = {day: reconciliation.fingerprint(_VERSION, *entry["files"]) for day, entry in entries.items()}
     if not inputs or not reconciliation.due(lake, table, inputs, []):
         lake.create(module.TABLE)
         return []
     raw = lake.read(f"bronze.{name}")
-    judged = (module.judged(raw, source.currency) if name == "products" else module.judged(raw)).persist()
+    judged = (module.judged(raw, source.currency) if module is products else module.judged(raw)).persist()
     _rows.write_rejects(lake, judged, raw, module.REJECTS)
     lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*module.TABLE.columns))
     judged.unpersist()
@@ -169,10 +168,6 @@ def _measures(judged: DataFrame) -> dict[date, dict]:
 
 
 _NO_RATES = "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"
-
-
-def _span(days: list[date]) -> str:
-    return str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def _nearest(dated: set[date], day: date) -> str:
