@@ -22,7 +22,7 @@ COLUMNS = {
     ),
     "orders": (
         "order_id", "line_no", "ordered_at", "updated_at", "customer_id", "email_key", "product_id", "category", "quantity",
-        "unit_price", "discount_amount", "currency", "kind", "undoes_order_id", "country",
+        "unit_price", "discount_amount", "currency", "kind", "line_kind", "undoes_order_id", "country",
     ),
     "products": ("product_id", "name", "brand", "category", "price", "currency", "known_on"),
     "customers": ("customer_id", "email_key", "registered_at", "country"),

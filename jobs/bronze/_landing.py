@@ -56,6 +56,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
     new = _new(settings.input, found, known, mapping)
     if not new:
         log(f"read  {table.name:<28} {len(found):>12,} files, all landed before")
+        lake.create(table)  # an older lake may lack a column that cleaning reads
         return {}
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(found):,}")
     secret = settings_module.secret() if mapping.personal or mapping.drop else ""

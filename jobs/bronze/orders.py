@@ -20,7 +20,8 @@ MEANINGS = {
     "unit_price": "price of one",
     "discount_amount": "taken off the line",
     "currency": "of the amounts",
-    "kind": "sale, return, gift_card, test, void or adjustment",
+    "kind": "what happened: sale, return, cancellation, test, void, adjustment or bad_debt",
+    "line_kind": "what the line is: product, postage, fee, discount or gift_card",
     "undoes_order_id": "order that a return undoes",
     "country": "country",
 }

@@ -3,7 +3,10 @@
 Inputs: bronze.orders, clean.products (a line without a price takes the list price of its day), clean.customers (a guest
 is the customer with the same e-mail, if just one has it), bronze.rates. Argued about:
 - the same order and line again is a newer version of it: the latest wins; without line numbers an equal row is a copy;
-- gift cards, test orders, voids and book-keeping adjustments are no sales; foreign money without a rate is refused;
+- gift cards, test orders, voids, bad debts and book-keeping adjustments are no sales; foreign money without a rate is
+  refused;
+- postage and fees are money of the customer's, but no products: without category, and their product may be unnamed;
+- a discount line is money off and nothing else, whatever its sign: discount_amount, no gross, and no return undoes it;
 - a return reduces the line it undoes (clean.returns says which), whatever day it comes on.
 """
 
@@ -23,12 +26,13 @@ SCHEMA = """
     day DATE NOT NULL COMMENT 'day of the order, UTC',
     ordered_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
     customer_id STRING COMMENT 'customer; null for an unknown guest',
-    product_id STRING NOT NULL COMMENT 'product',
+    product_id STRING NOT NULL COMMENT 'product; what the line is where it is none and has no code',
+    line_kind STRING NOT NULL COMMENT 'product, postage, fee or discount',
     category STRING COMMENT 'category of the product',
     quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces ordered; 0 for a return without a known line',
     unit_price DECIMAL(18,4) NOT NULL COMMENT 'price of one, in the currency beside it',
     currency STRING NOT NULL COMMENT 'currency of unit_price; all amounts are in the home currency',
-    gross_amount DECIMAL(18,4) NOT NULL COMMENT 'quantity times price, home currency',
+    gross_amount DECIMAL(18,4) NOT NULL COMMENT 'quantity times price, home currency; 0 on a discount line',
     discount_amount DECIMAL(18,4) NOT NULL COMMENT 'taken off, home currency',
     returned_quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces given back so far',
     returned_amount DECIMAL(18,4) NOT NULL COMMENT 'money given back so far, home currency',
@@ -42,11 +46,21 @@ TABLE = Table(
     {
         "adds_up": "net_amount = gross_amount - discount_amount - returned_amount",
         "status_known": "status IN ('placed', 'cancelled', 'returned', 'partly_returned')",
+        "line_kind_known": "line_kind IN ('product', 'postage', 'fee', 'discount')",
     },
 )  # fmt: skip
 REJECTS = _rows.rejects_table("orders", COLUMNS["orders"])
 UNDOING = ("return", "cancellation")
-_NO_SALE = {"gift_card": "gift_card", "test": "test_order", "void": "void", "adjustment": "adjustment"}
+# What a line is and what happened are two columns of a mapping; a vendor may have one for both, so their words may
+# stand in either. These are refused by the rule of that name.
+LINE_KINDS = ("product", "postage", "fee", "discount")
+_NO_SALE = {
+    "gift_card": "gift_card",
+    "test": "test_order",
+    "void": "void",
+    "bad_debt": "bad_debt",
+    "adjustment": "adjustment",
+}
 _MONEY = "DECIMAL(18,4)"
 
 
@@ -65,13 +79,24 @@ def judged(raw: DataFrame, products: DataFrame, customers: DataFrame, rates: Dat
         _rows.number("quantity").alias("quantity"),
         _rows.number("unit_price").alias("unit_price"),
         _rows.text("unit_price").isNotNull().alias("_priced"),
-        F.coalesce(_rows.number("discount_amount"), F.lit(0).cast(_MONEY)).alias("discount"),
+        F.when(_rows.text("discount_amount").isNull(), F.lit(0).cast(_MONEY)).otherwise(_rows.number("discount_amount")).alias(
+            "discount"
+        ),
         F.coalesce(F.upper(_rows.text("currency")), F.lit(currency)).alias("currency"),
         F.coalesce(F.lower(_rows.text("kind")), F.lit("sale")).alias("kind"),
+        F.lower(_rows.text("line_kind")).alias("line_kind"),
         _rows.text("undoes_order_id").alias("undoes_order_id"),
     )  # fmt: skip
-    priced = typed.transform(_with_product, products, currency).transform(_with_customer, customers)
+    priced = typed.transform(_with_kinds).transform(_with_product, products, currency).transform(_with_customer, customers)
     return _without_duplicates(priced.transform(_with_amounts, rates, currency).transform(_with_rules))
+
+
+def _with_kinds(typed: DataFrame) -> DataFrame:
+    """`kind` says what happened, `line_kind` what the line is, wherever the mapping said it."""
+    says_what = F.col("kind").isin(*LINE_KINDS)
+    what = F.coalesce("line_kind", F.when(says_what, F.col("kind")), F.lit("product"))
+    named = F.coalesce("product_id", F.when(what.isin(*LINE_KINDS[1:]), what))
+    return typed.withColumns({"product_id": named, "line_kind": what, "kind": F.when(says_what, "sale").otherwise(F.col("kind"))})
 
 
 def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataFrame:
@@ -84,7 +109,7 @@ def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataF
     from_list = ~F.col("_priced") & F.col("_list_price").isNotNull()
     return (
         typed.join(known, (typed.product_id == known._product) & holds, "left")
-        .withColumn("category", F.coalesce("category", "_category"))
+        .withColumn("category", F.when(F.col("line_kind") == "product", F.coalesce("category", "_category")))
         .withColumn("price_source", F.when(from_list, "list").otherwise("line"))
         .withColumn("currency", F.when(from_list, F.coalesce("_list_currency", F.lit(currency))).otherwise(F.col("currency")))
         .withColumn("unit_price", F.when(from_list, F.col("_list_price")).otherwise(F.col("unit_price")))
@@ -111,26 +136,33 @@ def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str) -> DataFram
         F.upper(F.trim("currency")).alias("_currency"),
     ).agg(F.max_by(F.expr("try_cast(trim(rate) AS DECIMAL(18,8))"), F.struct("_file", "_row")).alias("_rate"))
     joined = typed.join(F.broadcast(by_day), (typed.day == by_day._on) & (typed.currency == by_day._currency), "left")
+    is_discount = F.col("line_kind") == "discount"
     rate = F.when(F.col("currency") == currency, F.lit(1).cast("DECIMAL(18,8)")).when(F.col("_rate") > 0, F.col("_rate"))
     return (
         joined.withColumn("_rate", rate)
         .withColumn("gross", F.expr(f"try_cast(try_multiply(try_multiply(abs(quantity), unit_price), _rate) AS {_MONEY})"))
         .withColumn("discount", F.expr(f"try_cast(try_multiply(discount, _rate) AS {_MONEY})"))
+        .withColumn(
+            "discount", F.when(is_discount, F.expr(f"try_cast(abs(gross) + discount AS {_MONEY})")).otherwise(F.col("discount"))
+        )
+        .withColumn("unit_price", F.when(is_discount, F.abs("unit_price")).otherwise(F.col("unit_price")))
+        .withColumn("gross", F.when(is_discount, F.col("gross") * 0).otherwise(F.col("gross")).cast(_MONEY))
         .drop("_on", "_currency")
     )
 
 
 def _with_rules(typed: DataFrame) -> DataFrame:
-    kinds = {rule: F.col("kind") == kind for kind, rule in _NO_SALE.items()}
-    undoes = F.col("kind").isin(*UNDOING)
+    kinds = {rule: (F.col("kind") == word) | (F.col("line_kind") == word) for word, rule in _NO_SALE.items()}
+    is_discount = F.col("line_kind") == "discount"
+    signed = F.col("kind").isin(*UNDOING) | is_discount
     rules = {
         "no_time": F.col("ordered_at").isNull(),
         "future": F.to_date("ordered_at") > F.col("day"),
         "no_order_id": F.col("order_id").isNull(),
         **kinds,
-        "unknown_kind": ~F.col("kind").isin("sale", *UNDOING, *_NO_SALE),
+        "unknown_kind": ~F.col("kind").isin("sale", *UNDOING, *_NO_SALE) | ~F.col("line_kind").isin(*LINE_KINDS, *_NO_SALE),
         "no_product": F.col("product_id").isNull(),
-        "bad_quantity": F.col("quantity").isNull() | (F.col("quantity") == 0) | (~undoes & (F.col("quantity") < 0)),
+        "bad_quantity": F.col("quantity").isNull() | (F.col("quantity") == 0) | (~signed & (F.col("quantity") < 0)),
         "bad_price": F.col("unit_price") < 0,
         "no_price": F.col("unit_price").isNull() & ~F.col("_priced"),
         "missing_rate": F.col("_rate").isNull(),
@@ -138,7 +170,9 @@ def _with_rules(typed: DataFrame) -> DataFrame:
         & F.col("quantity").isNotNull()
         & F.col("unit_price").isNotNull()
         & F.col("_rate").isNotNull(),
-        "bad_discount": (F.col("discount") < 0) | ((F.col("gross") >= 0) & (F.col("discount") > F.col("gross"))),
+        "bad_discount": F.col("discount").isNull() & F.col("_rate").isNotNull()
+        | (F.col("discount") < 0)
+        | (~is_discount & (F.col("gross") >= 0) & (F.col("discount") > F.col("gross"))),
     }
     unreadable = F.col("_priced") & F.col("unit_price").isNull()
     rules["bad_price"] = F.coalesce(rules["bad_price"], F.lit(False)) | unreadable
@@ -148,7 +182,7 @@ def _with_rules(typed: DataFrame) -> DataFrame:
 # What makes two lines of an order equal, beside what the mapping does not name.
 _CONTENT = (
     "ordered_at", "customer_id", "email_key", "product_id", "quantity", "unit_price", "discount", "currency", "kind",
-    "undoes_order_id",
+    "line_kind", "undoes_order_id",
 )  # fmt: skip
 
 
@@ -169,7 +203,9 @@ def _without_duplicates(ruled: DataFrame) -> DataFrame:
         .withColumn("_content", F.md5(F.to_json(F.struct(*_CONTENT, version.alias("version"), others.alias("others")))))
         .withColumn("_kept", kept)
         .withColumn("_rule", F.when(first, "superseded").otherwise("exact"))
-        .withColumn("outcome", F.when(refused, "reject").when(F.col("_kept"), "kept").otherwise("duplicate"))
+        .withColumn(
+            "outcome", F.when(refused & (numbered | F.col("_kept")), "reject").when(F.col("_kept"), "kept").otherwise("duplicate")
+        )
         .withColumn("rules", F.when(F.col("outcome") == "duplicate", F.array("_rule")).otherwise(F.col("rules")))
     )
     counted = Window.partitionBy("order_id", "day", F.col("outcome") == "kept").orderBy("_file", "_row")
@@ -186,7 +222,7 @@ def entries(judged: DataFrame) -> tuple[DataFrame, DataFrame]:
             "key": returns.match_key(),
         }
     )
-    undoing = F.col("kind").isin(*UNDOING)
+    undoing = F.col("kind").isin(*UNDOING) & (F.col("line_kind") != "discount")
     return kept.where(~undoing), kept.where(undoing)
 
 
@@ -200,15 +236,15 @@ def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
     )  # fmt: skip
     zero = F.lit(0).cast(_MONEY)
     sold = lines.join(totals, ["order_id", "line_no"], "left").select(
-        "order_id", "line_no", "day", "ordered_at", "customer_id", "product_id", "category", "quantity", "unit_price",
-        "currency", "gross_amount", "discount_amount",
+        "order_id", "line_no", "day", "ordered_at", "customer_id", "product_id", "line_kind", "category", "quantity",
+        "unit_price", "currency", "gross_amount", "discount_amount",
         F.coalesce("returned_quantity", zero).alias("returned_quantity"),
         F.coalesce("returned_amount", zero).alias("returned_amount"),
         "returned_at", "_undone_by", "is_guest", "price_source",
     )  # fmt: skip
     alone = undone.where("order_id IS NULL").select(
         F.col("return_order_id").alias("order_id"), F.col("return_line_no").alias("line_no"), "day",
-        F.col("returned_at").alias("ordered_at"), "customer_id", "product_id", "category", zero.alias("quantity"),
+        F.col("returned_at").alias("ordered_at"), "customer_id", "product_id", "line_kind", "category", zero.alias("quantity"),
         "unit_price", "currency", zero.alias("gross_amount"), zero.alias("discount_amount"),
         F.col("quantity").alias("returned_quantity"), F.col("amount").alias("returned_amount"), "returned_at",
         F.lit("return").alias("_undone_by"), "is_guest", F.lit("line").alias("price_source"),
@@ -268,8 +304,8 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
 
 
 _LINE = (
-    "key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "category", "kind", "unit_price", "currency",
-    "is_guest", "undoes_order_id", "quantity", "amount",
+    "key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price",
+    "currency", "is_guest", "undoes_order_id", "quantity", "amount",
 )  # fmt: skip
 
 

@@ -21,7 +21,8 @@ SCHEMA = """
     day DATE NOT NULL COMMENT 'day of the return, UTC',
     returned_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
     customer_id STRING COMMENT 'customer; null for an unknown guest',
-    product_id STRING NOT NULL COMMENT 'product',
+    product_id STRING NOT NULL COMMENT 'product; what the line is where it is none and has no code',
+    line_kind STRING NOT NULL COMMENT 'product, postage or fee',
     category STRING COMMENT 'category of the product',
     kind STRING NOT NULL COMMENT 'return or cancellation',
     unit_price DECIMAL(18,4) NOT NULL COMMENT 'price of one, in the currency beside it',
@@ -38,7 +39,7 @@ TABLE = Table("clean.returns", __doc__.split("\n\n")[0], SCHEMA, None, {"positiv
 
 # What matching needs to know of an order line and of a return line.
 _ENTRY = (
-    "key", "at", "is_return", "order_id", "line_no", "day", "customer_id", "product_id", "category", "kind",
+    "key", "at", "is_return", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind",
     "unit_price", "currency", "is_guest", "undoes_order_id", "quantity", "amount",
 )  # fmt: skip
 _CENT = Decimal("0.0001")
@@ -52,7 +53,11 @@ def match_key() -> Column:
 
 def returns(lines: DataFrame, returned: DataFrame) -> DataFrame:
     """The rows of clean.returns for these order lines and return lines, both with the columns of `_ENTRY`."""
-    both = lines.withColumn("is_return", F.lit(False)).unionByName(returned.withColumn("is_return", F.lit(True)))
+    both = (
+        lines.where("line_kind <> 'discount'")
+        .withColumn("is_return", F.lit(False))
+        .unionByName(returned.withColumn("is_return", F.lit(True)))
+    )
     in_order = both.select(*_ENTRY).repartition("key").sortWithinPartitions("key", "at", "is_return", "order_id", "line_no")
     ddl = ", ".join(part.split(" COMMENT")[0].replace(" NOT NULL", "").strip() for part in SCHEMA.split(",\n"))
     return in_order.mapInArrow(_matched, ddl)
@@ -73,8 +78,8 @@ def undo(entries: list[dict]) -> Iterator[tuple]:
     >>> line = dict(order_id="1", line_no=1, day="d1", at=1, is_return=False, unit_price=Decimal(2), currency="GBP",
     ...             quantity=Decimal(5), amount=None, undoes_order_id=None)
     >>> back = dict(line, order_id="C1", at=2, day="d2", is_return=True, quantity=Decimal(7), amount=Decimal(14),
-    ...             customer_id="a", product_id="p", category=None, kind="return", is_guest=False)
-    >>> [(row[0], int(row[12]), float(row[13]), row[14], row[17]) for row in undo([line, back])]
+    ...             customer_id="a", product_id="p", line_kind="product", category=None, kind="return", is_guest=False)
+    >>> [(row[0], int(row[13]), float(row[14]), row[15], row[18]) for row in undo([line, back])]
     [('C1', 5, 10.0, '1', 'by_price'), ('C1', 2, 4.0, None, 'unmatched')]
     """
     open_lines: list[dict] = []
@@ -107,7 +112,7 @@ def _row(entry: dict, quantity: Decimal, amount: Decimal, line: dict | None, rul
     line = line or {"order_id": None, "line_no": None, "day": None}
     return (
         entry["order_id"], entry["line_no"], entry["day"], entry["at"], entry["customer_id"], entry["product_id"],
-        entry["category"], entry["kind"], entry["unit_price"], entry["currency"], entry["is_guest"],
+        entry["line_kind"], entry["category"], entry["kind"], entry["unit_price"], entry["currency"], entry["is_guest"],
         entry["undoes_order_id"], quantity, amount, line["order_id"], line["line_no"], line["day"], rule,
     )  # fmt: skip
 

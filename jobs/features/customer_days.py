@@ -43,8 +43,8 @@ SCHEMA = """
     orders BIGINT NOT NULL COMMENT 'orders',
     order_days BIGINT NOT NULL COMMENT '1 where there was an order',
     weekend_orders BIGINT NOT NULL COMMENT 'orders on Saturday or Sunday',
-    lines BIGINT NOT NULL COMMENT 'order lines',
-    items DECIMAL(18,4) NOT NULL COMMENT 'pieces ordered',
+    lines BIGINT NOT NULL COMMENT 'order lines of products',
+    items DECIMAL(18,4) NOT NULL COMMENT 'pieces of products ordered',
     gross DECIMAL(18,4) NOT NULL COMMENT 'gross money, home currency',
     discount DECIMAL(18,4) NOT NULL COMMENT 'discounts, home currency',
     returned DECIMAL(18,4) NOT NULL COMMENT 'money given back on the day, home currency',
@@ -56,7 +56,7 @@ TABLE = Table(
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day"},
 )  # fmt: skip
 _KEYS = ["customer_id", "day", "identified_on"]
-_VERSION = 2
+_VERSION = 3
 _PHONES = ("mobile", "phone", "smartphone", "tablet")
 
 
@@ -130,20 +130,25 @@ def _of_events(events: DataFrame) -> DataFrame:
 def _of_orders(orders: DataFrame) -> DataFrame:
     ours = orders.where("customer_id IS NOT NULL AND quantity > 0")
     paid = F.col("gross_amount") - F.col("discount_amount")
-    products = ours.groupBy("customer_id", "day", "product_id", "category").agg(F.sum(paid).cast(_MONEY).alias("amount"))
+    is_product = F.col("line_kind") == "product"
+    products = (
+        ours.where(is_product)
+        .groupBy("customer_id", "day", "product_id", "category")
+        .agg(F.sum(paid).cast(_MONEY).alias("amount"))
+    )
     bought = products.groupBy("customer_id", "day").agg(
         F.array_sort(F.collect_list(F.struct("product_id", "category", "amount"))).alias("bought")
     )
     per_day = ours.groupBy("customer_id", "day").agg(
-        F.count_distinct("order_id").alias("orders"),
-        F.count("*").alias("lines"),
-        F.sum("quantity").alias("items"),
+        F.count_distinct(F.when(F.col("line_kind") != "discount", F.col("order_id"))).alias("orders"),
+        F.count_if(is_product).alias("lines"),
+        F.sum(F.when(is_product, F.col("quantity"))).alias("items"),
         F.sum("gross_amount").alias("gross"),
         F.sum("discount_amount").alias("discount"),
     )
     weekend = F.when(F.weekday("day") >= 5, F.col("orders")).otherwise(0)
     return per_day.join(bought, ["customer_id", "day"], "left").withColumns(
-        {"identified_on": F.col("day"), "order_days": F.lit(1), "weekend_orders": weekend}
+        {"identified_on": F.col("day"), "order_days": (F.col("orders") > 0).cast("int"), "weekend_orders": weekend}
     )
 
 

@@ -10,13 +10,14 @@ def entry(order_id, at, quantity, is_return=False, price="2.00", undoes=None):
     amount = Decimal(quantity) * Decimal(price)
     return {
         "order_id": order_id, "line_no": 1, "day": date(2024, 3, at), "at": at, "is_return": is_return,
-        "customer_id": "anna", "product_id": "mug", "category": None, "kind": "return", "unit_price": Decimal(price),
-        "currency": "GBP", "is_guest": False, "undoes_order_id": undoes, "quantity": Decimal(quantity), "amount": amount,
+        "customer_id": "anna", "product_id": "mug", "line_kind": "product", "category": None, "kind": "return",
+        "unit_price": Decimal(price), "currency": "GBP", "is_guest": False, "undoes_order_id": undoes,
+        "quantity": Decimal(quantity), "amount": amount,
     }  # fmt: skip
 
 
 def pieces(*entries):
-    return [(row[0], int(row[12]), str(row[13]), row[14], row[17]) for row in undo(list(entries))]
+    return [(row[0], int(row[13]), str(row[14]), row[15], row[18]) for row in undo(list(entries))]
 
 
 def test_the_latest_earlier_line_of_that_price_is_undone_first():

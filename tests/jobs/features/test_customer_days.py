@@ -45,7 +45,8 @@ def test_a_day_of_clicks_counts_sessions_carts_and_robots_not(spark):
 
 
 def test_money_counts_by_order_date_and_a_return_on_its_own(spark):
-    line = {"day": "2024-03-01", "customer_id": "anna", "product_id": "mug", "category": "kitchen", "quantity": 2,
+    line = {"day": "2024-03-01", "customer_id": "anna", "product_id": "mug", "line_kind": "product",
+            "category": "kitchen", "quantity": 2,
             "gross_amount": 10, "discount_amount": 1, "returned_amount": 9, "net_amount": 0}  # fmt: skip
     back = {"return_order_id": "R", "return_line_no": 1, "day": "2024-03-05", "customer_id": "anna", "amount": 9}
     first, later = days_of(
