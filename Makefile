@@ -44,7 +44,7 @@ refresh: ## Run the whole flow for one day: the sample shop, or SOURCE= INPUT= D
 test: ## Check the style and run every test of all three environments
 up: ## Start Airflow with the daily schedule and its web page on localhost
 down: ## Stop it
-bench: ## Measure the flow's time and memory, beside what one would use instead
+bench: ## Measure time and memory, beside what one would use instead: PARTS="features daily" EVENTS=1000000
 lint: ## Check the style
 format: ## Put the sources into the common format
 lock: ## Pin the newest allowed versions again, with hashes
@@ -148,7 +148,7 @@ format: $(DONE)/spark
 	@$(SPARK)/ruff format --quiet .
 
 bench: setup secret
-	@$(WITH_SECRET) $(SPARK)/python -m benchmarks
+	@$(WITH_SECRET) $(SPARK)/python -m benchmarks $(PARTS) $(if $(EVENTS),--events $(EVENTS)) $(if $(WORK),--work $(WORK))
 
 lock: $(DONE)/tools
 	@for name in tools java spark train airflow; do echo "lock: requirements/$$name.txt"; \

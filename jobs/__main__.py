@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("refresh", help="Every step of the day, in one process (training in its own).")
     _add_days(sub)
     sub.add_argument("--retrain", action="store_true", help="train even while the champion is fresh")
+    every = [step.name for step in flow.STEPS]
+    sub.add_argument("--steps", type=_steps, default=every, help=f"only these, in their order: {','.join(every)}")
     sub.set_defaults(run=steps.refresh, run_id="by_hand", started_at=None)
     sub = commands.add_parser("segments", help="The published segments as a table.")
     sub.set_defaults(run=steps.print_segments)
@@ -103,6 +105,13 @@ def _day(text: str) -> date:
     if day > today:
         raise argparse.ArgumentTypeError(f"day {day} is in the future (today is {today}); name a day that is over")
     return day
+
+
+def _steps(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - {step.name for step in flow.STEPS}):
+        raise argparse.ArgumentTypeError(f"'{unknown[0]}' is not a step")
+    return names
 
 
 def _moment(text: str) -> datetime:

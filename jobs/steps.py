@@ -29,12 +29,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def refresh(arguments: argparse.Namespace) -> None:
-    """Every step of the day with one Spark session, training as a process of its own environment."""
+    """The steps of the day, all but those not asked for, with one Spark session; training as a process of its own environment."""
     made = settings.load()
     days = days_of(arguments)
     arguments.started_at = datetime.now(UTC)
     with _session("refresh") as lake:
-        for step in flow.STEPS:
+        for step in (step for step in flow.STEPS if step.name in arguments.steps):
             arguments.command = step.command[0]
             arguments.layer = step.command[-1]
             if step.name == "train":

@@ -1,6 +1,36 @@
-"""What `make bench` reads from a run."""
+"""What `make bench` rests on: the shop it generates, what it counts of a run, and that equal results are told from others."""
 
-from benchmarks.__main__ import steps_of
+import sys
+from collections import Counter
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks import measure
+from benchmarks.features import differences
+from benchmarks.flow import steps_of
+from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
+from benchmarks.measure import Cost, Run
+from benchmarks.sizes import draw, table
+from jobs import source
+
+SHOP = Shop(events=40_000, days=20, customers=2_000)
+SIZE = 100 * 2**20
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shop")
+    write(SHOP, folder)
+    return folder
+
+
+def of(folder, kind: str, day: date = LAST_DAY) -> pa.Table:
+    return pq.read_table(folder / f"{kind}-{day}.parquet")
 
 
 def test_steps_and_their_seconds_are_read_from_what_a_run_prints():
@@ -10,3 +40,96 @@ train           skipped      1.9 s
 all                        127.2 s
   1  Small orders, one category  7,364"""
     assert steps_of(printed) == [("land", 0.9), ("train", 1.9), ("all", 127.2)]
+
+
+def test_the_generated_shop_has_the_events_asked_for_each_on_the_day_of_its_file(shop):
+    vendor = source.load(str(shop / "source.toml"))
+    files = {table: source.find(str(shop), mapping) for table, mapping in vendor.mappings.items()}
+    assert {table: len(found) for table, found in files.items()} == {"events": 20, "orders": 20, "products": 1, "customers": 20}
+    rows, hits = 0, set()
+    for day in (LAST_DAY - timedelta(days=n) for n in range(SHOP.days)):
+        events = of(shop, "events", day)
+        assert set(pc.floor_temporal(events["at"], unit="day").cast(pa.date32()).to_pylist()) == {day}
+        rows += events.num_rows
+        hits |= set(events["hit"].to_pylist())
+    assert SHOP.events * 0.99 < len(hits) <= SHOP.events  # what the last evening goes on to after midnight is not there yet
+    assert 1.003 < rows / len(hits) < 1.007
+
+
+def test_a_day_is_the_same_in_a_longer_history_and_again(shop, tmp_path):
+    write(replace(SHOP, events=60_000, days=30), tmp_path, [LAST_DAY])
+    for kind in ("events", "orders"):
+        assert of(tmp_path, kind).equals(of(shop, kind))
+    write(replace(SHOP, seed=2), tmp_path, [LAST_DAY])
+    assert not of(tmp_path, "events").equals(of(shop, "events"))
+
+
+def test_a_return_names_an_order_of_two_weeks_before(shop):
+    back = of(shop, "orders").filter(pc.field("kind") == "return")
+    then = of(shop, "orders", LAST_DAY - timedelta(days=RETURN_DAYS))
+    assert back.num_rows
+    assert set(back["refund_of"].to_pylist()) <= set(then["number"].to_pylist())
+
+
+def test_a_day_of_its_own_size_follows_the_history(shop, tmp_path):
+    day = LAST_DAY + timedelta(days=1)
+    write(SHOP, tmp_path, [day], events=8_000)
+    hits = set(of(tmp_path, "events", day)["hit"].to_pylist())
+    assert 7_800 < len(hits) < 8_100
+    assert not hits & set(of(shop, "events")["hit"].to_pylist())
+
+
+def test_one_customer_has_the_share_of_events_asked_for_on_devices_that_are_not_flagged(tmp_path):
+    write(Shop(events=100_000, days=1, robot=0.05), tmp_path)
+    events = of(tmp_path, "events")
+    (robot, n), (_, second) = Counter(u for u in events["user"].to_pylist() if u is not None).most_common(2)
+    devices = Counter(v for u, v in zip(events["user"].to_pylist(), events["visitor"].to_pylist(), strict=True) if u == robot)
+    assert 0.03 < n / events.num_rows < 0.06  # not all of it is signed in
+    assert second < n / 20
+    assert max(devices.values()) < 2_000
+
+
+def test_a_run_counts_the_memory_of_all_its_processes_and_the_seconds_of_its_steps():
+    hold = f"import time; held = b'x' * {SIZE}; time.sleep(1.5)"
+    both = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; child.wait()"
+    run = measure.run([sys.executable, "-c", f"print('done  check clean   2025-12-31   1.5 s', flush=True); {both}"], {})
+    assert 2 * SIZE < run.peak_bytes < 3 * SIZE
+    assert run.steps == {"check clean": Cost(seconds=1.5)}
+    with pytest.raises(RuntimeError, match="exit code 3"):
+        measure.run([sys.executable, "-c", "raise SystemExit(3)"], {})
+
+
+def test_jobs_and_shuffles_count_to_the_step_in_which_they_ended():
+    steps = {"land": Cost(1.0), "clean": Cost(2.0)}
+
+    def task(stage: int, second: float, written: int) -> dict:
+        metrics = {"Shuffle Write Metrics": {"Shuffle Bytes Written": written}}
+        event = {"Event": "SparkListenerTaskEnd", "Stage ID": stage, "Task Info": {"Finish Time": second * 1000}}
+        return event | {"Task Metrics": metrics}
+
+    ends = [{"Event": "SparkListenerJobEnd", "Completion Time": second * 1000} for second in (9, 11, 12, 99)]
+    tasks = [task(1, 9, 100), task(1, 9, 50), task(2, 9, 0), task(3, 11, 7), task(4, 99, 1)]
+    measure._add_spark(steps, [("land", 10), ("clean", 12)], [*ends, *tasks])
+    assert steps == {"land": Cost(1.0, 1, 1, 150), "clean": Cost(2.0, 2, 1, 7)}
+
+
+def test_results_that_differ_are_told_by_column():
+    ours = pa.table({"customer_id": ["a", "b"], "orders": [1, None], "share": [0.5, None]})
+    assert differences(ours, ours) == {}
+    assert differences(ours, ours.set_column(2, "share", pa.array([0.5 + 1e-9, None]))) == {}
+    assert differences(ours, ours.set_column(2, "share", pa.array([0.6, 0.1]))) == {"share": 2}
+    assert differences(ours, ours.set_column(1, "orders", pa.array([2, None]))) == {"orders": 1}
+    assert differences(ours, ours.slice(1)) == {"customer_id": 1, "orders": 1, "share": 1}
+
+
+def test_costs_by_size_become_a_table_and_a_plot(tmp_path):
+    run = Run(5.0, 2**30, {"land": Cost(1.0, 2, 3, 4_000_000)})
+    runs = {"from an empty lake": {10: run, 100: run}, "the next day": {10: run, 100: run}}
+    assert table(runs)[2:4] == [
+        "| from an empty lake | 10 | land | 1.0 | 2 | 3 | 4.0 | |",
+        "| from an empty lake | 10 | whole process | 5.0 | | | | 1.00 |",
+    ]
+    draw(runs, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    run.save(tmp_path / "run.json")
+    assert Run.load(tmp_path / "run.json") == run

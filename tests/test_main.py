@@ -26,6 +26,7 @@ def refused(capsys, *argv: str) -> str:
         (("clean", "--from", "2026-03-02", "--to", "2026-03-01"), "2026-03-0"),
         (("tidy", "--day", "2026-03-01"), "invalid choice: 'tidy'"),
         (("check", "bronze", "--day", "2026-03-01"), "invalid choice: 'bronze'"),
+        (("refresh", "--day", "2026-03-01", "--steps", "land,tidy"), "'tidy' is not a step"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_a_line(capsys, argv, says):

@@ -1,0 +1,85 @@
+"""Lakes that hold a generated shop's history, made by landing and cleaning its files, each made once and then copied."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from benchmarks import generator, measure
+from benchmarks.generator import LAST_DAY, Shop
+
+NEXT_DAY = LAST_DAY + timedelta(days=1)
+STEPS = "land,clean,features"
+
+
+@dataclass(frozen=True)
+class History:
+    """A shop's vendor files and its lake after the last day, and what it took to make the lake from nothing."""
+
+    shop: Shop
+    folder: Path
+    from_empty: measure.Run
+
+    def environment(self, lake: Path, input: Path | None = None) -> dict[str, str]:
+        return _environment(self.folder, lake, input or self.folder / "input")
+
+    @contextmanager
+    def copy(self, name: str) -> Iterator[Path]:
+        """A lake of one's own with the same tables, removed afterwards."""
+        with _linked(self.folder / "lake", self.folder / name) as lake:
+            yield lake
+
+    @contextmanager
+    def with_next_day(self, events: int) -> Iterator[Path]:
+        """The vendor files with those of one more day."""
+        with _linked(self.folder / "input", self.folder / "input_and_next_day") as files:
+            generator.write(self.shop, files, [NEXT_DAY], events)
+            yield files
+
+
+def history(shop: Shop, work: Path) -> History:
+    """The history of a shop under `work`; made where it is not there yet, in one process from an empty lake."""
+    folder = work / shop.name
+    done = folder / "from_empty.json"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        measure.say(f"making {shop.events:,} events of {shop.days} days in {folder}")
+        generator.write(shop, folder / "input")
+        measure.say(f"refreshing {STEPS} from an empty lake")
+        refresh(_environment(folder, folder / "lake", folder / "input"), LAST_DAY, folder / "log").save(done)
+    return History(shop, folder, measure.Run.load(done))
+
+
+def refresh(environment: dict[str, str], day: date, log: Path) -> measure.Run:
+    """Land, clean and features of one day as one process."""
+    shutil.rmtree(log, ignore_errors=True)
+    return measure.run(measure.python("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(day)), environment, log)
+
+
+def next_day(past: History, events: int, nth: int = 0) -> measure.Run:
+    """The refresh of one more day of so many events, on a copy of the lake; each `nth` is run once and kept."""
+    done = past.folder / f"next_day_{events}_{nth}.json"
+    if not done.exists():
+        measure.say(f"refreshing the next day, {events:,} events, after {past.shop.name}")
+        with past.copy("lake_next_day") as lake, past.with_next_day(events) as files:
+            refresh(past.environment(lake, files), NEXT_DAY, past.folder / "log_next_day").save(done)
+    return measure.Run.load(done)
+
+
+def _environment(folder: Path, lake: Path, input: Path) -> dict[str, str]:
+    roots = {"lake": lake, "models": folder / "models", "reports": folder / "reports", "input": input}
+    return {f"SHOAL_{name.upper()}": str(path) for name, path in roots.items()} | {"SHOAL_SOURCE": str(input / "source.toml")}
+
+
+@contextmanager
+def _linked(source: Path, copy: Path) -> Iterator[Path]:
+    """A copy of a folder; Parquet files, which nobody changes, are shared with it."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(source, copy, copy_function=lambda a, b: (os.link if a.endswith(".parquet") else shutil.copy2)(a, b))
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(copy)

@@ -1,0 +1,57 @@
+"""What each step costs as the history grows: seconds, Spark jobs, shuffles and their bytes; a table and a plot."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks import measure
+from benchmarks.generator import Shop
+from benchmarks.history import history, next_day
+from benchmarks.measure import Run
+
+SIZES = (1_000_000, 3_000_000, 10_000_000, 30_000_000)
+
+
+def run(chosen: argparse.Namespace, work: Path) -> None:
+    """Measure every size up to the chosen one, as a whole from an empty lake and one day after it."""
+    runs: dict[str, dict[int, Run]] = {"from an empty lake": {}, "the next day": {}}
+    for size in sorted({*(size for size in SIZES if size < chosen.events), chosen.events}):
+        past = history(Shop(size, chosen.days, chosen.customers), work)
+        runs["from an empty lake"][size] = past.from_empty
+        runs["the next day"][size] = next_day(past, chosen.next_day_events)
+    measure.say("\n".join(table(runs)))
+    draw(runs, chosen.plot)
+    measure.say(f"drew {chosen.plot}")
+
+
+def table(runs: Mapping[str, Mapping[int, Run]]) -> list[str]:
+    """A Markdown table, one row per kind of run, size and step."""
+    lines = ["| run | events | step | seconds | Spark jobs | shuffles | shuffled, MB | peak, GiB |", "|" + "---|" * 8]
+    for kind, by_size in runs.items():
+        for size, run in by_size.items():
+            for step, cost in run.steps.items():
+                shuffled = f"{cost.seconds:.1f} | {cost.jobs} | {cost.shuffles} | {cost.shuffle_bytes / 1e6:,.1f}"
+                lines.append(f"| {kind} | {size:,} | {step} | {shuffled} | |")
+            lines.append(f"| {kind} | {size:,} | whole process | {run.seconds:.1f} | | | | {run.peak_bytes / 2**30:.2f} |")
+    return lines
+
+
+def draw(runs: Mapping[str, Mapping[int, Run]], path: Path) -> None:
+    """Seconds by events, both logarithmic, a line per step; the next day dashed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for (kind, by_size), style in zip(runs.items(), ("-", "--"), strict=True):
+        for n, step in enumerate(next(iter(by_size.values())).steps):
+            seconds = [run.steps[step].seconds for run in by_size.values()]
+            axes.loglog(list(by_size), seconds, style, marker="o", color=f"C{n}", label=f"{step}, {kind}")
+    axes.set_xlabel("events in the history")
+    axes.set_ylabel("seconds")
+    axes.grid(which="both", alpha=0.2)
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
