@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from decimal import Decimal
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -215,6 +216,28 @@ def read_arrow(
     import pyarrow.dataset as ds
 
     return dataset(table).to_table(columns=columns, filter=None if day is None else ds.field("day") == day)
+
+
+def sums(
+    root: str, name: str, by: list[str], of: list[str], where: "ds.Expression | None" = None
+) -> dict[tuple, tuple[Decimal, ...]]:
+    """The sums of the columns `of` for each combination of `by`, without Spark and at constant memory.
+
+    None where the table was never written.
+    """
+    from deltalake import DeltaTable
+
+    path = f"{root}/{name.replace('.', '/')}"
+    found: dict[tuple, tuple[Decimal, ...]] = {}
+    if not DeltaTable.is_deltatable(path):
+        return found
+    for batch in dataset(DeltaTable(path)).to_batches(columns=[*by, *of], filter=where):
+        grouped = pa.Table.from_batches([batch]).group_by(by).aggregate([(c, "sum") for c in of])
+        for row in grouped.to_pylist():
+            key = tuple(row[c] for c in by)
+            so_far = found.get(key, (Decimal(0),) * len(of))
+            found[key] = tuple(a + (row[f"{c}_sum"] or 0) for a, c in zip(so_far, of, strict=True))
+    return found
 
 
 def read_properties(path: str) -> dict[str, str]:

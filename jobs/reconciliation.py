@@ -1,7 +1,8 @@
 """quality.reconciliation: nothing vanishes, and which days have to be worked on.
 
 One row per table and day: rows in = rows out + rejects by rule + duplicates by rule, counted in the tables themselves
-after they were written. `inputs` is a fingerprint of everything the day was made from: a day is due when it differs.
+after they were written. Where there is money: the amount that came in = what is in the tables + refused + repeated,
+to the cent. `inputs` is a fingerprint of everything the day was made from: a day is due when it differs.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ SCHEMA = """
     rejects MAP<STRING, BIGINT> COMMENT 'refused rows by their first rule',
     duplicates MAP<STRING, BIGINT> COMMENT 'repeated rows by rule',
     difference BIGINT COMMENT 'rows in less all the others; 0 or the day fails',
-    measures MAP<STRING, DECIMAL(18,4)> COMMENT 'sums over the rows that came in, before any rule',
+    measures MAP<STRING, DECIMAL(18,4)> COMMENT 'sums over the rows that came in and over what became of them',
     inputs STRING COMMENT 'fingerprint of what the day was made from',
     revision STRING COMMENT 'changes whenever the rows of the day may have changed'"""
 TABLE = Table("quality.reconciliation", __doc__.split("\n\n")[0], SCHEMA)
@@ -45,6 +46,14 @@ class Day:
     @property
     def difference(self) -> int:
         return self.rows_in - self.rows_out - sum(self.rejects.values()) - sum(self.duplicates.values())
+
+    @property
+    def money(self) -> dict[str, Decimal]:
+        """The measures; where there is an amount, with what of it is `unaccounted` for, in the home currency."""
+        if "amount" not in self.measures:
+            return self.measures
+        apart = sum(value for name, value in self.measures.items() if name.startswith(("refused_", "repeated_")))
+        return self.measures | {"unaccounted": self.measures["amount"] - self.measures["net"] - apart}
 
 
 def fingerprint(*parts: object) -> str:
@@ -70,7 +79,7 @@ def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
     """Write the accounts of these tables' days in one commit; raises UserError where one does not add up."""
     accounts = {table: days for table, days in accounts.items() if days}
     rows = [
-        (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.measures, a.inputs, a.inputs)
+        (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.money, a.inputs, a.inputs)
         for table, days in accounts.items()
         for a in days
     ]
@@ -83,6 +92,11 @@ def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
         raise UserError(
             f"reconcile: {table}, day {first.day}: {first.rows_in:,} rows in, {first.difference:+,} unaccounted for "
             f"({len(wrong)} days in all); look at quality.reconciliation"
+        )
+    for table, a in ((table, a) for table, days in accounts.items() for a in days if a.money.get("unaccounted")):
+        raise UserError(
+            f"reconcile: {table}, day {a.day}: {a.money['amount']:,.2f} came in, {a.money['unaccounted']:+,.4f} of it unaccounted"
+            " for; look at the measures in quality.reconciliation"
         )
 
 

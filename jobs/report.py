@@ -111,16 +111,57 @@ def reconciliation_as_text(settings: Settings, days: list[date]) -> tuple[str, l
         "difference": "unaccounted",
     }
     tables = [[table, *(count(sums["all"][name]) for name in figures)] for table, sums in accounts["tables"]]
-    rules = [[table, figures[kind], rule, count(n["all"])] for (table, kind, rule), n in accounts["rules"]]
+    rules = [
+        [table, figures[kind], rule, count(n["all"]), money(_measured(rows, table, f"{figures[kind]}_{rule}"))]
+        for (table, kind, rule), n in accounts["rules"]
+    ]
     parts = [
         f"{lake.span(days)}, days with rows: {accounts['n_days']}",
         "",
         *_aligned([["table", *figures.values()], *tables], left={0}),
     ]
     if rules:
-        parts += ["", *_aligned([["table", "what", "rule", "rows"], *rules], left={0, 1, 2})]
+        parts += ["", *_aligned([["table", "what", "rule", "rows", "money"], *rules], left={0, 1, 2})]
+    of_money, wrong_money = _money_by_day(settings, [row for row in rows if row["table"] == "clean.orders"])
     wrong = sorted((row["table"], row["day"]) for row in rows if row["difference"])
-    return "\n".join(parts), [f"{table}, day {day}" for table, day in wrong]
+    return "\n".join(parts + of_money), [f"{table}, day {day}" for table, day in wrong] + wrong_money
+
+
+def _money_by_day(settings: Settings, accounts: list[dict]) -> tuple[list[str], list[str]]:
+    """What came in and what became of it by day, as lines; and in words the days on which some is unaccounted for.
+
+    Taken from the tables themselves, as a later return changes what stands at the day of its order.
+    """
+    of_orders = ["gross_amount", "discount_amount", "returned_amount", "net_amount"]
+    sold = lake.sums(settings.lake, "clean.orders", ["day"], of_orders)
+    given_back: Counter = Counter()
+    by_order: Counter = Counter()
+    for (day, order_day), (amount,) in lake.sums(settings.lake, "clean.returns", ["day", "order_day"], ["amount"]).items():
+        given_back[day] += amount
+        by_order[order_day or day] += amount
+    lines, totals, wrong = [], [Decimal(0)] * 8, []
+    for account in sorted(accounts, key=lambda account: account["day"]):
+        day, measures = account["day"], dict(account["measures"] or [])
+        apart = [sum(v for name, v in measures.items() if name.startswith(kind)) for kind in ("refused_", "repeated_")]
+        gross, discounts, returns, net = sold.get((day,), [Decimal(0)] * 4)
+        figures = [measures.get("amount", 0), *apart, gross, discounts, returns, net, given_back[day]]
+        totals = [a + b for a, b in zip(totals, figures, strict=True)]
+        lines.append([str(day), *map(money, figures)])
+        adds_up = gross - discounts - returns == net and returns == by_order[day]
+        if measures.get("unaccounted") or not adds_up:
+            wrong.append(f"clean.orders, day {day}, money")
+    if not lines:
+        return [], wrong
+    head = ["day", "came in", "refused", "repeated", "gross", "discounts", "returns", "net", "given back"]
+    lines += [["in all", *map(money, totals)]] if lines[1:] else []
+    note = f"money in {source.load(settings.source).currency}: returns by the day of their order, given back by the day of refund"
+    return ["", note, "", *_aligned([head, *lines], left={0})], wrong
+
+
+def _measured(rows: list[dict], table: str, name: str) -> Decimal | None:
+    """The sum of a measure over the rows of a table; None where it has none."""
+    found = [measures[name] for row in rows if row["table"] == table and name in (measures := dict(row["measures"] or []))]
+    return sum(found) if found else None
 
 
 def count(value: float | None) -> str:

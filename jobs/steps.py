@@ -162,7 +162,7 @@ def print_reconciliation(arguments: argparse.Namespace) -> None:
     print(text)
     if wrong:
         others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-        raise UserError(f"reconcile: {wrong[0]}{others}: rows are unaccounted for; look at quality.reconciliation")
+        raise UserError(f"reconcile: {wrong[0]}{others}: rows or money unaccounted for; look at quality.reconciliation")
 
 
 def print_tables(arguments: argparse.Namespace) -> None:

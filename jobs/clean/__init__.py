@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs import reconciliation
 from jobs.bronze import files
-from jobs.clean import _rows, customers, events, identities, orders, products, returns, sessions, visitor_days
+from jobs.clean import _money, _rows, customers, events, identities, orders, products, returns, sessions, visitor_days
 from jobs.errors import UserError
 from jobs.lake import Lake, side_by_side, span
 from jobs.settings import Settings
@@ -141,30 +141,16 @@ def _orders(
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
     judged = orders.judged(raw, *known, rates, source.currency).persist()
     _rows.write_rejects(lake, judged, raw, orders.REJECTS, due)
-    orders.write(lake, judged, due)
-    measures = _measures(judged)
+    rewritten = orders.write(lake, judged, due)
+    measures = _money.measures(lake, judged, due)
     judged.unpersist()
+    _money.check_returns(lake, rewritten)
     # every accepted row is an order line, or a return line that may stand on several rows
     within = ds.field("day").isin(due)
     lines = lake.count(orders.TABLE.name, ["day"], within & (ds.field("quantity") > Decimal("0.0000")))
     undone = lake.count(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], within)
     kept = Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in undone)
     return _rows.accounts(lake, kept, orders.REJECTS, due, rows_in, inputs, measures)
-
-
-def _measures(judged: DataFrame) -> dict[date, dict]:
-    """Sums over the order rows of a day as they came in, before any rule: what a shop can hold against its own books."""
-    undoing = F.col("kind").isin(*orders.UNDOING)
-    amount = F.expr("try_multiply(quantity, unit_price)")
-    rows = judged.groupBy("day").agg(
-        F.sum(amount).cast("DECIMAL(18,4)").alias("amount"),
-        F.count_if(F.col("is_guest")).cast("DECIMAL(18,4)").alias("without_customer"),
-        F.count_if(undoing).cast("DECIMAL(18,4)").alias("undoing_lines"),
-        F.count_distinct("order_id").cast("DECIMAL(18,4)").alias("orders"),
-        F.count_distinct("customer_id").cast("DECIMAL(18,4)").alias("customers"),
-    )  # fmt: skip
-    names = ("amount", "without_customer", "undoing_lines", "orders", "customers")
-    return {row.day: {name: row[name] for name in names if row[name] is not None} for row in rows.collect()}
 
 
 _NO_RATES = "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"

@@ -228,14 +228,14 @@ def entries(judged: DataFrame) -> tuple[DataFrame, DataFrame]:
 
 def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
     """clean.orders out of order lines (any earlier returned_* columns are dropped) and the rows of clean.returns."""
-    totals = undone.where("order_id IS NOT NULL").groupBy("order_id", "line_no").agg(
+    totals = undone.where("order_id IS NOT NULL").groupBy("order_id", "line_no", F.col("order_day").alias("day")).agg(
         F.sum("quantity").cast(_MONEY).alias("returned_quantity"),
         F.sum("amount").cast(_MONEY).alias("returned_amount"),
         F.max("returned_at").alias("returned_at"),
         F.max_by("kind", "returned_at").alias("_undone_by"),
     )  # fmt: skip
     zero = F.lit(0).cast(_MONEY)
-    sold = lines.join(totals, ["order_id", "line_no"], "left").select(
+    sold = lines.join(totals, ["order_id", "line_no", "day"], "left").select(
         "order_id", "line_no", "day", "ordered_at", "customer_id", "product_id", "line_kind", "category", "quantity",
         "unit_price", "currency", "gross_amount", "discount_amount",
         F.coalesce("returned_quantity", zero).alias("returned_quantity"),
@@ -260,8 +260,11 @@ def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
     return whole.select(*TABLE.columns)
 
 
-def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
-    """Write clean.orders and clean.returns for `days`, and every other day on which a return of theirs changes a line."""
+def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
+    """Write clean.orders and clean.returns for `days`, and every other day on which a return of theirs changes a line.
+
+    Returns all the days of clean.orders that were written.
+    """
     lines, returned = entries(judged_rows)
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     worked = F.col("day").isin(*days)
@@ -270,7 +273,7 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
         lake.replace(returns.TABLE, undone)
         lake.replace(TABLE, orders(lines, undone))
         undone.unpersist()
-        return
+        return days
     old_lines = lake.read(TABLE).where(~worked & (F.col("quantity") > 0))
     old_lines = old_lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn("key", returns.match_key())
     old_returns = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})
@@ -278,7 +281,7 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
     with_returns = old_returns.select("key").distinct()
     touched = (
         returned.select("key")
-        .unionByName(old_returns.where(worked).select("key"))
+        .unionByName(old_returns.where(worked | F.col("order_day").isin(*days)).select("key"))
         .unionByName(lines.select("key").join(with_returns, "key", "left_semi"))
         .distinct()
         .persist()
@@ -289,18 +292,21 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> None:
         lines.join(touched, "key", "left_semi").select(*_LINE).unionByName(_as_entries(earlier).select(*_LINE)),
         returned.select(*_LINE).unionByName(_as_returned(again).select(*_LINE)),
     ).persist()
-    changed = _days(undone.select("day").union(_with_other_returns(earlier, undone).select("day")).union(again.select("day")))
+    names = [c for c in lines.columns if c in earlier.columns and c not in ("key", "undoes_order_id")]
+    now = orders(earlier.select(*names), undone.where("order_id IS NOT NULL"))
+    restated = now.subtract(earlier.select(*TABLE.columns))
+    changed = _days(undone.select("day").union(restated.select("day")).union(again.select("day")))
     rewritten = sorted(set(days) | changed)
     others = sorted(changed - set(days))
     untouched = old_returns.where(~worked).join(touched, "key", "left_anti")
     lake.replace(returns.TABLE, untouched.select(*returns.TABLE.columns).unionByName(undone))
     same_day = lake.read(returns.TABLE)
     kept_lines = old_lines.where(F.col("day").isin(*others)) if others else old_lines.limit(0)
-    names = [c for c in lines.columns if c in kept_lines.columns and c not in ("key", "undoes_order_id")]
     days_returns = same_day.where(F.col("order_id").isNotNull() | F.col("day").isin(*rewritten))
     lake.replace_days(TABLE, orders(lines.select(*names).unionByName(kept_lines.select(*names)), days_returns), rewritten)
     for frame in (touched, earlier, undone):
         frame.unpersist()
+    return rewritten
 
 
 _LINE = (
@@ -328,13 +334,6 @@ def _as_returned(rows: DataFrame) -> DataFrame:
         )
         .withColumnsRenamed({"return_order_id": "order_id", "return_line_no": "line_no"})
     )
-
-
-def _with_other_returns(lines: DataFrame, undone: DataFrame) -> DataFrame:
-    """The stored lines whose returned quantity is another now."""
-    totals = undone.groupBy("order_id", "line_no").agg(F.sum("quantity").alias("_now"))
-    now = F.coalesce("_now", F.lit(0))
-    return lines.join(totals, ["order_id", "line_no"], "left").where(now != F.col("returned_quantity"))
 
 
 def _days(frame: DataFrame) -> set[date]:

@@ -87,14 +87,14 @@ def undo(entries: list[dict]) -> Iterator[tuple]:
     for entry in entries:
         if not entry["is_return"]:
             open_lines.append(entry)
-            left[entry["order_id"], entry["line_no"]] = entry["quantity"]
+            left[entry["order_id"], entry["line_no"], entry["day"]] = entry["quantity"]
             continue
         named = entry["undoes_order_id"]
         rest, money = entry["quantity"], entry["amount"]
         for line in reversed(open_lines):
             if rest <= 0:
                 break
-            id_ = (line["order_id"], line["line_no"])
+            id_ = (line["order_id"], line["line_no"], line["day"])
             same_price = (line["unit_price"], line["currency"]) == (entry["unit_price"], entry["currency"])
             if left[id_] <= 0 or not (line["order_id"] == named if named else same_price):
                 continue

@@ -3,11 +3,20 @@
 from datetime import date
 
 import pytest
+from pyspark.sql import functions as F
 
-from jobs.clean import _rows, orders, returns
+from jobs.clean import _money, _rows, orders, returns
+from jobs.errors import UserError
+from jobs.lake import Lake
+from jobs.reconciliation import Day
 from jobs.source import COLUMNS
 from tests.jobs.clean import scenarios
 
+RATES = (
+    [("2024-03-01", "EUR", "0.85", "r", 1), ("2024-03-01", "USD", "0", "r", 2), ("2024-03-01", "SEK", "0.07", "r", 3),
+     ("2024-03-01", "SEK", "0.08", "s", 1)],
+    "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT",
+)  # fmt: skip
 PRODUCTS = [("mug", "2024-01-01", "kitchen", "2.00"), ("mug", "2024-03-05", "kitchen", "3.00")]
 
 
@@ -30,10 +39,7 @@ def outcome(spark):
     customers = spark.createDataFrame(mails, "customer_id STRING, email_key STRING, day STRING").selectExpr(
         "customer_id", "email_key", "CAST(day AS DATE) AS day"
     )
-    rates = spark.createDataFrame(
-        [("2024-03-01", "EUR", "0.85", "r", 1)], "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"
-    )
-    judged = orders.judged(raw, products, customers, rates, "GBP").persist()
+    judged = orders.judged(raw, products, customers, spark.createDataFrame(*RATES), "GBP").persist()
     lines, returned = orders.entries(judged)
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     undone = returns.returns(lines.select(*orders._LINE), returned.select(*orders._LINE))
@@ -51,28 +57,48 @@ def test_orders_become_what_the_example_says(outcome, case):
 
 
 def test_days_cleaned_one_by_one_equal_days_cleaned_at_once(spark, tmp_path):
-    """A return of a later day restates the line it undoes, and running a day again changes nothing."""
-    from jobs.lake import Lake
+    """A return of a later day restates the line it undoes, running a day again changes nothing, and a line that a
+    corrected file no longer has gives its return back to the line before. After each of it the money adds up."""
 
-    def rows_of(steps):
-        lake = Lake(spark, str(tmp_path / str(len(steps))))
-        for day_names in steps:
-            raw = _raw(spark).where(f"day IN ({', '.join(repr(d) for d in day_names)})")
-            none = spark.createDataFrame([], "customer_id STRING, email_key STRING, day DATE")
-            products = spark.createDataFrame([], orders_products())
-            rates = spark.createDataFrame([], "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT")
-            judged = orders.judged(raw, products, none, rates, "GBP").persist()
-            orders.write(lake, judged, [date.fromisoformat(d) for d in day_names])
-            judged.unpersist()
-        columns = [c for c in lake.read(orders.TABLE).columns]
-        return sorted(map(str, lake.read(orders.TABLE).select(*columns).collect())), sorted(
-            map(str, lake.read(returns.TABLE).collect())
-        )
+    def clean(lake, days, without=()):
+        given = _raw(spark).where(f"day IN ({', '.join(repr(d) for d in days)})")
+        raw = given.where(~given.order_id.isin("none", *without))
+        none = spark.createDataFrame([], "customer_id STRING, email_key STRING, day DATE")
+        products = spark.createDataFrame([], orders_products())
+        judged = orders.judged(raw, products, none, spark.createDataFrame(*RATES), "GBP").persist()
+        worked = [date.fromisoformat(d) for d in days]
+        rewritten = orders.write(lake, judged, worked)
+        measures = _money.measures(lake, judged, worked)
+        judged.unpersist()
+        _money.check_returns(lake, rewritten)
+        return {str(d): Day(d, 0, 0, "", measures=m).money for d, m in measures.items()}
+
+    def rows_of(lake):
+        return [sorted(map(str, lake.read(table).collect())) for table in (orders.TABLE, returns.TABLE)]
 
     days = ["2024-03-01", "2024-03-02", "2024-03-04"]
-    at_once = rows_of([days])
-    assert rows_of([[d] for d in [*days, "2024-03-02", "2024-03-01"]]) == at_once
-    assert any("partly_returned" in row for row in at_once[0])
+    whole, daily = (Lake(spark, str(tmp_path / name)) for name in ("whole", "daily"))
+    at_once = clean(whole, days, without=["2b"])
+    one_by_one = {}
+    for day in [*days, "2024-03-02", "2024-03-01"]:
+        one_by_one |= clean(daily, [day], without=["2b"] * (day != days[1] or day in one_by_one))
+    assert rows_of(daily) == rows_of(whole)
+    assert any("partly_returned" in row for row in rows_of(whole)[0])
+    assert one_by_one == at_once
+    second = {name: str(value) for name, value in at_once["2024-03-02"].items() if value and "_" not in name}
+    assert second == {
+        "amount": "33.0000", "orders": "5.0000", "customers": "3.0000", "gross": "25.0000", "discounts": "1.5000",
+        "net": "21.5000",
+    }  # fmt: skip
+    assert {day: int(money["unaccounted"]) for day, money in at_once.items()} == dict.fromkeys(days, 0)
+
+    lied = whole.read(orders.TABLE).where("day = '2024-03-01'").withColumns(
+        {"returned_amount": F.col("returned_amount") - 1, "net_amount": F.col("net_amount") + 1}
+    )  # fmt: skip
+    money = {c: F.col(c).cast("DECIMAL(18,4)") for c in ("returned_amount", "net_amount")}
+    whole.replace_days(orders.TABLE, lied.withColumns(money), [date(2024, 3, 1)])
+    with pytest.raises(UserError, match=r"day 2024-03-01: 7.00 given back, 8.00 by clean.returns"):
+        _money.check_returns(whole, [date(2024, 3, 1)])
 
 
 def orders_products() -> str:
@@ -83,7 +109,13 @@ def _raw(spark):
     sent = [
         ("1", "2024-03-01 10:00:00", "anna", "mug", "5", "2.00", "sale"),
         ("2", "2024-03-02 10:00:00", "anna", "mug", "3", "2.00", "sale"),
+        ("2b", "2024-03-02 10:30:00", "anna", "mug", "2", "2.00", "sale"),
         ("3", "2024-03-02 11:00:00", "bert", "mug", "1", "2.00", "sale"),
+        ("3", "2024-03-02 11:00:00", "bert", "sum", "1", "17.00", "sale"),
+        ("3", "2024-03-02 11:00:00", "bert", "off", "-3", "0.50", "discount"),
+        ("4", "2024-03-02 11:00:00", "bert", "card", "1", "7.50", "gift_card"),
+        ("5", "2024-03-02 11:00:00", "carl", "mug", "1", "2.00", "test"),
+        ("5", "2024-03-02 11:00:00", "carl", "mug", "1", "2.00", "test"),
         ("R1", "2024-03-02 12:00:00", "anna", "mug", "1", "2.00", "return"),
         ("R2", "2024-03-04 10:00:00", "anna", "mug", "4", "2.00", "return"),
         ("R3", "2024-03-04 10:00:00", "carl", "mug", "4", "2.00", "return"),
