@@ -2,7 +2,8 @@
 
 Customers have planted types, each with its own rhythm of season, weekday and hour, its devices, categories, searches,
 discounts and returns; the types differ but overlap. Among the rows are robots, duplicates, late and broken rows, other
-currencies, gift cards, test orders and voids. `truth/` beside the files says what was planted, without personal data.
+currencies, postage, fees, vouchers, gift cards, test orders, voids and bad debts. `truth/` beside the files says what
+was planted, without personal data.
 
 `customers` is the number known on the first day; 1 in 800 of it joins on each further day. Customers draw from a
 stream of their own row by row, days from a stream seeded with (seed, day); so one more day leaves the files of
@@ -122,6 +123,7 @@ ODD_TERMS = (
 )
 CONTROL_TERMS = (4, 5, 7)
 NO_PRICE_SHARE = 0.04  # of the catalogue
+CANCELLED_SHARE = 0.02  # of the orders
 
 COUNTRIES = ("GB", "IE", "DE", "FR", "US", "SE")
 COUNTRY_SHARES = (0.70, 0.06, 0.07, 0.05, 0.08, 0.04)
@@ -160,18 +162,23 @@ ACTIONS = (
 VIEW, SEARCH, ADD, REMOVE, CHECKOUT, PURCHASE, LOGIN, UNKNOWN = range(len(ACTIONS))
 PAGES = ("/p", "/search", "/p", "/cart", "/checkout", "/checkout/thanks", "/account/sign-in", "/p")
 
-KINDS = ("sale", "return", "gift_card", "test", "void", "adjustment")
-SALE, RETURN, GIFT_CARD, TEST, VOID, ADJUSTMENT = range(len(KINDS))
+KINDS = ("sale", "return", "gift_card", "test", "void", "adjustment", "bad_debt", "postage", "fee", "discount")
+SALE, RETURN, GIFT_CARD, TEST, VOID, ADJUSTMENT, BAD_DEBT, POSTAGE, FEE, DISCOUNT = range(len(KINDS))
+# Codes of what is no product, numbered after the products.
+CODES = ("GIFT-50", "POSTAGE", "WRAPPING", "VOUCHER", "LEDGER")
+CODE = {kind: PRODUCTS + n for n, kind in enumerate((GIFT_CARD, POSTAGE, FEE, DISCOUNT, ADJUSTMENT))}
+# Lines an order has beside its products: kind, number of the line, pounds, share of the orders.
+EXTRA_LINES = ((POSTAGE, 91, 4, 0.3), (FEE, 92, 2, 0.03), (DISCOUNT, 93, -5, 0.04))
 
 # What a planted row is, by name in truth/defects.csv. An empty name is a row that is to be kept.
 RULES = (
     "", "malformed", "no_time", "future",
     "too_late", "no_visitor", "unknown_type", "same_id", "same_event",
     "no_order_id", "no_product", "bad_quantity", "bad_price", "no_price", "missing_rate",
-    "gift_card", "test_order", "void", "adjustment", "superseded", "exact",
+    "gift_card", "test_order", "void", "adjustment", "bad_debt", "superseded", "exact",
 )  # fmt: skip
 RULE = {name: code for code, name in enumerate(RULES)}
-KIND_RULES = np.array([0, 0, RULE["gift_card"], RULE["test_order"], RULE["void"], RULE["adjustment"]], dtype="i1")
+KIND_RULES = np.array([RULE.get({"test": "test_order"}.get(kind, kind), 0) for kind in KINDS], dtype="i1")
 BAD_TIMES = ("", "yesterday", "2026-13-45T99:00:00Z", "0000-00-00")
 BAD_QUANTITIES = ("two", "0", '"1,5"')
 BAD_PRICES = ("free", "-4.00", '"12,50"')
@@ -653,7 +660,7 @@ def _with_planted_orders(
     twice["rule"] = reload["rule"] = RULE["exact"]
 
     kept = (rows["rule"] == 0) & (fate < 0)
-    cancelled = _uniform(shop.seed, 60, rows["id"]) < 0.02  # by order: all of its lines, within hours
+    cancelled = _uniform(shop.seed, 60, rows["id"]) < CANCELLED_SHARE  # by order: all of its lines, within hours
     comes = kept & (cancelled | (rng.random(n) < comes_back))
     back, cancelled = rows[comes].copy(), cancelled[comes]
     part = ~cancelled & (back["quantity"] > 1) & (rng.random(len(back)) < 0.5)
@@ -668,6 +675,7 @@ def _with_planted_orders(
     back["blank_price"] = False
     _mark_missing_rates(back)
 
+    extra, refunded = _extra_lines(shop, rows, number)
     others = _other_orders(rng, shop, number)
     return [
         (rows, arrival),
@@ -675,13 +683,40 @@ def _with_planted_orders(
         (twice, twice["at"] // DAY_MS),
         (reload, reload["at"] // DAY_MS + 1),
         (back, back["at"] // DAY_MS),
+        (extra, extra["at"] // DAY_MS),
+        (refunded, refunded["at"] // DAY_MS),
         (others, others["at"] // DAY_MS),
     ]
 
 
+def _extra_lines(shop: _Shop, rows: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Postage, gift wrapping and vouchers of the day's orders; and the postage that cancelled orders get back.
+
+    A voucher is for orders that begin with a line of at least four times its worth.
+    """
+    parts = []
+    firsts = rows[(rows["line"] == 1) & (rows["rule"] == 0)]
+    for kind, line, pounds, share in EXTRA_LINES:
+        price = np.round(pounds * np.array(PRICE_FACTORS)).astype("i8")[firsts["currency"]] * 100
+        affords = firsts["quantity"] * firsts["price"] - firsts["discount"] + 4 * price >= 0
+        having = (_uniform(shop.seed, 60 + line, firsts["id"]) < share) & affords
+        extra = firsts[having].copy()
+        extra["line"], extra["kind"], extra["product"], extra["price"] = line, kind, CODE[kind], price[having]
+        extra["quantity"], extra["discount"], extra["blank_price"], extra["restated"] = 1, 0, False, False
+        parts.append(extra)
+    postage = parts[0]
+    refunded = postage[_uniform(shop.seed, 60, postage["id"]) < CANCELLED_SHARE].copy()
+    refunded["at"] += HOUR_MS
+    refunded["modified"], refunded["undoes"] = refunded["at"], refunded["id"]
+    refunded["id"] = number * 10_000_000 + 8_000_000 + np.arange(len(refunded))
+    refunded["line"], refunded["quantity"], refunded["kind"], refunded["mail_form"] = 1, -1, RETURN, 0
+    _mark_missing_rates(refunded)
+    return _joined(parts, ORDER), refunded
+
+
 def _other_orders(rng: np.random.Generator, shop: _Shop, number: int) -> np.ndarray:
-    """Gift cards, test orders, voids, fees, and returns of orders from before the shop's first file."""
-    kinds = np.repeat([GIFT_CARD, TEST, VOID, ADJUSTMENT, RETURN], rng.poisson(0.4 + 0.0002 * shop.base, 5))
+    """Gift cards, test orders, voids, book-keeping, and returns of orders from before the shop's first file."""
+    kinds = np.repeat([GIFT_CARD, TEST, VOID, ADJUSTMENT, RETURN, BAD_DEBT], rng.poisson(0.4 + 0.0002 * shop.base, 6))
     n = len(kinds)
     rows = np.zeros(n, dtype=ORDER)
     rows["kind"], rows["rule"], rows["line"], rows["undoes"] = kinds, KIND_RULES[kinds], 1, -1
@@ -691,8 +726,9 @@ def _other_orders(rng: np.random.Generator, shop: _Shop, number: int) -> np.ndar
     rows["mail"] = np.where(kinds == TEST, -1, shop.guests + rows["customer"])
     rows["product"] = rng.integers(0, PRODUCTS, n)
     rows["price"] = shop.price[0, rows["product"]]
-    rows["price"][kinds == GIFT_CARD], rows["product"][kinds == GIFT_CARD] = 5000, PRODUCTS
-    rows["price"][kinds == ADJUSTMENT], rows["product"][kinds == ADJUSTMENT] = 499, PRODUCTS + 1
+    rows["price"][kinds == GIFT_CARD], rows["product"][kinds == GIFT_CARD] = 5000, CODE[GIFT_CARD]
+    booked = (kinds == ADJUSTMENT) | (kinds == BAD_DEBT)
+    rows["price"][booked], rows["product"][booked] = np.where(kinds[booked] == ADJUSTMENT, 499, -12_345), CODE[ADJUSTMENT]
     unmatched = kinds == RETURN
     rows["undoes"][unmatched] = (_day_number(shop.first) - 9) * 10_000_000 + rng.integers(0, 1000, unmatched.sum())
     rows["quantity"] = np.where(unmatched, -1, 1)
@@ -818,22 +854,22 @@ def _write_orders(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
     form = len(shop.mails) // 3
     price = np.where(rows["blank_price"], "", _decimals(rows["price"]))
     columns = [
-        _join(_pick("SRGTVA", kind), _numbers(np.where(rejected["no_order_id"], -1, rows["id"]))),
+        _join(_pick("SRGTVABSSS", kind), _numbers(np.where(rejected["no_order_id"], -1, rows["id"]))),
         _numbers(rows["line"]),
         _replace(_times(rows["at"], 1000), rejected["no_time"], BAD_TIMES),
         _times(rows["modified"], 1000),
         _pick(shop.ids, rows["customer"]),
         _pick(shop.mails, np.where(rows["mail"] < 0, -1, rows["mail_form"].astype(int) * form + rows["mail"])),
         _pick(shop.names, rows["mail"]),
-        _pick([*shop.skus.to_pylist(), "GIFT-50", "POSTAGE"], product),
+        _pick([*shop.skus.to_pylist(), *CODES], product),
         _pick(shop.departments, np.where(product < PRODUCTS, product, -1)),
         _replace(_numbers(rows["quantity"], negative=True), rejected["bad_quantity"], BAD_QUANTITIES, rows["variant"]),
         _replace(pa.array(price, pa.string()), rejected["bad_price"], BAD_PRICES, rows["variant"]),
         pa.array(_decimals(rows["discount"]), pa.string()),
         _pick(CURRENCIES, rows["currency"]),
-        _pick(("SALE", "REFUND", "GIFTCARD", "SALE", "SALE", "FEE"), kind),
-        _pick(("PAID", "REFUNDED", "PAID", "PAID", "VOIDED", "PAID"), kind),
-        _pick(("N", "N", "N", "Y", "N", "N"), kind),
+        _pick(("SALE", "REFUND", "GIFTCARD", "SALE", "SALE", "ADJUST", "WRITEOFF", "POSTAGE", "FEE", "DISCOUNT"), kind),
+        pa.array(np.select([kind == RETURN, kind == VOID], ["REFUNDED", "VOIDED"], "PAID")),
+        pa.array(np.where(kind == TEST, "Y", "N")),
         _join(pa.scalar("S"), _numbers(rows["undoes"])),
         _pick(COUNTRIES, rows["country"]),
     ]
@@ -841,6 +877,8 @@ def _write_orders(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
     ledger.note(file, rules)
     ledger.rows["orders"] += len(rows)
     ledger.kept["price_from_catalogue"] += int((rejected[""] & rows["blank_price"]).sum())
+    for extra, *_ in EXTRA_LINES:
+        ledger.kept[f"{KINDS[extra]}_line"] += int((rejected[""] & (kind == extra)).sum())
     ledger.kept["return_without_order"] += int((rejected[""] & (kind == RETURN) & (rows["undoes"] < 0)).sum())
 
     sound = np.flatnonzero(rejected[""])
@@ -862,6 +900,8 @@ def _write_orders(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
             ledger.money["discounts"] -= older_discount
         if row["kind"] == RETURN:
             ledger.money["returns"] += gross - discount
+        elif row["kind"] == DISCOUNT:
+            ledger.money["discounts"] -= gross
         else:
             ledger.money["gross"] += gross
             ledger.money["discounts"] += discount

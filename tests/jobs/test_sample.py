@@ -108,17 +108,19 @@ def test_net_is_what_a_recount_of_the_orders_gives(shop, truth):
             _time(row["created_utc"])
             and row["created_utc"][:10] <= file[7:17]
             and row["sku"]
-            and row["line_type"] in ("SALE", "REFUND")
+            and row["line_type"] in ("SALE", "REFUND", "POSTAGE", "FEE", "DISCOUNT")
             and row["pay_state"] != "VOIDED"
             and row["is_test"] == "N"
             and re.fullmatch(r"-?[1-9]\d*", row["qty"])
-            and re.fullmatch(r"\d+\.\d\d", price)
+            and re.fullmatch(r"-\d+\.\d\d" if row["line_type"] == "DISCOUNT" else r"\d+\.\d\d", price)
         )
         rate = Decimal(1) if row["ccy"] == "GBP" else rates.get((row["created_utc"][:10], row["ccy"]))
         if sound and rate is not None:
             gross, discount = abs(int(row["qty"])) * Decimal(price) * rate, Decimal(row["discount"]) * rate
             if row["line_type"] == "REFUND":
                 sums["returns"] += gross - discount
+            elif row["line_type"] == "DISCOUNT":
+                sums["discounts"] -= gross
             else:
                 sums["gross"] += gross
                 sums["discounts"] += discount
@@ -126,6 +128,25 @@ def test_net_is_what_a_recount_of_the_orders_gives(shop, truth):
     assert {name: Decimal(truth["money"][name]) for name in sums} == dict(sums)
     assert sums["returns"] > 0
     assert sums["discounts"] > 0
+
+
+def test_orders_have_postage_fees_and_vouchers_and_cancelled_ones_get_their_postage_back(shop, truth):
+    of_order, postage, back = defaultdict(set), {}, {}
+    for _, row in _rows(shop, "orders"):
+        if row and row["order_no"].startswith("S") and row["line_type"] in ("SALE", "POSTAGE", "FEE", "DISCOUNT"):
+            of_order[row["order_no"]].add(row["line_type"])
+        if row and row["sku"] == "POSTAGE":
+            kept = back if row["line_type"] == "REFUND" else postage
+            kept[row["refund_of"] or row["order_no"]] = (row["ccy"], row["unit_price"])
+    kinds = Counter(kind for found in of_order.values() for kind in found)
+    assert all("SALE" in found for found in of_order.values())
+    assert 0.2 < kinds["POSTAGE"] / len(of_order) < 0.4
+    assert {kinds["POSTAGE"], kinds["FEE"], kinds["DISCOUNT"]} == {
+        truth["kept"][f"{kind}_line"] for kind in ("postage", "fee", "discount")
+    }
+    assert min(kinds.values()) > 0
+    assert back
+    assert back.items() <= postage.items()
 
 
 def test_event_defects_are_those_that_a_reader_finds(shop, defects):
@@ -184,11 +205,14 @@ def test_order_defects_are_those_that_a_reader_finds(shop, truth, defects):
             "no_order_id": not row["order_no"],
             "no_product": not row["sku"],
             "bad_quantity": not re.fullmatch(r"-?[1-9]\d*", row["qty"]),
-            "bad_price": bool(price) and not re.fullmatch(r"\d+\.\d\d", price),
+            "bad_price": bool(price)
+            and row["line_type"] not in ("DISCOUNT", "WRITEOFF")
+            and not re.fullmatch(r"\d+\.\d\d", price),
             "no_price": not price and not listed.get(row["sku"]),
             "missing_rate": row["ccy"] != "GBP" and (row["created_utc"][:10], row["ccy"]) not in rates,
             "gift_card": row["line_type"] == "GIFTCARD",
-            "adjustment": row["line_type"] == "FEE",
+            "adjustment": row["line_type"] == "ADJUST",
+            "bad_debt": row["line_type"] == "WRITEOFF",
             "void": row["pay_state"] == "VOIDED",
             "test_order": row["is_test"] == "Y",
         }
