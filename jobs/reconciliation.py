@@ -12,6 +12,7 @@ from datetime import date
 from decimal import Decimal
 
 import pyarrow.dataset as ds
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
@@ -78,8 +79,15 @@ def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[dat
 def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
     """Write the accounts of these tables' days in one commit; raises UserError where one does not add up."""
     accounts = {table: days for table, days in accounts.items() if days}
+    earlier = lake.look_up(TABLE, ["table", "day", "inputs", "revision"], ds.field("table").isin(list(accounts)))
+    before = {(row["table"], row["day"]): (row["inputs"], row["revision"]) for row in earlier}
+
+    def revision(table: str, a: Day) -> str:
+        inputs, revision = before.get((table, a.day), (a.inputs, a.inputs))
+        return revision if inputs == a.inputs else fingerprint(a.inputs, revision)
+
     rows = [
-        (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.money, a.inputs, a.inputs)
+        (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.money, a.inputs, revision(table, a))
         for table, days in accounts.items()
         for a in days
     ]
@@ -102,8 +110,16 @@ def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
 
 def restate(lake: Lake, table: str, days: Iterable[date], cause: str) -> None:
     """Mark days whose rows changed although their own inputs did not."""
+    _change(lake, table, days, "revision", F.md5(F.concat("revision", F.lit(cause))))
+
+
+def make_due(lake: Lake, table: str, days: Iterable[date]) -> None:
+    """Have days worked on again although their own inputs did not change."""
+    _change(lake, table, days, "inputs", F.lit("to be made anew"))
+
+
+def _change(lake: Lake, table: str, days: Iterable[date], column: str, value: Column) -> None:
     days = sorted(set(days))
     if days:
         where = f"table = '{table}' AND ({in_days(days)})"
-        rows = lake.read(TABLE).where(where).withColumn("revision", F.md5(F.concat("revision", F.lit(cause))))
-        lake.replace(TABLE, rows, where)
+        lake.replace(TABLE, lake.read(TABLE).where(where).withColumn(column, value), where)

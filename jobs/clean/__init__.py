@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
+from threading import Lock
 
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
@@ -11,12 +12,13 @@ from pyspark.sql import functions as F
 
 from jobs import reconciliation
 from jobs.bronze import files
-from jobs.clean import _money, _rows, customers, events, identities, orders, products, returns, sessions, visitor_days
+from jobs.clean import _money, _rows, _versions, customers, events, identities, orders, products, returns, sessions, visitor_days
 from jobs.errors import UserError
 from jobs.lake import Lake, side_by_side, span
 from jobs.settings import Settings
 from jobs.source import Source
 
+_ONE_AT_A_TIME = Lock()  # products and customers are worked on side by side, their order days stand in one table
 _VERSION = 3  # raise it when cleaning changes what the same input becomes: every day is then due again
 
 
@@ -32,11 +34,14 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
     references = (products, customers)
     accounts = side_by_side({module.TABLE.name: partial(_reference, lake, source, landed, module) for module in references})
+    rates = _money.rates(lake) if "rates" in source.mappings else {}
     work = {}
     for table, clean in (("events", _events), ("orders", _orders)):
         entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
         asked = [day for day in days if day in entries]
-        inputs = {day: reconciliation.fingerprint(_VERSION, settings.clean, *e["files"]) for day, e in entries.items()}
+        of_day = rates if table == "orders" else {}
+        made_from = (_VERSION, settings.clean, source.currency)
+        inputs = {d: reconciliation.fingerprint(*made_from, *e["files"], *of_day.get(d, [])) for d, e in entries.items()}
         due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
@@ -48,7 +53,10 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
 
 
 def _reference(lake: Lake, source: Source, landed: dict, module) -> list[reconciliation.Day]:
-    """Products or customers: small beside the rest, so made anew as a whole when any of their files changed."""
+    """Products or customers: small beside the rest, so made anew as a whole when any of their files changed.
+
+    Order days that find something else in it now are due; they are so before it changes, should the run die in between.
+    """
     table = module.TABLE.name
     name = table.split(".")[1]
     entries = landed.get(name, {})
@@ -59,7 +67,14 @@ def _reference(lake: Lake, source: Source, landed: dict, module) -> list[reconci
     raw = lake.read(f"bronze.{name}")
     judged = (module.judged(raw, source.currency) if module is products else module.judged(raw)).persist()
     _rows.write_rejects(lake, judged, raw, module.REJECTS)
-    lake.replace(module.TABLE, judged.where("outcome = 'kept'").select(*module.TABLE.columns))
+    kept = judged.where("outcome = 'kept'").select(*module.TABLE.columns)
+    cleaned = reconciliation.revisions(lake, orders.TABLE.name)
+    if cleaned and "orders" in landed:
+        before, asking = lake.read(module.TABLE), orders.asking(lake.read("bronze.orders"))[table]
+        stale = _versions.days_seen_differently(asking, module.known(before), module.known(kept), max(cleaned))
+        with _ONE_AT_A_TIME:
+            reconciliation.make_due(lake, orders.TABLE.name, stale)
+    lake.replace(module.TABLE, kept)
     judged.unpersist()
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     days = sorted(inputs)

@@ -50,6 +50,15 @@ def measures(lake: Lake, judged: DataFrame, days: list[date]) -> dict[date, dict
     return came_in
 
 
+def rates(lake: Lake) -> dict[date, list[tuple[str, str]]]:
+    """The rates of each day as they were landed, the last of each currency: orders of a day hang on them."""
+    found: dict[date, dict[str, str]] = {}
+    rows = lake.look_up("bronze.rates", ["day", "currency", "rate", "_file", "_row"])
+    for row in sorted(rows, key=lambda row: (row["_file"], row["_row"])):
+        found.setdefault(row["day"], {})[row["currency"]] = row["rate"]
+    return {day: sorted(of_day.items(), key=str) for day, of_day in found.items()}
+
+
 def _amount() -> Column:
     """What a row adds to the day's net by itself; null where it cannot be read."""
     amount = F.col("gross") - F.col("discount")

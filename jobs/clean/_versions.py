@@ -48,3 +48,30 @@ def intervals(frame: DataFrame, key: str) -> DataFrame:
             "valid_from": F.when(first, F.lit("0001-01-01").cast("date")).otherwise(F.col("day")),
         }
     )
+
+
+def days_seen_differently(asking: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
+    """The days up to `newest` on which a row of `asking` (key, day) finds another value in `after` than in `before`.
+
+    Both say what holds when: key, since, until (exclusive, or null), value; one value at a time for a key.
+    """
+
+    def known(frame: DataFrame) -> DataFrame:
+        ended = F.when(F.col("until") <= newest, F.col("until"))
+        return frame.where(F.col("since") <= newest).select("key", "since", ended.alias("until"), "value")
+
+    before, after = known(before), known(after)
+    changed = before.subtract(after).unionByName(after.subtract(before)).select("key").distinct().persist()
+    if changed.isEmpty():
+        return []
+    asked = asking.where(F.col("day") <= newest).join(F.broadcast(changed), "key", "left_semi").distinct().persist()
+
+    def found(versions: DataFrame) -> DataFrame:
+        of_key = versions.withColumnRenamed("key", "_key")
+        holds = (F.col("day") >= F.col("since")) & (F.col("until").isNull() | (F.col("day") < F.col("until")))
+        return asked.join(of_key, (F.col("key") == F.col("_key")) & holds, "left").select("key", "day", "value")
+
+    days = found(before).subtract(found(after)).select("day").distinct().collect()
+    for frame in (changed, asked):
+        frame.unpersist()
+    return sorted(row.day for row in days)

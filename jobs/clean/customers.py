@@ -51,3 +51,8 @@ def by_mail(customers: DataFrame) -> DataFrame:
         .where("_nth = 1 AND _until > _since")
         .drop("_nth")
     )
+
+
+def known(customers: DataFrame) -> DataFrame:
+    """Whose an e-mail address was and when: key, since, until, value."""
+    return by_mail(customers).toDF("key", "value", "since", "until")

@@ -91,6 +91,15 @@ def judged(raw: DataFrame, products: DataFrame, customers: DataFrame, rates: Dat
     return _without_duplicates(priced.transform(_with_amounts, rates, currency).transform(_with_rules))
 
 
+def asking(raw: DataFrame) -> dict[str, DataFrame]:
+    """The rows (key, day) of bronze.orders that take something from clean.products and from clean.customers."""
+    lacks = _rows.text("unit_price").isNull() | _rows.text("category").isNull()
+    return {
+        "clean.products": raw.where(lacks).select(_rows.text("product_id").alias("key"), "day"),
+        "clean.customers": raw.where(_rows.text("customer_id").isNull()).select(_rows.text("email_key").alias("key"), "day"),
+    }
+
+
 def _with_kinds(typed: DataFrame) -> DataFrame:
     """`kind` says what happened, `line_kind` what the line is, wherever the mapping said it."""
     says_what = F.col("kind").isin(*LINE_KINDS)

@@ -37,3 +37,11 @@ def judged(raw: DataFrame, currency: str) -> DataFrame:
     )  # fmt: skip
     rules = {"no_product": F.col("product_id").isNull()}
     return _versions.versions(typed.withColumn("rules", _rows.broken_rules(rules)), "product_id", VALUES)
+
+
+def known(products: DataFrame) -> DataFrame:
+    """What an order takes from a product and when it holds: key, since, until, value."""
+    value = F.struct("category", "price", "currency").alias("value")
+    named = {"product_id": "key", "valid_from": "since", "valid_to": "until"}
+    intervals = _versions.intervals(products, "product_id").withColumnsRenamed(named)
+    return intervals.select("key", "since", "until", value)

@@ -2,7 +2,9 @@
 
 from datetime import date
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import functions as F
 
 from jobs.clean import _money, _rows, orders, returns
@@ -99,6 +101,20 @@ def test_days_cleaned_one_by_one_equal_days_cleaned_at_once(spark, tmp_path):
     whole.replace_days(orders.TABLE, lied.withColumns(money), [date(2024, 3, 1)])
     with pytest.raises(UserError, match=r"day 2024-03-01: 7.00 given back, 8.00 by clean.returns"):
         _money.check_returns(whole, [date(2024, 3, 1)])
+
+
+def test_a_day_hangs_on_the_last_rate_of_each_currency_and_on_no_other_days(tmp_path):
+    def landed(*rates):
+        names = ("day", "currency", "rate", "_file", "_row")
+        rows = [dict(zip(names, (date(2024, 3, day), *rest), strict=True)) for day, *rest in rates]
+        write_deltalake(str(tmp_path / "bronze/rates"), pa.Table.from_pylist(rows), mode="overwrite")
+        return _money.rates(Lake(None, str(tmp_path)))
+
+    first, second, euro = date(2024, 3, 1), date(2024, 3, 2), (1, "EUR", "0.85", "a", 1)
+    before = landed(euro, (1, "USD", "0.75", "a", 2), (2, "EUR", "0.86", "b", 1))
+    assert before == {first: [("EUR", "0.85"), ("USD", "0.75")], second: [("EUR", "0.86")]}
+    after = landed((1, "EUR", "0.90", "c", 1), euro, (1, "USD", "0.75", "a", 2), (2, "EUR", "0.86", "b", 1))
+    assert after == before | {first: [("EUR", "0.90"), ("USD", "0.75")]}
 
 
 def orders_products() -> str:
