@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import daily, features, flow, measure, sizes, skew
+from benchmarks.generator import Shop
 
 # Parts with options of their own, where they are here: python -m benchmarks.NAME --help
 OTHERS = [name for name in ("robots", "validation", "equality", "fuzz") if (Path(__file__).parent / f"{name}.py").exists()]
@@ -21,13 +22,15 @@ PARTS = ("features", "daily", "skew", "sizes", "flow", *OTHERS)
 def main(argv: list[str] | None = None) -> int:
     """Run the parts and print the table."""
     chosen = _parser().parse_args(argv)
+    shop = Shop(chosen.events, chosen.days, chosen.customers, chosen.seed, signed_out=chosen.signed_out)
+    next_day = chosen.next_day_events
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
         work = chosen.work or Path(folder)
         parts = {
-            "features": partial(features.run, chosen, work),
-            "daily": partial(daily.run, chosen, work),
-            "skew": partial(skew.run, chosen, work),
-            "sizes": partial(sizes.run, chosen, work),
+            "features": partial(features.run, shop, work),
+            "daily": partial(daily.run, shop, work, next_day, chosen.repeat),
+            "skew": partial(skew.run, shop, work, next_day),
+            "sizes": partial(sizes.run, shop, work, next_day, chosen.plot),
             "flow": flow.run,
             **{name: partial(_other, name) for name in OTHERS},
         }
@@ -53,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=int, default=30_000_000, help="of the whole history")
     parser.add_argument("--days", type=int, default=365, help="of the history")
     parser.add_argument("--customers", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--signed-out", type=float, default=0.0, help="share of customers' sessions without a sign-in")
     parser.add_argument("--next-day-events", type=int, default=80_000)
     parser.add_argument("--repeat", type=int, default=3, help="runs of the next day in `daily`, of which the median counts")
     parser.add_argument("--work", type=Path, help="folder to keep the generated shops and lakes in, for the next run")

@@ -1,6 +1,5 @@
 """All features of a history made anew: Shoal's two tables against plain Spark and DuckDB, from the same clean tables."""
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -15,16 +14,16 @@ from benchmarks.measure import Run
 TOLERANCE = 1e-6  # of fractions, relative above 1; counts, days and money must be equal
 
 
-def run(chosen: argparse.Namespace, work: Path) -> None:
+def run(shop: Shop, work: Path) -> None:
     """Print the ratios. Raises RuntimeError where the three do not agree."""
-    past = history(Shop(chosen.events, chosen.days, chosen.customers), work)
+    past = history(shop, work)
     with past.copy("lake_features") as lake:
         forget(lake)
         ours = measure.run(measure.python("-m", "jobs", "features", "--day", str(LAST_DAY)), past.environment(lake))
         result = made(lake)
         runs = {engine: peer(past, engine, result) for engine in ("spark", "duckdb")}
     plain, duckdb = runs["spark"], runs["duckdb"]
-    told = f"features of {chosen.events:,} events"
+    told = f"features of {shop.events:,} events"
     measure.say(f"{told}: ours {ours.seconds:.1f} s, plain Spark {plain.seconds:.1f} s, DuckDB {duckdb.seconds:.1f} s")
     measure.at_least(f"{told}: plain Spark / ours", plain.seconds / ours.seconds, 3)
     measure.at_most(f"{told}: ours / DuckDB", ours.seconds / duckdb.seconds, 2.5)

@@ -1,7 +1,7 @@
 """What each step costs as the history grows: seconds, Spark jobs, shuffles and their bytes; a table and a plot."""
 
-import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import measure
@@ -12,16 +12,16 @@ from benchmarks.measure import Run
 SIZES = (1_000_000, 3_000_000, 10_000_000, 30_000_000)
 
 
-def run(chosen: argparse.Namespace, work: Path) -> None:
-    """Measure every size up to the chosen one, as a whole from an empty lake and one day after it."""
+def run(shop: Shop, work: Path, events: int, plot: Path) -> None:
+    """Measure every size up to the shop's, as a whole from an empty lake and one day after it."""
     runs: dict[str, dict[int, Run]] = {"from an empty lake": {}, "the next day": {}}
-    for size in sorted({*(size for size in SIZES if size < chosen.events), chosen.events}):
-        past = history(Shop(size, chosen.days, chosen.customers), work)
+    for size in sorted({*(size for size in SIZES if size < shop.events), shop.events}):
+        past = history(replace(shop, events=size), work)
         runs["from an empty lake"][size] = past.from_empty
-        runs["the next day"][size] = next_day(past, chosen.next_day_events)
+        runs["the next day"][size] = next_day(past, events)
     measure.say("\n".join(table(runs)))
-    draw(runs, chosen.plot)
-    measure.say(f"drew {chosen.plot}")
+    draw(runs, plot)
+    measure.say(f"drew {plot}")
 
 
 def table(runs: Mapping[str, Mapping[int, Run]]) -> list[str]:
