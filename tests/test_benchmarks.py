@@ -3,14 +3,16 @@
 import sys
 from collections import Counter
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
-from benchmarks import measure
+from benchmarks import measure, peers
 from benchmarks.features import differences
 from benchmarks.flow import steps_of
 from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
@@ -133,3 +135,45 @@ def test_costs_by_size_become_a_table_and_a_plot(tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     run.save(tmp_path / "run.json")
     assert Run.load(tmp_path / "run.json") == run
+
+
+def test_duckdb_makes_the_features_of_three_customers_from_clean_tables(tmp_path):
+    def at(day: int, hour: int, minute: int = 0) -> datetime:
+        return datetime(2025, 6, day, hour, minute, tzinfo=UTC)
+
+    def event(customer: str, session: str, when: datetime, kind: str, is_bot: bool = False) -> dict:
+        told = {"customer_id": customer, "session_id": session, "event_at": when, "day": when.date(), "event_type": kind}
+        return told | {"event_id": f"{session}{when}", "is_bot": is_bot, "device": "phone"}
+
+    def line(order: str, day: int, product: str, gross: int) -> dict:
+        money = {"quantity": Decimal("2.0000"), "gross_amount": Decimal(gross), "discount_amount": Decimal(1)}
+        return {"customer_id": "a", "order_id": order, "day": date(2025, 6, day), "product_id": product, "category": "c"} | money
+
+    rows = {
+        "events": [
+            event("a", "over midnight", at(9, 23, 50), "add_to_cart"),
+            event("a", "over midnight", at(10, 0, 5), "purchase"),
+            event("a", "long ago", at(1, 12), "add_to_cart"),
+            event("a", "robot", at(10, 3), "view", is_bot=True),
+            event("b", "bounce", at(10, 13), "view"),
+        ],
+        "orders": [line("o1", 10, "p", 30), line("o1", 10, "q", 20), line("o0", 1, "p", 10)],
+        "returns": [
+            {"customer_id": "a", "day": date(2025, 6, 10), "amount": Decimal(5), "return_order_id": "r", "return_line_no": 1}
+        ],
+        "customers": [{"customer_id": "c", "day": date(2025, 6, 2), "registered_at": at(2, 8)}],
+    }
+    for name, values in rows.items():
+        by_day = ["day"] if name in ("events", "orders") else None
+        write_deltalake(tmp_path / "clean" / name, pa.Table.from_pylist(values), partition_by=by_day)
+    peers.duckdb(str(tmp_path), date(2025, 6, 10), tmp_path / "out.parquet")
+    a, b, c = sorted(pq.read_table(tmp_path / "out.parquet").to_pylist(), key=lambda row: row["customer_id"])
+    wanted = {
+        "events_7d": 2, "events_30d": 3, "sessions_7d": 1, "sessions_30d": 2, "active_days_30d": 3, "abandoned_carts_30d": 1,
+        "night_share_365d": 1 / 3, "bounce_share_365d": 0.5, "purchase_rate_365d": 0.5, "session_seconds_365d": 450.0,
+        "orders_7d": 1, "orders_life": 2, "net_7d": 43, "net_30d": 52, "returns_90d": 1, "products_bought_365d": 2,
+        "lines_per_order_365d": 1.5, "order_gap_days": 9.0, "recency_days": 0, "tenure_days": 9, "mobile_share_365d": 1.0,
+    }  # fmt: skip
+    assert {name: a[name] for name in wanted} == pytest.approx(wanted)
+    assert (b["sessions_7d"], b["bounce_share_365d"], b["orders_life"], b["net_365d"]) == (1, 1.0, 0, 0)
+    assert (c["tenure_days"], c["events_365d"], c["recency_days"]) == (8, 0, None)
