@@ -82,7 +82,7 @@ def test_a_day_of_its_own_size_follows_the_history(shop, tmp_path):
 
 
 def test_one_customer_has_the_share_of_events_asked_for_on_devices_that_are_not_flagged(tmp_path):
-    write(Shop(events=100_000, days=1, robot=0.05), tmp_path)
+    write(Shop(events=200_000, days=1, robot=0.05), tmp_path)
     events = of(tmp_path, "events")
     (robot, n), (_, second) = Counter(u for u in events["user"].to_pylist() if u is not None).most_common(2)
     devices = Counter(v for u, v in zip(events["user"].to_pylist(), events["visitor"].to_pylist(), strict=True) if u == robot)
