@@ -76,7 +76,7 @@ def _other(name: str) -> None:
     process = subprocess.Popen(measure.python("-m", f"benchmarks.{name}"), cwd=measure.ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         measure.say(line.rstrip("\n"))
-        if line.rstrip().endswith(("  met", "  MISSED")):
+        if line.split()[-1:] in (["met"], ["MISSED"]):
             measure.RESULTS.append(line.rstrip())
     if code := process.wait():
         raise RuntimeError(f"it ended with exit code {code}")
