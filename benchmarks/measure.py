@@ -117,19 +117,24 @@ class Peaks:
 
 
 def _sizes(root: int) -> Iterable[int]:
-    """The resident bytes of a process and of each that descends from it; what several share counts once among them."""
-    parents = {}
+    """The resident bytes of a process and of each that descends from it; what several share counts once among them.
+
+    A Java process forks for every `chmod` and `stat`; until that begins, it is the same memory seen twice, and left out.
+    """
+    parents, mapped = {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
         except OSError:
             continue  # it ended in between
-        parents[int(fields["Pid"])] = int(fields["PPid"])
-    for pid in parents:
+        pid = int(fields["Pid"])
+        parents[pid] = int(fields["PPid"])
+        mapped[pid] = fields.get("VmSize")
+    for pid, parent in parents.items():
         above = pid
         while above in parents and above != root:
             above = parents[above]
-        if above == root:
+        if above == root and (pid == root or mapped[pid] != mapped.get(parent)):
             try:
                 yield int(re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1]) * 1024
             except (OSError, TypeError):
