@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from benchmarks import measure, peers
+from benchmarks import measure, peers, sizes, skew
 from benchmarks.features import differences
 from benchmarks.flow import steps_of
 from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
@@ -177,3 +177,20 @@ def test_duckdb_makes_the_features_of_three_customers_from_clean_tables(tmp_path
     assert {name: a[name] for name in wanted} == pytest.approx(wanted)
     assert (b["sessions_7d"], b["bounce_share_365d"], b["orders_life"], b["net_365d"]) == (1, 1.0, 0, 0)
     assert (c["tenure_days"], c["events_365d"], c["recency_days"]) == (8, 0, None)
+
+
+def test_runs_that_are_kept_are_not_run_again_and_judged_by_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "RESULTS", [])
+    for shop, seconds in ((SHOP, 10.0), (replace(SHOP, robot=skew.SHARE), 13.0)):
+        folder = tmp_path / shop.name
+        folder.mkdir()
+        steps = {"land": Cost(seconds, 5), "clean": Cost(seconds * seconds, 7), "features": Cost(0.1)}
+        for name in ("from_empty", "next_day_500_0"):
+            Run(99.0, 2**30, steps).save(folder / f"{name}.json")
+    skew.run(SHOP, tmp_path, 500)
+    sizes.run(SHOP, tmp_path, 500, tmp_path / "plots" / "plot.png")
+    assert [line.split()[-1] for line in measure.RESULTS] == ["met", "MISSED"] * 2
+    printed = capsys.readouterr().out
+    assert "features, next day, 40,000 events: a customer with 5% / none: 1.00, of 0.1 s: too short to judge" in printed
+    assert "| the next day | 40,000 | clean | 100.0 | 7 | 0 | 0.0 | |" in printed
+    assert (tmp_path / "plots" / "plot.png").exists()
