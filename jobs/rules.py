@@ -5,11 +5,13 @@ docs/rules.md is made from it. A row's first broken rule decides how it is count
 
 from dataclasses import dataclass
 
-REFUSED, REPEATED, FLAGGED, LINKED, MATCHED = "refused", "repeated", "flagged", "linked", "matched"
+REFUSED, REPEATED, FLAGGED, CORRECTED = "refused", "repeated", "flagged", "corrected"
+LINKED, MATCHED = "linked", "matched"
 _MEANS = {
     REFUSED: "the row is in `clean.<table>_rejects` with its rules, outcome `reject`, and in no other table",
     REPEATED: "the row is in `clean.<table>_rejects`, outcome `duplicate`; the one it repeats decides",
     FLAGGED: "the row is kept and marked; features leave it out",
+    CORRECTED: "the row is kept with the value it should have, and the correction beside it",
     LINKED: "why a visitor's events belong to a customer, in `clean.identities`",
     MATCHED: "how a return found the line it undoes, in `clean.returns`",
 }
@@ -39,12 +41,35 @@ RULES = (
     Rule("events", "no_visitor", REFUSED, "neither a visitor nor a customer is named"),
     Rule("events", "unknown_type", REFUSED, "the mapping gives it no event type of ours"),
     Rule("events", "same_id", REPEATED, "the same visitor's event with this id came before it on the day"),
-    Rule("events", "same_event", REPEATED, "without ids: same visitor, type, product, page, search term and time"),
+    Rule("events", "same_event", REPEATED, "without ids: same visitor, type, product, page, search term and time sent"),
+    Rule(
+        "events", "clock_skew", CORRECTED,
+        "the clocks of client and server differ by more than this between sending and arrival: the time of the event is moved"
+        " by the difference; without a time of sending, an event from after its arrival has the time of its arrival",
+        ("clock_skew_seconds",),
+    ),
     Rule("events", "user_agent", FLAGGED, "an agent of the visitor that day is on the crawler-user-agents list, in any case"),
     Rule("events", "rate", FLAGGED, "at least so many pauses between moments of the visitor's day", ("bot_events_per_day",)),
     Rule(
         "events", "no_human_pause", FLAGGED, "at least so many pauses in the visitor's day, half of them that short or shorter",
         ("bot_pause_events", "bot_pause_seconds"),
+    ),
+    Rule(
+        "events", "even_pauses", FLAGGED,
+        "at least so many pauses within the sessions of the visitor's day, with a standard deviation of at most this share of"
+        " their mean", ("bot_even_pauses", "bot_even_spread"),
+    ),
+    Rule(
+        "events", "one_hit_fleet", FLAGGED,
+        "at least so many visitors with one event each that day, not signed in, alike in agent, type, product, page, search"
+        " term, device, country and channel, in the same stretch of so many minutes; and such visitors are at least this share"
+        " of all who came that day with their agent and country: people on a popular page have common browsers",
+        ("bot_fleet_ids", "bot_fleet_minutes", "bot_fleet_share"),
+    ),
+    Rule(
+        "events", "around_the_clock", FLAGGED,
+        "events in at least so many hours of the visitor's day, or by the end of it active for so many hours without a silence,"
+        " over midnight too", ("bot_active_hours",),
     ),
     Rule("orders", "malformed", REFUSED, _MALFORMED),
     Rule("orders", "no_time", REFUSED, "the time of the order is missing or is none"),

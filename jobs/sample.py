@@ -1,9 +1,9 @@
 """A made-up shop as a vendor would deliver it, for the demo and the tests: one set of files per day, and the truth.
 
 Customers have planted types, each with its own rhythm of season, weekday and hour, its devices, categories, searches,
-discounts and returns; the types differ but overlap. Among the rows are robots, duplicates, late and broken rows, other
-currencies, postage, fees, vouchers, gift cards, test orders, voids and bad debts. `truth/` beside the files says what
-was planted, without personal data.
+discounts and returns; the types differ but overlap. Among the rows are robots, people who look like robots, duplicates,
+late and broken rows, clocks that are off, other currencies, postage, fees, vouchers, gift cards, test orders, voids and
+bad debts. `truth/` beside the files says what was planted, without personal data.
 
 `customers` is the number known on the first day; 1 in 800 of it joins on each further day. Customers draw from a
 stream of their own row by row, days from a stream seeded with (seed, day); so one more day leaves the files of
@@ -170,6 +170,10 @@ CODE = {kind: PRODUCTS + n for n, kind in enumerate((GIFT_CARD, POSTAGE, FEE, DI
 # Lines an order has beside its products: kind, number of the line, pounds, share of the orders.
 EXTRA_LINES = ((POSTAGE, 91, 4, 0.3), (FEE, 92, 2, 0.03), (DISCOUNT, 93, -5, 0.04))
 
+# Clients of which the shop also records when an event was sent and when it came; what their clocks are off by.
+TWO_CLOCKS_SHARE = 0.02  # of the visitors
+CLOCKS_OFF_MS = tuple(minutes * 60_000 for minutes in (0, -26 * 60, -120, -7, 5, 180, 49 * 60))
+
 # What a planted row is, by name in truth/defects.csv. An empty name is a row that is to be kept.
 RULES = (
     "", "malformed", "no_time", "future",
@@ -198,7 +202,7 @@ ORDER = np.dtype(
         ("blank_price", "?"), ("restated", "?"),
     ]
 )  # fmt: skip
-EVENT_HEADER = "hit_id,ts,client_id,user_ref,email,action,sku,dept,list_price,ccy,query,url,geo,ua,utm_source"
+EVENT_HEADER = "hit_id,ts,client_id,user_ref,email,action,sku,dept,list_price,ccy,query,url,geo,ua,utm_source,sent,server_ts"
 ORDER_HEADER = (
     "order_no,line,created_utc,modified_utc,cust_no,cust_email,cust_name,sku,dept,qty,unit_price,discount,ccy,"
     "line_type,pay_state,is_test,refund_of,ship_country"
@@ -262,11 +266,16 @@ def _write_shop(folder: Path, customers: int, days: int, seed: int, last: date, 
 
         visits, hits = _visits(rng, shop, day, offset)
         _deliver(events, _with_planted_events(rng, hits, shop))
-        robots = _robots(rng, shop, day)
+        robots = _robots(rng, shop, day) + _sleepless(shop, day)
         for rule, rows in robots:
             ledger.robots[rule].update(rows["visitor"].tolist())
         rows = _joined([rows for _, rows in robots], EVENT)
         _deliver(events, [(_number(rows, day, 1_000_000_000), rows["at"] // DAY_MS)])
+        people = _like_robots(shop, day)
+        for kind, rows in people:
+            ledger.people[kind].update(rows["visitor"].tolist())
+        rows = _joined([rows for _, rows in people], EVENT)
+        _deliver(events, [(_number(rows, day, 2_000_000_000), rows["at"] // DAY_MS)])
         _deliver(orders, _with_planted_orders(rng, _sales(rng, shop, visits, day), shop, day))
 
         spoil = undecodable and day == last
@@ -577,11 +586,67 @@ def _robots(rng: np.random.Generator, shop: _Shop, day: date) -> list[tuple[str,
     return parts
 
 
+def _sleepless(shop: _Shop, day: date) -> list[tuple[str, np.ndarray]]:
+    """Robots with an even beat, and robots that stay for three days, from a stream of their own."""
+    rng, number, parts = np.random.default_rng((shop.seed, 5, day.toordinal())), day.toordinal(), []
+    for nth, visitor in enumerate(_robot_ids(shop, "even_pauses")):
+        if (number + 3 * nth) % 7 == 0:
+            n = int(rng.integers(60, 240))
+            pause = rng.uniform(4_000, 60_000) * (1 + rng.uniform(0.01, 0.05) * rng.standard_normal(n))
+            pause[n // 2] += HOUR_MS
+            parts.append(("even_pauses", _views(rng, day, rng.uniform(0, 18), pause, visitor, FIRST_DESKTOP)))
+    for nth, visitor in enumerate(_robot_ids(shop, "around_the_clock")):
+        nth_day = (number + 4 * nth) % 12
+        if nth_day < 3:
+            pause = np.minimum(60_000 + rng.exponential(420_000, 600), 1_500_000)
+            begin, end = ((14, 24), (0, 24), (0, 9))[nth_day]
+            rows = _views(rng, day, begin, pause, visitor, FIRST_DESKTOP + 2)
+            parts.append(("around_the_clock", rows[rows["at"] < _day_number(day) * DAY_MS + end * HOUR_MS]))
+    return parts
+
+
+def _like_robots(shop: _Shop, day: date) -> list[tuple[str, np.ndarray]]:
+    """People whom a careless rule takes for robots: quick on the phone, at a steady pace, up all night, all on one page."""
+    rng, number, parts = np.random.default_rng((shop.seed, 6, day.toordinal())), day.toordinal(), []
+    for nth in range(1 + shop.base // 3000):
+        quick, steady, owl = (_hash(shop.seed, stream, np.array([number * 1000 + nth])) for stream in (46, 47, 48))
+        pause = 1400 * np.exp(0.6 * rng.standard_normal(rng.integers(60, 180)))
+        parts.append(("quick", _views(rng, day, rng.uniform(6, 22), pause, quick, 0)))
+        pause = np.maximum(12_000 + 3_600 * rng.standard_normal(rng.integers(40, 90)), 2_000)
+        parts.append(("steady", _views(rng, day, rng.uniform(6, 22), pause, steady, FLEET)))
+        if number % 2 == 0:
+            pause = np.minimum(60_000 + rng.exponential(360_000, 400), 1_700_000)
+            rows = _views(rng, day, 12, pause, owl, FIRST_DESKTOP)
+            parts.append(("night_owl", rows[rows["at"] < (_day_number(day) + 1) * DAY_MS + 5 * HOUR_MS]))
+    if number % 7 == 2:  # a newsletter: most look at its page and leave, a quarter looks on
+        n = 80 + shop.base // 20
+        views = np.where(rng.random(n) < 0.25, rng.integers(2, 6, n), 1)
+        nth, visitor = _nth(views), _hash(shop.seed, 49, number * 1_000_000 + np.arange(n))
+        rows = _views(rng, day, 12, np.zeros(len(nth)), np.repeat(visitor, views), 0)
+        rows["at"] += np.repeat(rng.integers(0, 1_800_000, n), views) + nth * rng.integers(5_000, 60_000, len(nth))
+        rows["agent"] = np.repeat(rng.choice((0, 1, FIRST_DESKTOP), n), views)
+        rows["product"] = np.where(nth == 0, rng.integers(0, PRODUCTS), rows["product"])
+        rows["channel"] = CHANNELS.index("newsletter")
+        parts.append(("newsletter", rows))
+    return parts
+
+
+def _views(rng: np.random.Generator, day: date, hour: float, pause: np.ndarray, visitor, agent: int) -> np.ndarray:
+    """A visitor's views of any products, from `hour` on, with these pauses in milliseconds."""
+    rows = np.zeros(len(pause), dtype=EVENT)
+    rows["at"] = _day_number(day) * DAY_MS + int(hour * HOUR_MS) + np.floor(np.cumsum(pause)).astype("i8")
+    rows["visitor"], rows["agent"], rows["product"] = visitor, agent, rng.integers(0, PRODUCTS, len(pause))
+    rows["customer"] = rows["mail"] = rows["term"] = -1
+    return rows
+
+
 def _robot_ids(shop: _Shop, rule: str) -> np.ndarray:
     stream, count = {
         "user_agent": (41, max(len(CRAWLERS), shop.base // 250)),
         "rate": (42, max(1, shop.base // 5000)),
         "no_human_pause": (43, max(2, shop.base // 2000)),
+        "even_pauses": (44, max(2, shop.base // 1000)),
+        "around_the_clock": (45, max(2, shop.base // 1500)),
     }[rule]
     return _hash(shop.seed, stream, np.arange(count, dtype="u8"))
 
@@ -803,6 +868,7 @@ class _Ledger:
         self.defects: list[tuple[str, int, str]] = []  # file, data row from 1, rule
         self.kept: Counter[str] = Counter()  # odd rows that are no rejects
         self.robots: dict[str, set[int]] = defaultdict(set)
+        self.people: dict[str, set[int]] = defaultdict(set)  # who look like robots
         self.money: Counter[str] = Counter()  # millionths of the home currency
         self.older: dict[tuple[int, int], tuple[str, int, int]] = {}  # order line: file, row and amount of its first version
 
@@ -817,10 +883,10 @@ def _write_events(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
     currency = CURRENCY_OF_COUNTRY[rows["country"]]
     bad_price = rows["bad_price"] & (product >= 0)
     price = np.where((product >= 0) & shop.has_price[product] & ~bad_price, currency * PRODUCTS + product, -1)
-    times = _times(rows["at"], 1)
+    clock, sent, received = _clocks(shop, rows, _day_number(day))
     columns = [
         _join(pa.scalar("h"), _numbers(rows["id"])),
-        _replace(times, rules == RULE["no_time"], BAD_TIMES),
+        _replace(_times(rows["at"] + clock, 1), rules == RULE["no_time"], BAD_TIMES),
         _numbers(np.where(rules == RULE["no_visitor"], -1, (rows["visitor"] >> np.uint64(8)).astype("i8"))),
         _pick(shop.ids, np.where(rules == RULE["no_visitor"], -1, rows["customer"])),
         _pick(shop.mails, np.where(rules == RULE["no_visitor"], -1, rows["mail"])),
@@ -834,6 +900,8 @@ def _write_events(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
         _pick(COUNTRIES, rows["country"]),
         _pick([_quoted(agent) for agent in AGENTS], rows["agent"]),
         _pick(CHANNELS, rows["channel"]),
+        _known_times(sent),
+        _known_times(received),
     ]
     data = _csv(EVENT_HEADER, columns, np.flatnonzero(rules == RULE["malformed"]))
     _write_gzip(folder / file, data[:-1] + b"\xff\xfe\n" if spoil else data)
@@ -843,8 +911,24 @@ def _write_events(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger
     first_odd = len(DEPARTMENTS) * TERMS_PER_CATEGORY
     ledger.kept["late"] += int((sound & (rows["at"] // DAY_MS < _day_number(day))).sum())
     ledger.kept["no_id"] += int((sound & (rows["id"] < 0)).sum())
+    ledger.kept["clock_skew"] += int((clock != 0).sum())
     ledger.kept["bad_price"] += int((sound & bad_price).sum())
     ledger.kept["control_character"] += int((sound & np.isin(rows["term"] - first_odd, CONTROL_TERMS)).sum())
+
+
+def _clocks(shop: _Shop, rows: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each event: what the client's clock is off by, and when it was sent and received, -1 where that is not recorded.
+
+    Of half of the clocks that are ahead only the arrival is known. Rows with a defect, and late ones, are left alone.
+    """
+    pick = _uniform(shop.seed, 70, rows["visitor"]) / TWO_CLOCKS_SHARE
+    both = (pick < 1) & (rows["rule"] == 0) & (rows["id"] >= 0) & (rows["at"] // DAY_MS == number)
+    nth = np.where(both, pick * len(CLOCKS_OFF_MS), 0)
+    off = np.array(CLOCKS_OFF_MS)[nth.astype(int)]
+    arrival_only = (off > 0) & (nth % 1 < 0.5)
+    wait = np.where(arrival_only, 0, rows["id"] % 20 * 1000)
+    sent = np.where(both & ~arrival_only, rows["at"] + off + wait, -1)
+    return off, sent, np.where(both, rows["at"] + wait, -1)
 
 
 def _write_orders(folder: Path, day: date, shop: _Shop, rows: np.ndarray, ledger: _Ledger, seed: int) -> None:
@@ -941,6 +1025,7 @@ def _write_truth(
         "defects": dict(sorted(Counter(rule for _, _, rule in ledger.defects).items())),
         "kept": dict(sorted(ledger.kept.items())),
         "robots": {rule: sorted(str(v >> 8) for v in ids) for rule, ids in sorted(ledger.robots.items())},
+        "people": {kind: sorted(str(v >> 8) for v in ids) for kind, ids in sorted(ledger.people.items())},
     }
     (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n")
 
@@ -1048,6 +1133,10 @@ def _times(at_ms: np.ndarray, resolution_ms: int) -> pa.Array:
     day = _pick(np.datetime_as_string(days.astype("M8[D]")).tolist(), nth) if len(days) else pa.array([], pa.string())
     fraction = _pick(_MILLISECONDS, at_ms % 1000) if resolution_ms == 1 else pa.scalar("Z")
     return _join(day, _pick(_SECONDS, at_ms % DAY_MS // 1000), fraction)
+
+
+def _known_times(at_ms: np.ndarray) -> pa.Array:
+    return pc.if_else(pa.array(at_ms >= 0), _times(np.maximum(at_ms, 0), 1), pa.scalar(None, pa.string()))
 
 
 def _term_texts() -> pa.Array:

@@ -24,6 +24,13 @@ class Clean:
     bot_events_per_day: int = 2000
     bot_pause_seconds: float = 1.0
     bot_pause_events: int = 100
+    bot_even_pauses: int = 30
+    bot_even_spread: float = 0.1
+    bot_active_hours: int = 20
+    bot_fleet_ids: int = 20
+    bot_fleet_minutes: int = 60
+    bot_fleet_share: float = 0.9
+    clock_skew_seconds: float = 60.0
 
 
 @dataclass(frozen=True)

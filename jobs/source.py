@@ -18,7 +18,7 @@ from jobs.settings import HOME
 COLUMNS = {
     "events": (
         "event_id", "event_at", "visitor_id", "customer_id", "email_key", "event_type", "product_id", "category", "price",
-        "currency", "search_term", "page", "device", "country", "user_agent", "channel",
+        "currency", "search_term", "page", "device", "country", "user_agent", "channel", "sent_at", "received_at",
     ),
     "orders": (
         "order_id", "line_no", "ordered_at", "updated_at", "customer_id", "email_key", "product_id", "category", "quantity",

@@ -17,6 +17,7 @@ from benchmarks.features import differences
 from benchmarks.flow import steps_of
 from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
 from benchmarks.measure import Cost, Run
+from benchmarks.robots import scores
 from benchmarks.sizes import draw, table
 from jobs import source
 
@@ -194,3 +195,11 @@ def test_runs_that_are_kept_are_not_run_again_and_judged_by_step(tmp_path, monke
     assert "features, next day, 40,000 events: a customer with 5% / none: 1.00, of 0.1 s: too short to judge" in printed
     assert "| the next day | 40,000 | clean | 100.0 | 7 | 0 | 0.0 | |" in printed
     assert (tmp_path / "plots" / "plot.png").exists()
+
+
+def test_precision_and_recall_count_visitors_whatever_rule_found_them():
+    planted = {"rate": {"a", "b"}, "one_hit_fleet": {"c", "d"}}
+    found = scores(planted, {"rate": {"a", "c", "person"}, "user_agent": {"a"}})
+    assert found == {
+        "one_hit_fleet": (2, 0, 1.0, 0.5), "rate": (2, 3, 2 / 3, 0.5), "user_agent": (0, 1, 1.0, 1.0), "all": (4, 3, 2 / 3, 0.5),
+    }  # fmt: skip

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
+from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from jobs import flow, sample, settings, steps
@@ -58,6 +59,15 @@ def test_every_planted_defect_is_found_under_its_rule_and_nothing_else_is_refuse
     lake, _ = refreshed
     refused = lake.read(f"clean.{table}_rejects").groupBy(F.col("rules")[0].alias("rule")).count().collect()
     assert Counter({row.rule: row["count"] for row in refused}) == defects(shop, table)
+
+
+def test_robots_and_clocks_that_are_off_are_found_and_nobody_else(refreshed, shop):
+    lake, _ = refreshed
+    rows = lake.read("clean.events").where("is_bot OR clock_skew_seconds IS NOT NULL")
+    rows = rows.select("visitor_id", "is_bot", F.count("clock_skew_seconds").over(Window.partitionBy()).alias("n")).collect()
+    planted = truth(shop)
+    assert {row.visitor_id for row in rows if row.is_bot} == set().union(*planted["robots"].values())
+    assert rows[0].n == planted["kept"]["clock_skew"] > 0
 
 
 def test_every_row_is_accounted_for(refreshed):

@@ -11,7 +11,19 @@ from jobs import flow
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = [(layer, table) for layer, tables in flow.TABLES.items() for table in tables]
-FOUNDATION = {"errors", "lake", "models", "settings", "reconciliation", "catalogue", "source", "workers", "traits", "flow"}
+FOUNDATION = {
+    "errors",
+    "lake",
+    "models",
+    "settings",
+    "reconciliation",
+    "catalogue",
+    "source",
+    "workers",
+    "traits",
+    "flow",
+    "moments",
+}
 MAY_IMPORT = {
     "autoencoder": {"errors", "lake", "models", "settings", "autoencoder"},
     **{layer: FOUNDATION | {layer} for layer in flow.TABLES},

@@ -6,21 +6,21 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException, PythonException
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import settings as settings_module
 from jobs.bronze import _reading, files
 from jobs.errors import UserError
 from jobs.lake import Lake, Table, log, union
-from jobs.settings import Settings
+from jobs.moments import event_time, moment
+from jobs.settings import Clean, Settings
 from jobs.source import COLUMNS, Mapping, Source, filesystem_of, find
 
 UNDATED = date(1970, 1, 1)  # reference rows without a date hold for every day
 
 # How a row finds the day it is about: its own time first, or the day of its file first.
 _TIME = {
-    "events": "event_at",
     "orders": "ordered_at",
     "products": "known_on",
     "customers": "registered_at",
@@ -55,6 +55,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
     known = files.landed(lake, source.name, table.name)
     new = _new(settings.input, found, known, mapping)
     if not new:
+        lake.create(table)  # it may have gained columns since
         log(f"read  {table.name:<28} {len(found):>12,} files, all landed before")
         lake.create(table)  # an older lake may lack a column that cleaning reads
         return {}
@@ -103,8 +104,7 @@ def _rows(
         *columns, "_extra", F.lit(source.name).alias("_source"), "_file", "_row", "_file_day",
         F.lit(landed_at).cast("timestamp").alias("_landed_at"),
     )  # fmt: skip
-    late_days = settings.clean.late_days
-    return landed.withColumn("day", _day(mapping, day, landed_at.date(), late_days))
+    return landed.withColumn("day", _day(mapping, day, landed_at.date(), settings.clean))
 
 
 def _read(batches: Iterable[pa.RecordBatch], root: str, mapping: Mapping, used: list[str], secret: str, limit):
@@ -119,15 +119,16 @@ def _read(batches: Iterable[pa.RecordBatch], root: str, mapping: Mapping, used: 
                         break
 
 
-def _day(mapping: Mapping, day: date, today: date, late_days: int):
+def _day(mapping: Mapping, day: date, today: date, limits: Clean) -> Column:
     """The day column. Events and orders whose own day cannot be used count on the day they arrived."""
-    own = F.to_date(F.expr(f"try_cast({_TIME[mapping.table]} AS TIMESTAMP)"))
+    is_event = mapping.table == "events"
+    own = F.to_date(event_time(limits.clock_skew_seconds)[0] if is_event else moment(_TIME[mapping.table]))
     if mapping.table in ("events", "orders"):
         arrived = F.coalesce(F.col("_file_day"), F.lit(day))
         latest = F.coalesce(F.col("_file_day"), F.lit(today))
         usable = own.isNotNull() & (own <= latest)
-        if mapping.table == "events":  # a late order restates its day however old: money is never left out
-            usable &= F.col("_file_day").isNull() | (own >= F.date_sub("_file_day", late_days))
+        if is_event:  # a late order restates its day however old: money is never left out
+            usable &= F.col("_file_day").isNull() | (own >= F.date_sub("_file_day", limits.late_days))
         return F.when(usable, own).otherwise(arrived)
     if mapping.table == "customers":
         return F.coalesce(F.col("_file_day"), own, F.lit(UNDATED))

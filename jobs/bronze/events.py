@@ -24,6 +24,8 @@ MEANINGS = {
     "country": "country",
     "user_agent": "user agent",
     "channel": "where the visit came from",
+    "sent_at": "when it was sent, by the clock of the client",
+    "received_at": "when it arrived, by the clock of the server",
 }
 TABLE = bronze_table("events", __doc__, MEANINGS, partition="day")
 

@@ -3,11 +3,11 @@
 from collections import Counter
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import partial, reduce
 from threading import Lock
 
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import reconciliation
@@ -19,7 +19,7 @@ from jobs.settings import Settings
 from jobs.source import Source
 
 _ONE_AT_A_TIME = Lock()  # products and customers are worked on side by side, their order days stand in one table
-_VERSION = 3  # raise it when cleaning changes what the same input becomes: every day is then due again
+_VERSION = 4  # raise it when cleaning changes what the same input becomes: every day is then due again
 
 
 def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:
@@ -37,12 +37,12 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     rates = _money.rates(lake) if "rates" in source.mappings else {}
     work = {}
     for table, clean in (("events", _events), ("orders", _orders)):
-        entries = {day: entry for day, entry in landed.get(table, {}).items() if day <= last}
+        entries = landed.get(table, {})
         asked = [day for day in days if day in entries]
         of_day = rates if table == "orders" else {}
         made_from = (_VERSION, settings.clean, source.currency)
         inputs = {d: reconciliation.fingerprint(*made_from, *e["files"], *of_day.get(d, [])) for d, e in entries.items()}
-        due = reconciliation.due(lake, f"clean.{table}", inputs, asked)
+        due = reconciliation.due(lake, f"clean.{table}", {d: made for d, made in inputs.items() if d <= last}, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
             work[f"clean.{table}"] = partial(clean, lake, settings, source, due, inputs, rows_in)
@@ -84,39 +84,77 @@ def _reference(lake: Lake, source: Source, landed: dict, module) -> list[reconci
 def _events(
     lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
 ) -> list[reconciliation.Day]:
-    one = timedelta(days=1)
-    cleaned = reconciliation.revisions(lake, events.TABLE.name)
-    # a day that follows one of these may go on with its sessions
-    due = sorted({*due, *(d + one for d in due if d + one in cleaned and d + one in inputs)})
+    lake.create(events.TABLE)  # stored days may be read below: with every column
     raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
-    judged = events.judged(raw, source.currency).persist()
+    judged = events.judged(raw, source.currency, settings.clean.clock_skew_seconds).persist()
     _rows.write_rejects(lake, judged, raw, events.REJECTS, due)
     kept = judged.where("outcome = 'kept'").drop("rules", "outcome", "_repeated")
     mapping = source.mappings["events"].columns
-    with_bots = events.with_bots(kept, settings.clean, "user_agent" in mapping)
-    tail = _tail(lake, due, settings)
-    with_sessions = events.with_sessions(with_bots, tail, settings.clean)
-    named = _named(lake, with_sessions)
+    placed, carried = _in_sessions(lake, events.with_bots(kept, settings.clean, mapping), due, settings)
+    named = _named(lake, placed.where(F.col("day").isin(*due)) if carried else placed)
     people = None
     if "visitor_id" in mapping:
         people = identities.change(lake, named.persist(), due)
         found = identities.resolved(named.withColumn("customer_id", F.col("known_customer_id")), people.intervals)
-        found = found.select(*events.TABLE.columns)
-        if people.restated:
-            found = found.unionByName(_restated(lake, people))
     else:
         known = F.col("customer_id").isNotNull()
         found = named.withColumns({"signed_in": known, "identified_on": F.when(known, F.col("day"))})
-    restated = people.restated if people else []
-    lake.replace_days(events.TABLE, found.select(*events.TABLE.columns), [*due, *restated])
+    found = found.select(*events.TABLE.columns)
+    restated = sorted({*carried, *(people.restated if people else [])})
+    if restated:
+        found = found.unionByName(_restated(lake, restated, placed, carried, people))
+    # due until they are accounted for again, should the run die in between; or because their own files have changed too
+    name = events.TABLE.name
+    also_due = reconciliation.due(lake, name, {day: inputs.get(day, "") for day in carried}, [])
+    reconciliation.make_due(lake, name, carried)
+    lake.replace_days(events.TABLE, found, [*due, *restated])
     judged.unpersist()
-    sessions.run(lake, [*due, *restated])
-    kept_rows = _rows.counted(lake, events.TABLE.name, due)
-    accounts = _rows.accounts(lake, kept_rows, events.REJECTS, due, rows_in, inputs)
+    sessions.run(lake, [*due, *restated], settings.clean)
+    done = sorted({*due, *carried}.difference(also_due))
+    kept_rows = _rows.counted(lake, name, done)
+    accounts = _rows.accounts(lake, kept_rows, events.REJECTS, done, rows_in, inputs, _corrected(lake, done))
+    reconciliation.restate(lake, name, restated, reconciliation.fingerprint(*(a.inputs for a in accounts)))
     if people:
-        reconciliation.restate(lake, events.TABLE.name, restated, reconciliation.fingerprint(*(a.inputs for a in accounts)))
         identities.write(lake, people)
     return accounts
+
+
+def _in_sessions(lake: Lake, fresh: DataFrame, due: list[date], settings: Settings) -> tuple[DataFrame, list[date]]:
+    """The fresh events of `due` in their sessions, with the stored ones of later days whose sessions that changes; those days.
+
+    A day begins with what the day before left open: a change is followed from day to day for as long as it changes a session.
+    """
+    one, carried = timedelta(days=1), []
+    cleaned = set(lake.days(events.TABLE.name))
+    while True:
+        days = sorted({*due, *carried})
+        both = fresh.unionByName(_stored(lake, carried), allowMissingColumns=True) if carried else fresh
+        placed = _placed(both, _tail(lake, days, settings), settings)
+        following = [day + one for day in days if day + one in cleaned and day + one not in days]
+        if not following:
+            return placed, carried
+        marks = ("session_started_at", "active_since", "bot_rule")
+        before = _stored(lake, following).withColumns({f"_{mark}": F.col(mark) for mark in marks})
+        after = _placed(before, events.tail(placed, [day - one for day in following], settings.clean), settings)
+        differs = reduce(Column.__or__, (~F.col(mark).eqNullSafe(F.col(f"_{mark}")) for mark in marks))
+        changed = [row.day for row in after.where(differs).select("day").distinct().collect()]
+        if not changed:
+            return placed, carried
+        carried = sorted([*carried, *changed])
+
+
+def _placed(kept: DataFrame, tail: DataFrame, settings: Settings) -> DataFrame:
+    return events.around_the_clock(events.with_sessions(kept, tail, settings.clean), settings.clean)
+
+
+def _stored(lake: Lake, days: list[date]) -> DataFrame:
+    return lake.read(events.TABLE).where(F.col("day").isin(*days))
+
+
+def _corrected(lake: Lake, days: list[date]) -> dict[date, dict]:
+    """The number of events whose clock was corrected, by day."""
+    corrected = ds.field("day").isin(days) & ds.field("clock_skew_seconds").is_valid()
+    return {day: {"clock_skew": Decimal(n)} for (day,), n in lake.count(events.TABLE.name, ["day"], corrected).items()}
 
 
 def _named(lake: Lake, kept: DataFrame) -> DataFrame:
@@ -130,9 +168,15 @@ def _named(lake: Lake, kept: DataFrame) -> DataFrame:
     )
 
 
-def _restated(lake: Lake, people: identities.Change) -> DataFrame:
-    """The stored events of the restated days with the customers they have now."""
-    stored = lake.read(events.TABLE).where(F.col("day").isin(*people.restated))
+def _restated(
+    lake: Lake, days: list[date], placed: DataFrame, carried: list[date], people: identities.Change | None
+) -> DataFrame:
+    """The stored events of `days`, in the sessions (those of the `carried` days) and with the customers they have now."""
+    stored = _stored(lake, [day for day in days if day not in carried])
+    if carried:
+        stored = stored.unionByName(placed.where(F.col("day").isin(*carried)).select(*events.TABLE.columns))
+    if people is None:
+        return stored
     as_sent = stored.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id"))).drop(
         "signed_in", "identified_on"
     )
@@ -141,11 +185,8 @@ def _restated(lake: Lake, people: identities.Change) -> DataFrame:
 
 def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
     """Stored events of the day before a worked-on day that are recent enough for their session to go on."""
-    eves = [day - timedelta(days=1) for day in due if day - timedelta(days=1) not in due]
-    table = lake.read(events.TABLE)
-    midnight = F.date_add("day", 1).cast("timestamp")
-    gap = timedelta(minutes=settings.clean.session_gap_minutes)
-    return table.where(F.col("day").isin(*eves) & (F.col("event_at") >= midnight - F.lit(gap)))
+    eves = {day - timedelta(days=1) for day in due}.difference(due)
+    return events.tail(lake.read(events.TABLE), eves, settings.clean)
 
 
 def _orders(

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs import rules as declared
 from jobs.lake import Lake, Table
+from jobs.moments import moment as moment
 from jobs.reconciliation import Day
 
 _RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not name; a malformed row as text',
@@ -31,18 +32,13 @@ def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
 
 
 def text(name: str) -> Column:
-    """A text column without control characters and outer blanks; empty is null."""
-    return F.nullif(F.trim(F.regexp_replace(F.col(name), r"\p{Cntrl}", "")), F.lit(""))
+    """A text column without control characters, byte-order marks, zero-width spaces and outer blanks; empty is null."""
+    return F.nullif(F.trim(F.regexp_replace(F.col(name), r"[\p{Cc}\x{FEFF}\x{200B}]", "")), F.lit(""))
 
 
 def number(name: str, sql_type: str = "DECIMAL(18,4)") -> Column:
     """A text column as a number; null where it is none."""
     return F.expr(f"try_cast(trim({name}) AS {sql_type})")
-
-
-def moment(name: str) -> Column:
-    """A text column as a timestamp, UTC where it names no zone; null where it is none."""
-    return F.expr(f"try_cast(trim({name}) AS TIMESTAMP)")
 
 
 def broken_rules(rules: Mapping[str, Column]) -> Column:

@@ -3,18 +3,20 @@
 Inputs: bronze.events, and the last minutes of the day before for sessions that cross midnight. Argued about:
 - an event is the same event if its id is; without an id, if visitor, type, product, page, words and second are;
 - the customer is the one known at that time (clean.identities), back to the visitor's first event;
-- a robot is flagged, never dropped.
+- a robot is flagged, never dropped;
+- a client's clock that is off is corrected where the source sends both clocks, and the correction kept beside the time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows
 from jobs.lake import Table
+from jobs.moments import event_time
 from jobs.settings import Clean
 from jobs.source import COLUMNS
 
@@ -37,12 +39,13 @@ SCHEMA = """
     device STRING COMMENT 'kind of device, lower case',
     country STRING COMMENT 'country',
     is_bot BOOLEAN NOT NULL COMMENT 'a robot by one of the rules',
-    bot_rule STRING COMMENT 'user_agent, rate or no_human_pause',
+    bot_rule STRING COMMENT 'the rule: user_agent, rate, no_human_pause, even_pauses, one_hit_fleet or around_the_clock',
     channel STRING COMMENT 'where the visit came from',
     session_started_at TIMESTAMP NOT NULL COMMENT 'first event of the session',
     active_since TIMESTAMP NOT NULL COMMENT 'start of the activity without a silence, which may span cut sessions',
     identified_on DATE COMMENT 'day on which the customer of this event became known',
-    signed_in BOOLEAN NOT NULL COMMENT 'the event itself named its customer, by id or e-mail'"""
+    signed_in BOOLEAN NOT NULL COMMENT 'the event itself named its customer, by id or e-mail',
+    clock_skew_seconds DOUBLE COMMENT 'seconds by which the time sent was corrected; null where it was not'"""
 TABLE = Table(
     "clean.events", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"type_known": f"event_type IN {TYPES}", "bot_has_rule": "is_bot = (bot_rule IS NOT NULL)"},
@@ -50,14 +53,21 @@ TABLE = Table(
 REJECTS = _rows.rejects_table("events", COLUMNS["events"])
 
 
-def judged(raw: DataFrame, currency: str) -> DataFrame:
+# What the events of a fleet have in common; the time comes on top.
+_LOOK = ("user_agent", "event_type", "product_id", "page", "search_term", "device", "country", "channel")
+
+
+def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFrame:
     """Every bronze event, typed, with `outcome` (kept, reject, duplicate), `rules`."""
+    event_at, skew = event_time(clock_skew_seconds)
     event_type = F.lower(_rows.text("event_type"))
     price = _rows.number("price")
     typed = raw.select(
         "_extra", "_source", "_file", "_row", "day",
         _rows.text("event_id").alias("source_id"),
-        _rows.moment("event_at").alias("event_at"),
+        event_at.alias("event_at"),
+        skew.alias("clock_skew_seconds"),
+        _rows.moment("event_at").alias("_client_time"),
         F.coalesce(_rows.text("visitor_id"), _rows.text("customer_id")).alias("visitor_id"),
         _rows.text("customer_id").alias("customer_id"),
         _rows.text("email_key").alias("email_key"),
@@ -86,9 +96,8 @@ def judged(raw: DataFrame, currency: str) -> DataFrame:
 
 def _without_duplicates(typed: DataFrame) -> DataFrame:
     """Outcome and rules: of equal events the first in file order is kept."""
-    what = ("visitor_id", "event_type", "product_id", "page", "search_term", "event_at")
-    same = F.md5(F.concat_ws("\x1f", *(F.coalesce(F.col(c).cast("string"), F.lit("\x00")) for c in what)))
-    keyed = typed.withColumn("event_id", F.coalesce("source_id", same))
+    what = ("visitor_id", "event_type", "product_id", "page", "search_term", "_client_time")
+    keyed = typed.withColumn("event_id", F.coalesce("source_id", F.md5(_joined(what))))
     refused = F.size("rules") > 0
     # partitioned by the visitor alone, so that sessions and robots need no further shuffle
     first = Window.partitionBy("visitor_id", "day", "event_id", refused).orderBy("_file", "_row")
@@ -99,23 +108,26 @@ def _without_duplicates(typed: DataFrame) -> DataFrame:
         .withColumn("_repeated", repeated)
         .withColumn("outcome", F.when(refused, "reject").when(F.col("_repeated"), "duplicate").otherwise("kept"))
         .withColumn("rules", F.when(F.col("_repeated"), F.array(rule)).otherwise(F.col("rules")))
+        .drop("_client_time")
     )
 
 
-def with_bots(kept: DataFrame, settings: Clean, has_user_agents: bool) -> DataFrame:
-    """Adds is_bot and bot_rule, decided per visitor and day."""
+def with_bots(kept: DataFrame, settings: Clean, mapped: Collection[str]) -> DataFrame:
+    """Adds is_bot and bot_rule, decided per visitor and day; `mapped` are the columns that the source has."""
     visitor_day = Window.partitionBy("visitor_id", "day")
-    pause = F.unix_micros("event_at") - F.unix_micros(F.lag("event_at").over(visitor_day.orderBy("event_at")))
-    pauses = F.count_if(F.col("_pause") > 0).over(visitor_day)
-    short = F.count_if((F.col("_pause") > 0) & (F.col("_pause") <= settings.bot_pause_seconds * 1e6)).over(visitor_day)
-    if has_user_agents:
-        agents = kept.select("user_agent").where("user_agent IS NOT NULL").distinct()
-        crawlers = agents.mapInArrow(_crawlers, "user_agent STRING, is_crawler BOOLEAN").where("is_crawler")
-        kept = kept.join(F.broadcast(crawlers), "user_agent", "left")
-    else:
-        kept = kept.withColumn("is_crawler", F.lit(None).cast("boolean"))
-    by_agent = F.coalesce(F.max("is_crawler").over(visitor_day), F.lit(False))
-    counted = kept.withColumn("_pause", pause).withColumns({"_pauses": pauses, "_short": short, "_crawler": by_agent})
+    micros = F.unix_micros("event_at")
+    pause = F.col("_pause")
+    within = F.when((pause > 0) & (pause <= settings.session_gap_minutes * 60_000_000), pause)
+    even = F.stddev_pop(within).over(visitor_day) <= settings.bot_even_spread * F.avg(within).over(visitor_day)
+    of_day = {
+        "_events": F.count("*").over(visitor_day),
+        "_pauses": F.count_if(pause > 0).over(visitor_day),
+        "_short": F.count_if((pause > 0) & (pause <= settings.bot_pause_seconds * 1e6)).over(visitor_day),
+        "_even": even & (F.count(within).over(visitor_day) >= settings.bot_even_pauses),
+        "_crawler": F.max("is_crawler").over(visitor_day),
+    }
+    looked = _with_fleets(_with_crawlers(kept, "user_agent" in mapped), settings, "visitor_id" in mapped)
+    counted = looked.withColumn("_pause", micros - F.lag(micros).over(visitor_day.orderBy("event_at"))).withColumns(of_day)
     rule = (
         F.when(F.col("_crawler"), "user_agent")
         .when(F.col("_pauses") >= settings.bot_events_per_day, "rate")
@@ -123,12 +135,77 @@ def with_bots(kept: DataFrame, settings: Clean, has_user_agents: bool) -> DataFr
             (F.col("_pauses") >= settings.bot_pause_events) & (F.col("_short") * 2 >= F.col("_pauses")),
             "no_human_pause",
         )
+        .when(F.col("_even"), "even_pauses")
+        .when(F.col("_in_fleet") & (F.col("_events") == 1) & _anonymous(), "one_hit_fleet")
     )
-    return counted.withColumn("bot_rule", rule).withColumn("is_bot", rule.isNotNull())
+    return counted.drop("_look", "_agent", "_stretch").withColumn("bot_rule", rule)
+
+
+def around_the_clock(placed: DataFrame, settings: Clean) -> DataFrame:
+    """bot_rule and is_bot of events in their sessions, with the rule that looks beyond the day; other rules go before it."""
+    visitor_day = Window.partitionBy("visitor_id", "day")
+    hours = F.bit_count(F.bit_or(F.expr("shiftleft(1, hour(event_at))")).over(visitor_day))
+    unbroken = F.max(F.unix_micros("event_at") - F.unix_micros("active_since")).over(visitor_day)
+    tireless = (hours >= settings.bot_active_hours) | (unbroken >= settings.bot_active_hours * 3_600_000_000)
+    name = "around_the_clock"
+    rule = F.coalesce(F.nullif("bot_rule", F.lit(name)), F.when(tireless, name))
+    return placed.withColumn("bot_rule", rule).withColumn("is_bot", F.col("bot_rule").isNotNull())
+
+
+def _with_crawlers(kept: DataFrame, has_user_agents: bool) -> DataFrame:
+    """Adds is_crawler: true, or null."""
+    if not has_user_agents:
+        return kept.withColumn("is_crawler", F.lit(None).cast("boolean"))
+    agents = kept.select("user_agent").where("user_agent IS NOT NULL").distinct()
+    crawlers = agents.mapInArrow(_crawlers, "user_agent STRING, is_crawler BOOLEAN").where("is_crawler")
+    return kept.join(F.broadcast(crawlers), "user_agent", "left")
+
+
+def _with_fleets(kept: DataFrame, settings: Clean, has_visitors: bool) -> DataFrame:
+    """Adds _in_fleet: true where the event looks like those of a fleet, or null.
+
+    A fleet is a look that many ids have, which all did this one thing that day; who comes with the agent of a fleet does
+    hardly anything else, as those who come with a common browser to one page do.
+    """
+    if not has_visitors:  # every visitor is a customer
+        return kept.withColumn("_in_fleet", F.lit(None).cast("boolean"))
+    stretch = F.floor(F.unix_seconds("event_at") / (settings.bot_fleet_minutes * 60))
+    looks = kept.withColumn("_stretch", stretch).withColumns(
+        {"_look": F.xxhash64(_joined(("_stretch", *_LOOK))), "_agent": F.xxhash64(_joined(("day", "user_agent", "country")))}
+    )
+    ids = looks.groupBy("visitor_id", "day").agg(
+        F.min("_look").alias("_look"),
+        F.min("_agent").alias("_agent"),
+        ((F.count("*") == 1) & F.every(_anonymous())).alias("_one_hit"),
+    )
+    sizes = ids.groupBy("_agent", F.when(F.col("_one_hit"), F.col("_look")).alias("_look")).agg(F.count("*").alias("_ids"))
+    many = F.col("_look").isNotNull() & (F.col("_ids") >= settings.bot_fleet_ids)
+    same_agent = Window.partitionBy("_agent")
+    share = F.sum(F.when(many, F.col("_ids"))).over(same_agent) / F.sum("_ids").over(same_agent)
+    fleets = sizes.select("_look", many.alias("_in_fleet"), share.alias("_share"))
+    fleets = fleets.where(F.col("_in_fleet") & (F.col("_share") >= settings.bot_fleet_share)).drop("_share")
+    return looks.join(F.broadcast(fleets), "_look", "left")
+
+
+def _anonymous() -> Column:
+    """The event itself names no customer."""
+    return F.coalesce("customer_id", "email_key").isNull()
+
+
+def _joined(columns: Collection[str]) -> Column:
+    """The columns' values as one text, in which a missing one shows."""
+    return F.concat_ws("\x1f", *(F.coalesce(F.col(c).cast("string"), F.lit("\x00")) for c in columns))
+
+
+def tail(placed: DataFrame, eves: Collection, settings: Clean) -> DataFrame:
+    """Of events in their sessions, those of the days `eves` that are late enough for their session to go on the next day."""
+    midnight = F.date_add("day", 1).cast("timestamp")
+    late = F.col("event_at") >= midnight - F.lit(timedelta(minutes=settings.session_gap_minutes))
+    return placed.where(F.col("day").isin(*eves) & late)
 
 
 def with_sessions(kept: DataFrame, tail: DataFrame, settings: Clean) -> DataFrame:
-    """Adds session_id, session_started_at and active_since; `tail` holds events of the day before that may go on.
+    """Adds session_id, session_started_at and active_since; `tail` holds events of days before that may go on.
 
     A session ends after the silence gap; unbroken activity is cut every `session_max_hours` from its start.
     """

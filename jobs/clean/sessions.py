@@ -1,6 +1,6 @@
 """clean.sessions: one row per session, on the day it began.
 
-Input: clean.events of those days and the next, for a session may run over midnight. Robots' sessions are flagged.
+Input: clean.events of those days and of as many after as the longest session reaches into. Robots' sessions are flagged.
 """
 
 from datetime import date, timedelta
@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.lake import Lake, Table
+from jobs.settings import Clean
 
 SCHEMA = """
     session_id STRING NOT NULL COMMENT 'session',
@@ -59,9 +60,10 @@ def sessions(events: DataFrame) -> DataFrame:
     )
 
 
-def run(lake: Lake, cleaned: list[date]) -> None:
-    """Write the sessions that began on the cleaned days or the day before each."""
-    one = timedelta(days=1)
-    began = sorted({d for day in cleaned for d in (day - one, day)})
-    events = lake.read("clean.events", began[0], began[-1] + one)
-    lake.replace_days(TABLE, sessions(events).where(F.col("day").isin(began)), began)
+def run(lake: Lake, cleaned: list[date], settings: Clean) -> None:
+    """Write the sessions that may have an event on one of the cleaned days."""
+    reach = [timedelta(days=n) for n in range(-(-settings.session_max_hours // 24) + 1)]
+    began = sorted({day - before for day in cleaned for before in reach})
+    days = sorted({day + after for day in began for after in reach})
+    events = lake.read("clean.events", days[0], days[-1]).where(F.col("day").isin(*days))
+    lake.replace_days(TABLE, sessions(events).where(F.col("day").isin(*began)), began)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, pstdev
 
 import crawleruseragents
 import pytest
@@ -156,7 +156,7 @@ def test_event_defects_are_those_that_a_reader_finds(shop, defects):
         if row is None:
             found["malformed"].add(place)
             continue
-        at = _time(row["ts"])
+        at = _when(row)
         day = at.date() if at else file_day
         key = (row["client_id"], row["action"], row["sku"], row["ts"])
         if at is None:
@@ -238,12 +238,12 @@ def test_order_defects_are_those_that_a_reader_finds(shop, truth, defects):
 def test_robots_show_the_trait_of_their_rule_and_people_do_not(shop, truth):
     moments, agents = defaultdict(set), defaultdict(set)
     for _, row in _rows(shop, "events"):
-        at = row and _time(row["ts"])
+        at = row and _when(row)
         if at:
             moments[row["client_id"], at.date()].add(at)
             agents[row["client_id"]].add(row["ua"])
     by_rule = {rule: set(ids) for rule, ids in truth["robots"].items()}
-    assert set(by_rule) == {"user_agent", "rate", "no_human_pause", "one_hit_fleet"}
+    assert set(by_rule) == {"user_agent", "rate", "no_human_pause", "one_hit_fleet", "even_pauses", "around_the_clock"}
     robots = set().union(*by_rule.values())
     assert robots <= set(agents)
     pattern = re.compile("|".join(c["pattern"] for c in crawleruseragents.CRAWLER_USER_AGENTS_DATA), re.IGNORECASE)
@@ -251,7 +251,7 @@ def test_robots_show_the_trait_of_their_rule_and_people_do_not(shop, truth):
     crawlers = {visitor for visitor, uas in agents.items() if uas & crawling}
     assert crawlers == by_rule["user_agent"]
     assert any(not crawleruseragents.is_crawler(ua) for visitor in crawlers for ua in agents[visitor]), "odd case"
-    fast, quick = set(), set()
+    fast, quick, even, tireless = set(), set(), set(), set()
     for (visitor, _), times in moments.items():
         ordered = sorted(times)
         if len(ordered) > 2000:
@@ -259,6 +259,15 @@ def test_robots_show_the_trait_of_their_rule_and_people_do_not(shop, truth):
         pauses = [(b - a).total_seconds() for a, b in pairwise(ordered)]
         if len(ordered) >= 100 and median(pauses) <= 1.0:
             quick.add(visitor)
+        within = [pause for pause in pauses if 0 < pause <= 1800]
+        if len(within) >= 30 and pstdev(within) <= 0.1 * mean(within):
+            even.add(visitor)
+        if len({at.hour for at in ordered}) >= 20:
+            tireless.add(visitor)
+    assert even == by_rule["even_pauses"]
+    assert tireless == by_rule["around_the_clock"]
+    assert set(truth["people"]) == {"quick", "steady", "night_owl", "newsletter"}
+    assert not robots & set().union(*truth["people"].values())
     assert fast == by_rule["rate"]
     assert quick == by_rule["no_human_pause"]
     days_of = Counter(visitor for visitor, _ in moments if visitor in by_rule["one_hit_fleet"])
@@ -271,7 +280,7 @@ def test_people_share_devices_buy_as_guests_and_click_over_midnight(shop):
     anonymous = set()
     previous = {}
     for _, row in _rows(shop, "events"):
-        at = row and _time(row["ts"])
+        at = row and _when(row)
         if not at:
             continue
         if row["user_ref"]:
@@ -389,6 +398,22 @@ def _rows(folder: Path, kind: str) -> list[tuple[tuple[str, int], dict | None]]:
             row = dict(zip(header, fields, strict=True)) if len(fields) == len(header) else None
             rows.append(((path.name, number), row))
     return rows
+
+
+def _when(row: dict[str, str]) -> datetime | None:
+    """When an event was: by the client's clock, corrected where the server's is known."""
+    at, sent, received = (_time(row[name]) for name in ("ts", "sent", "server_ts"))
+    if at and sent and received:
+        return at + (received - sent)
+    return min(at, received) if at and received else at
+
+
+def test_clocks_that_are_off_are_counted(shop, truth):
+    both = [row for _, row in _rows(shop, "events") if row and row["server_ts"]]
+    off = [row for row in both if _when(row) != _time(row["ts"])]
+    assert 0 < len(off) == truth["kept"]["clock_skew"] < len(both)
+    assert any(not row["sent"] for row in off)
+    assert any(_when(row).date() != _time(row["ts"]).date() for row in off)
 
 
 def _time(text: str) -> datetime | None:

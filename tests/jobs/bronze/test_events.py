@@ -6,6 +6,7 @@ import pytest
 
 from jobs.bronze._reading import hashed
 from jobs.errors import UserError
+from tests.jobs.bronze.conftest import MAPPING
 
 HEAD = "time,device,what,mail,name,colour"
 TRUNCATED = gzip.compress("\n".join([HEAD, *(f"2024-03-02 10:00:00,{n},view,,," for n in range(9999))]).encode())[:9000]
@@ -49,6 +50,16 @@ def test_late_and_future_rows_count_on_the_day_they_arrived(vendor):
     vendor.file("clicks-2024-03-02.csv", HEAD, *(f"{t},v,view,,," for t in times))
     vendor.land("events")
     assert vendor.rows("events", "_row", "day") == [(1, "2024-03-02"), (2, "2024-03-02"), (3, "2024-02-29")]
+
+
+def test_an_event_of_a_clock_that_is_off_counts_on_the_day_it_was(vendor):
+    vendor.map(MAPPING.replace("event_type = ", 'sent_at = "sent"\nreceived_at = "came"\nevent_type = '))
+    both = ("2024-03-09 10:00:00,v,view,,,,2024-03-09 10:01:00,2024-03-02 10:01:00",
+            "2024-03-01 22:00:00,v,view,,,,2024-03-01 22:00:00,2024-03-02 01:00:00",
+            "2024-03-09 10:00:00,v,view,,,,,2024-03-01 23:59:00")  # fmt: skip
+    vendor.file("clicks-2024-03-02.csv", f"{HEAD},sent,came", *both)
+    vendor.land("events")
+    assert vendor.rows("events", "_row", "day") == [(1, "2024-03-02"), (2, "2024-03-02"), (3, "2024-03-01")]
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ Cases are kept apart by a prefix on everything that names someone or something, 
 """
 
 import csv
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "scenarios"
-APART = ("order_id", "undoes_order_id", "customer_id", "visitor_id", "email_key", "event_id")
+APART = ("order_id", "undoes_order_id", "customer_id", "visitor_id", "email_key", "event_id", "user_agent")
 BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day DATE, _landed_at TIMESTAMP, day DATE"
 
 
@@ -25,7 +27,17 @@ def read(table: str, case: str, kind: str) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [row for line in csv.DictReader(file) for row in _unrolled(line)]
+
+
+def _unrolled(line: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The rows of a line: `repeat` of them, `every_seconds` apart in event_at; {n} in a value is the row's number."""
+    repeat, every = int(line.pop("repeat", "") or 1), float(line.pop("every_seconds", "") or 0)
+    for n in range(repeat):
+        row = {column: value.replace("{n}", str(n + 1)) for column, value in line.items()}
+        if n and every:
+            row["event_at"] = str(datetime.fromisoformat(line["event_at"]) + timedelta(seconds=n * every))
+        yield row
 
 
 def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
@@ -37,7 +49,9 @@ def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
             text |= {c: f"{case}~{text[c]}" for c in APART if text.get(c)}
             file_day = given.get("_file_day") or None
             day = given.get("day") or (given.get(time) or "2024-03-01")[:10]
-            rows.append((*text.values(), {}, case, case, number, file_day, day))
+            extra = {"_malformed": given["_malformed"]} if given.get("_malformed") else {}
+            file = f"{case}~{given.get('_file', '')}"
+            rows.append((*text.values(), extra, case, file, number, file_day, day))
     ddl = ", ".join(f"{c} STRING" for c in columns)
     frame = spark.createDataFrame(
         rows, f"{ddl}, _extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day STRING, day STRING"
@@ -53,7 +67,7 @@ def by_case(frame) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
     for row in frame.collect():
         values = row.asDict()
-        case = values.get("_file") or next(v.split("~")[0] for c in APART if (v := values.get(c)) and "~" in v)
+        case = next(v for c in ("_file", *APART) if (v := values.get(c)) and "~" in v).split("~")[0]
         values |= {c: v.split("~", 1)[1] for c in APART if (v := values.get(c)) and "~" in v}
         found.setdefault(case, []).append(values)
     return found

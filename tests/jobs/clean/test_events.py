@@ -1,18 +1,21 @@
-"""clean.events: every rule as an example, and robots by behaviour and by name."""
+"""clean.events: every rule as an example, robots by name and by behaviour among them."""
 
 import pytest
 
+from jobs import rules
 from jobs.clean import _rows, events
 from jobs.settings import Clean
 from jobs.source import COLUMNS
 from tests.jobs.clean import scenarios
+
+LIMITS = Clean()
 
 
 @pytest.fixture(scope="module")
 def outcome(spark):
     """(kept rows, refused rows) by case, all cases in one go."""
     raw = scenarios.raw_frame(spark, "events", COLUMNS["events"], "event_at")
-    judged = events.judged(raw, "GBP").persist()
+    judged = events.judged(raw, "GBP", LIMITS.clock_skew_seconds).persist()
     refused = scenarios.by_case(_rows.rejects(judged, raw, events.REJECTS))
     found = scenarios.by_case(judged.where("outcome = 'kept'")), refused
     judged.unpersist()
@@ -26,17 +29,32 @@ def test_events_become_what_the_example_says(outcome, case):
     scenarios.assert_rows(refused.get(case, []), scenarios.read("events", case, "refused"))
 
 
-def test_robots_are_flagged_by_their_rule_and_people_are_not(spark):
-    """A crawler by its name in any case, a visitor without pauses, one that never stops; a person with many items at once."""
-    rows = [("crawler", "2024-03-01 10:00:00", "mozilla headlesschrome/120")]
-    rows += [("fast", f"2024-03-01 10:{n // 60:02}:{n % 60:02}", "Firefox") for n in range(12)]
-    rows += [("tireless", f"2024-03-01 {n // 60:02}:{n % 60:02}:00", "Firefox") for n in range(25)]
-    rows += [("person", "2024-03-01 10:00:00", "Firefox")] * 30
-    frame = spark.createDataFrame(rows, "visitor_id STRING, at STRING, user_agent STRING").selectExpr(
-        "visitor_id", "CAST(at AS TIMESTAMP) AS event_at", "user_agent", "DATE'2024-03-01' AS day"
-    )
-    limits = Clean(bot_events_per_day=20, bot_pause_seconds=1.0, bot_pause_events=10)
-    flagged = events.with_bots(frame, limits, True).groupBy("visitor_id").agg({"bot_rule": "max"}).collect()
-    assert {row[0]: row[1] for row in flagged} == {
-        "crawler": "user_agent", "fast": "no_human_pause", "tireless": "rate", "person": None,
-    }  # fmt: skip
+@pytest.fixture(scope="module")
+def robots(spark):
+    """(visitor, day, rule) by case, all cases in one go."""
+    raw = scenarios.raw_frame(spark, "robots", COLUMNS["events"], "event_at")
+    kept = events.judged(raw, "GBP", LIMITS.clock_skew_seconds).where("outcome = 'kept'")
+    with_bots = events.with_bots(kept, LIMITS, COLUMNS["events"])
+    none = with_bots.selectExpr("visitor_id", "event_at", "event_at AS active_since", "event_at AS session_started_at").limit(0)
+    found = events.around_the_clock(events.with_sessions(with_bots, none, LIMITS), LIMITS)
+    return scenarios.by_case(found.select("_file", "visitor_id", "day", "bot_rule", "is_bot").distinct())
+
+
+@pytest.mark.parametrize("case", scenarios.cases("robots"))
+def test_robots_are_flagged_by_their_rule_and_people_are_not(robots, case):
+    scenarios.assert_rows(robots[case], scenarios.read("robots", case, "expected"))
+    assert all(row["is_bot"] == (row["bot_rule"] is not None) for row in robots[case])
+
+
+def test_every_rule_of_events_has_an_example():
+    def shown(table, kind, column):
+        return {name for case in scenarios.cases(table) for row in scenarios.read(table, case, kind) if (name := row.get(column))}
+
+    examples = {
+        rules.REFUSED: shown("events", "refused", "rules"),
+        rules.REPEATED: shown("events", "refused", "rules"),
+        rules.FLAGGED: shown("robots", "expected", "bot_rule"),
+        rules.CORRECTED: {"clock_skew"} if shown("events", "expected", "clock_skew_seconds") else set(),
+    }
+    missing = {rule.name for rule in rules.RULES if rule.table == "events" and rule.name not in examples[rule.kind]}
+    assert not missing

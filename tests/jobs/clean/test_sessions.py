@@ -1,10 +1,12 @@
 """clean.sessions: the rules as examples, and the same sessions however the days are cut into runs."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date
 
 import pytest
 from pyspark.sql import functions as F
 
+from jobs import clean, settings
 from jobs.clean import events, sessions
 from jobs.settings import Clean
 from jobs.source import COLUMNS
@@ -15,15 +17,15 @@ ONE_HOUR_AT_MOST = Clean(session_max_hours=1)
 
 @pytest.fixture(scope="module")
 def kept(spark):
-    judged = events.judged(scenarios.raw_frame(spark, "sessions", COLUMNS["events"], "event_at"), "GBP")
-    frame = events.with_bots(judged.where("outcome = 'kept'").drop("rules", "outcome"), Clean(), False)
+    judged = events.judged(scenarios.raw_frame(spark, "sessions", COLUMNS["events"], "event_at"), "GBP", 60)
+    frame = events.with_bots(judged.where("outcome = 'kept'").drop("rules", "outcome"), Clean(), ())
     frame = frame.localCheckpoint()
     yield frame.withColumn("identified_on", F.lit(None).cast("date"))
 
 
 @pytest.fixture(scope="module")
 def by_case(kept):
-    whole = events.with_sessions(kept, _no_tail(kept), ONE_HOUR_AT_MOST)
+    whole = events.with_sessions(kept, _no_tail(kept), ONE_HOUR_AT_MOST).withColumn("is_bot", F.lit(False))
     return scenarios.by_case(sessions.sessions(whole))
 
 
@@ -32,15 +34,42 @@ def test_sessions_become_what_the_example_says(by_case, case):
     scenarios.assert_rows(by_case.get(case, []), scenarios.read("sessions", case, "expected"))
 
 
-def test_a_day_that_follows_its_eve_has_the_sessions_of_both_at_once(kept):
-    whole = events.with_sessions(kept, _no_tail(kept), ONE_HOUR_AT_MOST)
-    eve = events.with_sessions(kept.where("day = '2024-03-01'"), _no_tail(kept), ONE_HOUR_AT_MOST)
-    late = eve.where(F.col("event_at") >= F.lit("2024-03-02").cast("timestamp") - F.lit(timedelta(minutes=30)))
-    after = events.with_sessions(kept.where("day = '2024-03-02'"), late, ONE_HOUR_AT_MOST)
-    ids = [{(r.event_at, r.session_id) for r in frame.collect()} for frame in (whole, eve, after)]
-    assert ids[0] == ids[1] | ids[2]
-    assert len(ids[2]) == 2
-
-
 def _no_tail(kept):
     return kept.limit(0).selectExpr("visitor_id", "event_at", "event_at AS active_since", "event_at AS session_started_at")
+
+
+def test_days_cleaned_in_another_order_have_the_same_sessions(spark, lake):
+    """A visitor stays for three days, in sessions of up to two; the day on which it came is cleaned last."""
+    made = replace(settings.load({}), clean=Clean(session_max_hours=48))
+    days = [date(2024, 3, n) for n in (1, 2, 3)]
+    fresh = spark.sql("""
+        SELECT 'stays' AS visitor_id, at AS event_at FROM
+            (SELECT explode(sequence(TIMESTAMP'2024-03-01 00:10', TIMESTAMP'2024-03-03 02:10', INTERVAL 20 MINUTES)) AS at)
+        UNION ALL SELECT 'comes', explode(array(TIMESTAMP'2024-03-01 23:50', TIMESTAMP'2024-03-02 00:10'))""")
+    fresh = fresh.selectExpr(
+        "*", "to_date(event_at) AS day", "string(event_at) AS event_id", "'view' AS event_type", "false AS signed_in",
+        *(f"CAST(NULL AS {kind}) AS {name}" for name, kind in _LEFT_OUT.items()),
+    ).localCheckpoint()  # fmt: skip
+
+    def run(lake, days):
+        placed, carried = clean._in_sessions(lake, fresh.where(F.col("day").isin(*days)), days, made)
+        lake.replace_days(events.TABLE, placed.select(*events.TABLE.columns), [*days, *carried])
+        sessions.run(lake, [*days, *carried], made.clean)
+        return carried
+
+    assert run(lake, days[1:]) == []
+    assert run(lake, days[:1]) == days[1:]
+    at_once = clean._placed(fresh, _no_tail(fresh), made).select(*events.TABLE.columns)
+    for table, wanted in ((events.TABLE, at_once), (sessions.TABLE, sessions.sessions(at_once))):
+        found = lake.read(table).select(*sorted(table.columns))
+        assert sorted(map(str, found.collect())) == sorted(map(str, wanted.select(*found.columns).collect()))
+    stays = lake.read(sessions.TABLE).where("visitor_id = 'stays'").orderBy("started_at").collect()
+    assert [(str(s.day), s.n_events, s.was_cut) for s in stays] == [("2024-03-01", 144, False), ("2024-03-03", 7, True)]
+    assert clean._in_sessions(lake, fresh.where("day = '2024-03-01'"), days[:1], made)[1] == []
+
+
+_LEFT_OUT = {
+    **dict.fromkeys(("customer_id", "product_id", "category", "currency", "search_term", "page", "device", "country"), "STRING"),
+    **{"channel": "STRING", "bot_rule": "STRING", "price": "DECIMAL(18,4)", "identified_on": "DATE"},
+    "clock_skew_seconds": "DOUBLE",
+}

@@ -1,0 +1,79 @@
+"""How well the rules for robots find those of the sample shop: precision and recall over visitors, by rule and in all.
+
+The shop plants robots of every kind and people who look like them; what it planted stands in its truth/, which no job reads.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from datetime import date, timedelta
+from pathlib import Path
+
+from jobs import lake, sample
+
+ROOT = Path(__file__).resolve().parent.parent
+CUSTOMERS, DAYS, SEED = 3000, 24, 11
+LAST = date(2026, 3, 31)
+PRECISION, RECALL = 0.95, 0.90  # at least, in all
+
+
+def main() -> int:
+    """Make the shop, land and clean it, print the table; exit code 1 where a step fails or the robots are not found."""
+    with tempfile.TemporaryDirectory() as folder:
+        sample.write(Path(folder) / "input", CUSTOMERS, DAYS, SEED, LAST)
+        truth = json.loads((Path(folder) / "input/truth/truth.json").read_text())
+        roots = {f"SHOAL_{name.upper()}": f"{folder}/{name}" for name in ("lake", "models", "reports", "input")}
+        environment = {**os.environ, **roots, "SHOAL_SOURCE": "sample", "SHOAL_SECRET": "a made-up shop has none"}
+        first = LAST - timedelta(days=DAYS - 1)
+        for step in (["land", "--day", str(LAST)], ["clean", "--from", str(first), "--to", str(LAST)]):
+            if subprocess.run([sys.executable, "-m", "jobs", *step], cwd=ROOT, env=environment, check=False).returncode:
+                return 1
+        found = lake.read_arrow(roots["SHOAL_LAKE"], "clean.events", ["visitor_id", "bot_rule"])
+    flagged = defaultdict(set)
+    for row in found.group_by(["visitor_id", "bot_rule"]).aggregate([]).to_pylist():
+        if row["bot_rule"]:
+            flagged[row["bot_rule"]].add(row["visitor_id"])
+    planted = {rule: set(ids) for rule, ids in truth["robots"].items()}
+    table = scores(planted, flagged)
+    print(f"\nrobots among the visitors of a sample shop, {CUSTOMERS:,} customers, {DAYS} days")
+    print(f"{'rule':<18}{'planted':>9}{'flagged':>9}{'precision':>11}{'recall':>9}")
+    for rule, (n_planted, n_flagged, precision, recall) in table.items():
+        print(f"{rule:<18}{n_planted:>9,}{n_flagged:>9,}{precision:>11.3f}{recall:>9.3f}")
+    everyone = set().union(*flagged.values())
+    people = (f"{kind} {len(everyone & set(ids))} of {len(ids):,}" for kind, ids in truth["people"].items())
+    print(f"people who look like robots and were flagged: {', '.join(people)}")
+    *_, precision, recall = table["all"]
+    judged = (("precision", precision, PRECISION), ("recall", recall, RECALL))
+    for name, value, wanted in judged:
+        verdict = "met" if value >= wanted else "MISSED"
+        print(f"{f'robots of the sample shop, {name} over visitors':<84}{value:>9.3f}{'':<5}{f'>= {wanted}':>15}  {verdict}")
+    return int(any(value < wanted for _, value, wanted in judged))
+
+
+def scores(planted: Mapping[str, Set[str]], flagged: Mapping[str, Set[str]]) -> dict[str, tuple[int, int, float, float]]:
+    """By rule and for `all`: (planted, flagged, precision, recall).
+
+    Precision: the share of those a rule flagged that are robots of any kind. Recall: the share of a kind that any rule flagged.
+
+    >>> scores({"rate": {"a", "b"}, "even_pauses": {"c"}}, {"rate": {"a", "c", "x"}})["rate"]
+    (2, 3, 0.6666666666666666, 0.5)
+    """
+    robots, everyone = set().union(*planted.values()), set().union(*flagged.values())
+    kinds = {rule: (planted.get(rule, set()), flagged.get(rule, set())) for rule in sorted({*planted, *flagged})}
+    kinds["all"] = robots, everyone
+    return {
+        rule: (len(wanted), len(got), _share(got & robots, got), _share(wanted & everyone, wanted))
+        for rule, (wanted, got) in kinds.items()
+    }
+
+
+def _share(part: Set[str], whole: Set[str]) -> float:
+    return len(part) / len(whole) if whole else 1.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
