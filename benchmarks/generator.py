@@ -208,6 +208,7 @@ def _made(shop: Shop, day: date, n: int) -> tuple[pa.Table, pa.Table]:
         kind[last[buys] - back] = what
 
     hours = np.searchsorted(np.cumsum(HOURS) / sum(HOURS), random.random(sessions))
+    hours = np.where(robot & (hours < 8), hours + 8, hours)  # sleeps at night, so that it is no robot around the clock
     begins = (hours + random.random(sessions)) * 3_600_000
     pauses = np.minimum(random.lognormal(9.9, 1.0, n), 25 * 60_000)
     so_far = pauses.cumsum()

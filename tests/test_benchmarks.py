@@ -90,6 +90,10 @@ def test_one_customer_has_the_share_of_events_asked_for_on_devices_that_are_not_
     assert 0.03 < n / events.num_rows < 0.06  # not all of it is signed in
     assert second < n / 20
     assert max(devices.values()) < 2_000
+    hours = {
+        (v, at.hour) for u, v, at in zip(*(events[c].to_pylist() for c in ("user", "visitor", "at")), strict=True) if u == robot
+    }
+    assert max(Counter(visitor for visitor, _ in hours).values()) < 20
 
 
 def test_a_run_counts_the_memory_of_all_its_processes_and_the_seconds_of_its_steps():
