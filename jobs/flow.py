@@ -33,7 +33,17 @@ STEPS = (
 
 TABLES = {
     "bronze": ("files", "events", "orders", "products", "customers", "rates"),
-    "clean": ("events", "sessions", "orders", "returns", "visitor_days", "identities", "products", "customers"),
+    "clean": (
+        "events",
+        "sessions",
+        "orders",
+        "returns",
+        "visitor_days",
+        "identities",
+        "identity_alarms",
+        "products",
+        "customers",
+    ),
     "features": ("customer_days", "customers"),
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "lineage", "history", "candidates"),

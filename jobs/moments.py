@@ -5,8 +5,13 @@ from pyspark.sql import functions as F
 
 
 def moment(name: str) -> Column:
-    """A text column as a timestamp, UTC where it names no zone; null where it is none, or a time of day without a date."""
-    return F.expr(f"CASE WHEN trim({name}) RLIKE '^[0-9]{{4}}-' THEN try_cast(trim({name}) AS TIMESTAMP) END")
+    """A text column as a timestamp, UTC where it names no zone; null where it is none.
+
+    None are a time of day without a date, and years that no shop had or that Python does not know.
+    """
+    read = f"try_cast(trim({name}) AS TIMESTAMP)"
+    known = f"{read} >= TIMESTAMP'1900-01-01' AND {read} < TIMESTAMP'9999-12-31'"
+    return F.expr(f"CASE WHEN trim({name}) RLIKE '^[0-9]{{4}}-' AND {known} THEN {read} END")
 
 
 def event_time(skew_seconds: float) -> tuple[Column, Column]:

@@ -79,6 +79,8 @@ def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[dat
 def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
     """Write the accounts of these tables' days in one commit; raises UserError where one does not add up."""
     accounts = {table: days for table, days in accounts.items() if days}
+    if not accounts:
+        return
     earlier = lake.look_up(TABLE, ["table", "day", "inputs", "revision"], ds.field("table").isin(list(accounts)))
     before = {(row["table"], row["day"]): (row["inputs"], row["revision"]) for row in earlier}
 
@@ -91,9 +93,8 @@ def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
         for table, days in accounts.items()
         for a in days
     ]
-    if rows:
-        of_tables = (f"(table = '{t}' AND ({in_days(sorted(a.day for a in days))}))" for t, days in accounts.items())
-        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(of_tables))
+    of_tables = (f"(table = '{t}' AND ({in_days(sorted(a.day for a in days))}))" for t, days in accounts.items())
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(of_tables))
     wrong = [(table, a) for table, days in accounts.items() for a in days if a.difference]
     if wrong:
         table, first = wrong[0]

@@ -262,6 +262,7 @@ def _page(settings: Settings, day: date) -> str:
         candidates=_candidates([c for c in rows("segments.candidates") if c["model_version"] == version]),
         accounts=_accounts(rows("quality.reconciliation"), day),
         robots=_robots(settings.lake, day),
+        alarms=Counter(alarm["rule"] for alarm in rows("clean.identity_alarms") if alarm["since"] <= day),
         checks=_checks(rows("quality.results", day=day)),
         model=_model(settings.models, version, day),
         run=max(rows("marts.refreshes", day=day), key=lambda run: run["finished_at"], default=None),

@@ -6,13 +6,14 @@ docs/rules.md is made from it. A row's first broken rule decides how it is count
 from dataclasses import dataclass
 
 REFUSED, REPEATED, FLAGGED, CORRECTED = "refused", "repeated", "flagged", "corrected"
-LINKED, MATCHED = "linked", "matched"
+LINKED, ALARMED, MATCHED = "linked", "alarm", "matched"
 _MEANS = {
     REFUSED: "the row is in `clean.<table>_rejects` with its rules, outcome `reject`, and in no other table",
     REPEATED: "the row is in `clean.<table>_rejects`, outcome `duplicate`; the one it repeats decides",
     FLAGGED: "the row is kept and marked; features leave it out",
     CORRECTED: "the row is kept with the value it should have, and the correction beside it",
     LINKED: "why a visitor's events belong to a customer, in `clean.identities`",
+    ALARMED: "what too many customers share merges nobody with anybody; in `clean.identity_alarms`",
     MATCHED: "how a return found the line it undoes, in `clean.returns`",
 }
 
@@ -98,8 +99,18 @@ RULES = (
     Rule("customers", "no_customer", REFUSED, "the customer is not named"),
     Rule("customers", "same_day", REPEATED, _SAME_DAY.format("customer")),
     Rule("customers", "unchanged", REPEATED, _UNCHANGED.format("customer")),
-    Rule("identities", "seen", LINKED, "the customer signed in, or was named, on the visitor"),
+    Rule("identities", "seen", LINKED, "the customer signed in, or was named by its number, on the visitor"),
+    Rule("identities", "mail", LINKED, "a known e-mail address, not a customer number, named the customer on the visitor"),
     Rule("identities", "back_to_first_event", LINKED, "the first customer known on a visitor has its earlier events too"),
+    Rule(
+        "identity_alarms", "shared_visitor", ALARMED,
+        "more customers were known on the visitor within so many days: only events that name their customer have one",
+        ("max_customers_per_visitor", "customers_within_days"),
+    ),
+    Rule(
+        "identity_alarms", "shared_mail", ALARMED, "more customers hold the e-mail address: from that day it names nobody",
+        ("max_customers_per_mail",),
+    ),
     Rule("returns", "by_order", MATCHED, "a line of the order it names, with the same product and pieces left"),
     Rule("returns", "by_price", MATCHED, "the latest earlier line of the same customer, product and price with pieces left"),
     Rule("returns", "unmatched", MATCHED, "no line has pieces left: it counts alone, on its own day"),

@@ -31,6 +31,9 @@ class Clean:
     bot_fleet_minutes: int = 60
     bot_fleet_share: float = 0.9
     clock_skew_seconds: float = 60.0
+    max_customers_per_visitor: int = 5
+    customers_within_days: int = 30
+    max_customers_per_mail: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How a vendor's files map onto our bronze columns: conf/sources/<name>.toml, read and checked."""
 
+import codecs
 import hashlib
 import json
 import re
@@ -141,6 +142,12 @@ def _mapping(table: str, values: dict, path: Path) -> Mapping:
         raise UserError(f"{where} lacks visitor_id or customer_id; one of them must say who acted")
     if values.get("format", "csv") not in _FORMATS:
         raise UserError(f"{where}: format must be one of {', '.join(_FORMATS)}")
+    if len(values.get("delimiter", ",")) != 1:
+        raise UserError(f"{where}: delimiter must be one character")
+    try:
+        codecs.lookup(values.get("encoding", "utf8"))
+    except LookupError:
+        raise UserError(f"{where}: encoding '{values['encoding']}' is none that Python knows; try 'utf8' or 'latin-1'") from None
     if set(values.get("personal", {}).values()) - set(_PERSONAL_KINDS):
         raise UserError(f"{where}: personal fields are one of {', '.join(_PERSONAL_KINDS)}")
     return Mapping(table=table, **{**values, "drop": tuple(values.get("drop", ()))})

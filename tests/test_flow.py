@@ -1,14 +1,19 @@
 """The sample shop through landing, cleaning and features, held against the truth written beside it."""
 
 import csv
+import gzip
+import io
 import json
 from argparse import Namespace
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
@@ -29,7 +34,13 @@ def shop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def refreshed(spark, shop, tmp_path_factory):
+def printed():
+    """What the steps of `refreshed` print."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def refreshed(spark, shop, printed, tmp_path_factory):
     """A lake with the shop in it: all days but the last at once, then the last day; compiled, as it runs for users."""
     for setting in INTERPRETED:
         spark.conf.unset(setting)
@@ -39,7 +50,8 @@ def refreshed(spark, shop, tmp_path_factory):
         lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
         for day in (LAST - timedelta(days=1), LAST):
             for step in ("land", "clean", "features"):
-                steps._STEPS[step](lake, made, [day], Namespace())
+                with redirect_stdout(printed):
+                    steps._STEPS[step](lake, made, [day], Namespace())
         yield lake, made
     for setting, value in INTERPRETED.items():
         spark.conf.set(setting, value)
@@ -89,17 +101,28 @@ def test_money_is_the_truth_to_the_cent(refreshed, shop):
     assert totals.gross - totals.discount - totals.returned == totals.net
 
 
-def test_nothing_personal_reaches_any_file_of_the_lake(refreshed):
+def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refreshed, shop, printed):
+    """Every file as it lies there, every column of every table as it is read, and what the steps print."""
     lake, _ = refreshed
-    planted = [text.encode() for text in (*sample.EMAIL_DOMAINS, *sample.FIRST_NAMES, *sample.LAST_NAMES)]
-    from pathlib import Path
-
-    from pyarrow import parquet
-
-    for path in Path(lake.root).rglob("*.parquet"):
-        text = str(parquet.read_table(path).to_pydict()).encode().lower()
-        found = [p for p in planted if p.lower() in text]
-        assert not found, f"{found[:3]} in {path.name}"
+    people = [
+        row
+        for path in shop.glob("customers-*")
+        for row in csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode()))
+    ]
+    planted = {row[c].lower() for row in people for c in ("email", "full_name", "phone") if row[c]} | set(sample.EMAIL_DOMAINS)
+    assert len(planted) > 500
+    words = [word.lower() for word in (*sample.FIRST_NAMES, *sample.LAST_NAMES)]  # in hashes and paths they may be by chance
+    tables = set()
+    for path in (p for p in Path(lake.root).rglob("*") if p.is_file()):
+        content = path.read_bytes().decode("latin-1").lower()
+        assert not [text for text in planted if text in content], path
+        if path.suffix == ".parquet" and "_delta_log" not in path.parts:
+            rows = str(parquet.read_table(path).to_pydict()).lower()
+            assert not [text for text in (*planted, *words) if text in rows], path
+            tables.add(".".join(path.relative_to(lake.root).parts[:2]))
+    assert {"bronze.events", "bronze.customers", "clean.events_rejects", "clean.orders_rejects", "features.customers"} <= tables
+    assert "bronze.events" in printed.getvalue()
+    assert not [text for text in planted if text in printed.getvalue().lower()]
 
 
 def test_features_of_a_day_do_not_depend_on_how_the_days_were_run(refreshed, spark, tmp_path, shop, monkeypatch):

@@ -240,6 +240,7 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "3 0.478 1,333 19.0 % – – chosen" in page["number"]
     assert "5 – 800 19.0 % – – refused: fewer clusters than asked" in page["number"]
     assert "5.0 % of the 400 events of the day are flagged as robots (rate 20, 5.0 %)" in page["quality"]
+    assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
     assert "0.0412, against 0.0533" in page["model"]
     assert "Published since 2026-03-30" in page["model"]
     assert "manual__1, published" in page["run"]

@@ -40,6 +40,8 @@ def test_a_shipped_mapping_loads(path):
         (GOOD.replace('quantity = "d"\n', ""), "[orders] lacks quantity"),
         (GOOD + EVENTS, "[events] lacks visitor_id or customer_id"),
         (GOOD.replace("[orders.columns]", 'format = "xml"\n[orders.columns]'), "[orders]: format must be"),
+        (GOOD.replace("[orders.columns]", 'delimiter = "||"\n[orders.columns]'), "[orders]: delimiter must be one character"),
+        (GOOD.replace("[orders.columns]", 'encoding = "utf9"\n[orders.columns]'), "[orders]: encoding 'utf9' is none"),
         (GOOD.replace("[orders.columns]", 'personal = {m = "phone"}\n[orders.columns]'), "[orders]: personal fields"),
     ],
 )

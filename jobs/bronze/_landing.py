@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
 from pyspark.errors import AnalysisException, PythonException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
 from jobs import settings as settings_module
@@ -41,7 +42,15 @@ def bronze_table(name: str, about: str, meanings: dict[str, str], partition: str
     return Table(f"bronze.{name}", about, columns + _ORIGIN, partition)
 
 
-def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime) -> dict[str, dict]:
+@dataclass(frozen=True)
+class Landed:
+    """The files of one mapping that were landed, by name what bronze.files remembers of each; the rows read from all."""
+
+    files: dict[str, dict] = field(default_factory=dict)
+    n_read: int = 0
+
+
+def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime) -> Landed:
     """Land the files of `source` for `table` that are new or changed and, where names state a day, not after `day`.
 
     Returns them for files.record(), without which the next landing does it again.
@@ -55,22 +64,26 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
     known = files.landed(lake, source.name, table.name)
     new = _new(settings.input, found, known, mapping)
     if not new:
-        lake.create(table)  # it may have gained columns since
         log(f"read  {table.name:<28} {len(found):>12,} files, all landed before")
         lake.create(table)  # an older lake may lack a column that cleaning reads
-        return {}
+        return Landed()
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(found):,}")
     secret = settings_module.secret() if mapping.personal or mapping.drop else ""
-    frames = [
-        _rows(lake, settings, settings.input, names, used, source, mapping, secret, day, landed_at)
-        for used, names in _by_header(lake, settings.input, list(new), mapping)
-    ]
+    groups = _by_header(lake, settings.input, list(new), mapping)
+    _report_new_columns(table, mapping, {name: g.columns for g in groups for name in g.files}, known)
+    arguments = (lake, settings, settings.input, source, mapping, secret, day, landed_at)
+    counts = [Observation() for _ in groups]
+    frames = [_rows(*arguments, group, count) for group, count in zip(groups, counts, strict=True)]
     where = f"_source = '{source.name}' AND _file IN ({files.listed(new)})"
     try:
         lake.replace(table, union(frames), None if not known and not lake.exists(table.name) else where)
     except PythonException as error:
         raise _user_error(error) from None
-    return new
+    left_out = _left_out(arguments, groups) if mapping.where else {}
+    for group in groups:
+        for name in group.files:
+            new[name] |= {"columns": group.columns, "left_out": left_out.get(name, [])}
+    return Landed(new, sum(count.get.get("rows", 0) for count in counts))
 
 
 def preview(lake: Lake, settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> DataFrame:
@@ -78,22 +91,33 @@ def preview(lake: Lake, settings: Settings, root: str, source: Source, table: st
     mapping = source.mappings[table]
     name = find(root, mapping)[0][0]
     secret = "preview only, never stored"  # noqa: S105
-    ((used, names),) = _by_header(lake, root, [name], mapping)
+    (group,) = _by_header(lake, root, [name], mapping)
     landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return _rows(lake, settings, root, names, used, source, mapping, secret, day, landed_at, rows).limit(rows)
+    return _rows(lake, settings, root, source, mapping, secret, day, landed_at, group, limit=rows).limit(rows)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Files that have the same columns, and those of the columns that the mapping names."""
+
+    columns: list[str]
+    used: list[str]
+    files: list[str]
 
 
 def _rows(
-    lake: Lake, settings: Settings, root: str, names: list[str], used: list[str], source: Source, mapping: Mapping, secret: str,
-    day: date, landed_at: datetime, limit: int | None = None,
+    lake: Lake, settings: Settings, root: str, source: Source, mapping: Mapping, secret: str, day: date, landed_at: datetime,
+    group: _Group, count: Observation | None = None, limit: int | None = None, asked_for: bool = True,
 ) -> DataFrame:  # fmt: skip
-    listing = lake.spark.createDataFrame([(n, mapping.day_of(n)) for n in names], "name STRING, file_day DATE")
-    raw = listing.select("name").repartition(min(len(names), 32)).mapInArrow(
-        lambda batches: _read(batches, root, mapping, used, secret, limit), _ddl(used)
+    """The rows of a group's files in the table's shape: those the mapping asks for, or those its `where` leaves out."""
+    listing = lake.spark.createDataFrame([(n, mapping.day_of(n)) for n in group.files], "name STRING, file_day DATE")
+    raw = listing.select("name").repartition(min(len(group.files), 32)).mapInArrow(
+        lambda batches: _read(batches, root, mapping, group.used, secret, limit), _ddl(group.used)
     )  # fmt: skip
-    mapped = raw.withColumns({"_malformed": F.col("_extra")[_reading.MALFORMED].isNotNull()})
+    mapped = raw.observe(count, F.count(F.lit(1)).alias("rows")) if count else raw
     if mapping.where:
-        mapped = mapped.where(F.col("_malformed") | F.expr(mapping.where))
+        malformed = F.col("_extra")[_reading.MALFORMED].isNotNull()
+        mapped = mapped.where((malformed | F.coalesce(F.expr(mapping.where).cast("boolean"), F.lit(False))) == asked_for)
     if mapping.file_day:
         days = F.broadcast(listing.withColumnRenamed("name", "_file").withColumnRenamed("file_day", "_file_day"))
         mapped = mapped.join(days, "_file", "left")
@@ -105,6 +129,36 @@ def _rows(
         F.lit(landed_at).cast("timestamp").alias("_landed_at"),
     )  # fmt: skip
     return landed.withColumn("day", _day(mapping, day, landed_at.date(), settings.clean))
+
+
+def _left_out(arguments: tuple, groups: list[_Group]) -> dict[str, list[tuple[date, int]]]:
+    """(day, rows) that `where` leaves out, by file: a second look at the files, at the few columns that this takes."""
+    *others, mapping, secret, day, landed_at = arguments
+    dating = {c: e for c, e in mapping.columns.items() if c in ("event_at", "sent_at", "received_at", _TIME.get(mapping.table))}
+    words = _words(" ".join([mapping.where, *dating.values()]))
+    found: dict[str, list[tuple[date, int]]] = {}
+    for group in groups:
+        used = [c for c in group.used if c in words]
+        few = replace(mapping, columns=dating, drop=tuple(c for c in group.columns if c not in used))
+        rows = _rows(*others, few, secret, day, landed_at, replace(group, used=used), asked_for=False)
+        for row in rows.groupBy("_file", "day").count().orderBy("_file", "day").collect():
+            found.setdefault(row._file, []).append((row.day, row["count"]))
+    return found
+
+
+def _report_new_columns(table: Table, mapping: Mapping, columns: dict[str, list[str]], known: dict[str, dict]) -> None:
+    """One line for each column that no file had before, with the files that have it."""
+    before = {c for file in known.values() for c in file["columns"] or ()}
+    first = min(columns) if not before else None
+    fresh: dict[str, list[str]] = {}
+    for name in sorted(columns):
+        for column in columns[name]:
+            if column not in before and name != first and column not in columns.get(first, ()):
+                fresh.setdefault(column, []).append(name)
+    for column, names in fresh.items():
+        others = f" and {len(names) - 1} more files" if names[1:] else ""
+        what = "dropped" if column in mapping.drop else "personal" if column in mapping.personal else "kept in _extra as it is"
+        log(f"drift {table.name:<28} new column '{column}' in {names[0]}{others}: {what}")
 
 
 def _read(batches: Iterable[pa.RecordBatch], root: str, mapping: Mapping, used: list[str], secret: str, limit):
@@ -156,12 +210,12 @@ def _checksum(root: str, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _by_header(lake: Lake, root: str, names: list[str], mapping: Mapping) -> list[tuple[list[str], list[str]]]:
-    """Files grouped by their columns, as (columns the mapping uses, file names)."""
+def _by_header(lake: Lake, root: str, names: list[str], mapping: Mapping) -> list[_Group]:
+    """Files grouped by their columns. Raises UserError where one lacks what the mapping names."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         groups.setdefault(tuple(_reading.header(root, name, mapping)), []).append(name)
-    return [(_used(lake, list(columns), files[0], mapping), files) for columns, files in groups.items()]
+    return [_Group(list(columns), _used(lake, list(columns), files[0], mapping), files) for columns, files in groups.items()]
 
 
 def _used(lake: Lake, columns: list[str], name: str, mapping: Mapping) -> list[str]:
@@ -171,7 +225,10 @@ def _used(lake: Lake, columns: list[str], name: str, mapping: Mapping) -> list[s
     missing = [c for c in mapping.personal if c not in columns]
     if missing:
         raise UserError(f"land: file {name}: column '{missing[0]}' (personal, {mapping.table}) is missing; it has {columns}")
-    empty = lake.spark.createDataFrame([], ", ".join(f"`{c}` STRING" for c in kept))
+    reserved = [c for c in kept if c in ("_extra", "_file", "_row", "_file_day")]
+    if reserved:
+        raise UserError(f"land: file {name}: column '{reserved[0]}' is a name of ours; rename it, or drop it ({mapping.table})")
+    empty = lake.spark.createDataFrame([], ", ".join(f"{_name(c)} STRING" for c in kept))
     for ours, expression in expressions.items():
         try:
             empty.select(F.expr(expression)).schema  # noqa: B018 - asking for the schema is the check
@@ -194,8 +251,13 @@ def _words(expressions: str) -> set[str]:
     return set(re.findall(r"\b[A-Za-z_]\w*\b", re.sub(r"`[^`]*`", " ", outside))) | set(re.findall(r"`([^`]*)`", outside))
 
 
+def _name(column: str) -> str:
+    """A column's name in SQL."""
+    return f"`{column.replace('`', '``')}`"
+
+
 def _ddl(used: list[str]) -> str:
-    return ", ".join([*(f"`{c}` STRING" for c in used), "_extra MAP<STRING, STRING>", "_file STRING", "_row BIGINT"])
+    return ", ".join([*(f"{_name(c)} STRING" for c in used), "_extra MAP<STRING, STRING>", "_file STRING", "_row BIGINT"])
 
 
 def _user_error(error: PythonException) -> Exception:

@@ -1,10 +1,15 @@
 """Reading one source file inside a Spark task: decoded, hashed, numbered, as Arrow batches of text."""
 
+import codecs
+import csv
 import gzip
 import hashlib
 import hmac
 import io
+import re
+import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,32 +20,31 @@ from jobs.errors import UserError
 from jobs.source import Mapping, filesystem_of
 
 BLOCK_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 16
+csv.field_size_limit(BLOCK_BYTES)  # of what Python reads, the first two records, as much as of what Arrow does
 MALFORMED = "_malformed"  # the key in _extra under which a row with the wrong number of fields is kept
 
 
 def header(root: str, name: str, mapping: Mapping) -> list[str]:
     """The file's column names. Raises UserError for an empty file, or one that is not what its name says."""
-    filesystem, base = filesystem_of(root)
     if mapping.format == "parquet":
+        filesystem, base = filesystem_of(root)
         try:
             with filesystem.open_input_file(f"{base}/{name}") as file:
-                return pa.parquet.read_schema(file).names
-        except (pa.ArrowInvalid, OSError) as error:
+                names = pa.parquet.read_schema(file).names
+        except (pa.ArrowException, OSError) as error:
             raise UserError(f"land: file {name} is not Parquet: {_one_line(error)}") from None
-    try:
-        with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
-            first = io.BufferedReader(stream).readline().decode(mapping.encoding)
-    except UnicodeDecodeError:
-        raise UserError(f"land: file {name}, line 1: not {mapping.encoding} text; fix the file or set encoding") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"land: file {name}, line 1: {_one_line(error)}; fetch the file again") from None
-    if not first.strip():
-        raise UserError(f"land: file {name} is empty; it needs a header line")
-    reader = pa.csv.read_csv(io.BytesIO(first.encode()), parse_options=pa.csv.ParseOptions(delimiter=mapping.delimiter))
-    names = reader.column_names
+    else:
+        names = next(_records(root, name, mapping), None)
+        if names is None:
+            raise UserError(f"land: file {name} is empty; it needs a header line")
+    if "" in names:
+        raise UserError(f"land: file {name}, line 1: column {names.index('') + 1} of the header has no name")
     repeated = {n for n in names if names.count(n) > 1}
     if repeated:
         raise UserError(f"land: file {name}, line 1: column '{min(repeated)}' occurs more than once")
+    if len(names) == 1 and (other := re.search(r"[,;\t|]", names[0])):
+        raise UserError(f"land: file {name}, line 1: one column, '{names[0][:60]}'; set delimiter = {other.group()!r}?")
     return names
 
 
@@ -53,8 +57,11 @@ def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -
     """
     kept_back = bool(mapping.personal or mapping.drop)
     malformed: list[tuple[int, str]] = []
+    unclosed: list[tuple[int, str]] = []
 
     def note(row) -> str:
+        if "\n" in row.text.strip():
+            unclosed[:] = [(row.number - 1, row.text)]  # of such rows only the last can end with the file
         malformed.append((row.number - 1, hashed(row.text, "text", secret) if kept_back else row.text))
         return "skip"
 
@@ -69,9 +76,16 @@ def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -
                 if number not in bad:
                     numbers.append(number)
             yield _batch(batch, numbers, name, mapping, used, secret)
+        swallowed = [n for n, text in unclosed if text.count('"') % 2]
+        if swallowed:
+            raise UserError(
+                f"land: file {name}, row {swallowed[0]}: a quote is opened and never closed; nothing of it was landed"
+            )
         if malformed:
             yield _malformed(malformed, name, used)
-    except (pa.ArrowInvalid, OSError, EOFError, gzip.BadGzipFile) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
+        if mapping.format == "parquet":
+            raise UserError(f"land: file {name} cannot be read: {_one_line(error)}; nothing of it was landed") from None
         line, why = _first_bad_line(root, name, mapping)
         raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; nothing of it was landed") from None
 
@@ -82,11 +96,28 @@ def hashed(text: str, kind: str, secret: str) -> str:
     return hmac.new(secret.encode(), plain.encode(), hashlib.sha256).hexdigest()
 
 
+def _records(root: str, name: str, mapping: Mapping) -> Iterator[list[str]]:
+    """The records of a delimited file, blank lines left out: to look at the first ones. Raises UserError as `rows` does."""
+    filesystem, base = filesystem_of(root)
+    try:
+        with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
+            text = io.TextIOWrapper(io.BufferedReader(stream), mapping.encoding, newline="")
+            for record in csv.reader(text, delimiter=mapping.delimiter):
+                if record:
+                    yield [field.removeprefix("\ufeff") for field in record]
+    except (UnicodeError, OSError, EOFError, pa.ArrowException, csv.Error) as error:
+        line, why = _first_bad_line(root, name, mapping)
+        hint = "fix the file or set encoding" if isinstance(error, UnicodeError) else "fetch the file again"
+        raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; {hint}") from None
+
+
 def _csv(root: str, name: str, mapping: Mapping, note) -> Iterator[pa.RecordBatch]:
     filesystem, base = filesystem_of(root)
     names = header(root, name, mapping)
+    if len(list(islice(_records(root, name, mapping), 2))) < 2:
+        return  # a header alone, which Arrow takes for no file
     stream = filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name), buffer_size=BLOCK_BYTES)
-    yield from pa.csv.open_csv(
+    reader = pa.csv.open_csv(
         stream,
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, encoding=mapping.encoding),
         parse_options=pa.csv.ParseOptions(delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=note),
@@ -94,12 +125,19 @@ def _csv(root: str, name: str, mapping: Mapping, note) -> Iterator[pa.RecordBatc
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
+    if reader.schema.names != names:
+        raise UserError(f"land: file {name}, line 1: the header's quotes or line breaks cannot be made out; fix the file")
+    yield from reader
 
 
 def _parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
     filesystem, base = filesystem_of(root)
     with filesystem.open_input_file(f"{base}/{name}") as file:
-        for batch in pa.parquet.ParquetFile(file).iter_batches():
+        parquet = pa.parquet.ParquetFile(file)
+        nested = [field.name for field in parquet.schema_arrow if pa.types.is_nested(field.type)]
+        if nested:
+            raise UserError(f"land: file {name}: column '{nested[0]}' holds lists or records; only plain values can be landed")
+        for batch in parquet.iter_batches():
             yield pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in batch.columns], names=batch.schema.names)
 
 
@@ -147,19 +185,22 @@ def _hash_column(column: pa.Array, kind: str, secret: str) -> pa.Array:
 
 
 def _first_bad_line(root: str, name: str, mapping: Mapping) -> tuple[int, str]:
-    """Where a file stops being readable text, counted from 1, and why ('' where line by line it reads well)."""
+    """Where a file stops being readable text, counted from 1, and why ('' where it reads well up to its end)."""
     filesystem, base = filesystem_of(root)
-    line = 0
+    decoder = codecs.getincrementaldecoder(mapping.encoding)()
+    line = 1
     try:
         with filesystem.open_input_file(f"{base}/{name}") as raw:
             stream = gzip.GzipFile(fileobj=raw) if _compression(name) == "gzip" else raw
-            for content in io.BufferedReader(stream):
-                line += 1
-                content.decode(mapping.encoding)
-    except UnicodeDecodeError:
+            while content := stream.read1(_CHUNK_BYTES):
+                line += decoder.decode(content).count("\n")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        return line + error.object[: error.start].decode(mapping.encoding, "ignore").count("\n"), f"not {mapping.encoding} text"
+    except UnicodeError:
         return line, f"not {mapping.encoding} text"
-    except (EOFError, OSError):
-        return line + 1, "the compressed file is truncated or damaged"
+    except (EOFError, OSError, zlib.error):
+        return line, "the compressed file is truncated or damaged"
     return line, ""
 
 

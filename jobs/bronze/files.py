@@ -6,11 +6,16 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
+from jobs import reconciliation
 from jobs.lake import Lake, Table, quoted
 from jobs.source import Mapping
+
+if TYPE_CHECKING:
+    from jobs.bronze._landing import Landed
 
 SCHEMA = """
     source STRING NOT NULL COMMENT 'source',
@@ -21,43 +26,89 @@ SCHEMA = """
     modified_ns BIGINT COMMENT 'when the file last changed, ns since 1970',
     mapping STRING COMMENT 'fingerprint of the mapping it was landed with',
     days ARRAY<STRUCT<day: DATE, n_rows: BIGINT>> COMMENT 'rows landed, by day',
-    landed_at TIMESTAMP COMMENT 'when, UTC'"""
+    landed_at TIMESTAMP COMMENT 'when, UTC',
+    columns ARRAY<STRING> COMMENT 'columns of the file, in its order',
+    left_out ARRAY<STRUCT<day: DATE, n_rows: BIGINT>> COMMENT 'rows the mapping leaves out (where), by day'"""
 TABLE = Table("bronze.files", __doc__.splitlines()[0], SCHEMA)
 
 
 def landed(lake: Lake, source: str, table: str) -> dict[str, dict]:
     """The files already landed in `table`: name -> its row."""
-    columns = ["file", "sha256", "bytes", "modified_ns", "mapping"]
+    columns = ["file", "sha256", "bytes", "modified_ns", "mapping", "columns"]
     rows = lake.look_up(TABLE, columns, (ds.field("source") == source) & (ds.field("table") == table))
     return {row["file"]: row for row in rows}
 
 
-def record(lake: Lake, source: str, new: dict[Mapping, dict[str, dict]], landed_at: datetime) -> None:
-    """Remember these files as landed, by mapping; the last write of a landing."""
-    rows = []
-    new = {mapping: found for mapping, found in new.items() if found}
-    for mapping, found in new.items():
-        days: dict[str, list[tuple[date, int]]] = {name: [] for name in found}
-        ours = (ds.field("_source") == source) & ds.field("_file").isin(list(found))
-        for (name, day), n_rows in sorted(lake.count(f"bronze.{mapping.table}", ["_file", "day"], ours).items()):
+def record(lake: Lake, source: str, new: "dict[Mapping, Landed]", landed_at: datetime) -> None:
+    """Account for the rows of these files, by mapping, and remember the files as landed; the last writes of a landing.
+
+    Raises UserError where rows that were read are neither in the table nor left out by the mapping.
+    """
+    new = {mapping: landed for mapping, landed in new.items() if landed.files}
+    rows, accounts = [], {}
+    for mapping, landed in new.items():
+        table = f"bronze.{mapping.table}"
+        days: dict[str, list[tuple[date, int]]] = {name: [] for name in landed.files}
+        ours = (ds.field("_source") == source) & ds.field("_file").isin(list(landed.files))
+        for (name, day), n_rows in sorted(lake.count(table, ["_file", "day"], ours).items()):
             days[name].append((day, n_rows))
-        rows += [
-            (
-                source,
-                f"bronze.{mapping.table}",
-                n,
-                f["sha256"],
-                f["bytes"],
-                f["modified_ns"],
-                mapping.fingerprint(),
-                days[n],
-                landed_at,
-            )
-            for n, f in found.items()
-        ]
+        found = [
+            {"source": source, "table": table, "file": name, "mapping": mapping.fingerprint(), "days": days[name],
+             "landed_at": landed_at, **entry}
+            for name, entry in landed.files.items()
+        ]  # fmt: skip
+        rows += [tuple(row[c] for c in TABLE.columns) for row in found]
+        accounts[table] = _accounts(lake, table, found, landed.n_read)
+    reconciliation.record(lake, accounts)
     if rows:
-        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({listed(f)}))" for m, f in new.items())
+        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({listed(f.files)}))" for m, f in new.items())
         lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(where))
+
+
+def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reconciliation.Day]:
+    """The account of each day that these files have rows of now, or had before: read = in the table + left out.
+
+    Rows that were read and came to no day count on the last of the days.
+    """
+    columns = ["source", "file", "sha256", "mapping", "days", "left_out"]
+    before = {(r["source"], r["file"]): r for r in lake.look_up(TABLE, columns, ds.field("table") == table)}
+    now = before | {(row["source"], row["file"]): row for row in new}
+    touched = {
+        day for key in {(r["source"], r["file"]) for r in new} for f in (before, now) for day in _by_day(f.get(key), _BOTH)
+    }
+    lost = n_read - sum(sum(_by_day(row, _BOTH).values()) for row in new)
+    if lost and not touched:
+        touched = {new[0]["landed_at"].date()}
+    stored = lake.count(table, ["day"], ds.field("day").isin(sorted(touched))) if touched else {}
+    kept, left_out, parts = Counter(), Counter(), {}
+    for row in now.values():
+        kept.update(_by_day(row, ["days"]))
+        left_out.update(_by_day(row, ["left_out"]))
+        for day in _by_day(row, _BOTH):
+            parts.setdefault(day, []).append(f"{row['file']}:{row['sha256']}:{row['mapping']}")
+    return [
+        reconciliation.Day(
+            day,
+            kept[day] + left_out[day] + (lost if day == max(touched) else 0),
+            stored.get((day,), 0),
+            reconciliation.fingerprint(*sorted(parts.get(day, []))),
+            {"left_out": left_out[day]} if left_out[day] else {},
+        )
+        for day in sorted(touched)
+    ]
+
+
+_BOTH = ["days", "left_out"]
+
+
+def _by_day(row: dict | None, names: list[str]) -> Counter:
+    """The rows of a file by day, of one or both of its lists."""
+    pairs = (pair for name in names for pair in (row or {}).get(name) or ())
+    found: Counter = Counter()
+    for pair in pairs:
+        day, n_rows = pair.values() if isinstance(pair, dict) else pair
+        found[day] += n_rows
+    return found
 
 
 def listed(names: Iterable[str]) -> str:

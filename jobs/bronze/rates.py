@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from jobs.bronze._landing import bronze_table, land
+from jobs.bronze._landing import Landed, bronze_table, land
 from jobs.lake import Lake
 from jobs.settings import Settings
 from jobs.source import Source
@@ -15,6 +15,6 @@ MEANINGS = {
 TABLE = bronze_table("rates", __doc__, MEANINGS, partition=None)
 
 
-def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> dict[str, dict]:
+def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> Landed:
     """Land what is new for bronze.rates, up to `day`; returns the files for the register."""
     return land(lake, settings, source, TABLE, day, landed_at)

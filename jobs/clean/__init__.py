@@ -12,14 +12,27 @@ from pyspark.sql import functions as F
 
 from jobs import reconciliation
 from jobs.bronze import files
-from jobs.clean import _money, _rows, _versions, customers, events, identities, orders, products, returns, sessions, visitor_days
+from jobs.clean import (
+    _money,
+    _rows,
+    _versions,
+    customers,
+    events,
+    identities,
+    identity_alarms,
+    orders,
+    products,
+    returns,
+    sessions,
+    visitor_days,
+)
 from jobs.errors import UserError
 from jobs.lake import Lake, side_by_side, span
 from jobs.settings import Settings
 from jobs.source import Source
 
-_ONE_AT_A_TIME = Lock()  # products and customers are worked on side by side, their order days stand in one table
-_VERSION = 4  # raise it when cleaning changes what the same input becomes: every day is then due again
+_ONE_AT_A_TIME = Lock()  # products and customers are worked on side by side, the days they make due stand in one table
+_VERSION = 5  # raise it when cleaning changes what the same input becomes: every day is then due again
 
 
 def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:
@@ -33,7 +46,9 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     if not dated & set(days):
         raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
     references = (products, customers)
-    accounts = side_by_side({module.TABLE.name: partial(_reference, lake, source, landed, module) for module in references})
+    accounts = side_by_side(
+        {module.TABLE.name: partial(_reference, lake, settings, source, landed, module) for module in references}
+    )
     rates = _money.rates(lake) if "rates" in source.mappings else {}
     work = {}
     for table, clean in (("events", _events), ("orders", _orders)):
@@ -49,13 +64,15 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     accounts |= side_by_side(work)
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
+    identity_alarms.run(lake, settings.clean)
     reconciliation.record(lake, accounts)
 
 
-def _reference(lake: Lake, source: Source, landed: dict, module) -> list[reconciliation.Day]:
+def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, module) -> list[reconciliation.Day]:
     """Products or customers: small beside the rest, so made anew as a whole when any of their files changed.
 
-    Order days that find something else in it now are due; they are so before it changes, should the run die in between.
+    Days of events and orders that find something else in it now are due; they are so before it changes, should the run
+    die in between.
     """
     table = module.TABLE.name
     name = table.split(".")[1]
@@ -68,12 +85,17 @@ def _reference(lake: Lake, source: Source, landed: dict, module) -> list[reconci
     judged = (module.judged(raw, source.currency) if module is products else module.judged(raw)).persist()
     _rows.write_rejects(lake, judged, raw, module.REJECTS)
     kept = judged.where("outcome = 'kept'").select(*module.TABLE.columns)
-    cleaned = reconciliation.revisions(lake, orders.TABLE.name)
-    if cleaned and "orders" in landed:
-        before, asking = lake.read(module.TABLE), orders.asking(lake.read("bronze.orders"))[table]
-        stale = _versions.days_seen_differently(asking, module.known(before), module.known(kept), max(cleaned))
-        with _ONE_AT_A_TIME:
-            reconciliation.make_due(lake, orders.TABLE.name, stale)
+    known = partial(customers.known, most=settings.clean.max_customers_per_mail) if module is customers else module.known
+    asking = {orders.TABLE.name: orders.asking(lake.read("bronze.orders"))[table]} if "orders" in landed else {}
+    if module is customers and "events" in landed and "email_key" in source.mappings["events"].columns:
+        mails = lake.read("bronze.events").select(_rows.text("email_key").alias("key"), "day")
+        asking[events.TABLE.name] = mails.where("key IS NOT NULL")
+    for asker, rows in asking.items():
+        if cleaned := reconciliation.revisions(lake, asker):
+            before = lake.read(module.TABLE)
+            stale = _versions.days_seen_differently(rows, known(before), known(kept), max(cleaned))
+            with _ONE_AT_A_TIME:
+                reconciliation.make_due(lake, asker, stale)
     lake.replace(module.TABLE, kept)
     judged.unpersist()
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
@@ -91,14 +113,16 @@ def _events(
     kept = judged.where("outcome = 'kept'").drop("rules", "outcome", "_repeated")
     mapping = source.mappings["events"].columns
     placed, carried = _in_sessions(lake, events.with_bots(kept, settings.clean, mapping), due, settings)
-    named = _named(lake, placed.where(F.col("day").isin(*due)) if carried else placed)
+    fresh = placed.where(F.col("day").isin(*due)) if carried else placed
+    named = customers.named(fresh, lake.read(customers.TABLE), settings.clean.max_customers_per_mail)
     people = None
     if "visitor_id" in mapping:
-        people = identities.change(lake, named.persist(), due)
-        found = identities.resolved(named.withColumn("customer_id", F.col("known_customer_id")), people.intervals)
+        people = identities.change(lake, named.persist(), due, settings.clean)
+        found = identities.resolved(named.withColumn("customer_id", F.col("known_customer_id")), people.links)
     else:
         known = F.col("customer_id").isNotNull()
-        found = named.withColumns({"signed_in": known, "identified_on": F.when(known, F.col("day"))})
+        never = {"former_customer_id": F.lit(None).cast("string"), "shared_since": F.lit(None).cast("date")}
+        found = named.withColumns({"signed_in": known, "identified_on": F.when(known, F.col("day")), **never})
     found = found.select(*events.TABLE.columns)
     restated = sorted({*carried, *(people.restated if people else [])})
     if restated:
@@ -157,17 +181,6 @@ def _corrected(lake: Lake, days: list[date]) -> dict[date, dict]:
     return {day: {"clock_skew": Decimal(n)} for (day,), n in lake.count(events.TABLE.name, ["day"], corrected).items()}
 
 
-def _named(lake: Lake, kept: DataFrame) -> DataFrame:
-    """Events with `known_customer_id`, the customer that the event itself names by id or e-mail."""
-    by_mail = customers.by_mail(lake.read(customers.TABLE))
-    same = (kept.email_key == by_mail._mail) & (kept.day >= by_mail._since) & (kept.day < by_mail._until)
-    return (
-        kept.join(by_mail, same, "left")
-        .withColumn("known_customer_id", F.coalesce("customer_id", "_customer"))
-        .drop(*by_mail.columns)
-    )
-
-
 def _restated(
     lake: Lake, days: list[date], placed: DataFrame, carried: list[date], people: identities.Change | None
 ) -> DataFrame:
@@ -177,10 +190,9 @@ def _restated(
         stored = stored.unionByName(placed.where(F.col("day").isin(*carried)).select(*events.TABLE.columns))
     if people is None:
         return stored
-    as_sent = stored.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id"))).drop(
-        "signed_in", "identified_on"
-    )
-    return identities.resolved(as_sent, people.intervals).select(*events.TABLE.columns)
+    theirs = identities.as_sent(stored.join(people.visitors, "visitor_id", "left_semi"))
+    found = identities.resolved(theirs, people.links).select(*events.TABLE.columns)
+    return found.unionByName(stored.join(people.visitors, "visitor_id", "left_anti").select(*events.TABLE.columns))
 
 
 def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
@@ -195,7 +207,7 @@ def _orders(
     raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
-    judged = orders.judged(raw, *known, rates, source.currency).persist()
+    judged = orders.judged(raw, *known, rates, source.currency, settings.clean.max_customers_per_mail).persist()
     _rows.write_rejects(lake, judged, raw, orders.REJECTS, due)
     rewritten = orders.write(lake, judged, due)
     measures = _money.measures(lake, judged, due)

@@ -61,10 +61,14 @@ def days_seen_differently(asking: DataFrame, before: DataFrame, after: DataFrame
         return frame.where(F.col("since") <= newest).select("key", "since", ended.alias("until"), "value")
 
     before, after = known(before), known(after)
-    changed = before.subtract(after).unionByName(after.subtract(before)).select("key").distinct().persist()
-    if changed.isEmpty():
+    changed = (
+        before.subtract(after).unionByName(after.subtract(before)).groupBy("key").agg(F.min("since").alias("since")).persist()
+    )
+    oldest = changed.agg(F.min(F.greatest("since", F.lit("1900-01-01").cast("date")))).first()[0]
+    if oldest is None:
         return []
-    asked = asking.where(F.col("day") <= newest).join(F.broadcast(changed), "key", "left_semi").distinct().persist()
+    concerned = asking.where((F.col("day") >= oldest) & (F.col("day") <= newest))
+    asked = concerned.join(F.broadcast(changed), "key", "left_semi").distinct().persist()
 
     def found(versions: DataFrame) -> DataFrame:
         of_key = versions.withColumnRenamed("key", "_key")

@@ -38,21 +38,35 @@ def judged(raw: DataFrame) -> DataFrame:
     return _versions.versions(typed.withColumn("rules", _rows.broken_rules(rules)), "customer_id", VALUES)
 
 
-def by_mail(customers: DataFrame) -> DataFrame:
-    """(_mail, _customer, _since, _until): whose an e-mail address was while it was one customer's alone; _until exclusive."""
+def holders(customers: DataFrame) -> DataFrame:
+    """(_mail, _customer, _since, _until, _nth): who held an e-mail address, in order, until the next one had it too."""
     held = customers.where("email_key IS NOT NULL").groupBy(
         F.col("email_key").alias("_mail"), F.col("customer_id").alias("_customer")
     )
     in_order = Window.partitionBy("_mail").orderBy("_since", "_customer")
     next_since = F.coalesce(F.lead("_since").over(in_order), F.lit("9999-12-31").cast("date"))
+    return held.agg(F.min("day").alias("_since")).withColumns({"_until": next_since, "_nth": F.row_number().over(in_order)})
+
+
+def by_mail(customers: DataFrame, most: int = 1) -> DataFrame:
+    """(_mail, _customer, _since, _until): whom an e-mail address named, `_until` exclusive.
+
+    Its newest holder, and nobody from the day on which it had more than `most` holders.
+    """
+    return holders(customers).where((F.col("_nth") <= most) & (F.col("_until") > F.col("_since"))).drop("_nth")
+
+
+def named(rows: DataFrame, customers: DataFrame, most: int = 1) -> DataFrame:
+    """Rows (customer_id, email_key, day) with `known_customer_id`, the customer that the row names by id or e-mail."""
+    mails = by_mail(customers, most)
+    same = (rows.email_key == mails._mail) & (rows.day >= mails._since) & (rows.day < mails._until)
     return (
-        held.agg(F.min("day").alias("_since"))
-        .withColumns({"_until": next_since, "_nth": F.row_number().over(in_order)})
-        .where("_nth = 1 AND _until > _since")
-        .drop("_nth")
+        rows.join(mails, same, "left")
+        .withColumn("known_customer_id", F.coalesce("customer_id", "_customer"))
+        .drop(*mails.columns)
     )
 
 
-def known(customers: DataFrame) -> DataFrame:
-    """Whose an e-mail address was and when: key, since, until, value."""
-    return by_mail(customers).toDF("key", "value", "since", "until")
+def known(customers: DataFrame, most: int = 1) -> DataFrame:
+    """Whom an e-mail address named and when: key, since, until, value."""
+    return by_mail(customers, most).toDF("key", "value", "since", "until")

@@ -45,7 +45,9 @@ SCHEMA = """
     active_since TIMESTAMP NOT NULL COMMENT 'start of the activity without a silence, which may span cut sessions',
     identified_on DATE COMMENT 'day on which the customer of this event became known',
     signed_in BOOLEAN NOT NULL COMMENT 'the event itself named its customer, by id or e-mail',
-    clock_skew_seconds DOUBLE COMMENT 'seconds by which the time sent was corrected; null where it was not'"""
+    clock_skew_seconds DOUBLE COMMENT 'seconds by which the time sent was corrected; null where it was not',
+    shared_since DATE COMMENT 'day from which too many customers are known on the visitor; see clean.identity_alarms',
+    former_customer_id STRING COMMENT 'customer it was given to, from identified_on until shared_since'"""
 TABLE = Table(
     "clean.events", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"type_known": f"event_type IN {TYPES}", "bot_has_rule": "is_bot = (bot_rule IS NOT NULL)"},

@@ -64,7 +64,9 @@ _NO_SALE = {
 _MONEY = "DECIMAL(18,4)"
 
 
-def judged(raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str) -> DataFrame:
+def judged(
+    raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str, most_per_mail: int = 1
+) -> DataFrame:
     """Every bronze order row, typed and in the home currency, with `outcome`, `rules`."""
     typed = raw.select(
         "_extra", "_file", "_row", "day",
@@ -87,7 +89,11 @@ def judged(raw: DataFrame, products: DataFrame, customers: DataFrame, rates: Dat
         F.lower(_rows.text("line_kind")).alias("line_kind"),
         _rows.text("undoes_order_id").alias("undoes_order_id"),
     )  # fmt: skip
-    priced = typed.transform(_with_kinds).transform(_with_product, products, currency).transform(_with_customer, customers)
+    priced = (
+        typed.transform(_with_kinds)
+        .transform(_with_product, products, currency)
+        .transform(_with_customer, customers, most_per_mail)
+    )
     return _without_duplicates(priced.transform(_with_amounts, rates, currency).transform(_with_rules))
 
 
@@ -126,16 +132,10 @@ def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataF
     )
 
 
-def _with_customer(typed: DataFrame, customers: DataFrame) -> DataFrame:
-    """A guest whose e-mail was one customer's on that day is that customer."""
-    by_mail = _customers.by_mail(customers)
-    same = (typed.email_key == by_mail._mail) & (typed.day >= by_mail._since) & (typed.day < by_mail._until)
-    return (
-        typed.join(by_mail, same, "left")
-        .withColumn("is_guest", F.col("customer_id").isNull())
-        .withColumn("customer_id", F.coalesce("customer_id", "_customer"))
-        .drop(*by_mail.columns)
-    )
+def _with_customer(typed: DataFrame, customers: DataFrame, most_per_mail: int) -> DataFrame:
+    """A guest whose e-mail named a customer on that day is that customer."""
+    named = _customers.named(typed, customers, most_per_mail).withColumn("is_guest", F.col("customer_id").isNull())
+    return named.withColumn("customer_id", F.col("known_customer_id")).drop("known_customer_id")
 
 
 def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str) -> DataFrame:

@@ -46,7 +46,7 @@ def _counts(lake: Lake, day: date) -> dict[str, int | None]:
     if not counted:
         return {"n_events": None, "n_orders": None, "n_rejects": None}
     out = {row["table"]: row["rows_out"] for row in counted}
-    refused = sum(n for row in counted for _, n in row["rejects"] or ())
+    refused = sum(n for row in counted if row["table"].startswith("clean.") for _, n in row["rejects"] or ())
     return {"n_events": out.get("clean.events"), "n_orders": out.get("clean.orders"), "n_rejects": refused}
 
 

@@ -33,16 +33,22 @@ def test_a_row_with_the_wrong_number_of_fields_is_kept_as_malformed_without_its_
     assert malformed == (1, None, {"_malformed": hashed("2024-03-01 10:00:00,v,view,a@b.c", "text", "of the tests")})
 
 
-def test_a_file_is_landed_once_and_a_changed_one_replaces_its_rows(vendor):
+def test_a_file_is_landed_once_and_a_changed_one_replaces_its_rows(vendor, capsys):
     vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,,,")
     vendor.land("events")
     vendor.land("events")
     assert vendor.lake.version("bronze.events") == 1
     vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 11:00:00,v,view,,,", "2024-03-01 12:00:00,v,view,,,")
-    vendor.file("clicks-2024-03-02.csv", HEAD, "2024-03-02 10:00:00,v,view,,,")
+    vendor.file("clicks-2024-03-02.csv", HEAD + ",size", "2024-03-02 10:00:00,v,view,,,,XL")
     vendor.file("clicks-2024-03-03.csv", HEAD, "2024-03-03 10:00:00,v,view,,,")
     vendor.land("events", "2024-03-02")
     assert [row[0][5:13] for row in vendor.rows("events", "event_at")] == ["03-01 11", "03-01 12", "03-02 10"]
+    accounts = vendor.lake.look_up("quality.reconciliation")
+    assert sorted((str(a["day"])[5:], a["rows_in"], a["rows_out"], a["difference"]) for a in accounts) == [
+        ("03-01", 2, 2, 0), ("03-02", 1, 1, 0),
+    ]  # fmt: skip
+    drift = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.startswith("drift")]
+    assert drift == ["drift bronze.events new column 'size' in clicks-2024-03-02.csv: kept in _extra as it is"]
 
 
 def test_late_and_future_rows_count_on_the_day_they_arrived(vendor):
@@ -73,6 +79,7 @@ def test_an_event_of_a_clock_that_is_off_counts_on_the_day_it_was(vendor):
         ("clicks-2024-03-02.csv", b"", "clicks-2024-03-02.csv is empty"),
         ("clicks-2024-03-02.csv.gz", b"no gzip at all", "clicks-2024-03-02.csv.gz, line 1"),
         ("clicks-march.csv", HEAD.encode(), "clicks-march.csv has no day"),
+        ("clicks-2024-03-02.csv", (HEAD + ",_row").encode(), "column '_row' is a name of ours"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_named_and_nothing_of_it_is_landed(vendor, name, content, wanted):

@@ -1,8 +1,13 @@
 """bronze.files: what was landed, and how many rows of which day."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
-from jobs.bronze import files
+import pytest
+
+from jobs import source
+from jobs.bronze import customers, files
+from jobs.errors import UserError
 
 
 def test_the_register_counts_rows_by_day_and_notices_a_changed_mapping(vendor):
@@ -22,3 +27,15 @@ def test_the_register_counts_rows_by_day_and_notices_a_changed_mapping(vendor):
     vendor.land("customers")
     assert files.days(vendor.lake, ["bronze.customers"])[date(2024, 2, 1)]["files"] != before
     assert vendor.lake.read("bronze.customers").count() == 3
+    (row,) = vendor.lake.look_up(files.TABLE)
+    assert row["columns"] == ["id", "since"]
+
+
+def test_a_row_that_was_read_and_is_nowhere_stops_the_landing(vendor):
+    vendor.file("people.csv", "id,since", "anna,2024-02-01")
+    shop, landed_at = source.load(vendor.settings.source), datetime(2024, 3, 20, tzinfo=UTC)
+    landed = customers.run(vendor.lake, vendor.settings, shop, date(2024, 3, 2), landed_at)
+    assert landed.n_read == 1
+    with pytest.raises(UserError, match=r"bronze.customers, day 2024-02-01: 2 rows in, \+1 unaccounted for"):
+        files.record(vendor.lake, shop.name, {shop.mappings["customers"]: replace(landed, n_read=2)}, landed_at)
+    assert files.days(vendor.lake, ["bronze.customers"]) == {}, "not remembered, so that it is landed again"

@@ -1,0 +1,72 @@
+"""How one file is read: what is text is kept, what is no file of the mapping is refused in one line (no Spark needed)."""
+
+import gzip
+
+import pytest
+
+from jobs.bronze import _reading
+from jobs.errors import UserError
+from jobs.source import Mapping
+
+NAME = "f.csv"
+ZIPPED = gzip.compress(b"a,b\n" + b"1,2\n" * 50_000)
+
+
+def read(folder, content, name=NAME, **mapping):
+    """(row, a, the rest) of every row, as read with `a` mapped."""
+    (folder / name).write_bytes(content)
+    batches = _reading.rows(str(folder), name, Mapping("events", "*", {}, **mapping), ["a"], "of the tests")
+    return [(row["_row"], row["a"], dict(row["_extra"])) for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("what", "content", "mapping", "wanted"),
+    [
+        ("columns in another order", b"b,a\n2,1\n", {}, [(1, "1", {"b": "2"})]),
+        ("a new column", b"a,b,c\n1,2,3\n", {}, [(1, "1", {"b": "2", "c": "3"})]),
+        ("another delimiter", b"a;b\n1;2,5\n", {"delimiter": ";"}, [(1, "1", {"b": "2,5"})]),
+        ("a header alone", b"a,b\n", {}, []),
+        ("a header without a line end", b"a,b", {}, []),
+        ("a byte order mark", b"\xef\xbb\xbfa,b\n1,2\n", {}, [(1, "1", {"b": "2"})]),
+        ("Latin-1 by mapping", "a,b\né,2\n".encode("latin-1"), {"encoding": "latin-1"}, [(1, "é", {"b": "2"})]),
+        ("UTF-16 by mapping", "a,b\né,2\n".encode("utf-16"), {"encoding": "utf-16"}, [(1, "é", {"b": "2"})]),
+        ("line ends of Windows", b"a,b\r\n1,2\r\n", {}, [(1, "1", {"b": "2"})]),
+        ("quoted line breaks", b'a,b\n"x\ny",2\n3,4\n', {}, [(1, "x\ny", {"b": "2"}), (2, "3", {"b": "4"})]),
+        ("a line break in the header", b'"b\nc",a\n2,1\n', {}, [(1, "1", {"b\nc": "2"})]),
+        ("control characters and NUL", b"a,b\n\x01x\x00,\x00\n", {}, [(1, "\x01x\x00", {"b": "\x00"})]),
+        ("blank lines", b"a,b\n\n1,2\n\n", {}, [(1, "1", {"b": "2"})]),
+        ("a short row", b"a,b\n1\n3,4\n", {}, [(2, "3", {"b": "4"}), (1, None, {"_malformed": "1"})]),
+        ("a dropped column", b"a,b\n1,2\n", {"drop": ("b",)}, [(1, "1", {})]),
+    ],
+)  # fmt: skip
+def test_what_can_be_read_is_read(tmp_path, what, content, mapping, wanted):
+    assert read(tmp_path, content, **mapping) == wanted
+
+
+@pytest.mark.parametrize(
+    ("what", "content", "name", "mapping", "wanted"),
+    [
+        ("nothing", b"", NAME, {}, "f.csv is empty; it needs a header"),
+        ("blank lines only", b"\n\r\n", NAME, {}, "f.csv is empty; it needs a header"),
+        ("another delimiter", b"a;b\n1;2\n", NAME, {}, "f.csv, line 1: one column, 'a;b'; set delimiter = ';'"),
+        ("a column twice", b"a,a\n1,2\n", NAME, {}, "f.csv, line 1: column 'a' occurs more than once"),
+        ("a column without a name", b"a,,b\n1,2,3\n", NAME, {}, "f.csv, line 1: column 2 of the header has no name"),
+        ("bytes that are no text", b"a,b\n1,2\n1,\xff\n", NAME, {}, "f.csv, line 3: not utf8 text"),
+        ("such bytes in a short row", b"a,b\n1,2\n\xff\n", NAME, {}, "f.csv, line 3: not utf8 text"),
+        ("such bytes late", b"a,b\n" + b"1,2\n" * 99_999 + b"\xff,\n", NAME, {}, "f.csv, line 100001: not utf8 text"),
+        ("an open quote", b'a,b\n1,2\n"3,4\n5,6\n', NAME, {}, "f.csv, row 2: a quote is opened and never closed"),
+        ("a cut archive", ZIPPED[:-9], "f.csv.gz", {}, "f.csv.gz, line 4[0-9]{4}: the compressed file is truncated"),
+        ("an archive cut in its header", ZIPPED[:2], "f.csv.gz", {}, "f.csv.gz, line 1: the compressed file is truncated"),
+        ("no archive", b"a,b\n1,2\n", "f.csv.gz", {}, "f.csv.gz, line 1: the compressed file is .*damaged"),
+        ("no Parquet", b"PAR1 nothing PAR1", "f.parquet", {"format": "parquet"}, "f.parquet cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_refused_with_file_and_line(tmp_path, what, content, name, mapping, wanted):
+    with pytest.raises(UserError, match=wanted) as raised:
+        read(tmp_path, content, name, **mapping)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_address_is_one_key_in_any_case_and_with_blanks_but_not_without_its_dots():
+    keys = [_reading.hashed(mail, "email", "s") for mail in ("a.b@x.org", " A.B@X.ORG ", "ab@x.org")]
+    assert keys[0] == keys[1] != keys[2]
