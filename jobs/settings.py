@@ -39,6 +39,7 @@ class Clean:
 @dataclass(frozen=True)
 class Features:
     dormant_days: int = 365
+    holiday_country: str = "GB"
 
 
 @dataclass(frozen=True)

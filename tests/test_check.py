@@ -30,7 +30,7 @@ GOOD = {
     "clean.identities": {"rule": "seen", "valid_to": LATER},
     "clean.identity_alarms": {"rule": "shared_visitor"},
     "clean.products": {"currency": "GBP"},
-    "features.customer_days": {"net": 7, "gross": 10, "discount": 2, "returned": 1, "events": 9, "bought": None},
+    "features.customer_days": {"net": 7, "gross": 10, "discount": 2, "returned": 1, "events": 9},
     "features.customers": {"is_active": True, "vector": [1.0, None, 3.0]},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5},
     "marts.segment_profiles": {"share": 0.6, "traits": None},

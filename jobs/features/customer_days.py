@@ -1,191 +1,188 @@
-"""features.customer_days: one row per customer, day with activity and day on which that activity became theirs.
+"""features.customer_days: one row per customer, day, and day from which this is known of that day.
 
-Inputs: clean.events without robots, clean.orders by order date, clean.returns by refund date. Everything here adds up,
-so a day's refresh computes the days that changed and reads the rest. `identified_on` is later than the day where a
-visitor's earlier events found their customer only later: as of a day before that, the customer does not have them.
+Inputs: clean.events without robots, clean.orders by order date, clean.returns by refund date. The columns are the
+partials of jobs/catalogue.py, all of which combine, so a day's refresh computes the days that changed and reads the rest.
+`identified_on` is later than the day where a visitor's earlier events found their customer only later, and where a
+session went on after midnight: as of a day before that, the customer does not have them. A later row holds the
+difference to the earlier ones, so that those known by a day add up to what was known then.
 """
 
+from collections.abc import Collection
 from datetime import date, timedelta
+from functools import reduce
 
 import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs import reconciliation
+from jobs import catalogue, reconciliation
+from jobs.catalogue import Partial
+from jobs.features import _holidays
 from jobs.lake import Lake, Table
 from jobs.settings import Settings
 
-_MONEY = "DECIMAL(18,4)"
-SCHEMA = """
-    customer_id STRING NOT NULL COMMENT 'customer',
-    day DATE NOT NULL COMMENT 'day, UTC',
-    identified_on DATE NOT NULL COMMENT 'day from which this activity was known to be theirs',
-    events BIGINT NOT NULL COMMENT 'events, robots left out',
-    views BIGINT NOT NULL COMMENT 'views',
-    searches BIGINT NOT NULL COMMENT 'searches',
-    cart_adds BIGINT NOT NULL COMMENT 'products put in the cart',
-    checkouts BIGINT NOT NULL COMMENT 'checkouts begun',
-    purchases BIGINT NOT NULL COMMENT 'purchase events',
-    night_events BIGINT NOT NULL COMMENT 'events from 0 to 6 o clock UTC',
-    morning_events BIGINT NOT NULL COMMENT 'events from 6 to 12 o clock UTC',
-    evening_events BIGINT NOT NULL COMMENT 'events from 18 to 24 o clock UTC',
-    weekend_events BIGINT NOT NULL COMMENT 'events on Saturday or Sunday',
-    mobile_events BIGINT NOT NULL COMMENT 'events on a phone',
-    tablet_events BIGINT NOT NULL COMMENT 'events on a tablet',
-    sessions BIGINT NOT NULL COMMENT 'sessions begun on the day',
-    bounces BIGINT NOT NULL COMMENT 'sessions of one event; -1 where one of the day before went on',
-    cart_sessions BIGINT NOT NULL COMMENT 'sessions that filled a cart, on the day they did so first',
-    checkout_sessions BIGINT NOT NULL COMMENT 'sessions with a cart and a checkout, on the day they had both',
-    purchase_sessions BIGINT NOT NULL COMMENT 'sessions that purchased, on the day they did so first',
-    abandoned_carts BIGINT NOT NULL COMMENT 'sessions with a cart and no purchase; -1 where one of the day before purchased',
-    active_seconds BIGINT NOT NULL COMMENT 'seconds between first and last event of sessions, as far as the day added them',
-    active_days BIGINT NOT NULL COMMENT '1 where there was an event, on the first row of the day',
-    orders BIGINT NOT NULL COMMENT 'orders',
-    order_days BIGINT NOT NULL COMMENT '1 where there was an order',
-    weekend_orders BIGINT NOT NULL COMMENT 'orders on Saturday or Sunday',
-    lines BIGINT NOT NULL COMMENT 'order lines of products',
-    items DECIMAL(18,4) NOT NULL COMMENT 'pieces of products ordered',
-    gross DECIMAL(18,4) NOT NULL COMMENT 'gross money, home currency',
-    discount DECIMAL(18,4) NOT NULL COMMENT 'discounts, home currency',
-    returned DECIMAL(18,4) NOT NULL COMMENT 'money given back on the day, home currency',
-    returns BIGINT NOT NULL COMMENT 'return lines on the day',
-    net DECIMAL(18,4) NOT NULL COMMENT 'gross less discount less returned',
-    bought ARRAY<STRUCT<product_id: STRING, category: STRING, amount: DECIMAL(18,4)>> COMMENT 'money by product ordered'"""
+_KEYS = ["customer_id", "day", "identified_on"]
+_SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union"]
+_UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union"]
+
+
+def _declared(partial: Partial) -> str:
+    required = " NOT NULL" if partial.combine == "sum" else ""
+    return f"{partial.name} {partial.sql_type}{required} COMMENT '{partial.meaning}'"
+
+
+SCHEMA = ",\n    ".join(
+    [
+        "customer_id STRING NOT NULL COMMENT 'customer'",
+        "day DATE NOT NULL COMMENT 'day, UTC'",
+        "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
+        *map(_declared, catalogue.PARTIALS),
+    ]
+)
 TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day"},
+    {"delta.dataSkippingNumIndexedCols": "3"},
 )  # fmt: skip
-_KEYS = ["customer_id", "day", "identified_on"]
-_VERSION = 3
-_PHONES = ("mobile", "phone", "smartphone", "tablet")
+_VERSION = 3  # raise it when the same clean rows become other partials: every day is then due again
 
 
-def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame) -> DataFrame:
-    """The partials of every customer and day in these clean tables."""
-    parts = [_of_events(events), _of_orders(orders), _of_returns(returns)]
-    names = TABLE.columns
-    numbers = [n for n in names if n not in (*_KEYS, "net", "bought")]
-    together = parts[0].unionByName(parts[1], True).unionByName(parts[2], True)
-    sums = [F.coalesce(F.sum(n), F.lit(0)).cast(_type(n)).alias(n) for n in numbers]
-    bought = F.first("bought", ignorenulls=True).alias("bought")
-    return (
-        together.groupBy(*_KEYS)
-        .agg(*sums, bought)
-        .withColumn("net", (F.col("gross") - F.col("discount") - F.col("returned")).cast(_MONEY))
-        .select(*names)
-    )
-
-
-def _of_events(events: DataFrame) -> DataFrame:
-    """What a day adds. Of a session over midnight the second day adds only what it changed, so that no sum counts it twice."""
+def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
+    """The partials of every customer and day in these clean tables; `holidays` are the shop's public ones."""
     ours = events.where("NOT is_bot AND customer_id IS NOT NULL")
-    hour = F.hour("event_at")
+    lines = orders.where("customer_id IS NOT NULL AND quantity > 0").withColumn("identified_on", F.col("day"))
+    parts = [_activity(ours), _money(lines, returns, holidays), _things({"event": ours, "line": lines})]
+    together = reduce(lambda left, right: left.join(right, _KEYS, "full"), parts)
+    sums = {p.name: F.coalesce(p.name, F.lit(0).cast(p.sql_type)) for p in _SCALAR if p.combine == "sum" and p.source != "row"}
+    rows = together.withColumns(sums)
+    for partial in _of("row"):
+        rows = rows.withColumn(partial.name, F.expr(partial.sql).cast(partial.sql_type))
+    return rows.select(*TABLE.columns)
 
-    def n(condition: Column) -> Column:
-        return F.count_if(condition)
 
-    def of(event_type: str) -> Column:
-        return F.col("event_type") == event_type
+def _of(source: str) -> list[Partial]:
+    return [p for p in _SCALAR if p.source == source]
 
+
+def _combined(partials: list[Partial]) -> list[Column]:
+    """These partials out of the rows of their source."""
+    return [getattr(F, p.combine)(F.expr(p.sql)).cast(p.sql_type).alias(p.name) for p in partials]
+
+
+def _activity(ours: DataFrame) -> DataFrame:
+    """What events, sessions and searches add, by customer, day and day from which it is known."""
+    parts = _session_parts(ours).unionByName(_search_hits(ours), allowMissingColumns=True)
+    names = [p.name for source in ("event", "session", "search") for p in _of(source)]
+    return parts.groupBy(*_KEYS).agg(*(F.sum(name).alias(name) for name in names))
+
+
+def _session_parts(ours: DataFrame) -> DataFrame:
+    """Per session: its events on the day they happened, and what each day of knowing them changed on the day it began."""
+    counts = [p.name for p in _of("event")]
     parts = (
         ours.repartition("customer_id", "session_id")
-        .groupBy(*_KEYS, "session_id")
+        .groupBy(*_KEYS, "session_id", F.to_date("session_started_at").alias("_began"))
         .agg(
-            F.count("*").alias("events"),
-            n(of("view")).alias("views"),
-            n(of("search")).alias("searches"),
-            n(of("add_to_cart")).alias("cart_adds"),
-            n(of("begin_checkout")).alias("checkouts"),
-            n(of("purchase")).alias("purchases"),
-            n(hour < 6).alias("night_events"),
-            n((hour >= 6) & (hour < 12)).alias("morning_events"),
-            n(hour >= 18).alias("evening_events"),
-            n(F.col("device").isin(*_PHONES[:3])).alias("mobile_events"),
-            n(F.col("device") == _PHONES[3]).alias("tablet_events"),
+            *_combined(_of("event")),
             F.unix_seconds(F.min("event_at")).alias("_first"),
             F.unix_seconds(F.max("event_at")).alias("_last"),
         )
     )
-    counted = [c for c in parts.columns if c not in (*_KEYS, "session_id", "_first", "_last")]
-    by_now = Window.partitionBy("customer_id", "session_id").orderBy("day", "identified_on")
-    session = {name: F.sum(name).over(by_now) for name in ("events", "cart_adds", "checkouts", "purchases")}
-    carted, bought = session["cart_adds"] > 0, session["purchases"] > 0
-    so_far = {
-        "sessions": F.lit(1),
-        "bounces": (session["events"] == 1).cast("int"),
-        "cart_sessions": carted.cast("int"),
-        "checkout_sessions": (carted & (session["checkouts"] > 0)).cast("int"),
-        "purchase_sessions": bought.cast("int"),
-        "abandoned_carts": (carted & ~bought).cast("int"),
-        "active_seconds": F.max("_last").over(by_now) - F.min("_first").over(by_now),
-    }
-    named = parts.withColumns({f"_{name}": state for name, state in so_far.items()})
-    added = {name: F.col(f"_{name}") - F.coalesce(F.lag(f"_{name}").over(by_now), F.lit(0)) for name in so_far}
-    per_day = named.withColumns(added).groupBy(*_KEYS).agg(*(F.sum(c).alias(c) for c in (*counted, *so_far)))
-    weekend = F.when(F.weekday("day") >= 5, F.col("events")).otherwise(0)
-    first_known = F.row_number().over(Window.partitionBy("customer_id", "day").orderBy("identified_on")) == 1
-    return per_day.withColumns({"active_days": first_known.cast("int"), "weekend_events": weekend})
+    in_order = Window.partitionBy("customer_id", "session_id").orderBy("identified_on", "day")
+    so_far = parts.select(
+        *_KEYS, "session_id", "_began", F.struct(*counts).alias("_added"),
+        *(F.sum(name).over(in_order).alias(name) for name in counts),
+        (F.max("_last").over(in_order) - F.min("_first").over(in_order)).alias("seconds"),
+    )  # fmt: skip
+    states = so_far.withColumns({f"_{p.name}": F.expr(p.sql) for p in _of("session")})
+    change = {p.name: F.col(f"_{p.name}") - F.coalesce(F.lag(f"_{p.name}").over(in_order), F.lit(0)) for p in _of("session")}
+    # a session and its events are of one day, unless it went on after midnight
+    days = F.when(F.col("_began") == F.col("day"), F.array("day")).otherwise(F.array("day", "_began"))
+    split = states.withColumns(change).withColumn("_day", F.explode(days))
+    return split.select(
+        "customer_id", F.col("_day").alias("day"), "identified_on",
+        *(F.when(F.col("_day") == F.col("day"), F.col(f"_added.{name}")).alias(name) for name in counts),
+        *(F.when(F.col("_day") == F.col("_began"), F.col(name)).alias(name) for name in change),
+    )  # fmt: skip
 
 
-def _of_orders(orders: DataFrame) -> DataFrame:
-    ours = orders.where("customer_id IS NOT NULL AND quantity > 0")
-    paid = F.col("gross_amount") - F.col("discount_amount")
-    is_product = F.col("line_kind") == "product"
-    products = (
-        ours.where(is_product)
-        .groupBy("customer_id", "day", "product_id", "category")
-        .agg(F.sum(paid).cast(_MONEY).alias("amount"))
+def _search_hits(ours: DataFrame) -> DataFrame:
+    """Searches that led to a product, known on the day of the view or cart add that came next."""
+    session = ["customer_id", "session_id"]
+    searched = F.col("event_type") == "search"
+    led_on = F.expr("event_type = 'add_to_cart' OR event_type = 'view' AND product_id IS NOT NULL")
+    searching = ours.where(searched).select(*session).distinct()
+    both = ours.where(searched | led_on).join(searching, session, "left_semi")
+    from_the_end = Window.partitionBy(*session).orderBy(F.desc("event_at"))  # with all of the same moment
+    product = F.when(led_on, F.struct("event_at", F.col("identified_on").alias("known_on")))
+    followed = both.withColumn("_next", F.last(product, ignorenulls=True).over(from_the_end)).where(searched)
+    in_time = F.col("_next.event_at") <= F.col("event_at") + F.expr(f"INTERVAL {catalogue.SEARCH_HIT_MINUTES} MINUTES")
+    known_on = F.greatest("identified_on", "_next.known_on")
+    hits = followed.where(in_time).withColumn("identified_on", known_on)
+    return hits.groupBy(*_KEYS).agg(*_combined(_of("search")))
+
+
+def _money(lines: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
+    """What orders and returns add, by customer and day."""
+    by_order = lines.groupBy(*_KEYS, "order_id").agg(
+        *_combined(_of("line")),
+        F.max(F.col("line_kind") != "discount").alias("_is_order"),
+        F.sum("gross_amount").alias("gross_amount"),
+        F.sum("discount_amount").alias("discount_amount"),
+        F.min("ordered_at").alias("ordered_at"),
     )
-    bought = products.groupBy("customer_id", "day").agg(
-        F.array_sort(F.collect_list(F.struct("product_id", "category", "amount"))).alias("bought")
+    orders = by_order.withColumn("before_holiday", F.col("day").isin(*holidays))
+    of_orders = [p._replace(sql=f"CASE WHEN _is_order THEN {p.sql} END") for p in _of("order")]
+    of_lines = [p._replace(sql=p.name) for p in _of("line")]
+    ordered = orders.groupBy(*_KEYS).agg(*_combined([*of_lines, *of_orders]))
+    returned = returns.where("customer_id IS NOT NULL").withColumn("identified_on", F.col("day"))
+    by_line = returned.groupBy(*_KEYS, "return_order_id", "return_line_no").agg(
+        F.sum("amount").alias("amount"), F.max("kind").alias("kind")
     )
-    per_day = ours.groupBy("customer_id", "day").agg(
-        F.count_distinct(F.when(F.col("line_kind") != "discount", F.col("order_id"))).alias("orders"),
-        F.count_if(is_product).alias("lines"),
-        F.sum(F.when(is_product, F.col("quantity"))).alias("items"),
-        F.sum("gross_amount").alias("gross"),
-        F.sum("discount_amount").alias("discount"),
-    )
-    weekend = F.when(F.weekday("day") >= 5, F.col("orders")).otherwise(0)
-    return per_day.join(bought, ["customer_id", "day"], "left").withColumns(
-        {"identified_on": F.col("day"), "order_days": (F.col("orders") > 0).cast("int"), "weekend_orders": weekend}
-    )
+    return ordered.join(by_line.groupBy(*_KEYS).agg(*_combined(_of("return"))), _KEYS, "full")
 
 
-def _of_returns(returns: DataFrame) -> DataFrame:
-    ours = returns.where("customer_id IS NOT NULL")
-    lines = F.count_distinct("return_order_id", "return_line_no")
-    return ours.groupBy("customer_id", "day", F.col("day").alias("identified_on")).agg(
-        F.sum("amount").alias("returned"), lines.alias("returns")
+def _things(sources: dict[str, DataFrame]) -> DataFrame:
+    """The unions, by customer, day and day from which it is known."""
+    found = [
+        sources[p.source]
+        .select(*_KEYS, F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), F.expr(p.amount).alias("amount"))
+        .where("thing IS NOT NULL")
+        for p in _UNIONS
+    ]
+    amount = F.sum("amount").cast(catalogue.MONEY).alias("amount")
+    added = reduce(DataFrame.unionAll, found).groupBy(*_KEYS, "union", "thing").agg(amount)
+    lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
+    return added.groupBy(*_KEYS).agg(
+        *(F.when(F.size(things) > 0, F.array_sort(things)).alias(name) for name, things in lists.items())
     )
-
-
-def _type(name: str) -> str:
-    return _MONEY if name in ("items", "gross", "discount", "returned") else "BIGINT"
 
 
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     """Bring the partials up to date for `days` and for every earlier day whose clean rows have changed."""
-    reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may have begun so many days before
+    reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may go on for so many days
     of_events, of_orders = (reconciliation.revisions(lake, table) for table in ("clean.events", "clean.orders"))
     known = {day for day in {*of_events, *of_orders} if day <= days[-1]}
+    holidays = _holidays.near(settings.features.holiday_country, known)
     inputs = {
-        day: reconciliation.fingerprint(_VERSION, of_orders.get(day, ""), *(of_events.get(_before(day, n), "") for n in reach))
+        day: reconciliation.fingerprint(
+            _VERSION, of_orders.get(day, ""), day in holidays, *(of_events.get(_after(day, n), "") for n in reach)
+        )
         for day in known
     }
     due = reconciliation.due(lake, TABLE.name, inputs, days)
     if not due:
         return
-    events = _of_days(lake, "events", sorted({_before(day, n) for day in due for n in reach}))
-    partials = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due))
+    events = _of_days(lake, "events", sorted({_after(day, n) for day in due for n in reach}))
+    partials = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due), holidays)
     lake.replace_days(TABLE, partials.where(F.col("day").isin(*due)), due)
     rows = lake.count(TABLE.name, ["day"], ds.field("day").isin(due))
     accounts = [reconciliation.Day(d, rows[d,], rows[d,], inputs[d]) for d in due]
     reconciliation.record(lake, {TABLE.name: accounts})
 
 
-def _before(day: date, days: int) -> date:
-    return day - timedelta(days=days)
+def _after(day: date, days: int) -> date:
+    return day + timedelta(days=days)
 
 
 def _of_days(lake: Lake, table: str, days: list[date]) -> DataFrame:

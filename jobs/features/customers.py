@@ -5,11 +5,13 @@ Inputs: features.customer_days, clean.customers. As of the day: nothing later is
 
 import json
 from datetime import date, timedelta
+from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs import catalogue
+from jobs.catalogue import Measure
 from jobs.errors import UserError
 from jobs.features import customer_days
 from jobs.lake import Lake, Table
@@ -19,7 +21,6 @@ _FIXED = """
     customer_id STRING NOT NULL COMMENT 'customer',
     day DATE NOT NULL COMMENT 'as of the end of this day, UTC',
     is_active BOOLEAN NOT NULL COMMENT 'any event or order in the last dormant_days days; else dormant',
-    country STRING COMMENT 'country, as the customer record has it',
     first_known_day DATE NOT NULL COMMENT 'registered or first seen',
     first_seen_day DATE COMMENT 'first day with an event, order or return',
     last_seen_day DATE COMMENT 'last day with an event or order',
@@ -35,6 +36,7 @@ def _comment(feature: catalogue.Feature) -> str:
 SCHEMA = ",\n    ".join(
     [
         _FIXED,
+        *(f"{a.name} STRING COMMENT '{a.meaning}'" for a in catalogue.ATTRIBUTES),
         *map(_comment, catalogue.FEATURES),
         "vector ARRAY<FLOAT> NOT NULL COMMENT 'the features of the table property shoal.vector, in that order'",
     ]
@@ -46,54 +48,134 @@ TABLE = Table(
     "day",
     {"seen_by_day": "last_seen_day IS NULL OR last_seen_day <= day"},
     # whose files to skip is decided by the day; bounds of all columns would be a fifth of the time to write them
-    {"delta.dataSkippingNumIndexedCols": "9"},
+    {"delta.dataSkippingNumIndexedCols": "8"},
 )
+_MEASURES = catalogue.measures()
+_SCALAR = [m for m in _MEASURES if m.partial.combine != "union"]
+_OF_UNIONS = [m for m in _MEASURES if m.partial.combine == "union"]
+_EDGES = sorted({days for m in _SCALAR for days in (m.near, m.far) if days})  # ages, in days, at which a window begins or ends
+_FULL_DAYS = max(_EDGES[-1], catalogue.UNION_DAYS)
+_ACTED, _ORDERED = "events > 0 OR orders > 0", "orders > 0"
+_SEEN = {
+    "first_seen_day": ("min", f"{_ACTED} OR returns > 0"),
+    "last_seen_day": ("max", _ACTED),
+    "first_order_day": ("min", _ORDERED),
+    "last_order_day": ("max", _ORDERED),
+}
 
 
 def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -> DataFrame:
     """features.customers of one day out of features.customer_days and clean.customers, both of any length."""
     seen = days.where((F.col("day") <= day) & (F.col("identified_on") <= day))
-    as_of = F.lit(day)
-    sums = [_sum(*wanted, day).alias(_name(*wanted)) for wanted in catalogue.sums()]
-    acted = (F.col("events") > 0) | (F.col("orders") > 0)
-    ordered = F.col("orders") > 0
-    life = seen.groupBy("customer_id").agg(
-        *sums,
-        F.min("day").alias("first_seen_day"),
-        F.max(F.when(acted, F.col("day"))).alias("last_seen_day"),
-        F.min(F.when(ordered, F.col("day"))).alias("first_order_day"),
-        F.max(F.when(ordered, F.col("day"))).alias("last_order_day"),
-    )
-    zeros = {_name(*wanted): F.coalesce(_name(*wanted), F.lit(0)) for wanted in catalogue.sums()}
+    recent, older = seen.where(F.col("day") > _back(day, _FULL_DAYS)), seen.where(F.col("day") <= _back(day, _FULL_DAYS))
+    recent = recent.withColumn("age", F.datediff(F.lit(day), "day"))
+    parts = [_registered(known, day), _sums(recent, older), _unions(recent), _gaps(recent)]
+    zeros = {m.name: F.coalesce(m.name, F.lit(0)) for m in _MEASURES if m.kind in ("sum", "different")}
     everyone = (
-        _registered(known, day)
-        .join(life, "customer_id", "full")
-        .join(_variety(seen, day), "customer_id", "left")
+        reduce(lambda left, right: left.join(right, "customer_id", "full"), parts)
         .withColumns(zeros)
-        .withColumns({"products_bought": _zero("products_bought"), "categories_bought": _zero("categories_bought")})
-        .withColumn("first_known_day", F.coalesce(F.least("registered_day", "first_seen_day"), as_of))
-        .withColumn("day", as_of)
+        .withColumn("first_known_day", F.coalesce(F.least("registered_day", "first_seen_day"), F.lit(day)))
+        .withColumn("day", F.lit(day))
     )
-    active = F.coalesce(F.col("last_seen_day") > F.date_sub(as_of, dormant_days), F.lit(False))
-    features = {f.name: F.expr(f.expression).cast(f.sql_type) for f in catalogue.FEATURES}
-    with_features = everyone.withColumns({**features, "is_active": active})
+    active = F.coalesce(F.col("last_seen_day") > _back(day, dormant_days), F.lit(False))
+    values = {f.name: _value(f.expression, f.sql_type) for f in catalogue.FEATURES}
+    attributes = {a.name: F.expr(a.expression) for a in catalogue.ATTRIBUTES}
+    with_features = everyone.withColumns({**values, **attributes, "is_active": active})
     vector = F.array(*(F.col(name).cast("float") for name in catalogue.VECTOR))
     return with_features.withColumn("vector", vector).select(*TABLE.columns)
 
 
-def _sum(partial: str, near: int | None, far: int | None, day: date):
-    if far is None:
-        return F.sum(partial)
-    within = (F.col("day") > day - timedelta(days=far)) & (F.col("day") <= day - timedelta(days=near))
-    return F.sum(F.when(within, F.col(partial)))
+def _back(day: date, days: int) -> date:
+    return day - timedelta(days=days)
 
 
-def _name(partial: str, near: int | None, far: int | None) -> str:
-    return f"{partial}__life" if far is None else f"{partial}__{near}_{far}" if near else f"{partial}__{far}"
+def _value(expression: str, sql_type: str) -> Column:
+    """A feature's value; decimals are divided as doubles, for a quotient of decimals has few digits."""
+    as_double = catalogue.MEASURE.sub(lambda m: f"double({m.group()})", expression)
+    return F.expr(as_double if sql_type == "DOUBLE" else expression).cast(sql_type)
 
 
-def _zero(name: str):
-    return F.coalesce(name, F.lit(0))
+def _sums(recent: DataFrame, older: DataFrame) -> DataFrame:
+    """The measures of the partials that are numbers, and the days of `_SEEN`.
+
+    First by customer and span of ages between two edges, with plain sums, then the spans are put together to windows:
+    hundreds of conditional sums over all days are many times slower. Of older days only what lasts for life is read.
+    """
+    partials = {m.partial.name: m.partial for m in _SCALAR}
+    lifelong = {m.partial.name: m.partial for m in _SCALAR if m.far is None}
+    of_span = recent.withColumn("_span", reduce(lambda c, e: c.when(F.col("age") < e, e), _EDGES, F).otherwise(_FULL_DAYS + 1))
+    spans = of_span.groupBy("customer_id", "_span").agg(*_plain(partials), *_seen_days())
+    rest = older.withColumn("_span", F.lit(_FULL_DAYS + 1)).groupBy("customer_id", "_span").agg(*_plain(lifelong), *_seen_days())
+    return (
+        spans.unionByName(rest, allowMissingColumns=True)
+        .groupBy("customer_id")
+        .agg(*map(_window, _SCALAR), *(getattr(F, how)(name).alias(name) for name, (how, _) in _SEEN.items()))
+    )
+
+
+def _plain(partials: dict[str, catalogue.Partial]) -> list[Column]:
+    return [getattr(F, p.combine)(name).alias(name) for name, p in partials.items()]
+
+
+def _seen_days() -> list[Column]:
+    return [getattr(F, how)(F.when(F.expr(condition), F.col("day"))).alias(name) for name, (how, condition) in _SEEN.items()]
+
+
+def _window(measure: Measure) -> Column:
+    value = F.col(measure.partial.name)
+    if measure.far:
+        value = F.when((F.col("_span") > measure.near) & (F.col("_span") <= measure.far), value)
+    return getattr(F, measure.kind)(value).alias(measure.name)
+
+
+def _unions(recent: DataFrame) -> DataFrame:
+    """The measures of the unions: every thing with its amounts together and the age at which it came last."""
+    names = list(dict.fromkeys(m.partial.name for m in _OF_UNIONS))
+    tagged = (F.transform(F.coalesce(name, F.array().cast(catalogue.UNION)), _tagged(name)) for name in names)
+    things = recent.where(" OR ".join(f"{name} IS NOT NULL" for name in names)).select(
+        "customer_id", "age", F.inline(F.concat(*tagged))
+    )
+    each = things.groupBy("customer_id", "union", "thing").agg(F.min("age").alias("age"), F.sum("amount").alias("amount"))
+    return each.groupBy("customer_id").agg(*map(_of_union, _OF_UNIONS))
+
+
+def _tagged(name: str):
+    return lambda entry: F.struct(F.lit(name).alias("union"), entry.thing.alias("thing"), entry.amount.alias("amount"))
+
+
+def _of_union(measure: Measure) -> Column:
+    ours, amount = F.col("union") == measure.partial.name, F.col("amount")
+    paid = F.when(ours & (amount > 0), amount.cast("double"))
+    result = {
+        "different": lambda: F.count_if(ours & (F.col("age") < measure.far)),
+        "largest": lambda: F.max(F.when(ours, amount)),
+        "total": lambda: F.sum(F.when(ours, amount)),
+        # of shares p = a / sum(a): -sum(p ln p) = ln(sum(a)) - sum(a ln a) / sum(a)
+        "entropy": lambda: _not_below_zero(F.ln(F.sum(paid)) - F.sum(paid * F.ln(paid)) / F.sum(paid)),
+        "most": lambda: F.min(F.when(ours, F.struct(-amount, "thing")))["thing"],
+    }
+    return result[measure.kind]().alias(measure.name)
+
+
+def _not_below_zero(value: Column) -> Column:
+    return F.when(value < 0, 0.0).otherwise(value)
+
+
+def _gaps(recent: DataFrame) -> DataFrame:
+    """Days between one day with an order and the next."""
+    in_order = Window.partitionBy("customer_id").orderBy("day")
+    ordered = recent.where(_ORDERED).select("customer_id", "day")
+    gap = F.datediff("day", F.lag("day").over(in_order)).cast("bigint")
+    return (
+        ordered.withColumn("gap", gap)
+        .groupBy("customer_id")
+        .agg(
+            F.count("gap").alias("gap_count"),
+            F.sum("gap").alias("gap_days"),
+            F.sum(F.col("gap") * F.col("gap")).alias("gap_squares"),
+            F.max("gap").alias("gap_longest"),
+        )
+    )
 
 
 def _registered(known: DataFrame, day: date) -> DataFrame:
@@ -107,21 +189,6 @@ def _registered(known: DataFrame, day: date) -> DataFrame:
     )
 
 
-def _variety(seen: DataFrame, day: date) -> DataFrame:
-    """Exact distinct counts and the largest category of the last 365 days."""
-    recent = seen.where((F.col("day") > day - timedelta(days=365)) & F.col("bought").isNotNull())
-    bought = recent.select("customer_id", F.explode("bought").alias("b")).select("customer_id", "b.*")
-    by_category = bought.groupBy("customer_id", "category").agg(
-        F.sum("amount").alias("amount"), F.collect_set("product_id").alias("products")
-    )
-    return by_category.groupBy("customer_id").agg(
-        F.size(F.array_distinct(F.flatten(F.collect_list("products")))).alias("products_bought"),
-        F.count("category").alias("categories_bought"),
-        F.max(F.when(F.col("category").isNotNull(), F.col("amount"))).alias("top_category_amount"),
-        F.sum("amount").alias("bought_amount"),
-    )
-
-
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Write the customers as of `day`; raises UserError where none is known."""
     frame = customers(lake.read(customer_days.TABLE), lake.read("clean.customers"), day, settings.features.dormant_days)
@@ -129,3 +196,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     if not rows:
         raise UserError(f"features: no customer is known on {day}; check the mapping's customer_id")
     lake.set_property(TABLE, "shoal.vector", json.dumps(catalogue.VECTOR))
+    lake.set_property(TABLE, "shoal.attributes", json.dumps([a.name for a in catalogue.ATTRIBUTES]))

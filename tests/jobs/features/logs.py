@@ -1,0 +1,88 @@
+"""Rows given as dictionaries, and random logs of customers: at the ages where windows begin and end, and at midnight."""
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from pyspark.sql.types import StructType
+
+AGES = (-2, -1, 0, 1, 2, 6, 7, 8, 13, 14, 29, 30, 31, 59, 60, 89, 90, 91, 179, 180, 181, 250, 364, 365, 366, 400)
+KINDS = ("view", "view", "view", "search", "add_to_cart", "remove_from_cart", "begin_checkout", "purchase", "login", "other")
+
+
+def frame(spark, table, rows: list[dict]):
+    """The rows in the contract of the table's module, the rest null; arrays and maps are given as JSON."""
+    fields = StructType.fromDDL(table.SCHEMA).fields
+    given = [tuple(None if row.get(f.name) is None else str(row[f.name]) for f in fields) for row in rows]
+    text = spark.createDataFrame(given, ", ".join(f"{f.name} STRING" for f in fields))
+    kinds = {f.name: f.dataType.simpleString() for f in fields}
+    return text.selectExpr(
+        *(f"from_json({n}, '{k}') AS {n}" if "<" in k else f"CAST({n} AS {k}) AS {n}" for n, k in kinds.items())
+    )
+
+
+def log(seed: int, day: date) -> dict[str, list[dict]]:
+    """The rows of one customer, of days up to and after `day`."""
+    random = Random(seed)  # noqa: S311
+    name = f"c{seed}"
+    return {
+        "customers": [_record(random, name, day) for _ in range(random.choice((0, 1, 1, 2)))],
+        "events": [event for n in range(random.choice((0, 1, 3, 6))) for event in _visit(random, name, f"{name}-{n}", day)],
+        "orders": [line for n in range(random.choice((0, 0, 1, 2, 6))) for line in _order(random, name, f"{name}-{n}", day)],
+        "returns": [row for n in range(random.choice((0, 0, 1, 3))) for row in _return(random, name, f"{name}-r{n}", day)],
+    }
+
+
+def _moment(random: Random, day: date) -> datetime:
+    minute = random.choice((0, 5, 359, 360, 719, 720, 1079, 1080, 1430, 1439, random.randrange(1440)))
+    return datetime.combine(day - timedelta(days=random.choice(AGES)), datetime.min.time()) + timedelta(minutes=minute)
+
+
+def _record(random: Random, name: str, day: date) -> dict:
+    known = random.choice((date(1970, 1, 1), _moment(random, day).date()))
+    registered = random.choice((None, _moment(random, day)))
+    return {"customer_id": name, "day": known, "registered_at": registered, "country": random.choice((None, "GB", "FR"))}
+
+
+def _visit(random: Random, name: str, session: str, day: date) -> list[dict]:
+    """A session, maybe over midnight, whose first events may be another customer's or known to be ours only later."""
+    at = _moment(random, day)
+    known_on = at.date() + timedelta(days=random.choice((0, 0, 0, 1, 3, 40)))
+    began = at - timedelta(minutes=random.choice((0, 0, 0, 7, 30)))
+    device, channel = random.choice((None, "phone", "tablet", "desktop", "tv")), random.choice((None, "mail", "ads", "web"))
+    is_bot, events = random.random() < 0.1, []
+    for n in range(random.choice((1, 1, 2, 4, 8))):
+        at += timedelta(minutes=random.choice((0, 0, 1, 9, 10, 11, 20)), seconds=random.choice((0, 0, 30))) if n else timedelta()
+        kind = random.choice(KINDS)
+        events.append({
+            "event_id": f"{session}-{n}", "customer_id": name, "visitor_id": session, "session_id": session, "day": at.date(),
+            "event_at": at, "session_started_at": began, "active_since": began, "event_type": kind, "is_bot": is_bot,
+            "product_id": random.choice((None, "mug", "pen")), "device": device, "channel": channel, "signed_in": False,
+            "search_term": random.choice((None, "red", "blue")) if kind == "search" else None,
+            "identified_on": max(at.date(), known_on),
+        })  # fmt: skip
+    return events
+
+
+def _order(random: Random, name: str, order: str, day: date) -> list[dict]:
+    at, lines = _moment(random, day), []
+    for n in range(random.choice((1, 1, 2, 4))):
+        kind = random.choice(("product", "product", "product", "postage", "fee", "discount"))
+        quantity, cents = random.choice((0, 1, 2, 7)), random.randrange(0, 5000, 5)
+        gross = Decimal(0 if kind == "discount" else quantity * cents) / 100
+        lines.append({
+            "order_id": order, "line_no": n, "day": at.date(), "ordered_at": at, "customer_id": name, "line_kind": kind,
+            "product_id": random.choice(("mug", "pen", "cup")), "quantity": Decimal(quantity), "gross_amount": gross,
+            "category": random.choice((None, "kitchen", "desk", "kitchen")) if kind == "product" else None,
+            "discount_amount": Decimal(3) if kind == "discount" else random.choice((Decimal(0), Decimal(0), gross / 4)),
+        })  # fmt: skip
+    return lines
+
+
+def _return(random: Random, name: str, order: str, day: date) -> list[dict]:
+    at, kind = _moment(random, day), random.choice(("return", "cancellation"))
+    return [
+        {"return_order_id": order, "return_line_no": n // 2, "day": at.date(), "customer_id": name, "kind": kind,
+         "amount": Decimal(random.randrange(0, 3000, 5)) / 100}
+        for n in range(random.choice((1, 1, 3)))
+    ]  # fmt: skip
