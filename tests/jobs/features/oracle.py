@@ -48,6 +48,24 @@ def _registered(record: dict) -> list[date]:
     return [*([at.date()] if at else []), *([known] if known > date(1970, 1, 1) else [])]
 
 
+def differences(found: dict[str, dict], expected: dict[str, dict]) -> dict[str, list[str]]:
+    """By customer the columns in which rows of features.customers are not as expected: doubles beyond 1e-9, all else at all."""
+    wrong = {name: ["is there"] for name in found.keys() - expected.keys()}
+    for name, row in expected.items():
+        got = found.get(name)
+        columns = [c for c in got if c not in ("customer_id", "day", "vector")] if got else []
+        different = [f"{c}: {got[c]!r}, not {row[c]!r}" for c in columns if not _equal(got[c], row[c])]
+        if different or not got:
+            wrong[name] = different or ["is missing"]
+    return wrong
+
+
+def _equal(a, b) -> bool:
+    if isinstance(a, float) and b is not None:
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
+    return a == b
+
+
 class Made:
     """One customer's rows as of a day, counted in windows."""
 
