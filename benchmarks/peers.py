@@ -102,7 +102,7 @@ def spark(lake: str, day: date, out: Path) -> None:
     seconds = F.unix_seconds(F.max("event_at").over(of_session)) - F.unix_seconds(F.min("event_at").over(of_session))
     events = read("events", OURS).withColumns(
         {
-            "session_day": F.min("day").over(of_session),
+            "session_day": F.to_date("session_started_at"),
             "n": F.count("*").over(of_session),
             "seconds": seconds,
             "nth": F.row_number().over(of_session.orderBy("event_at", "event_id")),
@@ -120,19 +120,18 @@ def spark(lake: str, day: date, out: Path) -> None:
     for w in WINDOWS:
         start = f"DATE '{day - timedelta(days=w)}'"
         counts = [F.count_if(F.expr(text)).alias(f"{name}_{w}") for name, text in conditions.items()]
-        both = f"greatest(cart_day, purchase_day) > {start} AND cart_day IS NOT NULL AND purchase_day IS NOT NULL"
+        began = f"session_day > {start}"
         parts.append(
             events.where(since(w)).groupBy("customer_id").agg(
                 *counts,
                 F.count_distinct("day").alias(f"active_days_{w}"),
-                sessions(f"session_day > {start}").alias(f"sessions_{w}"),
-                sessions(f"cart_day > {start}").alias(f"cart_sessions_{w}"),
-                sessions(f"greatest(cart_day, checkout_day) > {start} AND cart_day IS NOT NULL AND checkout_day IS NOT NULL")
-                .alias(f"checkout_sessions_{w}"),
-                sessions(f"purchase_day > {start}").alias(f"purchase_sessions_{w}"),
-                (sessions(f"cart_day > {start}") - sessions(both)).alias(f"abandoned_carts_{w}"),
-                F.count_if(F.expr("nth = 1 AND n = 1")).alias(f"bounces_{w}"),
-                F.sum(F.expr("CASE WHEN nth = 1 THEN seconds END")).alias(f"seconds_{w}"),
+                sessions(began).alias(f"sessions_{w}"),
+                sessions(f"{began} AND cart_day IS NOT NULL").alias(f"cart_sessions_{w}"),
+                sessions(f"{began} AND cart_day IS NOT NULL AND checkout_day IS NOT NULL").alias(f"checkout_sessions_{w}"),
+                sessions(f"{began} AND purchase_day IS NOT NULL").alias(f"purchase_sessions_{w}"),
+                sessions(f"{began} AND cart_day IS NOT NULL AND purchase_day IS NULL").alias(f"abandoned_carts_{w}"),
+                F.count_if(F.expr(f"{began} AND nth = 1 AND n = 1")).alias(f"bounces_{w}"),
+                F.sum(F.expr(f"CASE WHEN {began} AND nth = 1 THEN seconds END")).alias(f"seconds_{w}"),
             )
         )  # fmt: skip
     parts.append(events.where(since(60, 30)).groupBy("customer_id").agg(F.count("*").alias("events_30_60")))
@@ -219,10 +218,10 @@ def _duckdb_sql(day: date) -> str:
     started = ", ".join(
         [
             windowed("count(*)", "sessions"),
-            windowed("count(*)", "cart_sessions", "cart_day"),
-            windowed("count(*)", "checkout_sessions", "carted_checkout_day"),
-            windowed("count(*)", "purchase_sessions", "purchase_day"),
-            windowed("count(*)", "carts_bought", "carted_purchase_day"),
+            windowed("count_if(carts > 0)", "cart_sessions"),
+            windowed("count_if(carts > 0 AND checkouts > 0)", "checkout_sessions"),
+            windowed("count_if(purchases > 0)", "purchase_sessions"),
+            windowed("count_if(carts > 0 AND purchases = 0)", "abandoned_carts"),
             windowed("sum(seconds)", "seconds"),
             windowed("count_if(n = 1)", "bounces"),
         ]
@@ -241,25 +240,19 @@ def _duckdb_sql(day: date) -> str:
         f"{windowed('count(DISTINCT (return_order_id, return_line_no))', 'returns')}, {windowed('sum(amount)', 'returned')}"
     )
     net = ", ".join(f"{_zero(f'gross_{s}')} - {_zero(f'discount_{s}')} - {_zero(f'returned_{s}')} AS net_{s}" for s in spans)
-    abandoned = ", ".join(f"{_zero(f'cart_sessions_{s}')} - {_zero(f'carts_bought_{s}')} AS abandoned_carts_{s}" for s in spans)
     columns = ", ".join(f"{text} AS {name}" for name, text in FEATURES.items())
     return f"""
 WITH parts AS MATERIALIZED (
     SELECT customer_id, session_id, day, {counts}, min(event_at) AS first_at, max(event_at) AS last_at,
+        min(session_started_at) AS started_at,
         count(*) FILTER (WHERE event_type = 'purchase') AS purchases
     FROM events WHERE {OURS.format(day=day)} GROUP BY ALL),
 by_session AS (
-    SELECT customer_id, min(day) AS day, sum(events) AS n, min(day) FILTER (WHERE cart_adds > 0) AS cart_day,
-        min(day) FILTER (WHERE checkouts > 0) AS checkout_day, min(day) FILTER (WHERE purchases > 0) AS purchase_day,
+    SELECT customer_id, CAST(min(started_at) AS DATE) AS day, sum(events) AS n, sum(cart_adds) AS carts,
+        sum(checkouts) AS checkouts, sum(purchases) AS purchases,
         CAST(floor(epoch(max(last_at))) - floor(epoch(min(first_at))) AS BIGINT) AS seconds
     FROM parts GROUP BY customer_id, session_id),
-of_sessions AS (
-    SELECT customer_id, {started}
-    FROM (SELECT *, CASE WHEN cart_day IS NOT NULL AND checkout_day IS NOT NULL THEN greatest(cart_day, checkout_day) END
-              AS carted_checkout_day,
-          CASE WHEN cart_day IS NOT NULL AND purchase_day IS NOT NULL THEN greatest(cart_day, purchase_day) END
-              AS carted_purchase_day
-          FROM by_session) GROUP BY customer_id),
+of_sessions AS (SELECT customer_id, {started} FROM by_session GROUP BY customer_id),
 of_days AS (
     SELECT customer_id, {windowed("count(DISTINCT day)", "active_days")}, {sums},
         min(day) AS event_first, max(day) AS event_last FROM parts GROUP BY customer_id),
@@ -280,7 +273,7 @@ registered AS (
     SELECT customer_id, min(CAST(registered_at AS DATE)) AS registered FROM customers WHERE day <= DATE '{day}'
     GROUP BY customer_id HAVING min(CAST(registered_at AS DATE)) <= DATE '{day}'),
 whole AS (
-    SELECT *, {net}, {abandoned},
+    SELECT *, {net},
         DATE '{day}' - greatest(event_last, order_last) AS recency_days, DATE '{day}' - order_last AS order_recency_days,
         DATE '{day}' - least(registered, event_first, order_first, return_first) AS tenure_days,
         order_last - order_first AS order_span
