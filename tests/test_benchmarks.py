@@ -146,9 +146,11 @@ def test_duckdb_makes_the_features_of_three_customers_from_clean_tables(tmp_path
     def at(day: int, hour: int, minute: int = 0) -> datetime:
         return datetime(2025, 6, day, hour, minute, tzinfo=UTC)
 
-    def event(customer: str, session: str, when: datetime, kind: str, is_bot: bool = False) -> dict:
+    def event(
+        customer: str, session: str, when: datetime, kind: str, began: datetime | None = None, is_bot: bool = False
+    ) -> dict:
         told = {"customer_id": customer, "session_id": session, "event_at": when, "day": when.date(), "event_type": kind}
-        return told | {"event_id": f"{session}{when}", "is_bot": is_bot, "device": "phone"}
+        return told | {"event_id": f"{session}{when}", "session_started_at": began or when, "is_bot": is_bot, "device": "phone"}
 
     def line(order: str, day: int, product: str, gross: int) -> dict:
         money = {"quantity": Decimal("2.0000"), "gross_amount": Decimal(gross), "discount_amount": Decimal(1)}
@@ -157,7 +159,7 @@ def test_duckdb_makes_the_features_of_three_customers_from_clean_tables(tmp_path
     rows = {
         "events": [
             event("a", "over midnight", at(9, 23, 50), "add_to_cart"),
-            event("a", "over midnight", at(10, 0, 5), "purchase"),
+            event("a", "over midnight", at(10, 0, 5), "purchase", began=at(9, 23, 50)),
             event("a", "long ago", at(1, 12), "add_to_cart"),
             event("a", "robot", at(10, 3), "view", is_bot=True),
             event("b", "bounce", at(10, 13), "view"),
