@@ -25,8 +25,9 @@ def log(seed: int, day: date) -> dict[str, list[dict]]:
     """The rows of one customer, of days up to and after `day`."""
     random = Random(seed)  # noqa: S311
     name = f"c{seed}"
+    records = [_record(random, name, day) for _ in range(random.choice((0, 1, 1, 2)))]
     return {
-        "customers": [_record(random, name, day) for _ in range(random.choice((0, 1, 1, 2)))],
+        "customers": list({r["day"]: r for r in records}.values()),
         "events": [event for n in range(random.choice((0, 1, 3, 6))) for event in _visit(random, name, f"{name}-{n}", day)],
         "orders": [line for n in range(random.choice((0, 0, 1, 2, 6))) for line in _order(random, name, f"{name}-{n}", day)],
         "returns": [row for n in range(random.choice((0, 0, 1, 3))) for row in _return(random, name, f"{name}-r{n}", day)],
