@@ -92,7 +92,8 @@ def meta(root: str, version: str) -> dict:
 def golden(root: str, version: str) -> dict[str, list]:
     """Rows that an encoder must answer as torch did, before it is used.
 
-    {"features": rows of numbers (NaN and infinite among them), "vector": rows, "reconstruction_error": one per row}.
+    {"features": rows of numbers (NaN and infinite among them), "attributes": rows of texts, "vector": rows,
+    "reconstruction_error" and "isolation_score": one per row}.
     """
     found = _parsed(root, version, "golden.json")
     found["features"] = [[float("nan") if value is None else float(value) for value in row] for row in found["features"]]

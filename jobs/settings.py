@@ -75,6 +75,7 @@ class Settings:
     reports: str
     source: str
     input: str
+    policy: str = "conf/policy.toml"
     clean: Clean = field(default_factory=Clean)
     features: Features = field(default_factory=Features)
     train: Train = field(default_factory=Train)
@@ -104,7 +105,9 @@ def load(environment: dict[str, str] | None = None) -> Settings:
                     raise UserError(f"settings: variable {name}: {part} is a value, not a table")
             table[key] = text
     settings = _typed(Settings, values, str(path), "")
-    return replace(settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input")})
+    return replace(
+        settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")}
+    )
 
 
 def secret(environment: dict[str, str] | None = None) -> str:

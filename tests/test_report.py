@@ -153,6 +153,8 @@ def put_model(settings: Settings) -> None:
         "day": "2026-03-30", "features": ["orders_365d", "net_365d"], "customers": {"train": 965, "validation": 207, "test": 206},
         "sizes": {"latent": 3}, "test_error": 0.0412, "test_error_pca": 0.0533, "better_than_pca": True, "best_epoch": 31,
         "epochs": [{"epoch": 0}, {"epoch": 41}], "device": "cpu",
+        "left_out": [{"name": "views_30d", "reason": "constant", "share": 0.998},
+                     {"name": "gross_365d", "reason": "duplicate", "of": "net_365d", "r": 0.9912}],
     }  # fmt: skip
     models.save(settings.models, VERSION, lambda folder: (folder / "meta.json").write_text(json.dumps(facts)))
     models.promote(settings.models, VERSION, DAY - timedelta(days=1))
@@ -243,6 +245,7 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
     assert "0.0412, against 0.0533" in page["model"]
     assert "Published since 2026-03-30" in page["model"]
+    assert "Left out views_30d (the same for 99.8 %), gross_365d (goes along with net_365d, r 0.991)" in page["model"]
     assert "manual__1, published" in page["run"]
     assert "2026-04-01 02:03:09 UTC" in page["run"]
     assert "segments.assignments 4" in page["run"]

@@ -1,4 +1,4 @@
-"""The customers of a day as one matrix, their split, and the preprocessing, fitted on the training share alone."""
+"""The customers of a day as one matrix and their attributes, and their split."""
 
 import hashlib
 import json
@@ -16,10 +16,8 @@ from jobs.errors import UserError
 
 TABLE = "features/customers"
 NAMES_PROPERTY = "shoal.vector"  # the table property that names the features in the vector's order
+ATTRIBUTES_PROPERTY = "shoal.attributes"  # the one that names the columns of text
 SHARES = {"train": 8, "validation": 1, "test": 1}  # tenths of the customers
-WINSOR_SHARES = (0.005, 0.995)  # quantiles beyond which values are pulled in, for the model only
-SKEWED = 1.0  # absolute skewness from which log1p is tried
-LOG_GAIN = 0.75  # log1p is taken where it leaves at most this share of the skewness
 
 
 @dataclass(frozen=True)
@@ -31,19 +29,7 @@ class Customers:
     names: tuple[str, ...]  # features in the vector's order
     ids: pa.Array  # n strings, ascending
     matrix: np.ndarray  # n x d float32, NaN = missing (null, NaN or infinite in the table)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """One number per feature, in the feature's own unit up to `is_log`; mean and scale after it."""
-
-    median: np.ndarray  # takes the place of a missing value
-    low: np.ndarray
-    high: np.ndarray  # winsorised to [low, high]
-    is_log: np.ndarray  # bool: sign(x) * log(1 + |x|)
-    mean: np.ndarray
-    scale: np.ndarray  # 1 where the training customers do not differ
-    is_constant: np.ndarray  # bool: the training customers do not differ
+    attributes: dict[str, pa.Array]  # n strings each, null or empty = missing
 
 
 def read(lake: str, day: date, min_customers: int) -> Customers:
@@ -59,10 +45,11 @@ def read(lake: str, day: date, min_customers: int) -> Customers:
         raise UserError(f"train: {lake}/{TABLE} does not exist; run first: shoal features --day {day}") from None
     except DeltaError as error:
         raise UserError(f"train: {lake}/{TABLE} cannot be read: {_one_line(error)}") from None
-    names = json.loads(table.metadata().configuration.get(NAMES_PROPERTY, "[]"))
+    properties = table.metadata().configuration
+    names, attributes = (json.loads(properties.get(key, "[]")) for key in (NAMES_PROPERTY, ATTRIBUTES_PROPERTY))
     if not names:
         raise UserError(f"train: {lake}/{TABLE} lacks the property {NAMES_PROPERTY}; run again: shoal features --day {day}")
-    columns = ["customer_id", "is_active", "vector"]
+    columns = ["customer_id", "is_active", "vector", *attributes]
     try:
         rows = lakes.dataset(table).to_table(columns=columns, filter=pc.field("day") == pa.scalar(day))
     except (OSError, pa.ArrowInvalid, DeltaError) as error:
@@ -83,7 +70,8 @@ def read(lake: str, day: date, min_customers: int) -> Customers:
     twice = pc.equal(ids[1:], ids[:-1])
     if pc.any(twice).as_py():
         raise UserError(f"train: {where}: customer {ids[pc.index(twice, True).as_py()]} has two rows; run features again")
-    return Customers(day, table.version(), tuple(names), ids, matrix)
+    texts = {name: rows[name].combine_chunks().cast(pa.string()).take(order) for name in attributes}
+    return Customers(day, table.version(), tuple(names), ids, matrix, texts)
 
 
 def split(ids: pa.Array) -> dict[str, np.ndarray]:
@@ -101,42 +89,9 @@ def fingerprint(customers: Customers) -> str:
     for id_ in customers.ids.to_pylist():
         digest.update(id_.encode() + b"\0")
     digest.update(np.ascontiguousarray(customers.matrix))
+    for name, texts in customers.attributes.items():
+        digest.update(json.dumps([name, texts.to_pylist()]).encode())
     return digest.hexdigest()
-
-
-def fit(matrix: np.ndarray) -> Preprocessing:
-    """Preprocessing of `matrix` (n x d, NaN = missing); give it the training customers only."""
-    columns = [_fit_feature(matrix[:, j]) for j in range(matrix.shape[1])]
-    numbers = {name: np.array([column[name] for column in columns]) for name in Preprocessing.__annotations__}
-    return Preprocessing(**{k: v if v.dtype == bool else v.astype(np.float32) for k, v in numbers.items()})
-
-
-def _fit_feature(column: np.ndarray) -> dict:
-    known = column[np.isfinite(column)].astype(np.float64)
-    low, median, high = np.quantile(known, [WINSOR_SHARES[0], 0.5, WINSOR_SHARES[1]]) if len(known) else (0.0, 0.0, 0.0)
-    filled = np.full(len(column), median)
-    filled[: len(known)] = np.clip(known, low, high)
-    logged = np.sign(filled) * np.log1p(np.abs(filled))
-    before = abs(_skewness(filled))
-    is_log = before > SKEWED and abs(_skewness(logged)) <= LOG_GAIN * before
-    values = logged if is_log else filled
-    mean, scale = values.mean(), values.std()
-    is_constant = bool(scale <= 1e-6 * abs(mean) or scale == 0)  # float32 sees no difference below
-    return {
-        "median": median,
-        "low": low,
-        "high": high,
-        "is_log": is_log,
-        "mean": mean,
-        "scale": 1.0 if is_constant else scale,
-        "is_constant": is_constant,
-    }
-
-
-def _skewness(values: np.ndarray) -> float:
-    centred = values - values.mean()
-    spread = centred.std()
-    return float((centred**3).mean() / spread**3) if spread > 0 else 0.0
 
 
 def _matrix(vectors: pa.ChunkedArray, length: int, where: str) -> np.ndarray:

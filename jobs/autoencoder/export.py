@@ -5,17 +5,22 @@ and every export is held against torch before anything is saved.
 """
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.parser
 import onnxruntime
+import pyarrow as pa
 import safetensors.torch
 import torch
 from onnx import numpy_helper
+from sklearn.ensemble import IsolationForest
 from torch import Tensor, nn
 
+from jobs.autoencoder import isolation, preprocessing
 from jobs.autoencoder.data import Customers
 from jobs.autoencoder.model import Autoencoder
 from jobs.errors import UserError
@@ -23,31 +28,45 @@ from jobs.errors import UserError
 TOLERANCE = 1e-5
 CHECKED_ROWS = 1000
 GOLDEN_ROWS = 16
+OUTPUTS = ["vector", "reconstruction_error", "isolation_score"]
 
 
-def write(folder: Path, model: Autoencoder, customers: Customers, facts: dict) -> None:
+@dataclass(frozen=True)
+class Trained:
+    """All that was fitted."""
+
+    model: Autoencoder
+    forest: IsolationForest
+    categories: dict[str, list[str]]  # by attribute
+
+
+def write(folder: Path, trained: Trained, customers: Customers, facts: dict) -> None:
     """Fill `folder` with encoder.onnx, weights.safetensors, golden.json and meta.json.
 
-    Raises UserError where onnxruntime and torch differ by more than TOLERANCE.
+    Raises UserError where onnxruntime differs from torch, or from the forest, by more than TOLERANCE.
     """
-    model = model.cpu().eval()
-    graph = encoder(model).SerializeToString()
+    model = trained.model.cpu().eval()
+    graph = encoder(trained).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rows = checked_rows(customers)
-    golden = rows[:GOLDEN_ROWS]
-    _require_equal(model, session, rows)
+    rows, texts = checked_rows(customers)
+    _require_equal(trained, session, rows, texts)
     (folder / "encoder.onnx").write_bytes(graph)
     (folder / "weights.safetensors").write_bytes(safetensors.torch.save(model.state_dict()))
-    vector, error = session.run(None, {"features": golden})
-    answers = {"features": _plain(golden), "vector": vector.tolist(), "reconstruction_error": error.tolist()}
-    (folder / "golden.json").write_text(json.dumps(answers, indent=1, allow_nan=False))
+    golden = {"features": rows[:GOLDEN_ROWS], "attributes": texts[:GOLDEN_ROWS]}
+    answers = {name: value.tolist() for name, value in zip(OUTPUTS, _answers(session, **golden), strict=True)}
+    told = {"features": _plain(golden["features"]), "attributes": golden["attributes"].tolist()} | answers
+    (folder / "golden.json").write_text(json.dumps(told, indent=1, allow_nan=False))
     (folder / "meta.json").write_text(json.dumps(facts, indent=1, allow_nan=False))
 
 
-def checked_rows(customers: Customers) -> np.ndarray:
-    """Up to CHECKED_ROWS customers (m x d), the first ones made missing, infinite and huge."""
+def checked_rows(customers: Customers) -> tuple[np.ndarray, np.ndarray]:
+    """Up to CHECKED_ROWS customers, the first ones made missing, infinite, huge and of an unseen category.
+
+    Features (m x d) and attributes (m x a, text, empty = missing).
+    """
     step = max(1, len(customers.ids) // CHECKED_ROWS)
-    rows = np.resize(customers.matrix[::step], (max(GOLDEN_ROWS, len(customers.matrix[::step])), len(customers.names)))
+    m = max(GOLDEN_ROWS, len(customers.matrix[::step]))
+    rows = np.resize(customers.matrix[::step], (m, len(customers.names)))
     rows[0] = np.nan
     rows[1] = np.inf
     rows[2] = -np.inf
@@ -56,28 +75,42 @@ def checked_rows(customers: Customers) -> np.ndarray:
     rows[5] = np.finfo(np.float32).min
     rows[6, ::2] = np.nan
     rows[7, 1::2] = np.inf
-    return rows
+    texts = np.full((m, len(customers.attributes)), "", dtype=object)
+    for column, values in enumerate(customers.attributes.values()):
+        texts[:, column] = np.resize(values.fill_null("").to_numpy(zero_copy_only=False)[::step], m)
+    texts[0] = ""
+    texts[1] = "no such category"
+    return rows, texts
 
 
-def encoder(model: Autoencoder) -> onnx.ModelProto:
-    """`Autoencoder.forward` as an ONNX model.
+def encoder(trained: Trained) -> onnx.ModelProto:
+    """Preprocessing, `Autoencoder.forward` and the isolation forest as one ONNX model.
 
-    Input `features` float32 (n x d), NaN or infinite = missing; outputs `vector` (n x latent) and
-    `reconstruction_error` (n, mean squared error in scaled units).
+    Inputs: `features` float32 (n x d), NaN or infinite = missing; where the customers have attributes, `attributes` text
+    (n x a), empty = missing. Outputs: `vector` (n x latent), `reconstruction_error` (n, mean squared error in scaled
+    units), `isolation_score` (n, as of isolation.py), and `inputs`, the columns that the network saw.
     """
-    constants: dict[str, Tensor] = dict(model.named_buffers()) | {"one": torch.ones(()), "last_axis": torch.tensor([1])}
-    encode = _network("encoder", model.encoder, model.encoder_linear, "scaled", "latent", constants)
+    model, categories = trained.model, trained.categories
+    constants: dict[str, Tensor] = {name.removeprefix("preprocess."): buffer for name, buffer in model.named_buffers()}
+    constants |= {"one": torch.ones(()), "last_axis": torch.tensor([1])}
+    constants |= {f"attribute_{place}": torch.tensor([place]) for place in range(len(categories))}
+    expected = isolation.expected_splits(np.array(trained.forest.max_samples_))
+    constants["minus_expected_splits"] = torch.tensor(-max(float(expected), 1e-6))
+    constants["two"] = torch.tensor(2.0)
+    encode = _network("encoder", model.encoder, model.encoder_linear, "inputs", "latent", constants)
     decode = _network("decoder", model.decoder, model.decoder_linear, "latent", "decoded", constants)
+    texts = f", string[n, {len(categories)}] attributes" if categories else ""
     parsed = onnx.parser.parse_model(f"""
-        <ir_version: 8, opset_import: ["": 18]>
-        shoal_encoder (float[n, {model.sizes.features}] features)
-            => (float[n, {model.sizes.latent}] vector, float[n] reconstruction_error)
+        <ir_version: 8, opset_import: ["": 18, "ai.onnx.ml": 3]>
+        shoal_encoder (float[n, {len(constants["fill"])}] features{texts})
+            => (float[n, {model.sizes.latent}] vector, float[n] reconstruction_error, float[n] isolation_score,
+                float[n, {model.sizes.inputs}] inputs)
         {{
             nan = IsNaN(features)
             infinite = IsInf(features)
             missing = Or(nan, infinite)
-            imputed = Where(missing, median, features)
-            raised = Max(imputed, low)
+            filled = Where(missing, fill, features)
+            raised = Max(filled, low)
             winsorised = Min(raised, high)
             size = Abs(winsorised)
             size_from_one = Add(one, size)
@@ -86,22 +119,84 @@ def encoder(model: Autoencoder) -> onnx.ModelProto:
             logged = Mul(sign, log_size)
             known = Where(is_log, logged, winsorised)
             centred = Sub(known, mean)
-            scaled = Div(centred, scale)
+            scaled_0 = Div(centred, scale)
+            {_regressions(model.preprocess.sweeps)}
+            {_extra(len(categories))}
+            inputs = Gather<axis = 1>(columns, selected)
             {encode}
             {decode}
-            difference = Sub(decoded, scaled)
+            difference = Sub(decoded, inputs)
             squared = Mul(difference, difference)
             reconstruction_error = ReduceMean<keepdims = 0>(squared, last_axis)
             latent_centred = Sub(latent, latent_mean)
             vector = MatMul(latent_centred, latent_axes)
         }}
     """)
+    nodes = [*_label_encoders(categories), *parsed.graph.node]
+    nodes += [
+        isolation.tree_ensemble(trained.forest, "inputs", "mean_splits"),
+        onnx.helper.make_node("Squeeze", ["mean_splits", "last_axis"], ["splits"]),
+        onnx.helper.make_node("Div", ["splits", "minus_expected_splits"], ["exponent"]),
+        onnx.helper.make_node("Pow", ["two", "exponent"], ["isolation_score"]),
+    ]
+    del parsed.graph.node[:]
+    parsed.graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
     parsed.graph.initializer.extend(
-        numpy_helper.from_array(tensor.detach().contiguous().numpy(), name) for name, tensor in constants.items()
+        numpy_helper.from_array(tensor.detach().contiguous().numpy(), name) for name, tensor in constants.items() if name in used
     )
     parsed.producer_name = "shoal"
     onnx.checker.check_model(parsed, full_check=True)
     return parsed
+
+
+def _regressions(sweeps: int) -> str:
+    """Lines for scaled = scaled_0 with missing values imputed, in as many sweeps."""
+    lines = []
+    for sweep in range(sweeps):
+        lines += [
+            f"predicted_{sweep} = Gemm(scaled_{sweep}, weights, bias)",
+            f"predicted_up_{sweep} = Max(predicted_{sweep}, scaled_low)",
+            f"predicted_in_{sweep} = Min(predicted_up_{sweep}, scaled_high)",
+            f"imputed_{sweep} = And(missing, {'chained' if sweep else 'regressed'})",
+            f"scaled_{sweep + 1} = Where(imputed_{sweep}, predicted_in_{sweep}, scaled_{sweep})",
+        ]
+    return "\n".join([*lines, f"scaled = Identity(scaled_{sweeps})"])
+
+
+def _extra(attributes: int) -> str:
+    """Lines for columns = scaled, then the 0/1 columns of missing values and categories, centred and scaled."""
+    lines, booleans = ["flags = Gather<axis = 1>(missing, flagged)"], "flags"
+    if attributes:
+        lines += [
+            f"codes = Concat<axis = 1>({', '.join(f'codes_{place}' for place in range(attributes))})",
+            "codes_by_category = Gather<axis = 1>(codes, attribute)",
+            "one_hot = Equal(codes_by_category, category)",
+        ]
+        booleans = "flags, one_hot"
+    lines += [
+        f"booleans = Concat<axis = 1>({booleans})",
+        "zeros_and_ones = Cast<to = 1>(booleans)",
+        "extra_centred = Sub(zeros_and_ones, extra_mean)",
+        "extra = Div(extra_centred, extra_scale)",
+        "columns = Concat<axis = 1>(scaled, extra)",
+    ]
+    return "\n".join(lines)
+
+
+def _label_encoders(categories: dict[str, list[str]]) -> Iterator[onnx.NodeProto]:
+    """Nodes for codes_0 ...: as preprocessing.codes. Not in the text form, for a category may hold any character."""
+    for place, known in enumerate(categories.values()):
+        yield onnx.helper.make_node("Gather", ["attributes", f"attribute_{place}"], [f"texts_{place}"], axis=1)
+        yield onnx.helper.make_node(
+            "LabelEncoder",
+            [f"texts_{place}"],
+            [f"codes_{place}"],
+            domain="ai.onnx.ml",
+            keys_strings=["", *known],
+            values_int64s=[preprocessing.MISSING, *range(len(known))],
+            default_int64=len(known),
+        )
 
 
 def _network(name: str, network: nn.Sequential, linear: nn.Linear, source: str, target: str, constants: dict) -> str:
@@ -125,14 +220,32 @@ def _affine(name: str, layer: nn.Linear, source: str, constants: dict) -> str:
     return f"{name} = Gemm<transB = 1>({source}, {name}_weight, {name}_bias)"
 
 
-def _require_equal(model: Autoencoder, session: onnxruntime.InferenceSession, rows: np.ndarray) -> None:
+def _answers(session: onnxruntime.InferenceSession, features: np.ndarray, attributes: np.ndarray) -> list[np.ndarray]:
+    """The OUTPUTS for these customers."""
+    return session.run(OUTPUTS, {"features": features} | ({"attributes": attributes} if attributes.shape[1] else {}))
+
+
+def _require_equal(trained: Trained, session: onnxruntime.InferenceSession, rows: np.ndarray, texts: np.ndarray) -> None:
+    coded = preprocessing.codes(
+        [pa.array(column, pa.string()) for column in texts.T], list(trained.categories.values()), len(rows)
+    )
+    theirs = dict(zip(OUTPUTS, _answers(session, rows, texts), strict=True))
+    inputs = session.run(["inputs"], {"features": rows} | ({"attributes": texts} if texts.shape[1] else {}))[0]
     with torch.no_grad():
-        expected = [output.numpy() for output in model(torch.from_numpy(rows))]
-    for output, ours, theirs in zip(session.get_outputs(), expected, session.run(None, {"features": rows}), strict=True):
-        if not np.allclose(theirs, ours, rtol=TOLERANCE, atol=TOLERANCE):
-            furthest = np.abs(theirs - ours).max()
+        ours = dict(
+            zip(
+                OUTPUTS,
+                (output.numpy() for output in trained.model(torch.from_numpy(rows), torch.from_numpy(coded))),
+                strict=False,
+            )
+        )
+    # On the graph's own columns: a split may part two that differ by less than the tolerance.
+    ours[OUTPUTS[2]] = -trained.forest.score_samples(inputs)
+    for name in OUTPUTS:
+        if not np.allclose(theirs[name], ours[name], rtol=TOLERANCE, atol=TOLERANCE):
+            furthest = np.abs(theirs[name] - ours[name]).max()
             raise UserError(
-                f"train: {output.name} of encoder.onnx is {furthest:.1e} off torch's, more than {TOLERANCE}; "
+                f"train: {name} of encoder.onnx is {furthest:.1e} off what was trained, more than {TOLERANCE}; "
                 "nothing was saved: install the locked library versions (make setup) and train again"
             )
 

@@ -10,60 +10,48 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jobs.autoencoder.data import Preprocessing
+from jobs.autoencoder.preprocessing import Numbers, Preprocess
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths of the layers: features -> *hidden -> latent -> *reversed hidden -> features."""
+    """Widths of the layers: inputs -> *hidden -> latent -> *reversed hidden -> inputs."""
 
-    features: int
+    inputs: int  # columns after preprocessing
     latent: int
     hidden: tuple[int, ...] = (64, 32)
 
 
 class Autoencoder(nn.Module):
-    """Features as they stand in the table in, vector and reconstruction error out; preprocessing is a part of it."""
+    """Features and attributes in, vector and reconstruction error out; preprocessing is a part of it."""
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: Sizes, numbers: Numbers):
         super().__init__()
         self.sizes = sizes
-        for name in ("median", "low", "high", "mean"):
-            self.register_buffer(name, torch.zeros(sizes.features))
-        self.register_buffer("scale", torch.ones(sizes.features))
-        self.register_buffer("is_log", torch.zeros(sizes.features, dtype=torch.bool))
-        self.encoder_linear = nn.Linear(sizes.features, sizes.latent)
-        self.encoder = _network(sizes.features, *sizes.hidden, sizes.latent)
-        self.decoder_linear = nn.Linear(sizes.latent, sizes.features)
-        self.decoder = _network(sizes.latent, *reversed(sizes.hidden), sizes.features)
+        self.preprocess = Preprocess(numbers)
+        self.encoder_linear = nn.Linear(sizes.inputs, sizes.latent)
+        self.encoder = _network(sizes.inputs, *sizes.hidden, sizes.latent)
+        self.decoder_linear = nn.Linear(sizes.latent, sizes.inputs)
+        self.decoder = _network(sizes.latent, *reversed(sizes.hidden), sizes.inputs)
         # The published vector: the latent turned to its principal axes, the first varying most.
         self.register_buffer("latent_mean", torch.zeros(sizes.latent))
         self.register_buffer("latent_axes", torch.eye(sizes.latent))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(n x d, NaN or infinite = missing) -> vector (n x latent), mean squared error in scaled units (n)."""
-        scaled = self.preprocess(features)
-        latent = self.encode(scaled)
-        error = (self.decode(latent) - scaled).square().mean(dim=1)
-        return (latent - self.latent_mean) @ self.latent_axes, error
+    def forward(self, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """As of Preprocess.forward -> vector (n x latent), mean squared error in scaled units (n)."""
+        inputs = self.preprocess(features, codes)
+        latent = self.encode(inputs)
+        return (latent - self.latent_mean) @ self.latent_axes, self.errors(inputs)
 
-    def preprocess(self, features: Tensor) -> Tensor:
-        """Impute, winsorise, log, scale: (n x d) in the table's units -> (n x d) in scaled units, all finite."""
-        known = torch.where(features.isfinite(), features, self.median)
-        known = torch.minimum(torch.maximum(known, self.low), self.high)
-        # log(1 + x) and not log1p: ONNX has only the former, and both sides must give the same.
-        known = torch.where(self.is_log, known.sign() * (1 + known.abs()).log(), known)
-        return (known - self.mean) / self.scale
+    def errors(self, inputs: Tensor) -> Tensor:
+        """Mean squared reconstruction error (n) of preprocessed customers (n x inputs)."""
+        return (self.decode(self.encode(inputs)) - inputs).square().mean(dim=1)
 
     def encode(self, scaled: Tensor) -> Tensor:
         return self.encoder_linear(scaled) + self.encoder(scaled)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self.decoder_linear(latent) + self.decoder(latent)
-
-    def set_preprocessing(self, preprocessing: Preprocessing) -> None:
-        for name in ("median", "low", "high", "mean", "scale", "is_log"):
-            getattr(self, name).copy_(torch.from_numpy(getattr(preprocessing, name)))
 
     @torch.no_grad()
     def start_at_pca(self, scaled: Tensor) -> None:

@@ -4,27 +4,31 @@ import hashlib
 import json
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version as version_of
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from jobs import models
-from jobs.autoencoder import data, export
+from jobs import catalogue, models, policy
+from jobs.autoencoder import data, export, isolation, preprocessing, profile
 from jobs.autoencoder.model import Autoencoder, Sizes, pca_error
 from jobs.errors import UserError
+from jobs.policy import Column, Policy
 from jobs.settings import Settings, Train
 
-FORMAT = 1  # raise it when the same inputs shall give another model
+FORMAT = 2  # raise it when the same inputs shall give another model
 MIN_BATCHES = 16  # per epoch: a small shop gets smaller batches instead of fewer steps
 WEIGHT_DECAY = 1e-4
 MAX_GRADIENT_NORM = 1.0
 ISOMETRY = 1.0  # weight of keeping distances, see denoising_loss
 EPOCHS_PER_LINE = 10
+_LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 THREADS = 1  # a second one gains nothing on batches this small and waits for ever on a busy machine
 
 
@@ -35,82 +39,130 @@ def run(settings: Settings, day: date) -> str:
     Raises UserError for features that cannot be trained on.
     """
     started = time.perf_counter()
+    rules = policy.load(settings.policy)
     customers = data.read(settings.lake, day, settings.train.min_customers)
-    version = f"{day}-{_identity(customers, settings.train)[:8]}"
+    version = f"{day}-{_identity(customers, settings.train, rules)[:8]}"
     if models.exists(settings.models, version):
         _say(f"{version} is there with the same inputs; not trained again")
     else:
-        model, facts = _train(customers, settings.train, started)
+        trained, facts = _train(customers, settings.train, rules, started)
         facts = {"version": version, **facts, "seconds": round(time.perf_counter() - started, 1)}
-        models.save(settings.models, version, lambda folder: export.write(folder, model, customers, facts))
+        models.save(settings.models, version, lambda folder: export.write(folder, trained, customers, facts))
     models.promote(settings.models, version, since=day)
     _say(f"{version} is champion from {day} on")
     return version
 
 
-def _identity(customers: data.Customers, settings: Train) -> str:
-    inputs = [FORMAT, customers.names, asdict(settings), data.fingerprint(customers)]
+def _identity(customers: data.Customers, settings: Train, rules: Policy) -> str:
+    inputs = [FORMAT, customers.names, asdict(settings), rules.sha256, data.fingerprint(customers)]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
-def _train(customers: data.Customers, settings: Train, started: float) -> tuple[Autoencoder, dict]:
-    """The fitted model on the CPU and what meta.json says about it."""
+def _train(customers: data.Customers, settings: Train, rules: Policy, started: float) -> tuple[export.Trained, dict]:
+    """What was fitted, on the CPU, and what meta.json says about it."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(settings.seed)
-    rows = data.split(customers.ids)
-    for share, held in rows.items():
-        if len(held) == 0:
-            raise UserError(
-                f"train: features.customers, day {customers.day}: none of {len(customers.ids)} customers falls into "
-                f"the {share} share; take a day with more customers"
-            )
-    preprocessing = data.fit(customers.matrix[rows["train"]])
-    sizes = Sizes(features=len(customers.names), latent=settings.latent)
+    columns = rules.numbers(customers.names, customers.attributes, known={*catalogue.VECTOR})
+    rows = _shares(customers, columns)
+    learned_from = rows["train"]
+    categories = {
+        name: preprocessing.frequent(texts.take(pa.array(learned_from)), rules.categories(name))
+        for name, texts in customers.attributes.items()
+    }
+    coded = preprocessing.codes(list(customers.attributes.values()), list(categories.values()), len(customers.ids))
+    fitted = preprocessing.fit(
+        customers.matrix[learned_from],
+        coded[learned_from],
+        customers.names,
+        columns,
+        categories,
+        rules.selection,
+        settings.seed,
+    )
+    if not fitted.names:
+        raise UserError(f"train: features.customers, day {customers.day}: no feature differs between customers; take another day")
+    forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
+    sizes = Sizes(inputs=len(fitted.names), latent=settings.latent)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Autoencoder(sizes).to(device)
-    model.set_preprocessing(preprocessing)
-    with torch.no_grad():
-        scaled = {
-            share: torch.cat([model.preprocess(part.to(device)) for part in _rows(customers.matrix, held)])
-            for share, held in rows.items()
-        }
+    model = Autoencoder(sizes, fitted.numbers)
+    scaled = {
+        share: preprocessing.apply(model.preprocess, customers.matrix[held], coded[held]).to(device)
+        for share, held in rows.items()
+    }
+    model.to(device)
     _say(
-        f"{customers.day}  {len(customers.ids)} active customers x {sizes.features} features, "
+        f"{customers.day}  {len(customers.ids)} active customers x {len(customers.names)} features and {len(categories)} "
+        f"attributes, {sizes.inputs} columns after {len(fitted.left_out)} were left out, "
         f"{', '.join(f'{len(held)} {share}' for share, held in rows.items())}, on {device}"
     )
     model.start_at_pca(scaled["train"])
-    epochs = fit(model, scaled["train"], scaled["validation"], settings, started)
+    draws = [draw.to(device) for draw in fitted.draws] or [scaled["train"]]
+    epochs = fit(model, draws, scaled["validation"], settings, started)
     model.set_axes(scaled["train"])
     test_error = reconstruction_error(model, scaled["test"])
     test_error_pca = pca_error(scaled["train"], scaled["test"], settings.latent)
     _say(f"test error {test_error:.4f}, PCA with {settings.latent} dimensions {test_error_pca:.4f}")
+    model = model.cpu()
+    errors = _in_parts(model.errors, scaled["train"].cpu())
+    profiles = {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)}
     facts = {
         "day": customers.day.isoformat(),
         "delta_version": customers.delta_version,
         "features": list(customers.names),
-        "log_features": _named(customers.names, preprocessing.is_log),
-        "constant_features": _named(customers.names, preprocessing.is_constant),
+        "attributes": {
+            name: {"categories": known} | _category_shares(coded[learned_from, place], len(known))
+            for place, (name, known) in enumerate(categories.items())
+        },
+        "inputs": fitted.names,
+        "left_out": fitted.left_out,
+        "log_features": [name for name, is_log in zip(customers.names, fitted.numbers.is_log, strict=True) if is_log],
+        "policy": rules.resolved(dict(zip(customers.names, columns, strict=True)), customers.attributes),
+        "profile": profiles | {"reconstruction_error": profile.of(errors)},
         "sizes": asdict(sizes),
         "settings": asdict(settings),
         "customers": {share: len(held) for share, held in rows.items()},
+        "dropped": len(customers.ids) - sum(map(len, rows.values())),
         "test_error": test_error,
         "test_error_pca": test_error_pca,
         "better_than_pca": test_error < test_error_pca,
         "best_epoch": min(epochs, key=lambda epoch: epoch["validation"])["epoch"],
         "epochs": epochs,
         "device": device,
-        "libraries": {"python": platform.python_version()}
-        | {name: version_of(name) for name in ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime")},
+        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES},
     }
-    return model.cpu(), facts
+    return export.Trained(model, forest, categories), facts
 
 
-def fit(model: Autoencoder, train: Tensor, validation: Tensor, settings: Train, started: float) -> list[dict]:
-    """Train `model` on scaled customers (n x d) until the validation error stops falling; best weights stay in it.
+def _shares(customers: data.Customers, columns: list[Column]) -> dict[str, np.ndarray]:
+    """Row numbers per share, without customers who lack a value that the policy says to drop them for."""
+    needed = [column.missing == "drop" for column in columns]
+    complete = np.isfinite(customers.matrix[:, needed]).all(axis=1)
+    rows = {share: held[complete[held]] for share, held in data.split(customers.ids).items()}
+    for share, held in rows.items():
+        if len(held) == 0:
+            dropped = f" ({(~complete).sum()} dropped for a missing value)" if not complete.all() else ""
+            raise UserError(
+                f"train: features.customers, day {customers.day}: none of {len(customers.ids)} customers{dropped} falls into "
+                f"the {share} share; take a day with more customers"
+            )
+    return rows
 
+
+def _category_shares(coded: np.ndarray, n: int) -> dict:
+    """Shares of n categories and of all others, of the customers with a known one, and the share of the rest."""
+    known = coded[coded != preprocessing.MISSING]
+    shares = np.bincount(known, minlength=n + 1) / max(1, len(known))
+    return {"shares": shares.tolist(), "missing_share": 1 - len(known) / len(coded)}
+
+
+def fit(model: Autoencoder, draws: list[Tensor], validation: Tensor, settings: Train, started: float) -> list[dict]:
+    """Train `model` on customers (n x inputs) until the validation error stops falling; best weights stay in it.
+
+    Each epoch takes the next of `draws`, which differ in what was imputed.
     Returns the epochs as {"epoch", "loss", "validation"}; epoch 0 is the start. Raises UserError on a loss that is
     no number.
     """
+    train = draws[0]
     random = torch.Generator(device=train.device).manual_seed(settings.seed)
     batch_size = min(settings.batch_size, max(1, len(train) // MIN_BATCHES))
     weights = list(model.parameters())
@@ -120,6 +172,7 @@ def fit(model: Autoencoder, train: Tensor, validation: Tensor, settings: Train, 
     best, best_epoch, best_error = _copy(model), 0, reconstruction_error(model, validation)
     epochs = [{"epoch": 0, "loss": reconstruction_error(model, train), "validation": best_error}]
     for epoch in range(1, settings.epochs + 1):
+        train = draws[epoch % len(draws)]
         order = torch.randperm(len(train), generator=random, device=train.device)
         total = torch.zeros((), device=train.device)
         for batch in order.split(batch_size):
@@ -184,25 +237,18 @@ def _step_lengths(points: Tensor) -> Tensor:
     return ((points - points.roll(1, dims=0)).square().sum(dim=1) + 1e-6).sqrt()  # the root of 0 has no gradient
 
 
-@torch.no_grad()
 def reconstruction_error(model: Autoencoder, scaled: Tensor) -> float:
-    """Mean squared error over scaled customers (n x d)."""
-    total = sum(float((model.decode(model.encode(part)) - part).square().sum()) for part in scaled.split(65536))
-    return total / scaled.numel()
+    """Mean squared error over preprocessed customers (n x inputs)."""
+    return float(_in_parts(model.errors, scaled).mean(dtype=np.float64))
 
 
-def _rows(matrix: np.ndarray, rows: np.ndarray):
-    """`matrix[rows]` in parts, so that no second copy of the matrix is made."""
-    for start in range(0, len(rows), 65536):
-        yield torch.from_numpy(matrix[rows[start : start + 65536]])
+@torch.no_grad()
+def _in_parts(function: Callable[[Tensor], Tensor], scaled: Tensor) -> np.ndarray:
+    return torch.cat([function(part) for part in scaled.split(65536)]).cpu().numpy()
 
 
 def _copy(model: Autoencoder) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def _named(names: tuple[str, ...], flags: np.ndarray) -> list[str]:
-    return [name for name, flag in zip(names, flags, strict=True) if flag]
 
 
 def _say(text: str) -> None:

@@ -1,12 +1,13 @@
 """One row per customer and day: the vector that the day's champion gives the customer.
 
-Input: features.customers and the champion's encoder, which holds all preprocessing (scaling, imputation). Dormant
-customers are encoded too. A day is encoded with the model that was champion on it.
+Input: features.customers and the champion's encoder, which holds all preprocessing (imputation, scaling, categories) as
+it was under the policy of its training. Dormant customers are encoded too. A day is encoded with the model that was
+champion on it.
 """
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Protocol
 
@@ -30,7 +31,8 @@ SCHEMA = """
     day DATE COMMENT 'As of the end of this day, UTC',
     model_version STRING COMMENT 'Version of the encoder',
     vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model; not comparable across models',
-    reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers of the training'
+    reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers of the training',
+    isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits part it'
 """
 TABLE = Table(
     "encoded.customers",
@@ -42,9 +44,12 @@ TABLE = Table(
 
 
 class Encoder(Protocol):
-    """What turns features (n x d float32, NaN = missing) into (vectors n x latent, reconstruction errors n)."""
+    """What turns features (n x d float32, NaN = missing) and attributes (n x a text, empty = missing) into the outputs.
 
-    def run(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    These are vectors (n x latent), reconstruction errors (n) and isolation scores (n).
+    """
+
+    def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class OnnxEncoder:
@@ -53,23 +58,23 @@ class OnnxEncoder:
     def __init__(self, content: bytes):
         self.content = content
 
-    def run(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        outputs = ["vector", "reconstruction_error"]
-        vectors, errors = _session(self.content).run(outputs, {"features": matrix})
-        return vectors, errors
+    def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs = {"features": matrix} | ({"attributes": attributes} if attributes.shape[1] else {})
+        return tuple(_session(self.content).run(_OUTPUTS, inputs))
 
 
-def customers(features: DataFrame, encoder: Encoder, version: str) -> DataFrame:
-    """(customer_id, day, vector) of features.customers -> encoded.customers under the model `version`.
+def customers(features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = ()) -> DataFrame:
+    """(customer_id, day, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
 
     Evaluating it raises UserError, inside the workers, where the encoder gives a customer a vector that is no number.
     """
-    schema = f"customer_id STRING, day DATE, vector ARRAY<FLOAT>, {_ERROR} DOUBLE"
-    rows = features.select("customer_id", "day", "vector").mapInArrow(functools.partial(_encoded, encoder), schema)
-    return rows.select("customer_id", "day", F.lit(version).alias("model_version"), "vector", _ERROR)
+    schema = f"customer_id STRING, day DATE, vector ARRAY<FLOAT>, {', '.join(f'{name} DOUBLE' for name in _SCORES)}"
+    rows = features.select("customer_id", "day", "vector", *attributes).mapInArrow(functools.partial(_encoded, encoder), schema)
+    return rows.select("customer_id", "day", F.lit(version).alias("model_version"), "vector", *_SCORES)
 
 
-_ERROR = "reconstruction_error"
+_SCORES = ["reconstruction_error", "isolation_score"]
+_OUTPUTS = ["vector", *_SCORES]
 
 
 def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -77,8 +82,12 @@ def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
         if batch.num_rows == 0:
             continue
         values = batch["vector"].flatten().to_numpy(zero_copy_only=False)  # null becomes NaN
-        vectors, errors = encoder.run(np.ascontiguousarray(values, dtype=np.float32).reshape(batch.num_rows, -1))
-        broken = ~(np.isfinite(vectors).all(axis=1) & np.isfinite(errors))
+        matrix = np.ascontiguousarray(values, dtype=np.float32).reshape(batch.num_rows, -1)
+        texts = np.full((batch.num_rows, batch.num_columns - 3), "", dtype=object)
+        for column in range(texts.shape[1]):
+            texts[:, column] = batch.column(3 + column).fill_null("").to_numpy(zero_copy_only=False)
+        vectors, *scores = encoder.run(matrix, texts)
+        broken = ~np.isfinite(np.column_stack([vectors, *scores])).all(axis=1)
         if broken.any():
             row = int(np.argmax(broken))
             raise UserError(
@@ -87,8 +96,8 @@ def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
             )
         offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
         lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel(), pa.float32()))
-        columns = [batch["customer_id"], batch["day"], lists, pa.array(errors, pa.float64())]
-        yield pa.RecordBatch.from_arrays(columns, names=["customer_id", "day", "vector", _ERROR])
+        columns = [batch["customer_id"], batch["day"], lists, *(pa.array(score, pa.float64()) for score in scores)]
+        yield pa.RecordBatch.from_arrays(columns, names=["customer_id", "day", *_OUTPUTS])
 
 
 @functools.lru_cache(maxsize=1)
@@ -98,11 +107,20 @@ def _session(content: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _require_same_features(names: list[str], wanted: list[str], version: str) -> None:
-    """Raise UserError where the table's vector is not what the model was trained on.
+def _require_same_features(names: list[str], attributes: list[str], told: dict, version: str) -> None:
+    """Raise UserError where the table has not what the model was trained on, by the model's meta.json.
 
-    >>> _require_same_features(["recency_days"], ["recency_days"], "v1")
+    >>> _require_same_features(["recency_days"], ["country"], {"features": ["recency_days"], "attributes": {}}, "v1")
     """
+    if "attributes" not in told:
+        raise UserError(f"encode: model {version} was made by an earlier version of Shoal; train again: shoal train --retrain")
+    gone = sorted(set(told["attributes"]) - set(attributes))
+    if gone:
+        raise UserError(
+            f"encode: model {version} needs the attribute {gone[0]}, which features.customers lacks; "
+            "train again: shoal train --retrain"
+        )
+    wanted = told["features"]
     if names != wanted:
         lacks, new = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
         change = "; ".join(
@@ -116,9 +134,9 @@ def _require_same_features(names: list[str], wanted: list[str], version: str) ->
 
 def _require_golden(encoder: Encoder, golden: dict, version: str) -> None:
     """Raise UserError where the encoder, here, does not give the vectors it gave where it was trained."""
-    features = [[np.nan if value is None else float(value) for value in row] for row in golden["features"]]
-    vectors, errors = encoder.run(np.array(features, dtype=np.float32))
-    for name, got in (("vector", vectors), (_ERROR, errors)):
+    texts = np.array(golden["attributes"], dtype=object).reshape(len(golden["features"]), -1)
+    answers = encoder.run(np.array(golden["features"], dtype=np.float32), texts)
+    for name, got in zip(_OUTPUTS, answers, strict=True):
         wanted = np.array(golden[name], dtype=np.float64)
         if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
             raise UserError(
@@ -151,9 +169,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     version = champion["version"]
     if day not in lake.days("features.customers"):
         raise UserError(f"encode: features.customers has no rows on {day}; run first: shoal features --day {day}")
-    names = json.loads(lakes.read_properties(lake.path("features.customers")).get("shoal.vector", "[]"))
-    _require_same_features(names, models.meta(settings.models, version)["features"], version)
+    properties = lakes.read_properties(lake.path("features.customers"))
+    names, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
+    told = models.meta(settings.models, version)
+    _require_same_features(names, attributes, told, version)
     encoder = _onnx_encoder(settings.models, version)
-    _require_golden(encoder, json.loads(models.read(settings.models, version, "golden.json")), version)
+    _require_golden(encoder, models.golden(settings.models, version), version)
+    known = lake.read("features.customers", day, day)
     with user_errors():
-        lake.replace_days(TABLE, customers(lake.read("features.customers", day, day), encoder, version), [day])
+        lake.replace_days(TABLE, customers(known, encoder, version, list(told["attributes"])), [day])

@@ -35,10 +35,10 @@ UNIT = np.array([5.0, 0.2, 0.2])  # of the vectors: value / UNIT
 FEATURES = Table(
     "features.customers",
     "As much of it as the later layers read.",
-    """customer_id STRING, day DATE, is_active BOOLEAN, recency_days BIGINT, orders_365d BIGINT,
+    """customer_id STRING, day DATE, is_active BOOLEAN, country STRING, recency_days BIGINT, orders_365d BIGINT,
        net_365d DECIMAL(18,4), vector ARRAY<FLOAT>""",
     partition="day",
-    properties={"shoal.vector": json.dumps(NAMES)},
+    properties={"shoal.vector": json.dumps(NAMES), "shoal.attributes": json.dumps(["country"])},
 )
 
 
@@ -47,6 +47,7 @@ class Customer:
     customer_id: str
     values: tuple[float | None, ...] = ()  # by NAMES; empty: dormant
     recency_days: int | None = 1
+    country: str | None = None
 
 
 def customers(sizes: dict[str, int], seed: int = 5, dormant: int = 0) -> list[Customer]:
@@ -70,26 +71,29 @@ def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
                 customer.customer_id,
                 day,
                 bool(customer.values),
+                customer.country,
                 customer.recency_days,
                 orders,
                 Decimal(10 * orders),
             )
             features.append((*row, values))
-            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01))
+            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01, 0.4))
     lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), made)
     lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), made)
 
 
 def vector(customer: Customer, version: str) -> list[float]:
     """The spaces of two models have nothing in common: each version turns the axes in its own way."""
-    scaled = np.array(customer.values or (0.0, 0.0, 0.0)) / UNIT
+    scaled = np.nan_to_num(customer.values or (0.0, 0.0, 0.0), posinf=0.0, neginf=0.0) / UNIT
     axes, _ = np.linalg.qr(np.random.default_rng(list(version.encode())).normal(size=(len(NAMES), len(NAMES))))
     return (scaled @ axes).tolist()
 
 
 def promote(root: str, version: str, since: date) -> None:
     """Make champion a model of which there is only meta.json: the vectors are in the lake already."""
-    models.save(root, version, lambda folder: (folder / "meta.json").write_text(json.dumps({"features": NAMES})))
+    models.save(
+        root, version, lambda folder: (folder / "meta.json").write_text(json.dumps({"features": NAMES, "attributes": {}}))
+    )
     models.promote(root, version, since)
 
 

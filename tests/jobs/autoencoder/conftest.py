@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs.autoencoder.data import NAMES_PROPERTY, TABLE
+from jobs.autoencoder.data import ATTRIBUTES_PROPERTY, NAMES_PROPERTY, TABLE
 from jobs.settings import Settings, Train
 
 
@@ -48,15 +48,22 @@ class Shop:
         bent[random.random(bent.shape) < 0.02] = np.nan
         return bent.astype(np.float32)
 
+    def countries(self, n: int = 300) -> list[str | None]:
+        """n countries: GB, DE, FR and one customer's own, empty and null among them."""
+        found = np.random.default_rng(8).choice(["GB", "GB", "GB", "DE", "DE", "FR", "", None], n).tolist()
+        return [f"land-{number}" if number % 50 == 3 else country for number, country in enumerate(found)]
+
     def write(self, lake: str, matrix: np.ndarray, names: int | None = None, mode: str = "overwrite", **columns) -> None:
-        """`matrix` as vectors, NaN as null; `columns` take the place of customer_id, is_active or day."""
+        """`matrix` as vectors, NaN as null; `columns` take the place of customer_id, country, is_active or day."""
         offsets = np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32)
         rows = {
             "customer_id": self.ids(len(matrix)),
+            "country": self.countries(len(matrix)),
             "is_active": np.ones(len(matrix), bool),
             "vector": pa.ListArray.from_arrays(offsets, pa.array(matrix.ravel(), mask=np.isnan(matrix).ravel())),
             "day": pa.array([self.day] * len(matrix)),
         }
         write_deltalake(f"{lake}/{TABLE}", pa.table(rows | columns), partition_by=["day"], mode=mode)
         named = json.dumps([f"feature_{number}" for number in range(self.features if names is None else names)])
-        DeltaTable(f"{lake}/{TABLE}").alter.set_table_properties({NAMES_PROPERTY: named}, raise_if_not_exists=False)
+        properties = {NAMES_PROPERTY: named, ATTRIBUTES_PROPERTY: json.dumps(["country"])}
+        DeltaTable(f"{lake}/{TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)

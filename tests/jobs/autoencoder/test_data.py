@@ -42,6 +42,7 @@ def test_active_customers_of_the_day_come_as_one_matrix_with_nan_for_what_is_mis
     np.testing.assert_array_equal(customers.matrix, expected)
     assert customers.matrix.dtype == np.float32
     assert customers.ids.to_pylist() == [id_ for id_ in shop.ids(40) if id_ != "customer-00007"]
+    assert customers.attributes["country"].to_pylist() == [c for c, kept in zip(shop.countries(40), active, strict=True) if kept]
     assert customers.names == tuple(f"feature_{number}" for number in range(shop.features))
     assert customers.delta_version == DeltaTable(f"{settings.lake}/{data.TABLE}").version()
 
@@ -52,7 +53,8 @@ def test_the_order_and_number_of_files_do_not_matter(settings, tmp_path, shop, r
     other = str(tmp_path / "other")
     order = np.random.default_rng(1).permutation(60)
     for number, part in enumerate(np.array_split(order, 4)):
-        shop.write(other, matrix[part], customer_id=[shop.ids(60)[row] for row in part], mode="append" if number else "error")
+        of_part = {"customer_id": [shop.ids(60)[row] for row in part], "country": [shop.countries(60)[row] for row in part]}
+        shop.write(other, matrix[part], mode="append" if number else "error", **of_part)
 
     assert data.fingerprint(read(other)) == data.fingerprint(read(settings.lake))
 
@@ -64,6 +66,9 @@ def test_one_other_number_is_another_fingerprint(settings, shop, read):
     matrix[59, shop.features - 1] += 1
     shop.write(settings.lake, matrix)
     assert data.fingerprint(read(settings.lake)) != before
+    before = data.fingerprint(read(settings.lake))
+    shop.write(settings.lake, matrix, country=["Atlantis", *shop.countries(60)[1:]])
+    assert data.fingerprint(read(settings.lake)) != before
 
 
 def test_a_customer_stays_in_its_share_whoever_else_is_there(shop):
@@ -73,31 +78,6 @@ def test_a_customer_stays_in_its_share_whoever_else_is_there(shop):
     later = data.split(pa.array(shop.ids(5000)[2503:]))
     for name, rows in shares.items():
         assert list(later[name]) == [row - 2503 for row in rows if row >= 2503]
-
-
-def test_missing_is_the_median_outliers_are_pulled_in_and_skewed_features_are_logged():
-    random = np.random.default_rng(3)
-    column = random.lognormal(3, 1.5, 2000)
-    plain = random.normal(5, 2, 2000)
-    plain[::10] = np.nan
-    plain[1] = 1e9
-    flag = (random.random(2000) < 0.1).astype(float)
-
-    fitted = data.fit(np.column_stack([column, plain, flag]).astype(np.float32))
-
-    assert list(fitted.is_log) == [True, False, False]
-    assert fitted.median[1] == pytest.approx(5, abs=0.2)
-    assert fitted.high[1] == pytest.approx(10.3, abs=0.5)
-    assert fitted.scale[1] == pytest.approx(2 * 0.95, abs=0.1)
-    assert fitted.mean[0] == pytest.approx(np.log1p(column).mean(), abs=0.02)
-
-
-def test_constant_and_empty_features_get_scale_one():
-    matrix = np.column_stack([np.full(50, 1.7e9), np.full(50, np.nan), np.arange(50)]).astype(np.float32)
-    fitted = data.fit(matrix)
-    assert list(fitted.is_constant) == [True, True, False]
-    assert list(fitted.scale[:2]) == [1, 1]
-    assert np.isfinite(np.concatenate([fitted.median, fitted.low, fitted.high, fitted.mean, fitted.scale])).all()
 
 
 def test_a_missing_table_is_refused(settings, refusal):

@@ -2,80 +2,124 @@ import json
 
 import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
 
 from jobs import autoencoder, models
-from jobs.autoencoder import data, export
+from jobs.autoencoder import data, export, isolation, preprocessing
 from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.autoencoder.preprocessing import Numbers
 from jobs.errors import UserError
+from jobs.policy import MISSING, OUTLIERS, Column, Selection
+
+COLUMNS = [Column(MISSING[j % len(MISSING)], 1.0, OUTLIERS[j % len(OUTLIERS)], (0.01, 0.99), 2.0) for j in range(12)]
 
 
-@pytest.fixture
-def fitted(settings, shop):
-    """A model with the preprocessing of the shop and untrained weights, and the customers."""
-    shop.write(settings.lake, shop.values())
-    customers = data.read(settings.lake, shop.day, 1)
+@pytest.fixture(scope="module")
+def fitted(shop, tmp_path_factory):
+    """Every treatment of the policy on some feature, untrained weights, and the customers."""
+    lake = str(tmp_path_factory.mktemp("fitted"))
+    shop.write(lake, shop.values())
+    customers = data.read(lake, shop.day, 1)
+    categories = {"country": preprocessing.frequent(customers.attributes["country"], 3)}
+    coded = preprocessing.codes(list(customers.attributes.values()), list(categories.values()), len(customers.ids))
     torch.manual_seed(3)
-    model = Autoencoder(Sizes(features=shop.features, latent=3))
-    model.set_preprocessing(data.fit(customers.matrix))
-    return model, customers
+    made = preprocessing.fit(customers.matrix, coded, customers.names, COLUMNS, categories, Selection(), seed=3)
+    model = Autoencoder(Sizes(inputs=len(made.names), latent=3), made.numbers)
+    forest = isolation.fit(made.inputs.numpy(), seed=3)
+    return export.Trained(model, forest, categories), customers, made.names
 
 
-def torch_says(model: Autoencoder, rows: np.ndarray) -> list[np.ndarray]:
+@pytest.fixture(scope="module")
+def run(fitted):
+    """What onnxruntime says of features (n x 12) and countries, all or some of the outputs."""
+    session = onnxruntime.InferenceSession(export.encoder(fitted[0]).SerializeToString())
+
+    def run(rows, countries=None, outputs=export.OUTPUTS):
+        texts = np.array([""] * len(rows) if countries is None else countries, dtype=object).reshape(-1, 1)
+        return session.run(outputs, {"features": rows, "attributes": texts})
+
+    return run
+
+
+def torch_says(trained: export.Trained, rows: np.ndarray, countries: list[str]) -> list[np.ndarray]:
+    coded = preprocessing.codes([pa.array(countries, pa.string())], list(trained.categories.values()), len(rows))
     with torch.no_grad():
-        return [output.numpy() for output in model(torch.from_numpy(rows))]
+        return [output.numpy() for output in trained.model(torch.from_numpy(rows), torch.from_numpy(coded))]
 
 
-def test_the_exported_graph_equals_torch_on_any_rows(fitted):
-    model, customers = fitted
-    session = onnxruntime.InferenceSession(export.encoder(model).SerializeToString())
+def test_the_exported_graph_equals_torch_and_the_forest_on_any_rows(fitted, run):
+    trained, customers, _ = fitted
     random = np.random.default_rng(2)
     rows = (random.normal(size=(10_000, 12)) * 10.0 ** random.integers(-6, 9, size=(10_000, 12))).astype(np.float32)
     rows[random.random(rows.shape) < 0.1] = np.nan
     rows[random.random(rows.shape) < 0.01] = np.inf
     rows[random.random(rows.shape) < 0.01] = -np.inf
     for part in (rows, customers.matrix, rows[:1], rows[:0]):
-        for ours, theirs in zip(torch_says(model, part), session.run(None, {"features": part}), strict=True):
+        countries = random.choice(["GB", "DE", "FR", "Atlantis", ""], len(part)).tolist()
+        vector, error, score, inputs = run(part, countries, [*export.OUTPUTS, "inputs"])
+        for ours, theirs in zip(torch_says(trained, part, countries), (vector, error), strict=True):
             assert np.isfinite(theirs).all()
             np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+        if len(part):
+            np.testing.assert_allclose(score, -trained.forest.score_samples(inputs), rtol=1e-5, atol=1e-5)
+            assert ((score > 0) & (score < 1)).all()
 
 
-def test_infinite_and_missing_values_are_answered_like_the_training_median(fitted):
-    model, _ = fitted
-    session = onnxruntime.InferenceSession(export.encoder(model).SerializeToString())
-    rows = np.stack([np.full(12, value, np.float32) for value in (np.nan, np.inf, -np.inf)] + [model.median.numpy()])
-    vector, error = session.run(None, {"features": rows})
-    assert (vector == vector[0]).all()
-    assert (error == error[0]).all()
+def test_infinite_values_are_answered_like_missing_ones_and_unseen_categories_like_the_rare(fitted, run):
+    trained, _, names = fitted
+    assert "country = other" in names
+    rows = np.stack([np.full(12, value, np.float32) for value in (np.nan, np.inf, -np.inf)])
+    for answers in run(rows):
+        np.testing.assert_allclose(answers, np.broadcast_to(answers[0], answers.shape), rtol=1e-5)
+    assert "land-3" not in trained.categories["country"]
+    for unseen, rare, missing in zip(*(run(rows, [text] * 3) for text in ("Atlantis", "land-3", "")), strict=True):
+        np.testing.assert_allclose(unseen, rare, rtol=1e-5)
+        assert not np.allclose(unseen, missing, rtol=1e-3)
 
 
-def test_values_beyond_the_training_limits_are_answered_like_the_limits(fitted):
-    model, customers = fitted
-    session = onnxruntime.InferenceSession(export.encoder(model).SerializeToString())
-    row = np.nan_to_num(customers.matrix[:1])
-    far, limit = row.copy(), row.copy()
-    far[0, 0], limit[0, 0] = 1e30, model.high[0]
-    np.testing.assert_array_equal(*(session.run(["vector"], {"features": rows})[0] for rows in (far, limit)))
+def test_values_beyond_the_training_limits_are_answered_like_the_limits(fitted, run):
+    trained, customers, _ = fitted
+    rows = np.nan_to_num(customers.matrix[:1])
+    far, limit = rows.copy(), rows.copy()
+    far[0, :], limit[0, :] = 1e30, trained.model.preprocess.high
+    for answers in zip(run(far), run(limit), strict=True):
+        np.testing.assert_allclose(*answers, rtol=1e-5)
+
+
+def test_a_customer_far_from_all_others_is_more_unusual_than_they_are(fitted, run):
+    trained, customers, _ = fitted
+    ordinary = run(customers.matrix)[2]
+    odd = run(trained.model.preprocess.high.numpy()[None], ["Atlantis"])[2]
+    assert odd > np.quantile(ordinary, 0.99)
 
 
 def test_the_files_agree_with_each_other(settings, shop):
     shop.write(settings.lake, shop.values())
     version = autoencoder.run(settings, shop.day, retrain=False)
-    model = Autoencoder(Sizes(features=shop.features, latent=3))
-    model.load_state_dict(safetensors.torch.load(models.read(settings.models, version, "weights.safetensors")))
+    weights = safetensors.torch.load(models.read(settings.models, version, "weights.safetensors"))
+    told = models.meta(settings.models, version)
+    numbers = Numbers(**{name: weights[f"preprocess.{name}"].numpy() for name in Numbers.__annotations__})
+    model = Autoencoder(Sizes(inputs=len(told["inputs"]), latent=3), numbers)
+    model.load_state_dict(weights)
     session = onnxruntime.InferenceSession(models.read(settings.models, version, "encoder.onnx"))
+    categories = {name: attribute["categories"] for name, attribute in told["attributes"].items()}
 
     golden = models.golden(settings.models, version)
 
-    rows = np.array(golden["features"], dtype=np.float32)
+    rows, texts = np.array(golden["features"], dtype=np.float32), np.array(golden["attributes"], dtype=object)
     assert rows.shape == (export.GOLDEN_ROWS, shop.features)
     assert np.isnan(rows).any()
     assert np.isinf(rows).any()
-    for answers in (session.run(None, {"features": rows}), torch_says(model, rows)):
-        np.testing.assert_allclose(answers[0], golden["vector"], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(answers[1], golden["reconstruction_error"], rtol=1e-5, atol=1e-5)
+    assert "no such category" in texts
+    theirs = session.run(export.OUTPUTS, {"features": rows, "attributes": texts})
+    ours = torch_says(export.Trained(model, None, categories), rows, texts[:, 0].tolist())
+    for name, answers in zip(export.OUTPUTS, theirs, strict=True):
+        np.testing.assert_allclose(answers, golden[name], rtol=1e-5, atol=1e-5)
+    for name, answers in zip(export.OUTPUTS, ours, strict=False):
+        np.testing.assert_allclose(answers, golden[name], rtol=1e-5, atol=1e-5)
 
 
 def test_json_files_hold_no_number_that_json_does_not_know(settings, shop):
@@ -85,17 +129,19 @@ def test_json_files_hold_no_number_that_json_does_not_know(settings, shop):
         json.loads(models.read(settings.models, version, name), parse_constant=lambda text: pytest.fail(text))
 
 
-def test_a_graph_that_differs_from_torch_is_not_saved(settings, shop, monkeypatch):
-    def with_another_weight(model):
-        graph = true_graph(model)
-        weight = next(tensor for tensor in graph.graph.initializer if tensor.name == "encoder_linear_weight")
-        changed = np.frombuffer(weight.raw_data, np.float32) + 1e-3
-        weight.raw_data = changed.astype(np.float32).tobytes()
+@pytest.mark.parametrize(
+    ("output", "tensor"), [("vector", "encoder_linear_weight"), ("isolation_score", "minus_expected_splits")]
+)
+def test_a_graph_that_differs_from_what_was_trained_is_not_saved(fitted, tmp_path, monkeypatch, output, tensor):
+    def with_another_number(trained):
+        graph = true_graph(trained)
+        number = next(one for one in graph.graph.initializer if one.name == tensor)
+        changed = np.frombuffer(number.raw_data, np.float32) + 1e-3
+        number.raw_data = changed.astype(np.float32).tobytes()
         return graph
 
     true_graph = export.encoder
-    monkeypatch.setattr(export, "encoder", with_another_weight)
-    shop.write(settings.lake, shop.values())
-    with pytest.raises(UserError, match=r"vector of encoder.onnx is .* off torch's, more than 1e-05; nothing was saved"):
-        autoencoder.run(settings, shop.day, retrain=False)
-    assert models.champion(settings.models, shop.day) is None
+    monkeypatch.setattr(export, "encoder", with_another_number)
+    with pytest.raises(UserError, match=rf"{output} of encoder.onnx is .* off what was trained, more than 1e-05; nothing was"):
+        export.write(tmp_path, fitted[0], fitted[1], {})
+    assert not list(tmp_path.iterdir())

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from jobs.autoencoder import preprocessing
 from jobs.autoencoder.model import Autoencoder, Sizes, pca_error, principal_axes
+from jobs.policy import Column, Selection
 
 
 @pytest.fixture
@@ -14,8 +16,15 @@ def points() -> torch.Tensor:
     )
 
 
+def network(points: torch.Tensor, latent: int) -> Autoencoder:
+    names = [str(number) for number in range(points.shape[1])]
+    no_codes = np.empty((len(points), 0), dtype=np.int64)
+    fitted = preprocessing.fit(points.numpy(), no_codes, names, [Column()] * len(names), {}, Selection(1, 1), seed=1)
+    return Autoencoder(Sizes(inputs=len(names), latent=latent), fitted.numbers)
+
+
 def test_the_network_starts_with_the_error_of_pca(points):
-    model = Autoencoder(Sizes(features=6, latent=2))
+    model = network(points, latent=2)
     model.start_at_pca(points)
     with torch.no_grad():
         error = (model.decode(model.encode(points)) - points).square().mean()
@@ -36,11 +45,11 @@ def test_axes_are_orthonormal_ordered_and_have_a_fixed_sign(points):
 
 
 def test_a_latent_wider_than_the_features_leaves_the_rest_at_zero(points):
-    model = Autoencoder(Sizes(features=6, latent=8))
+    model = network(points, latent=8)
     model.start_at_pca(points)
     model.set_axes(points)
     with torch.no_grad():
-        vector, error = model(points)
+        vector, error = model(points, torch.empty(len(points), 0, dtype=torch.int64))
     assert torch.isfinite(vector).all()
     assert float(error.max()) < 1e-6
     assert float(vector[:, 6:].abs().max()) < 1e-3

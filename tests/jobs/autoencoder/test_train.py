@@ -31,8 +31,11 @@ def elsewhere(settings: Settings, folder: Path, **changes) -> Settings:
     return replace(settings, models=str(folder), train=replace(settings.train, **changes))
 
 
-def fitted_numbers(settings: Settings, version: str) -> bytes:
-    return models.read(settings.models, version, "weights.safetensors")
+def fitted_numbers(settings: Settings, version: str) -> tuple:
+    """All that was fitted: weights, preprocessing, categories and forest in the graph; what was left out, and the profile."""
+    told = models.meta(settings.models, version)
+    facts = [told[name] for name in ("attributes", "inputs", "left_out", "profile")]
+    return models.read(settings.models, version, "encoder.onnx"), json.dumps(facts)
 
 
 def test_the_trained_model_is_champion_from_its_day_on(trained, shop):
@@ -49,7 +52,7 @@ def test_meta_says_what_a_person_wants_to_know(trained, shop):
     assert meta["features"] == [f"feature_{number}" for number in range(shop.features)]
     assert sum(meta["customers"].values()) == 300
     assert meta["delta_version"] == 1
-    assert meta["sizes"] == {"features": shop.features, "latent": 3, "hidden": [64, 32]}
+    assert meta["sizes"] == {"inputs": len(meta["inputs"]), "latent": 3, "hidden": [64, 32]}
     assert [epoch["epoch"] for epoch in meta["epochs"]] == list(range(len(meta["epochs"])))
 
 
@@ -68,8 +71,8 @@ def test_the_best_epoch_is_kept_not_the_last(trained, tmp_path, shop):
     validation = [epoch["validation"] for epoch in meta["epochs"]]
     assert meta["best_epoch"] == int(np.argmin(validation)) == len(validation) - 1 - 5
     customers = data.read(settings.lake, shop.day, 1)
-    held_out = customers.matrix[data.split(customers.ids)["validation"]]
-    assert errors(settings, version, held_out).mean() == pytest.approx(min(validation), rel=1e-4)
+    held_out = data.split(customers.ids)["validation"]
+    assert errors(settings, version, customers, held_out).mean() == pytest.approx(min(validation), rel=1e-4)
 
 
 def test_the_same_inputs_give_the_same_weights_and_the_same_version(trained, tmp_path, shop):
@@ -101,7 +104,9 @@ def test_a_test_customer_who_changes_wildly_changes_no_fitted_number(settings, s
     version = autoencoder.run(settings, shop.day, retrain=True)
     tested = data.split(pa.array(shop.ids(len(matrix))))["test"]
     matrix[tested[0]], matrix[tested[1]] = 1e9, np.nan
-    shop.write(settings.lake, matrix)
+    countries = shop.countries(len(matrix))
+    countries[tested[0]] = "Atlantis"
+    shop.write(settings.lake, matrix, country=countries)
     other = autoencoder.run(settings, shop.day, retrain=True)
     assert other != version
     assert fitted_numbers(settings, other) == fitted_numbers(settings, version)
@@ -117,6 +122,50 @@ def test_a_training_customer_who_changes_changes_the_fitted_numbers(settings, sh
     shop.write(settings.lake, matrix)
     other = autoencoder.run(settings, shop.day, retrain=True)
     assert fitted_numbers(settings, other) != fitted_numbers(settings, version)
+
+
+def test_a_changed_policy_makes_training_due_and_is_kept_with_its_model(trained, tmp_path, shop):
+    settings = replace(elsewhere(trained[0], tmp_path, epochs=2), policy=str(tmp_path / "policy.toml"))
+    file = Path(settings.policy)
+    file.write_text("[selection]\n")
+    first = autoencoder.run(settings, shop.day, retrain=False)
+    with pytest.raises(NotDue):
+        autoencoder.run(settings, shop.day, retrain=False)
+    file.write_text('[features.customers]\ndefault = "mean"\nfeature_2 = "multiple"\nfeature_3 = "drop"\n')
+    second = autoencoder.run(settings, shop.day, retrain=False)
+    assert models.champion(settings.models, shop.day)["version"] == second != first
+    file.unlink()
+    kept = [models.meta(settings.models, version)["policy"] for version in (first, second)]
+    assert [one["columns"]["feature_2"]["missing"] for one in kept] == ["median", "multiple"]
+    assert kept[0]["sha256"] != kept[1]["sha256"]
+    lacking = int(np.isnan(shop.values()[:, 3]).sum())
+    assert models.meta(settings.models, second)["dropped"] == lacking > 0
+
+
+def test_a_column_the_table_does_not_have_leaves_no_model(settings, shop, tmp_path):
+    shop.write(settings.lake, shop.values())
+    settings = replace(settings, policy=str(tmp_path / "policy.toml"))
+    Path(settings.policy).write_text('[features.customers]\nfeature_99 = "mean"\n')
+    with pytest.raises(UserError, match=r"policy.toml: features.customers.feature_99: no such column"):
+        autoencoder.run(settings, shop.day, retrain=False)
+    assert not Path(settings.models).exists()
+
+
+def test_the_profile_bins_the_known_values_of_the_training_customers(trained, shop):
+    settings, version = trained
+    meta = models.meta(settings.models, version)
+    customers = data.read(settings.lake, shop.day, 1)
+    learned_from = data.split(customers.ids)["train"]
+    values = {name: customers.matrix[learned_from, j] for j, name in enumerate(customers.names)}
+    values["reconstruction_error"] = errors(settings, version, customers, learned_from)
+    assert list(meta["profile"]) == list(values)
+    for name, told in meta["profile"].items():
+        known = values[name][~np.isnan(values[name])]
+        below = [np.mean(known <= edge) for edge in told["edges"]]
+        assert np.cumsum(told["shares"])[:-1] == pytest.approx(below, abs=0.01), name
+        assert sum(told["shares"]) == pytest.approx(1)
+        assert told["missing_share"] == pytest.approx(np.isnan(values[name]).mean())
+        assert len(told["edges"]) == 9
 
 
 def test_training_is_not_due_while_the_champion_is_young(trained, shop):
@@ -170,20 +219,27 @@ def test_a_loss_that_is_no_number_stops_with_one_line_and_no_model(settings, sho
     assert not Path(settings.models).exists()
 
 
-def test_constant_and_empty_features_do_no_harm(settings, shop):
+def test_constant_empty_and_duplicate_features_are_left_out_and_do_no_harm(settings, shop):
     matrix = shop.values()
     matrix[:, 4], matrix[:, 5] = 3.0, np.nan
+    matrix[:, 7] = 5 * matrix[:, 6]
     shop.write(settings.lake, matrix)
     meta = models.meta(settings.models, autoencoder.run(settings, shop.day, retrain=False))
-    assert meta["constant_features"] == ["feature_4", "feature_5"]
+    assert [(one["name"], one["reason"], one.get("of")) for one in meta["left_out"] if "country" not in one["name"]] == [
+        ("feature_4", "constant", None),
+        ("feature_5", "constant", None),
+        ("feature_7", "duplicate", "feature_6"),
+    ]
+    assert not {"feature_4", "feature_5", "feature_7"} & set(meta["inputs"])
+    assert meta["profile"]["feature_5"] == {"edges": [], "shares": [0.0], "missing_share": 1.0}
     assert np.isfinite(meta["test_error"])
 
 
 def test_the_vector_has_unit_variance_on_average_and_its_first_dimension_varies_most(trained, shop):
     settings, version = trained
     customers = data.read(settings.lake, shop.day, 1)
-    learned_from = customers.matrix[data.split(customers.ids)["train"]]
-    vector = answers(settings, version, learned_from)[0]
+    learned_from = data.split(customers.ids)["train"]
+    vector = answers(settings, version, customers, learned_from)[0]
     variances = vector.var(axis=0)
     assert variances.mean() == pytest.approx(1, rel=1e-3)
     assert list(variances) == sorted(variances, reverse=True)
@@ -232,15 +288,16 @@ def test_a_run_killed_at_any_moment_leaves_the_champion_and_a_rerun_finishes(set
     assert (folder / "champion.json").read_bytes() == champion
     version = autoencoder.run(settings, shop.day, retrain=True)
     assert json.loads((folder / "champion.json").read_text())["version"] == version
-    assert errors(settings, version, shop.values()).shape == (300,)
+    assert errors(settings, version, data.read(settings.lake, shop.day, 1), np.arange(300)).shape == (300,)
     assert not list(folder.glob(".*")), "what the killed run left is cleared"
 
 
-def answers(settings: Settings, version: str, matrix: np.ndarray) -> list[np.ndarray]:
-    """What the exported encoder says: vectors and reconstruction errors."""
+def answers(settings: Settings, version: str, customers: data.Customers, rows: np.ndarray) -> list[np.ndarray]:
+    """What the exported encoder says of these customers: vectors and reconstruction errors."""
     session = onnxruntime.InferenceSession(models.read(settings.models, version, "encoder.onnx"))
-    return session.run(["vector", "reconstruction_error"], {"features": matrix})
+    countries = customers.attributes["country"].fill_null("").to_numpy(zero_copy_only=False)[rows, None]
+    return session.run(["vector", "reconstruction_error"], {"features": customers.matrix[rows], "attributes": countries})
 
 
-def errors(settings: Settings, version: str, matrix: np.ndarray) -> np.ndarray:
-    return answers(settings, version, matrix)[1]
+def errors(settings: Settings, version: str, customers: data.Customers, rows: np.ndarray) -> np.ndarray:
+    return answers(settings, version, customers, rows)[1]

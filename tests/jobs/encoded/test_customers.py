@@ -17,31 +17,37 @@ from tests.jobs.planted import DAY
 
 
 class Halves:
-    """Missing as 0, every feature halved; the error is the number of missing values."""
+    """Missing as 0, every feature halved; the error is the number of missing values, the score that of letters."""
 
-    def run(self, matrix):
+    def run(self, matrix, attributes):
         missing = np.isnan(matrix)
-        return np.where(missing, 0, matrix / 2).astype(np.float32), missing.sum(axis=1).astype(np.float32)
+        scores = np.array([len("".join(row)) for row in attributes.tolist()], dtype=np.float32)
+        return np.where(missing, 0, matrix / 2).astype(np.float32), missing.sum(axis=1).astype(np.float32), scores
 
 
 class Broken(Halves):
-    def run(self, matrix):
-        vectors, errors = super().run(matrix)
-        return np.where(vectors == 4, np.nan, vectors), errors
+    def run(self, matrix, attributes):
+        vectors, *scores = super().run(matrix, attributes)
+        return np.where(vectors == 4, np.nan, vectors), *scores
 
 
 def features(spark):
-    rows = [("a", DAY, [8.0, 2.0, None]), ("b", DAY, [None, None, None]), ("c", DAY, [0.0, -1.0, 3.0])]
-    return spark.createDataFrame(rows, "customer_id STRING, day DATE, vector ARRAY<FLOAT>").repartition(2)
+    rows = [
+        ("a", DAY, [8.0, 2.0, None], "GB", "tablet"),
+        ("b", DAY, [None, None, None], None, "phone"),
+        ("c", DAY, [0.0, -1.0, 3.0], "", None),
+    ]
+    schema = "customer_id STRING, day DATE, vector ARRAY<FLOAT>, country STRING, device STRING"
+    return spark.createDataFrame(rows, schema).repartition(2)
 
 
 def test_every_customer_gets_the_vector_of_the_encoder_with_null_as_missing(spark):
-    rows = encoded.customers(features(spark), Halves(), "v1").orderBy("customer_id").collect()
+    rows = encoded.customers(features(spark), Halves(), "v1", ["device", "country"]).orderBy("customer_id").collect()
 
     assert [tuple(row) for row in rows] == [
-        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0),
-        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0),
-        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0),
+        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, 8.0),
+        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0, 5.0),
+        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0, 0.0),
     ]
 
 
@@ -54,24 +60,36 @@ def test_a_vector_that_is_no_number_is_one_line_naming_the_customer(spark):
 
 
 def test_a_model_of_other_features_is_refused_by_their_names():
-    with pytest.raises(UserError, match="the table lacks margin; the model lacks night_share"):
-        encoded._require_same_features(planted.NAMES, ["orders_365d", "return_share", "margin"], "v1")
-    with pytest.raises(UserError, match="another order"):
-        encoded._require_same_features(planted.NAMES, planted.NAMES[::-1], "v1")
+    def refusal(features, attributes):
+        with pytest.raises(UserError) as raised:
+            encoded._require_same_features(planted.NAMES, ["country"], {"features": features, "attributes": attributes}, "v1")
+        return str(raised.value)
+
+    assert "the table lacks margin; the model lacks night_share" in refusal(["orders_365d", "return_share", "margin"], {})
+    assert "another order" in refusal(planted.NAMES[::-1], {})
+    assert "needs the attribute device, which features.customers lacks" in refusal(planted.NAMES, {"device": {}, "country": {}})
 
 
-@pytest.mark.parametrize(("vector", "error"), [([4.0, 0.001], 1.0), ([4.0, 0.0], 0.9), ([4.0], 1.0)])
-def test_an_encoder_that_does_not_give_its_golden_vectors_is_refused(vector, error):
-    golden = {"features": [[8.0, None]], "vector": [vector], "reconstruction_error": [error]}
+@pytest.mark.parametrize(
+    ("vector", "error", "score"),
+    [([4.0, 0.001], 1.0, 2.0), ([4.0, 0.0], 0.9, 2.0), ([4.0], 1.0, 2.0), ([4.0, 0.0], 1.0, 2.1)],
+)
+def test_an_encoder_that_does_not_give_its_golden_vectors_is_refused(vector, error, score):
+    golden = {"features": [[8.0, np.nan]], "attributes": [["GB"]], "vector": [vector], "reconstruction_error": [error]}
+    golden |= {"isolation_score": [score]}
 
     with pytest.raises(UserError, match=r"differs from golden.json"):
         encoded._require_golden(Halves(), golden, "v1")
 
 
 def test_an_encoder_that_gives_its_golden_vectors_is_taken():
-    golden = {"features": [[8.0, None], ["inf", 0.0]], "vector": [[4.0, 0.000001], [np.inf, 0.0]]}
+    golden = {
+        "features": [[8.0, np.nan], [np.inf, 0.0]],
+        "attributes": [["GB"], [""]],
+        "vector": [[4.0, 0.000001], [np.inf, 0.0]],
+    }
 
-    encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0]}, "v1")
+    encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0], "isolation_score": [2.0, 0.0]}, "v1")
 
 
 def test_no_champion_no_rows_or_no_good_files_stop_before_anything_is_written(shop, tmp_path):
@@ -98,6 +116,9 @@ TRAIN = HOME / ".venv" / "train" / "bin" / "python"
 @pytest.mark.skipif(not TRAIN.exists(), reason="no train environment: make .venv/train")
 def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alone_does(lake):
     made = planted.customers({"loyal": 60, "returner": 60, "nightly": 60}, dormant=5)
+    for number, customer in enumerate(made):
+        customer.country = ("GB", "DE", None, "")[number % 4] if customer.values else "Atlantis"
+    made[1].values = (8.0, np.inf, -np.inf)
     planted.write(lake, {DAY: ("v1", made)})
     lake.replace(encoded.TABLE, lake.spark.createDataFrame([], encoded.SCHEMA))
     roots = {"SHOAL_LAKE": lake.root, "SHOAL_MODELS": f"{lake.root}-models", "SHOAL_ENV": "local"}
@@ -111,9 +132,14 @@ def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alo
     version = models.champion(settings.models, DAY)["version"]
     rows = {row.customer_id: row for row in lake.read(encoded.TABLE).collect()}
     values = np.array([c.values or (0.0, np.nan, np.nan) for c in made], dtype=np.float32)
-    wanted, errors = encoded.OnnxEncoder(models.read(settings.models, version, "encoder.onnx")).run(values)
+    countries = np.array([[customer.country or ""] for customer in made], dtype=object)
+    encoder = encoded.OnnxEncoder(models.read(settings.models, version, "encoder.onnx"))
+    wanted, errors, scores = encoder.run(values, countries)
     assert {row.model_version for row in rows.values()} == {version}
     assert len(rows) == len(made)
     got = np.array([rows[customer.customer_id].vector for customer in made])
     assert got == pytest.approx(wanted, abs=1e-5)
     assert [rows[c.customer_id].reconstruction_error for c in made] == pytest.approx(errors.tolist(), abs=1e-5)
+    assert [rows[c.customer_id].isolation_score for c in made] == pytest.approx(scores.tolist(), abs=1e-5)
+    told = models.meta(settings.models, version)
+    assert set(told["attributes"]["country"]["categories"]) == {"GB", "DE"}
