@@ -93,6 +93,7 @@ RULES = (
     Rule("orders", "superseded", REPEATED, "a numbered line of which a later version is kept"),
     Rule("products", "malformed", REFUSED, _MALFORMED),
     Rule("products", "no_product", REFUSED, "the product is not named"),
+    Rule("products", "no_list_price", REFUSED, "it has no price, and the policy of `clean.products.price` is to drop such rows"),
     Rule("products", "same_day", REPEATED, _SAME_DAY.format("product")),
     Rule("products", "unchanged", REPEATED, _UNCHANGED.format("product")),
     Rule("customers", "malformed", REFUSED, _MALFORMED),

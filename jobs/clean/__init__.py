@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import reconciliation
+from jobs import policy, reconciliation
 from jobs.bronze import files
 from jobs.clean import (
     _money,
@@ -46,8 +46,9 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     if not dated & set(days):
         raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
     references = (products, customers)
+    prices = policy.load(settings.policy).clean["products.price"]
     accounts = side_by_side(
-        {module.TABLE.name: partial(_reference, lake, settings, source, landed, module) for module in references}
+        {module.TABLE.name: partial(_reference, lake, settings, source, landed, module, prices) for module in references}
     )
     rates = _money.rates(lake) if "rates" in source.mappings else {}
     work = {}
@@ -68,8 +69,8 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     reconciliation.record(lake, accounts)
 
 
-def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, module) -> list[reconciliation.Day]:
-    """Products or customers: small beside the rest, so made anew as a whole when any of their files changed.
+def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, module, prices: str) -> list[reconciliation.Day]:
+    """Products or customers: small beside the rest, so made anew as a whole when any of their files, or the policy, changed.
 
     Days of events and orders that find something else in it now are due; they are so before it changes, should the run
     die in between.
@@ -77,12 +78,13 @@ def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, mod
     table = module.TABLE.name
     name = table.split(".")[1]
     entries = landed.get(name, {})
-    inputs = {day: reconciliation.fingerprint(_VERSION, *entry["files"]) for day, entry in entries.items()}
+    asked = [prices] if module is products and prices != "null" else []
+    inputs = {day: reconciliation.fingerprint(_VERSION, *asked, *entry["files"]) for day, entry in entries.items()}
     if not inputs or not reconciliation.due(lake, table, inputs, []):
         lake.create(module.TABLE)
         return []
     raw = lake.read(f"bronze.{name}")
-    judged = (module.judged(raw, source.currency) if module is products else module.judged(raw)).persist()
+    judged = (module.judged(raw, source.currency, prices) if module is products else module.judged(raw)).persist()
     _rows.write_rejects(lake, judged, raw, module.REJECTS)
     kept = judged.where("outcome = 'kept'").select(*module.TABLE.columns)
     known = partial(customers.known, most=settings.clean.max_customers_per_mail) if module is customers else module.known

@@ -1,30 +1,44 @@
-"""clean.products: a version is kept where something changed."""
+"""clean.products: a version is kept where something changed; a missing price is filled only where the policy says so."""
 
 from datetime import date
+
+import pytest
 
 from jobs.clean import _versions, products
 from jobs.source import COLUMNS
 
 
-def test_only_changes_make_a_version_and_the_last_row_of_a_day_counts(spark):
+@pytest.fixture
+def judged(spark):
+    """(product, name, brand, price, day) in the order of their rows -> (outcome, rules, price, price_rule) of each."""
+
+    def judged(sent, *policy):
+        known = [dict(zip(("product_id", "name", "brand", "price"), row, strict=False)) for row in sent]
+        rows = [(*map(one.get, COLUMNS["products"]), sent[n][4], n) for n, one in enumerate(known)]
+        schema = ", ".join(f"{c} STRING" for c in COLUMNS["products"]) + ", d STRING, _row BIGINT"
+        raw = spark.createDataFrame(rows, schema).selectExpr(
+            *COLUMNS["products"], "CAST(map() AS MAP<STRING,STRING>) AS _extra", "'f' AS _file", "_row", "CAST(d AS DATE) AS day"
+        )
+        found = products.judged(raw, "GBP", *policy).orderBy("_row").collect()
+        return [(r.outcome, r.rules, r.price and str(r.price), r.price_rule) for r in found]
+
+    return judged
+
+
+def test_only_changes_make_a_version_and_the_last_row_of_a_day_counts(judged):
     sent = [
-        ("mug", "Mug", "2.00", "2024-03-01", 1),
-        ("mug", "Mug", "2.50", "2024-03-01", 2),
-        ("mug", "Mug", "2.50", "2024-03-02", 3),
-        ("mug", "Mug", "free", "2024-03-03", 4),
-        (None, "Nothing", "1", "2024-03-03", 5),
+        ("mug", "Mug", None, "2.00", "2024-03-01"),
+        ("mug", "Mug", None, "2.50", "2024-03-01"),
+        ("mug", "Mug", None, "2.50", "2024-03-02"),
+        ("mug", "Mug", None, "free", "2024-03-03"),
+        (None, "Nothing", None, "1", "2024-03-03"),
     ]
-    rows = [(*({"product_id": p, "name": n, "price": c}.get(k) for k in COLUMNS["products"]), d, r) for p, n, c, d, r in sent]
-    frame = spark.createDataFrame(rows, ", ".join(f"{c} STRING" for c in COLUMNS["products"]) + ", d STRING, _row BIGINT")
-    raw = frame.selectExpr(*COLUMNS["products"], "CAST(map() AS MAP<STRING,STRING>) AS _extra", "'f' AS _file", "_row",
-                           "CAST(d AS DATE) AS day")  # fmt: skip
-    found = products.judged(raw, "GBP").orderBy("_row").collect()
-    assert [(r.outcome, r.rules, r.price and str(r.price)) for r in found] == [
-        ("duplicate", ["same_day"], "2.0000"),
-        ("kept", [], "2.5000"),
-        ("duplicate", ["unchanged"], "2.5000"),
-        ("kept", [], None),
-        ("reject", ["no_product"], "1.0000"),
+    assert judged(sent) == [
+        ("duplicate", ["same_day"], "2.0000", "listed"),
+        ("kept", [], "2.5000", "listed"),
+        ("duplicate", ["unchanged"], "2.5000", "listed"),
+        ("kept", [], None, None),
+        ("reject", ["no_product"], "1.0000", "listed"),
     ]
 
 
@@ -48,3 +62,38 @@ def test_only_days_whose_rows_find_another_value_are_made_anew(spark):
     assert days(mug, dearer, cup) == [3, 4, 6]
     assert days(mug, dearer, plate, newest=2) == []
     assert days(mug, (*plate[:3], "9.00")) == []
+
+
+GAPS = [
+    ("mug", "Mug", "Acme", None, "2024-03-01"),
+    ("mug", "Mug", "Acme", "2.00", "2024-03-02"),
+    ("mug", "Mug", "Acme", None, "2024-03-03"),
+    ("mug", "Mug", "Acme", "3.00", "2024-03-06"),
+    ("cap", "Cap", "Dear", "40.00", "2024-03-01"),
+    ("bag", "Bag", "Dear", None, "2024-03-01"),
+]
+
+
+def test_a_missing_price_is_dropped_where_the_policy_says_drop(judged):
+    outcomes = [(outcome, rules) for outcome, rules, *_ in judged(GAPS, "drop")]
+    refused, kept = ("reject", ["no_list_price"]), ("kept", [])
+    assert outcomes == [refused, kept, refused, kept, kept, refused]
+
+
+def test_a_price_is_interpolated_by_time_between_two_known_ones_and_nowhere_else(judged):
+    assert [row[2:] for row in judged(GAPS, "interpolate")] == [
+        (None, None),
+        ("2.0000", "listed"),
+        ("2.2500", "interpolated"),
+        ("3.0000", "listed"),
+        ("40.0000", "listed"),
+        (None, None),
+    ]
+
+
+def test_a_modelled_price_is_near_those_of_its_brand_and_says_so(judged):
+    found = judged(GAPS, "model")
+    assert [row[3] for row in found] == ["modelled", "listed", "modelled", "listed", "listed", "modelled"]
+    assert 2 < float(found[0][2]) == float(found[2][2]) < 4
+    assert 30 < float(found[5][2]) < 41
+    assert [row[2] for row in found if row[3] == "listed"] == ["2.0000", "3.0000", "40.0000"]
