@@ -24,7 +24,7 @@ SOURCES = ("rees46_october_2019", "uci_online_retail", "google_merchandise_store
 # What the oracle needs to know of each clean table.
 COLUMNS = {
     "events": "customer_id day identified_on is_bot event_at session_id session_started_at event_type product_id search_term "
-    "device channel",
+    "device channel shared_since former_customer_id",
     "orders": "customer_id day ordered_at order_id product_id category line_kind quantity gross_amount discount_amount",
     "returns": "customer_id day return_order_id return_line_no kind amount",
     "customers": "customer_id day registered_at country",
@@ -98,8 +98,8 @@ def _logs(lake: Lake) -> dict[str, dict[str, list[dict]]]:
     for name, columns in COLUMNS.items():
         for batch in read_arrow(lake.root, f"clean.{name}", columns.split()).to_batches():
             for row in batch.to_pylist():
-                if row["customer_id"] is not None:
-                    logs[row["customer_id"]][name].append(row)
+                if customer := row["customer_id"] or row.get("former_customer_id"):
+                    logs[customer][name].append(row)
     return logs
 
 

@@ -85,8 +85,9 @@ PARTIALS: tuple[Partial, ...] = (
     _count("purchase_sessions", "session", "purchases > 0", "sessions with a purchase"),
     _count("abandoned_carts", "session", "cart_adds > 0 AND purchases = 0", "sessions with a cart and no purchase"),
     Partial("active_seconds", "BIGINT", "sum", "session", "seconds", "whole seconds from first to last event of sessions"),
-    _count("active_days", "row", "events > 0 AND identified_on = "
-           "min(CASE WHEN events > 0 THEN identified_on END) OVER (PARTITION BY customer_id, day)",
+    _count("active_days", "row", "events > 0 AND coalesce(max(CASE WHEN events > 0 THEN known_until END) OVER (PARTITION BY "
+           "customer_id, day ORDER BY identified_on, known_until DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) "
+           "<= identified_on, true)",
            "1 where there was an event, on the first such row of the day"),
     _count("orders", "order", "true", "orders"),
     _count("order_days", "row", "orders > 0", "1 where there was an order"),

@@ -4,7 +4,8 @@ Inputs: clean.events without robots, clean.orders by order date, clean.returns b
 partials of jobs/catalogue.py, all of which combine, so a day's refresh computes the days that changed and reads the rest.
 `identified_on` is later than the day where a visitor's earlier events found their customer only later, and where a
 session went on after midnight: as of a day before that, the customer does not have them. A later row holds the
-difference to the earlier ones, so that those known by a day add up to what was known then.
+difference to the earlier ones, so that those known by a day add up to what was known then. `known_until` ends what a
+device had given a customer until it was known to be shared by too many; a row of its own then says what is left.
 """
 
 from collections.abc import Collection
@@ -21,7 +22,8 @@ from jobs.features import _holidays
 from jobs.lake import Lake, Table
 from jobs.settings import Settings
 
-_KEYS = ["customer_id", "day", "identified_on"]
+_KEYS = ["customer_id", "day", "identified_on", "known_until"]
+_FOREVER = "DATE'9999-12-31'"
 _SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union"]
 _UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union"]
 
@@ -36,21 +38,22 @@ SCHEMA = ",\n    ".join(
         "customer_id STRING NOT NULL COMMENT 'customer'",
         "day DATE NOT NULL COMMENT 'day, UTC'",
         "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
+        "known_until DATE NOT NULL COMMENT 'day from which it is known otherwise: too many share the device; else 9999-12-31'",
         *map(_declared, catalogue.PARTIALS),
     ]
 )
 TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
-    {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day"},
-    {"delta.dataSkippingNumIndexedCols": "3"},
+    {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
+    {"delta.dataSkippingNumIndexedCols": "4"},
 )  # fmt: skip
-_VERSION = 3  # raise it when the same clean rows become other partials: every day is then due again
+_VERSION = 4  # raise it when the same clean rows become other partials: every day is then due again
 
 
 def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
     """The partials of every customer and day in these clean tables; `holidays` are the shop's public ones."""
-    ours = events.where("NOT is_bot AND customer_id IS NOT NULL")
-    lines = orders.where("customer_id IS NOT NULL AND quantity > 0").withColumn("identified_on", F.col("day"))
+    ours = _known(events.where("NOT is_bot"))
+    lines = _for_good(orders.where("customer_id IS NOT NULL AND quantity > 0"))
     parts = [_activity(ours), _money(lines, returns, holidays), _things({"event": ours, "line": lines})]
     together = reduce(lambda left, right: left.join(right, _KEYS, "full"), parts)
     sums = {p.name: F.coalesce(p.name, F.lit(0).cast(p.sql_type)) for p in _SCALAR if p.combine == "sum" and p.source != "row"}
@@ -58,6 +61,22 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holi
     for partial in _of("row"):
         rows = rows.withColumn(partial.name, F.expr(partial.sql).cast(partial.sql_type))
     return rows.select(*TABLE.columns)
+
+
+def _known(events: DataFrame) -> DataFrame:
+    """Events with a customer, and from when until when they were known to be theirs: of a shared visitor before and after."""
+    theirs = events.where("customer_id IS NOT NULL").withColumn("known_until", F.expr(_FOREVER))
+    alone, after = theirs.where("shared_since IS NULL"), theirs.where("shared_since IS NOT NULL")
+    after = after.withColumn("identified_on", F.greatest("identified_on", "shared_since"))
+    before = events.where("identified_on < shared_since").withColumns(
+        {"customer_id": F.coalesce("customer_id", "former_customer_id"), "known_until": F.col("shared_since")}
+    )
+    return alone.unionByName(before).unionByName(after)
+
+
+def _for_good(rows: DataFrame) -> DataFrame:
+    """Rows that are known on their day, as the day's own."""
+    return rows.withColumns({"identified_on": F.col("day"), "known_until": F.expr(_FOREVER)})
 
 
 def _of(source: str) -> list[Partial]:
@@ -88,7 +107,7 @@ def _session_parts(ours: DataFrame) -> DataFrame:
             F.unix_seconds(F.max("event_at")).alias("_last"),
         )
     )
-    in_order = Window.partitionBy("customer_id", "session_id").orderBy("identified_on", "day")
+    in_order = Window.partitionBy("customer_id", "session_id", "known_until").orderBy("identified_on", "day")
     so_far = parts.select(
         *_KEYS, "session_id", "_began", F.struct(*counts).alias("_added"),
         *(F.sum(name).over(in_order).alias(name) for name in counts),
@@ -100,7 +119,7 @@ def _session_parts(ours: DataFrame) -> DataFrame:
     days = F.when(F.col("_began") == F.col("day"), F.array("day")).otherwise(F.array("day", "_began"))
     split = states.withColumns(change).withColumn("_day", F.explode(days))
     return split.select(
-        "customer_id", F.col("_day").alias("day"), "identified_on",
+        "customer_id", F.col("_day").alias("day"), "identified_on", "known_until",
         *(F.when(F.col("_day") == F.col("day"), F.col(f"_added.{name}")).alias(name) for name in counts),
         *(F.when(F.col("_day") == F.col("_began"), F.col(name)).alias(name) for name in change),
     )  # fmt: skip
@@ -108,7 +127,7 @@ def _session_parts(ours: DataFrame) -> DataFrame:
 
 def _search_hits(ours: DataFrame) -> DataFrame:
     """Searches that led to a product, known on the day of the view or cart add that came next."""
-    session = ["customer_id", "session_id"]
+    session = ["customer_id", "session_id", "known_until"]
     searched = F.col("event_type") == "search"
     led_on = F.expr("event_type = 'add_to_cart' OR event_type = 'view' AND product_id IS NOT NULL")
     searching = ours.where(searched).select(*session).distinct()
@@ -135,7 +154,7 @@ def _money(lines: DataFrame, returns: DataFrame, holidays: Collection[date]) -> 
     of_orders = [p._replace(sql=f"CASE WHEN _is_order THEN {p.sql} END") for p in _of("order")]
     of_lines = [p._replace(sql=p.name) for p in _of("line")]
     ordered = orders.groupBy(*_KEYS).agg(*_combined([*of_lines, *of_orders]))
-    returned = returns.where("customer_id IS NOT NULL").withColumn("identified_on", F.col("day"))
+    returned = _for_good(returns.where("customer_id IS NOT NULL"))
     by_line = returned.groupBy(*_KEYS, "return_order_id", "return_line_no").agg(
         F.sum("amount").alias("amount"), F.max("kind").alias("kind")
     )

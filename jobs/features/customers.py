@@ -66,7 +66,7 @@ _SEEN = {
 
 def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -> DataFrame:
     """features.customers of one day out of features.customer_days and clean.customers, both of any length."""
-    seen = days.where((F.col("day") <= day) & (F.col("identified_on") <= day))
+    seen = days.where((F.col("day") <= day) & (F.col("identified_on") <= day) & (F.col("known_until") > day))
     recent, older = seen.where(F.col("day") > _back(day, _FULL_DAYS)), seen.where(F.col("day") <= _back(day, _FULL_DAYS))
     recent = recent.withColumn("age", F.datediff(F.lit(day), "day"))
     parts = [_registered(known, day), _sums(recent, older), _unions(recent), _gaps(recent)]

@@ -16,7 +16,10 @@ def features(log: dict[str, list[dict]], day: date, near_holiday, dormant_days: 
 
     `log` has the rows of clean `events`, `orders`, `returns` and `customers`; `near_holiday(day)` is a bool.
     """
-    events = [e for e in log["events"] if not e["is_bot"] and max(e["day"], e["identified_on"]) <= day]
+    events = [
+        e for e in log["events"] if not e["is_bot"] and max(e["day"], e["identified_on"]) <= day
+        and (e["customer_id"] or day < e["shared_since"])  # else theirs only until the device was known to be shared
+    ]  # fmt: skip
     lines = [o for o in log["orders"] if o["day"] <= day and o["quantity"] > 0]
     returns = [r for r in log["returns"] if r["day"] <= day]
     records = [c for c in log["customers"] if c["day"] <= day]

@@ -35,6 +35,11 @@ EVENTS = [
     event(None, "2024-03-02 09:00:00", "view", "w"),
     event("late", "2024-03-01 10:00:00", "view"),
     event("late", "2024-03-01 10:01:00", "view", identified_on="2024-03-04"),
+    event("kiosk", "2024-03-01 10:00:00", "view", shared_since="2024-03-04"),
+    event(
+        None, "2024-03-01 10:01:00", "view", "kiosk", session_id="kiosk-s", shared_since="2024-03-04", former_customer_id="kiosk"
+    ),
+    event(None, "2024-03-05 10:01:00", "view", "kiosk", identified_on=None, shared_since="2024-03-04"),
     event("nightly", "2024-03-01 23:50:00", "add_to_cart"),
     event("nightly", "2024-03-02 00:05:00", "add_to_cart", **OVER_MIDNIGHT),
     event("nightly", "2024-03-02 00:10:00", "purchase", **OVER_MIDNIGHT),
@@ -58,7 +63,7 @@ def found(spark):
     clean = frame(spark, events, EVENTS), frame(spark, orders, LINES)
     undone = frame(spark, returns, [back(1, "return", 9), back(1, "return", 8), back(2, "cancellation", 1)])
     rows = defaultdict(dict)
-    for row in customer_days.customer_days(*clean, undone, ()).collect():
+    for row in customer_days.customer_days(*clean, undone, ()).orderBy("day", "identified_on").collect():
         rows[row.customer_id][row.day.day, row.identified_on.day] = row
     return rows
 
@@ -69,6 +74,12 @@ def values(rows, *names):
 
 def things(row, *names):
     return [(thing.thing, int(thing.amount)) for name in names for thing in row[name]]
+
+
+def test_what_a_shared_device_gave_is_theirs_until_that_was_known(found):
+    names = ("events", "sessions", "bounces", "active_days", "active_seconds")
+    assert values(found["kiosk"], *names) == {(1, 1): (2, 1, 0, 1, 60), (1, 4): (1, 1, 1, 1, 0)}
+    assert [str(row.known_until) for row in found["kiosk"].values()] == ["2024-03-04", "9999-12-31"]
 
 
 def test_a_day_of_clicks_counts_sessions_and_carts_and_leaves_robots_and_strangers_out(found):

@@ -28,7 +28,10 @@ KNOWN = [("anna", "2024-02-01", None), ("carl", "2024-03-15", "FR"), ("dora", "2
 @pytest.fixture(scope="module")
 def rows(spark):
     """anna bought twice and returned once; one visit was known to be hers later; bert came once, long ago."""
-    given = [SUMS | {"customer_id": c, "day": d, "identified_on": known} | more for c, d, known, more in ROWS]
+    given = [
+        SUMS | {"customer_id": c, "day": d, "identified_on": known, "known_until": "9999-12-31"} | more
+        for c, d, known, more in ROWS
+    ]
     known = spark.createDataFrame(KNOWN, "customer_id STRING, day STRING, country STRING").selectExpr(
         "customer_id", "CAST(day AS DATE) AS day", "country", "CAST(day AS TIMESTAMP) AS registered_at"
     )
