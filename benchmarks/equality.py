@@ -25,7 +25,8 @@ SOURCES = ("rees46_october_2019", "uci_online_retail", "google_merchandise_store
 COLUMNS = {
     "events": "customer_id day identified_on is_bot event_at session_id session_started_at event_type product_id search_term "
     "device channel shared_since former_customer_id",
-    "orders": "customer_id day ordered_at order_id product_id category line_kind quantity gross_amount discount_amount",
+    "orders": "customer_id day ordered_at order_id product_id category line_kind quantity gross_amount discount_amount "
+    "status returned_at",
     "returns": "customer_id day return_order_id return_line_no kind amount",
     "customers": "customer_id day registered_at country",
 }

@@ -1,11 +1,13 @@
-"""features.customer_days: one row per customer, day, and day from which this is known of that day.
+"""features.customer_days: one row per customer, day, and days from and until which this is known of that day.
 
 Inputs: clean.events without robots, clean.orders by order date, clean.returns by refund date. The columns are the
 partials of jobs/catalogue.py, all of which combine, so a day's refresh computes the days that changed and reads the rest.
 `identified_on` is later than the day where a visitor's earlier events found their customer only later, and where a
 session went on after midnight: as of a day before that, the customer does not have them. A later row holds the
 difference to the earlier ones, so that those known by a day add up to what was known then. `known_until` ends what a
-device had given a customer until it was known to be shared by too many; a row of its own then says what is left.
+device had given a customer until it was known to be shared by too many (a row of its own then says what is left), and
+an order all of whose products were cancelled: from then on it is no order and its products are not bought, while its
+money stays on its day, and what was given back on the day of that.
 """
 
 from collections.abc import Collection
@@ -23,7 +25,7 @@ from jobs.lake import Lake, Table
 from jobs.settings import Settings
 
 _KEYS = ["customer_id", "day", "identified_on", "known_until"]
-_FOREVER = "DATE'9999-12-31'"
+FOREVER = date(9999, 12, 31)
 _SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union"]
 _UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union"]
 
@@ -38,7 +40,8 @@ SCHEMA = ",\n    ".join(
         "customer_id STRING NOT NULL COMMENT 'customer'",
         "day DATE NOT NULL COMMENT 'day, UTC'",
         "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
-        "known_until DATE NOT NULL COMMENT 'day from which it is known otherwise: too many share the device; else 9999-12-31'",
+        "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled; "
+        "9999-12-31 for what stays'",
         *map(_declared, catalogue.PARTIALS),
     ]
 )
@@ -52,9 +55,9 @@ _VERSION = 4  # raise it when the same clean rows become other partials: every d
 
 def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
     """The partials of every customer and day in these clean tables; `holidays` are the shop's public ones."""
-    ours = _known(events.where("NOT is_bot"))
-    lines = _for_good(orders.where("customer_id IS NOT NULL AND quantity > 0"))
-    parts = [_activity(ours), _money(lines, returns, holidays), _things({"event": ours, "line": lines})]
+    ours, lines = _known(events.where("NOT is_bot")), _lines(orders)
+    products = lines.where("line_kind = 'product' AND known_until > day")
+    parts = [_activity(ours), _money(lines, returns, holidays), _things({"event": ours, "product": products})]
     together = reduce(lambda left, right: left.join(right, _KEYS, "full"), parts)
     sums = {p.name: F.coalesce(p.name, F.lit(0).cast(p.sql_type)) for p in _SCALAR if p.combine == "sum" and p.source != "row"}
     rows = together.withColumns(sums)
@@ -65,22 +68,32 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holi
 
 def _known(events: DataFrame) -> DataFrame:
     """Events with a customer, and from when until when they were known to be theirs: of a shared visitor before and after."""
-    theirs = events.where("customer_id IS NOT NULL").withColumn("known_until", F.expr(_FOREVER))
-    alone, after = theirs.where("shared_since IS NULL"), theirs.where("shared_since IS NOT NULL")
-    after = after.withColumn("identified_on", F.greatest("identified_on", "shared_since"))
-    before = events.where("identified_on < shared_since").withColumns(
-        {"customer_id": F.coalesce("customer_id", "former_customer_id"), "known_until": F.col("shared_since")}
+    alone = events.where("shared_since IS NULL AND customer_id IS NOT NULL").withColumn("known_until", F.lit(FOREVER))
+    before = F.struct(
+        F.coalesce("customer_id", "former_customer_id").alias("customer_id"), "identified_on",
+        F.col("shared_since").alias("known_until"),
+    )  # fmt: skip
+    after = F.struct("customer_id", F.greatest("identified_on", "shared_since").alias("identified_on"), F.lit(FOREVER))
+    both = F.array(F.when(F.col("identified_on") < F.col("shared_since"), before), after)
+    # apart, as the files of a day without shared visitors show that this part of it is empty
+    shared = (
+        events.where("shared_since IS NOT NULL").withColumn("_known", F.explode(both)).where("_known.customer_id IS NOT NULL")
     )
-    return alone.unionByName(before).unionByName(after)
+    names = ("customer_id", "identified_on", "known_until")
+    return alone.unionByName(shared.withColumns({name: F.col(f"_known.{name}") for name in names}).drop("_known"))
 
 
 def _for_good(rows: DataFrame) -> DataFrame:
     """Rows that are known on their day, as the day's own."""
-    return rows.withColumns({"identified_on": F.col("day"), "known_until": F.expr(_FOREVER)})
+    return rows.withColumns({"identified_on": F.col("day"), "known_until": F.lit(FOREVER)})
 
 
 def _of(source: str) -> list[Partial]:
     return [p for p in _SCALAR if p.source == source]
+
+
+def _only_where(condition: str, partials: list[Partial]) -> list[Partial]:
+    return [p._replace(sql=f"CASE WHEN {condition} THEN {p.sql} END") for p in partials]
 
 
 def _combined(partials: list[Partial]) -> list[Column]:
@@ -141,19 +154,34 @@ def _search_hits(ours: DataFrame) -> DataFrame:
     return hits.groupBy(*_KEYS).agg(*_combined(_of("search")))
 
 
+def _lines(orders: DataFrame) -> DataFrame:
+    """Order lines with the day on which all products of their order were cancelled."""
+    order = Window.partitionBy("customer_id", "day", "order_id")
+    is_product = F.col("line_kind") == "product"
+    whole = F.every(~is_product | (F.col("status") == "cancelled")).over(order)
+    last = F.max(F.when(is_product, F.to_date("returned_at"))).over(order)
+    lines = _for_good(orders.where("customer_id IS NOT NULL AND quantity > 0"))
+    return lines.withColumn("known_until", F.coalesce(F.when(whole, last), "known_until"))
+
+
 def _money(lines: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
     """What orders and returns add, by customer and day."""
+    of_products = _only_where("line_kind = 'product'", _of("product"))
     by_order = lines.groupBy(*_KEYS, "order_id").agg(
-        *_combined(_of("line")),
+        *_combined([*_of("line"), *of_products]),
         F.max(F.col("line_kind") != "discount").alias("_is_order"),
         F.sum("gross_amount").alias("gross_amount"),
         F.sum("discount_amount").alias("discount_amount"),
         F.min("ordered_at").alias("ordered_at"),
     )
-    orders = by_order.withColumn("before_holiday", F.col("day").isin(*holidays))
-    of_orders = [p._replace(sql=f"CASE WHEN _is_order THEN {p.sql} END") for p in _of("order")]
-    of_lines = [p._replace(sql=p.name) for p in _of("line")]
-    ordered = orders.groupBy(*_KEYS).agg(*_combined([*of_lines, *of_orders]))
+    until = F.explode(F.array_distinct(F.array("known_until", F.lit(FOREVER))))
+    split = by_order.select("*", until.alias("_until"), F.col("day").isin(*holidays).alias("before_holiday"))
+    summed = {source: [p._replace(sql=p.name) for p in _of(source)] for source in ("line", "product")}
+    ordered = split.where("_until > day").groupBy(*_KEYS[:-1], F.col("_until").alias("known_until")).agg(
+        *_combined(_only_where(f"_until = DATE'{FOREVER}'", summed["line"])),
+        *_combined(_only_where("_until = known_until", summed["product"])),
+        *_combined(_only_where("_until = known_until AND _is_order", _of("order"))),
+    )  # fmt: skip
     returned = _for_good(returns.where("customer_id IS NOT NULL"))
     by_line = returned.groupBy(*_KEYS, "return_order_id", "return_line_no").agg(
         F.sum("amount").alias("amount"), F.max("kind").alias("kind")

@@ -22,10 +22,10 @@ _FIXED = """
     day DATE NOT NULL COMMENT 'as of the end of this day, UTC',
     is_active BOOLEAN NOT NULL COMMENT 'any event or order in the last dormant_days days; else dormant',
     first_known_day DATE NOT NULL COMMENT 'registered or first seen',
-    first_seen_day DATE COMMENT 'first day with an event, order or return',
-    last_seen_day DATE COMMENT 'last day with an event or order',
-    first_order_day DATE COMMENT 'first day with an order',
-    last_order_day DATE COMMENT 'last day with an order'"""
+    first_seen_day DATE COMMENT 'first day with an event, order (cancelled ones too) or return',
+    last_seen_day DATE COMMENT 'last day with an event or order (cancelled ones too)',
+    first_order_day DATE COMMENT 'first day with an order, cancelled ones left out',
+    last_order_day DATE COMMENT 'last day with an order, cancelled ones left out'"""
 
 
 def _comment(feature: catalogue.Feature) -> str:
@@ -55,7 +55,7 @@ _SCALAR = [m for m in _MEASURES if m.partial.combine != "union"]
 _OF_UNIONS = [m for m in _MEASURES if m.partial.combine == "union"]
 _EDGES = sorted({days for m in _SCALAR for days in (m.near, m.far) if days})  # ages, in days, at which a window begins or ends
 _FULL_DAYS = max(_EDGES[-1], catalogue.UNION_DAYS)
-_ACTED, _ORDERED = "events > 0 OR orders > 0", "orders > 0"
+_ACTED, _ORDERED = "events > 0 OR orders > 0 OR gross > 0", "orders > 0"  # who cancelled an order had acted
 _SEEN = {
     "first_seen_day": ("min", f"{_ACTED} OR returns > 0"),
     "last_seen_day": ("max", _ACTED),
@@ -164,7 +164,7 @@ def _not_below_zero(value: Column) -> Column:
 def _gaps(recent: DataFrame) -> DataFrame:
     """Days between one day with an order and the next."""
     in_order = Window.partitionBy("customer_id").orderBy("day")
-    ordered = recent.where(_ORDERED).select("customer_id", "day")
+    ordered = recent.where("order_days > 0").select("customer_id", "day")
     gap = F.datediff("day", F.lag("day").over(in_order)).cast("bigint")
     return (
         ordered.withColumn("gap", gap)

@@ -66,7 +66,9 @@ def _visit(random: Random, name: str, session: str, day: date) -> list[dict]:
 
 
 def _order(random: Random, name: str, order: str, day: date) -> list[dict]:
+    """An order, of which some lines, or all, may have been cancelled since."""
     at, lines = _moment(random, day), []
+    cancelled = random.choice(((), (), (False, True), (True,)))
     for n in range(random.choice((1, 1, 2, 4))):
         kind = random.choice(("product", "product", "product", "postage", "fee", "discount"))
         quantity, cents = random.choice((0, 1, 2, 7)), random.randrange(0, 5000, 5)
@@ -76,8 +78,13 @@ def _order(random: Random, name: str, order: str, day: date) -> list[dict]:
             "product_id": random.choice(("mug", "pen", "cup")), "quantity": Decimal(quantity), "gross_amount": gross,
             "category": random.choice((None, "kitchen", "desk", "kitchen")) if kind == "product" else None,
             "discount_amount": Decimal(3) if kind == "discount" else random.choice((Decimal(0), Decimal(0), gross / 4)),
+            **(_cancellation(random, at) if cancelled and random.choice(cancelled) else {"status": "placed"}),
         })  # fmt: skip
     return lines
+
+
+def _cancellation(random: Random, ordered_at: datetime) -> dict:
+    return {"status": "cancelled", "returned_at": ordered_at + timedelta(days=random.choice((0, 1, 5, 60)))}
 
 
 def _return(random: Random, name: str, order: str, day: date) -> list[dict]:

@@ -79,6 +79,8 @@ class Made:
             sessions[event["session_id"]].append(event)
         for line in lines:
             orders[line["day"], line["order_id"]].append(line)
+        orders = {key: part for key, part in orders.items() if not _cancelled(part, day)}
+        self.held = [line for part in orders.values() for line in part]
         self.sessions = [{"day": part[0]["session_started_at"].date(), "events": part} for part in sessions.values()]
         self.hits = [e for part in sessions.values() for e in _of_type(part, "search") if _leads_on(e, part)]
         self.orders = [
@@ -87,7 +89,8 @@ class Made:
             if any(line["line_kind"] != "discount" for line in part)
         ]
         self.order_days = {order["day"] for order in self.orders}
-        self.days_acted = {event["day"] for event in events} | self.order_days
+        paid_on = {line["day"] for line in lines if line["gross_amount"]}
+        self.days_acted = {event["day"] for event in events} | self.order_days | paid_on
         self.days_seen = self.days_acted | {r["day"] for r in returns}
 
     def last(self, rows, days, near=0):
@@ -154,7 +157,7 @@ class Made:
         row = {"orders_life": len(self.orders)}
         for w in (7, 30, 90, 365):
             lines, orders, returns = self.last(self.lines, w), self.last(self.orders, w), self.last(self.returns, w)
-            goods = [line for line in lines if line["line_kind"] == "product"]
+            goods = [line for line in self.last(self.held, w) if line["line_kind"] == "product"]
             gross, discount = _sum(lines, "gross_amount"), _sum(lines, "discount_amount")
             returned, paid = _sum(returns, "amount"), [order["paid"] for order in orders]
             back = {(r["day"], r["return_order_id"], r["return_line_no"]): r["kind"] for r in returns}
@@ -163,7 +166,7 @@ class Made:
                 f"orders_{w}d": n,
                 f"net_{w}d": gross - discount - returned,
                 f"gross_{w}d": gross,
-                f"average_order_{w}d": _by(gross - discount, n),
+                f"average_order_{w}d": _by(sum(paid), n),
                 f"largest_order_{w}d": max(paid, default=None),
                 f"smallest_order_{w}d": min(paid, default=None),
                 f"items_per_order_{w}d": _by(_sum(goods, "quantity"), n),
@@ -229,6 +232,12 @@ def _leads_on(search, session) -> bool:
 def _seconds(session) -> int:
     times = [int(e["event_at"].replace(microsecond=0).timestamp()) for e in session["events"]]
     return max(times) - min(times)
+
+
+def _cancelled(lines, day) -> bool:
+    """Whether all products of an order were cancelled by the day."""
+    products = [line for line in lines if line["line_kind"] == "product"]
+    return bool(products) and all(x["status"] == "cancelled" and x["returned_at"].date() <= day for x in products)
 
 
 def _paid(line) -> Decimal:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.clean import events, orders, returns
 from jobs.features import customer_days
@@ -54,17 +55,22 @@ EVENTS = [
 LINES = [
     line(1), line(2), line(3, "postage", gross_amount=4, discount_amount=0), line(4, "discount", gross_amount=0),
     line(5, "discount", order_id="2", gross_amount=0), line(6, quantity=0),
+    line(1, order_id="7", customer_id="doubter", status="cancelled", returned_at="2024-03-03 10:00:00"),
+    line(2, "postage", order_id="7", customer_id="doubter", gross_amount=4, discount_amount=0),
+    line(1, order_id="8", customer_id="doubter", product_id="pen", status="cancelled", returned_at="2024-03-04 10:00:00"),
+    line(2, order_id="8", customer_id="doubter", product_id="cup"),
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def found(spark):
-    """Customer to (day, day known) to row."""
+    """Customer to (day, day known, and day until which where there is one) to row."""
     clean = frame(spark, events, EVENTS), frame(spark, orders, LINES)
     undone = frame(spark, returns, [back(1, "return", 9), back(1, "return", 8), back(2, "cancellation", 1)])
     rows = defaultdict(dict)
-    for row in customer_days.customer_days(*clean, undone, ()).orderBy("day", "identified_on").collect():
-        rows[row.customer_id][row.day.day, row.identified_on.day] = row
+    for row in customer_days.customer_days(*clean, undone, ()).orderBy("day", "identified_on", F.desc("known_until")).collect():
+        until = [] if row.known_until == customer_days.FOREVER else [row.known_until.day]
+        rows[row.customer_id][row.day.day, row.identified_on.day, *until] = row
     return rows
 
 
@@ -78,8 +84,7 @@ def things(row, *names):
 
 def test_what_a_shared_device_gave_is_theirs_until_that_was_known(found):
     names = ("events", "sessions", "bounces", "active_days", "active_seconds")
-    assert values(found["kiosk"], *names) == {(1, 1): (2, 1, 0, 1, 60), (1, 4): (1, 1, 1, 1, 0)}
-    assert [str(row.known_until) for row in found["kiosk"].values()] == ["2024-03-04", "9999-12-31"]
+    assert values(found["kiosk"], *names) == {(1, 1, 4): (2, 1, 0, 1, 60), (1, 4): (1, 1, 1, 1, 0)}
 
 
 def test_a_day_of_clicks_counts_sessions_and_carts_and_leaves_robots_and_strangers_out(found):
@@ -87,7 +92,7 @@ def test_a_day_of_clicks_counts_sessions_and_carts_and_leaves_robots_and_strange
              "mobile_events", "active_seconds", "active_days", "orders")  # fmt: skip
     assert values(found["clicker"], *names) == {(2, 2): (3, 1, 2, 1, 1, 1, 2, 3, 1, 600, 1, 0)}
     assert things(found["clicker"][2, 2], "channels") == [("mail", 1)]
-    assert set(found) == {"clicker", "late", "nightly", "seeker", "buyer"}
+    assert set(found) == {"clicker", "late", "nightly", "seeker", "buyer", "doubter"}
 
 
 def test_money_counts_by_order_date_and_a_return_on_its_own(found):
@@ -113,3 +118,11 @@ def test_a_search_is_a_hit_from_the_day_on_which_a_product_followed_in_time(foun
     expected = {(1, 1): (3, 1), (1, 2): (0, 1), (2, 2): (0, 0)}
     assert values(found["seeker"], "searches", "search_hits") == expected
     assert things(found["seeker"][1, 1], "terms") == [("mug", 2), ("pen", 1)]
+
+
+def test_an_order_all_of_whose_products_were_cancelled_counts_until_then_and_its_money_stays(found):
+    names = ("orders", "order_days", "lines", "gross", "paid")
+    assert values(found["doubter"], *names) == {(1, 1): (1, 1, 2, 34, 18), (1, 1, 3): (1, 0, 1, 0, 13)}
+    assert [row.products and things(row, "products") for row in found["doubter"].values()] == [
+        [("cup", 9), ("pen", 9)], [("mug", 9)],
+    ]  # fmt: skip
