@@ -86,7 +86,7 @@ RULES = (
     Rule("orders", "bad_quantity", REFUSED, "the quantity is missing, none, zero, or below zero on a plain sale"),
     Rule("orders", "bad_price", REFUSED, "the price is none, or below zero on what is no discount line"),
     Rule("orders", "no_price", REFUSED, "neither the line nor the product list of its day has a price"),
-    Rule("orders", "missing_rate", REFUSED, "foreign money on a day for which there is no rate"),
+    Rule("orders", "missing_rate", REFUSED, "foreign money without a rate, or with one too many days old", ("rate_days",)),
     Rule("orders", "bad_amount", REFUSED, "quantity times price is too large to be money"),
     Rule("orders", "bad_discount", REFUSED, "the discount is none, below zero or more than the line"),
     Rule("orders", "exact", REPEATED, "equal in all the source sends to a line that is kept or refused, or to another copy"),

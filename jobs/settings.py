@@ -21,6 +21,7 @@ class Clean:
     session_gap_minutes: int = 30
     session_max_hours: int = 24
     late_days: int = 3
+    rate_days: int = 0
     bot_events_per_day: int = 2000
     bot_pause_seconds: float = 1.0
     bot_pause_events: int = 100

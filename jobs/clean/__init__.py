@@ -57,7 +57,10 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         asked = [day for day in days if day in entries]
         of_day = rates if table == "orders" else {}
         made_from = (_VERSION, settings.clean, source.currency)
-        inputs = {d: reconciliation.fingerprint(*made_from, *e["files"], *of_day.get(d, [])) for d, e in entries.items()}
+        inputs = {
+            day: reconciliation.fingerprint(*made_from, *e["files"], *_money.rates_of(of_day, day, settings.clean.rate_days))
+            for day, e in entries.items()
+        }
         due = reconciliation.due(lake, f"clean.{table}", {d: made for d, made in inputs.items() if d <= last}, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
@@ -209,7 +212,8 @@ def _orders(
     raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
-    judged = orders.judged(raw, *known, rates, source.currency, settings.clean.max_customers_per_mail).persist()
+    per_mail, rate_days = settings.clean.max_customers_per_mail, settings.clean.rate_days
+    judged = orders.judged(raw, *known, rates, source.currency, per_mail, rate_days).persist()
     _rows.write_rejects(lake, judged, raw, orders.REJECTS, due)
     rewritten = orders.write(lake, judged, due)
     measures = _money.measures(lake, judged, due)

@@ -1,7 +1,8 @@
 """The money of the orders as it came in and as it stands in the tables: nothing of it vanishes, to the cent."""
 
 from collections import Counter
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pyarrow.dataset as ds
@@ -57,6 +58,11 @@ def rates(lake: Lake) -> dict[date, list[tuple[str, str]]]:
     for row in sorted(rows, key=lambda row: (row["_file"], row["_row"])):
         found.setdefault(row["day"], {})[row["currency"]] = row["rate"]
     return {day: sorted(of_day.items(), key=str) for day, of_day in found.items()}
+
+
+def rates_of(rates: Mapping[date, list], day: date, rate_days: int) -> list:
+    """The rates that orders of a day may take."""
+    return [rate for back in range(rate_days + 1) for rate in rates.get(day - timedelta(days=back), [])]
 
 
 def _amount() -> Column:

@@ -65,9 +65,10 @@ _MONEY = "DECIMAL(18,4)"
 
 
 def judged(
-    raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str, most_per_mail: int = 1
-) -> DataFrame:
-    """Every bronze order row, typed and in the home currency, with `outcome`, `rules`."""
+    raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str, most_per_mail: int = 1,
+    rate_days: int = 0,
+) -> DataFrame:  # fmt: skip
+    """Every bronze order row, typed and in the home currency, with `outcome`, `rules`; a rate holds for `rate_days` more."""
     typed = raw.select(
         "_extra", "_file", "_row", "day",
         _rows.text("order_id").alias("order_id"),
@@ -94,7 +95,7 @@ def judged(
         .transform(_with_product, products, currency)
         .transform(_with_customer, customers, most_per_mail)
     )
-    return _without_duplicates(priced.transform(_with_amounts, rates, currency).transform(_with_rules))
+    return _without_duplicates(priced.transform(_with_amounts, rates, currency, rate_days).transform(_with_rules))
 
 
 def asking(raw: DataFrame) -> dict[str, DataFrame]:
@@ -138,13 +139,16 @@ def _with_customer(typed: DataFrame, customers: DataFrame, most_per_mail: int) -
     return named.withColumn("customer_id", F.col("known_customer_id")).drop("known_customer_id")
 
 
-def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str) -> DataFrame:
-    """Amounts in the home currency by the rate of the day; null where they are too large or the rate is missing."""
+def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str, rate_days: int) -> DataFrame:
+    """Amounts in the home currency by the last rate up to the day; null where they are too large or the rate is missing."""
     by_day = rates.groupBy(
         F.expr("to_date(try_cast(trim(rated_on) AS TIMESTAMP))").alias("_on"),
         F.upper(F.trim("currency")).alias("_currency"),
     ).agg(F.max_by(F.expr("try_cast(trim(rate) AS DECIMAL(18,8))"), F.struct("_file", "_row")).alias("_rate"))
-    joined = typed.join(F.broadcast(by_day), (typed.day == by_day._on) & (typed.currency == by_day._currency), "left")
+    next_on = F.lead("_on").over(Window.partitionBy("_currency").orderBy("_on"))
+    known = by_day.withColumn("_until", F.least(next_on, F.date_add("_on", rate_days + 1)))
+    holds = (typed.currency == known._currency) & (typed.day >= known._on) & (typed.day < known._until)
+    joined = typed.join(F.broadcast(known), holds, "left")
     is_discount = F.col("line_kind") == "discount"
     rate = F.when(F.col("currency") == currency, F.lit(1).cast("DECIMAL(18,8)")).when(F.col("_rate") > 0, F.col("_rate"))
     return (
@@ -156,7 +160,7 @@ def _with_amounts(typed: DataFrame, rates: DataFrame, currency: str) -> DataFram
         )
         .withColumn("unit_price", F.when(is_discount, F.abs("unit_price")).otherwise(F.col("unit_price")))
         .withColumn("gross", F.when(is_discount, F.col("gross") * 0).otherwise(F.col("gross")).cast(_MONEY))
-        .drop("_on", "_currency")
+        .drop("_on", "_until", "_currency")
     )
 
 
@@ -283,6 +287,8 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
         lake.replace(TABLE, orders(lines, undone))
         undone.unpersist()
         return days
+    for table in (TABLE, returns.TABLE):  # an older lake may lack a column that is read here
+        lake.create(table)
     old_lines = lake.read(TABLE).where(~worked & (F.col("quantity") > 0))
     old_lines = old_lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn("key", returns.match_key())
     old_returns = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})

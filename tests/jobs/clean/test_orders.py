@@ -19,12 +19,13 @@ RATES = (
      ("2024-03-01", "SEK", "0.08", "s", 1)],
     "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT",
 )  # fmt: skip
+RATE_DAYS = 2
 PRODUCTS = [("mug", "2024-01-01", "kitchen", "2.00"), ("mug", "2024-03-05", "kitchen", "3.00")]
 
 
 @pytest.fixture(scope="module")
 def outcome(spark):
-    """(clean.orders rows, refused rows) by case, all cases in one go."""
+    """(clean.orders rows, clean.returns rows, refused rows) by case, all cases in one go."""
     raw = scenarios.raw_frame(spark, "orders", COLUMNS["orders"], "ordered_at")
     products = spark.createDataFrame(PRODUCTS, "product_id STRING, day STRING, category STRING, price STRING").selectExpr(
         "product_id", "CAST(day AS DATE) AS day", "category", "CAST(price AS DECIMAL(18,4)) AS price", "'GBP' AS currency"
@@ -41,20 +42,23 @@ def outcome(spark):
     customers = spark.createDataFrame(mails, "customer_id STRING, email_key STRING, day STRING").selectExpr(
         "customer_id", "email_key", "CAST(day AS DATE) AS day"
     )
-    judged = orders.judged(raw, products, customers, spark.createDataFrame(*RATES), "GBP").persist()
+    judged = orders.judged(raw, products, customers, spark.createDataFrame(*RATES), "GBP", rate_days=RATE_DAYS).persist()
     lines, returned = orders.entries(judged)
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
-    undone = returns.returns(lines.select(*orders._LINE), returned.select(*orders._LINE))
-    kept = scenarios.by_case(orders.orders(lines, undone))
+    undone = returns.returns(lines.select(*orders._LINE), returned.select(*orders._LINE)).persist()
+    kept, given_back = scenarios.by_case(orders.orders(lines, undone)), scenarios.by_case(undone)
     refused = scenarios.by_case(_rows.rejects(judged, raw, orders.REJECTS))
     judged.unpersist()
-    return kept, refused
+    undone.unpersist()
+    return kept, given_back, refused
 
 
 @pytest.mark.parametrize("case", scenarios.cases("orders"))
 def test_orders_become_what_the_example_says(outcome, case):
-    kept, refused = outcome
+    kept, given_back, refused = outcome
     scenarios.assert_rows(kept.get(case, []), scenarios.read("orders", case, "expected"))
+    if given_back_too := scenarios.read("orders", case, "returns"):
+        scenarios.assert_rows(given_back.get(case, []), given_back_too)
     scenarios.assert_rows(refused.get(case, []), scenarios.read("orders", case, "refused"))
 
 
@@ -115,6 +119,8 @@ def test_a_day_hangs_on_the_last_rate_of_each_currency_and_on_no_other_days(tmp_
     assert before == {first: [("EUR", "0.85"), ("USD", "0.75")], second: [("EUR", "0.86")]}
     after = landed((1, "EUR", "0.90", "c", 1), euro, (1, "USD", "0.75", "a", 2), (2, "EUR", "0.86", "b", 1))
     assert after == before | {first: [("EUR", "0.90"), ("USD", "0.75")]}
+    assert _money.rates_of(after, second, rate_days=0) == after[second]
+    assert _money.rates_of(after, date(2024, 3, 3), rate_days=2) == after[second] + after[first]
 
 
 def orders_products() -> str:
