@@ -107,6 +107,10 @@ class Lake:
         files = _delta(self.path(name)).get_add_actions(flatten=True)
         return sorted(set(files.column("partition.day").to_pylist())) if files.num_rows else []
 
+    def has_rows(self, name: str) -> bool:
+        """Whether a table exists and has rows, from its log alone."""
+        return self.exists(name) and any(_delta(self.path(name)).get_add_actions(flatten=True).column("num_records").to_pylist())
+
     def count(self, name: str, by: list[str], where: "ds.Expression | None" = None) -> dict[tuple, int]:
         """The number of rows for each combination of `by`, without a Spark job and at constant memory."""
         counts: Counter = Counter()

@@ -476,7 +476,8 @@ def _checks(results: list[dict]) -> dict:
     failed = [r for r in results if not r["success"]]
     failed.sort(key=lambda r: (r["severity"] != "critical", r["table"], r["column"] or "", r["expectation"]))
     return {"n": len(results), "passed": len(results) - len(failed), "failed": failed,
-            "tables": len({r["table"] for r in results})}  # fmt: skip
+            "tables": len({r["table"] for r in results}),
+            "unknown": sum(r["observed"] == "not known" for r in results)}  # fmt: skip
 
 
 def _model(root: str, version: str, day: date) -> dict | None:

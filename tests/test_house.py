@@ -78,7 +78,7 @@ def test_layers_meet_only_in_the_lake(layer):
 
 
 def test_heavy_packages_have_one_home():
-    homes = {"torch": "jobs/autoencoder/", "sklearn": "jobs/autoencoder/", "great_expectations": "jobs/check.py", "airflow": None}
+    homes = {"torch": "jobs/autoencoder/", "sklearn": "jobs/autoencoder/", "great_expectations": "jobs/check/", "airflow": None}
     for path in sources("jobs"):
         for name in imported(path):
             package = name.split(".")[0]

@@ -1,0 +1,153 @@
+"""`python -m benchmarks.validation`: the check of clean.events against the same checks written by hand as one aggregation.
+
+Makes a day of events, runs each side once to warm up, then both in turn; prints the median seconds of each and their
+ratio. Needs the Spark environment; the target is a ratio of 1.2 at 1,000,000 rows.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import check
+from jobs.check import suites
+from jobs.clean import events
+from jobs.lake import Lake
+from jobs.session import open_session
+
+DAY = date(2024, 3, 5)
+TARGET = 1.2
+ROUNDS = 3
+EVENTS_PER_VISITOR = 15
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the seconds of both sides and the ratio; exit code 0 whatever it is, 1 where they do not count the same."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.validation", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    rows = parser.parse_args(arguments).rows
+    spark = open_session("benchmark of validation")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            lake = Lake(spark, f"{folder}/lake")
+            lake.replace_days(events.TABLE, made(spark, rows), [DAY])
+            suite = suites.load(events.TABLE.name)
+            sides = {
+                "shoal check": lambda: check.checked(lake, None, suite, [DAY], DAY - timedelta(days=1)).results,
+                "by hand": lambda: by_hand(lake.read(events.TABLE.name, DAY, DAY), suite),
+            }
+            if failed := [r for r in sides["shoal check"]() if not r["success"]]:
+                print(f"validation: the made events are not good: {failed[0]}")
+                return 1
+            if wrong := {name: n for name, n in sides["by hand"]().items() if n and name.startswith("against")}:
+                print(f"validation: by hand finds {wrong} where the check finds none")
+                return 1
+            seconds = in_turn(sides)
+    finally:
+        spark.stop()
+    ratio = seconds["shoal check"] / seconds["by hand"]
+    for name, took in seconds.items():
+        print(f"{name:<14}{took:8.2f} s")
+    print(f"validation of {rows:,} events: {ratio:.2f} times one aggregation by hand, target {TARGET}", end=": ")
+    print("met" if ratio <= TARGET else "MISSED")
+    return 0
+
+
+def in_turn(sides: dict[str, Callable]) -> dict[str, float]:
+    """Median seconds of each side over some rounds."""
+    took: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(ROUNDS):
+        for name, call in sides.items():
+            started = time.monotonic()
+            call()
+            took[name].append(time.monotonic() - started)
+    return {name: statistics.median(values) for name, values in took.items()}
+
+
+def by_hand(rows: DataFrame, suite: suites.Suite) -> dict:
+    """All that the suite expects of rows, and its figures, as one `agg` with a distinct count of the key."""
+    figures = {name: F.expr(sql) for name, sql in suite.meta["figures"].items()}
+    keys = F.count("*") - F.count_distinct(*suite.key)
+    conditions = dict(_condition(suite, expectation.configuration) for expectation in suite.of_rows)
+    return rows.groupBy("day").agg(keys.alias("against the key"), *_named(figures), *_named(conditions)).first().asDict()
+
+
+def _named(columns: dict[str, Column]) -> list[Column]:
+    return [column.alias(name) for name, column in columns.items()]
+
+
+def _condition(suite: suites.Suite, config) -> tuple[str, Column]:
+    kwargs, what = config.kwargs, config.type.removeprefix("expect_column_").removeprefix("expect_")
+    name = f"{what} {kwargs.get('column')} {json.dumps(kwargs.get('value_set'))}"
+    if "column" not in kwargs or kwargs["column"] == suites.COPIES:
+        return name, F.count("*")
+    column = kwargs["column"]
+    value = F.expr(suite.meta["derived"].get(column, column))
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    low_ok = F.lit(True) if low is None else (value > low if kwargs.get("strict_min") else value >= low)
+    high_ok = F.lit(True) if high is None else value <= high
+    match what:
+        case "values_to_not_be_null":
+            return f"against {name}", F.count_if(value.isNull())
+        case "values_to_be_in_set":
+            return f"against {name}", F.count_if(~value.isin(kwargs["value_set"]))
+        case "values_to_match_regex":
+            return f"against {name}", F.count_if(~value.rlike(kwargs["regex"]))
+        case "values_to_be_between":
+            return f"against {name}", F.count_if(~(low_ok & high_ok))
+        case "mean_to_be_between":
+            return name, F.avg(value)
+        case "proportion_of_non_null_values_to_be_between":
+            return name, F.count(value)
+    raise ValueError(f"by_hand knows no {config.type}; add it")
+
+
+def made(spark: SparkSession, rows: int) -> DataFrame:
+    """A day of events without a fault, the same for the same number of rows."""
+
+    def one_of(seed: int, n: int) -> Column:
+        return F.pmod(F.xxhash64("id", F.lit(seed)), F.lit(n))
+
+    def word(seed: int, *words: str) -> Column:
+        return F.element_at(F.array(*map(F.lit, words)), (one_of(seed, len(words)) + 1).cast("int"))
+
+    visitor = one_of(1, max(rows // EVENTS_PER_VISITOR, 1))
+    is_known, is_bot = visitor % 3 == 0, visitor % 100 == 1
+    midnight = F.lit(DAY).cast("timestamp")
+    columns = {
+        "event_id": F.md5(F.col("id").cast("string")),
+        "day": F.lit(DAY),
+        "event_at": F.timestamp_seconds(F.unix_seconds(midnight) + one_of(2, 86_400)),
+        "visitor_id": F.concat(F.lit("visitor "), visitor),
+        "customer_id": F.when(is_known, F.concat(F.lit("customer "), visitor)),
+        "session_id": F.md5(F.concat_ws(" ", visitor, one_of(3, 3))),
+        "event_type": word(4, "view", "view", "view", "search", "add_to_cart", "purchase"),
+        "product_id": F.concat(F.lit("product "), one_of(5, 5000)),
+        "category": F.concat(F.lit("category "), one_of(6, 50)),
+        "price": ((one_of(7, 10_000) + 1) / 100).cast("decimal(18,4)"),
+        "currency": F.lit("GBP"),
+        "page": F.concat(F.lit("/"), one_of(5, 5000)),
+        "device": word(8, "desktop", "mobile", "tablet"),
+        "country": word(9, "GB", "DE", "FR"),
+        "is_bot": is_bot,
+        "bot_rule": F.when(is_bot, "rate"),
+        "channel": word(10, "direct", "search"),
+        "session_started_at": midnight,
+        "active_since": midnight,
+        "identified_on": F.when(is_known, F.lit(DAY)),
+        "signed_in": F.lit(False),
+    }
+    types = {field.name: field.dataType for field in spark.createDataFrame([], events.TABLE.schema).schema}
+    named = [columns.get(name, F.lit(None)).cast(kind).alias(name) for name, kind in types.items()]
+    return spark.range(rows).select("id").select(*named)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
