@@ -38,7 +38,7 @@ def test_a_column_has_its_own_treatment_and_else_the_default(load):
 
 def test_the_file_of_the_project_is_right_and_asks_for_no_guessed_price():
     made = policy.load(str(HOME / "conf" / "policy.toml"))
-    made.numbers(catalogue.VECTOR, [], ())
+    made.numbers(catalogue.VECTOR, [attribute.name for attribute in catalogue.ATTRIBUTES], ())
     assert made.clean == {"products.price": "null"}
 
 

@@ -62,7 +62,9 @@ def _train(customers: data.Customers, settings: Train, rules: Policy, started: f
     """What was fitted, on the CPU, and what meta.json says about it."""
     torch.set_num_threads(THREADS)
     torch.manual_seed(settings.seed)
-    columns = rules.numbers(customers.names, customers.attributes, known={*catalogue.VECTOR})
+    columns = rules.numbers(
+        customers.names, customers.attributes, known={*catalogue.VECTOR, *(a.name for a in catalogue.ATTRIBUTES)}
+    )
     rows = _shares(customers, columns)
     learned_from = rows["train"]
     categories = {

@@ -46,9 +46,8 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     if not dated & set(days):
         raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
     references = (products, customers)
-    prices = policy.load(settings.policy).clean["products.price"]
     accounts = side_by_side(
-        {module.TABLE.name: partial(_reference, lake, settings, source, landed, module, prices) for module in references}
+        {module.TABLE.name: partial(_reference, lake, settings, source, landed, module) for module in references}
     )
     rates = _money.rates(lake) if "rates" in source.mappings else {}
     work = {}
@@ -72,7 +71,7 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     reconciliation.record(lake, accounts)
 
 
-def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, module, prices: str) -> list[reconciliation.Day]:
+def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, module) -> list[reconciliation.Day]:
     """Products or customers: small beside the rest, so made anew as a whole when any of their files, or the policy, changed.
 
     Days of events and orders that find something else in it now are due; they are so before it changes, should the run
@@ -81,6 +80,7 @@ def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, mod
     table = module.TABLE.name
     name = table.split(".")[1]
     entries = landed.get(name, {})
+    prices = policy.load(settings.policy).clean["products.price"]
     asked = [prices] if module is products and prices != "null" else []
     inputs = {day: reconciliation.fingerprint(_VERSION, *asked, *entry["files"]) for day, entry in entries.items()}
     if not inputs or not reconciliation.due(lake, table, inputs, []):

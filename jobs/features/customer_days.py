@@ -69,18 +69,16 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holi
 def _known(events: DataFrame) -> DataFrame:
     """Events with a customer, and from when until when they were known to be theirs: of a shared visitor before and after."""
     alone = events.where("shared_since IS NULL AND customer_id IS NOT NULL").withColumn("known_until", F.lit(FOREVER))
-    before = F.struct(
-        F.coalesce("customer_id", "former_customer_id").alias("customer_id"), "identified_on",
-        F.col("shared_since").alias("known_until"),
-    )  # fmt: skip
-    after = F.struct("customer_id", F.greatest("identified_on", "shared_since").alias("identified_on"), F.lit(FOREVER))
+    known = ("customer_id", "identified_on", "known_until")
+    former = (F.coalesce("customer_id", "former_customer_id"), F.col("identified_on"), F.col("shared_since"))
+    since = (F.col("customer_id"), F.greatest("identified_on", "shared_since"), F.lit(FOREVER))
+    before, after = (F.struct(*(value.alias(n) for n, value in zip(known, row, strict=True))) for row in (former, since))
     both = F.array(F.when(F.col("identified_on") < F.col("shared_since"), before), after)
     # apart, as the files of a day without shared visitors show that this part of it is empty
     shared = (
         events.where("shared_since IS NOT NULL").withColumn("_known", F.explode(both)).where("_known.customer_id IS NOT NULL")
     )
-    names = ("customer_id", "identified_on", "known_until")
-    return alone.unionByName(shared.withColumns({name: F.col(f"_known.{name}") for name in names}).drop("_known"))
+    return alone.unionByName(shared.withColumns({name: F.col(f"_known.{name}") for name in known}).drop("_known"))
 
 
 def _for_good(rows: DataFrame) -> DataFrame:

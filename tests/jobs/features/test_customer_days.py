@@ -19,7 +19,7 @@ def event(customer, at, kind, session="s", **more):
 def line(n, kind="product", **more):
     return {"order_id": "1", "line_no": n, "day": "2024-03-01", "ordered_at": "2024-03-01 09:00:00", "customer_id": "buyer",
             "product_id": "mug", "line_kind": kind, "category": "kitchen", "quantity": 2, "gross_amount": 10,
-            "discount_amount": 1, **more}  # fmt: skip
+            "discount_amount": 1, "status": "placed", **more}  # fmt: skip
 
 
 def back(n, kind, amount):
@@ -92,7 +92,7 @@ def test_a_day_of_clicks_counts_sessions_and_carts_and_leaves_robots_and_strange
              "mobile_events", "active_seconds", "active_days", "orders")  # fmt: skip
     assert values(found["clicker"], *names) == {(2, 2): (3, 1, 2, 1, 1, 1, 2, 3, 1, 600, 1, 0)}
     assert things(found["clicker"][2, 2], "channels") == [("mail", 1)]
-    assert set(found) == {"clicker", "late", "nightly", "seeker", "buyer", "doubter"}
+    assert set(found) == {"clicker", "late", "nightly", "seeker", "buyer", "doubter", "kiosk"}
 
 
 def test_money_counts_by_order_date_and_a_return_on_its_own(found):
