@@ -71,5 +71,5 @@ def test_days_cleaned_in_another_order_have_the_same_sessions(spark, lake):
 _LEFT_OUT = {
     **dict.fromkeys(("customer_id", "product_id", "category", "currency", "search_term", "page", "device", "country"), "STRING"),
     **{"channel": "STRING", "bot_rule": "STRING", "price": "DECIMAL(18,4)", "identified_on": "DATE"},
-    "clock_skew_seconds": "DOUBLE",
+    **{"clock_skew_seconds": "DOUBLE", "shared_since": "DATE", "former_customer_id": "STRING"},
 }
