@@ -126,8 +126,10 @@ def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refre
 
 
 def test_features_of_a_day_do_not_depend_on_how_the_days_were_run(refreshed, spark, tmp_path, shop, monkeypatch):
-    """The last day on top of the others equals everything at once, also after a past day was run again."""
+    """The last day on top of the others, compiled, equals everything at once, interpreted; also with a past day run again."""
     lake, made = refreshed
+    for setting, value in INTERPRETED.items():
+        spark.conf.set(setting, value)
     again = Lake(spark, str(tmp_path / "at_once"))
     monkeypatch.setenv("SHOAL_SECRET", "of the tests")
     for step in ("land", "clean", "features"):

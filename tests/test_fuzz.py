@@ -35,7 +35,7 @@ def test_a_wild_row_is_kept_refused_or_repeated_by_a_declared_rule(spark):
         frame.where("outcome = 'kept'").select(*(c for c in table.TABLE.columns if c in frame.columns))
         for frame, table in ((known, customers), (listed, products))
     )
-    clicks = events.judged(wild(spark, "events"), "GBP")
+    clicks = events.judged(wild(spark, "events"), "GBP", Clean().clock_skew_seconds)
     bought = orders.judged(wild(spark, "orders"), goods, people, wild(spark, "rates"), "GBP")
     judged = {"customers": known, "products": listed, "events": clicks, "orders": bought}
     found = Counter()

@@ -20,7 +20,7 @@ NEAR = _holidays.near("GB", [DAY - timedelta(days=n) for n in range(-5, 500)])
 @settings(max_examples=2, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
 @given(first=st.integers(0, 10**6))
 def test_random_customers_have_the_features_that_their_rows_known_by_the_day_say(spark, first):
-    made = {f"c{seed}": logs.log(seed, DAY) for seed in range(first, first + 300)}
+    made = {f"c{seed}": logs.log(seed, DAY) for seed in range(first, first + 150)}
     clean = {n: logs.frame(spark, t, [row for log in made.values() for row in log[n]]) for n, t in TABLES.items()}
     partials = customer_days.customer_days(clean["events"], clean["orders"], clean["returns"], NEAR)
     found = {r.customer_id: r.asDict() for r in customers.customers(partials, clean["customers"], DAY, 365).collect()}
