@@ -17,13 +17,11 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 # A test's few rows take less time than compiling code for them.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-# Nor does it pay that the JVM compiles them twice: with the quick compiler alone the tests take two thirds of the time.
-QUICK_COMPILER = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m"
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
-    """local[2], UTC, one shuffle partition, interpreted, the quick compiler, no UI."""
+    """local[2], UTC, one shuffle partition, interpreted, no UI."""
     from jobs.session import open_session
 
     settings = {
@@ -35,9 +33,7 @@ def spark(tmp_path_factory):
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
     os.environ["PYSPARK_SUBMIT_ARGS"] = " ".join(f"--conf {k}={v}" for k, v in settings.items()) + " pyspark-shell"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAVA_TOOL_OPTIONS", QUICK_COMPILER)
-        session = open_session("tests")
+    session = open_session("tests")
     yield session
     session.stop()
 
