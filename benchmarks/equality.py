@@ -19,7 +19,6 @@ from jobs.features import _holidays
 from jobs.lake import Lake, read_arrow
 from tests.jobs.features import oracle
 
-SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or measure.ROOT.parent / "shared" / "data")
 SOURCES = ("rees46_october_2019", "uci_online_retail", "google_merchandise_store")
 # What the oracle needs to know of each clean table.
 COLUMNS = {
@@ -41,7 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="shoal_equality_") as folder:
-        inputs = {chosen.source: chosen.input or SHARED / chosen.source} if chosen.source else _inputs(Path(folder), chosen.seed)
+        inputs = (
+            {chosen.source: chosen.input or measure.SHARED / chosen.source}
+            if chosen.source
+            else _inputs(Path(folder), chosen.seed)
+        )
         with steps._session("equality") as lake:
             wrong = [
                 _compared(Lake(lake.spark, f"{folder}/{source}"), source, input, chosen.days, chosen.seed)
@@ -54,7 +57,7 @@ def _inputs(folder: Path, seed: int) -> dict[str, Path]:
     from jobs import sample
 
     sample.write(folder / "input", customers=500, days=120, seed=seed, last_day=date(2026, 3, 31))
-    return {"sample": folder / "input"} | {name: SHARED / name for name in SOURCES if (SHARED / name).is_dir()}
+    return {"sample": folder / "input"} | {name: measure.SHARED / name for name in SOURCES if (measure.SHARED / name).is_dir()}
 
 
 def _compared(lake: Lake, source: str, input: Path, days: int, seed: int) -> int:

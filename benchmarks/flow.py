@@ -11,9 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import MEMORY_GIB, ROOT, Peaks, at_most
+from benchmarks.measure import MEMORY_GIB, ROOT, SHARED, Peaks, at_most
 
-SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared" / "data")
 DAYS = {"2021-01-30": 240, "2021-01-31": 120}  # the budget of a first day and of the next, in seconds
 STEP = re.compile(r"^(\w+)\s+(?:(done|skipped|failed)\s+)?(\d+\.\d) s")
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared" / "data")  # real sources, a folder each
 MEMORY_GIB = 6
 RESULTS: list[str] = []  # every judged figure of this run
 DONE = re.compile(r"^done  (\w+(?: \w+)?) .* (\d+\.\d) s$")

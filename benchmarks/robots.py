@@ -13,9 +13,9 @@ from collections.abc import Mapping, Set
 from datetime import date, timedelta
 from pathlib import Path
 
+from benchmarks.measure import ROOT
 from jobs import lake, sample
 
-ROOT = Path(__file__).resolve().parent.parent
 CUSTOMERS, DAYS, SEED = 3000, 24, 11
 LAST = date(2026, 3, 31)
 PRECISION, RECALL = 0.95, 0.90  # at least, in all
