@@ -206,7 +206,7 @@ def install_jars(to: Places, java: Java, jars: list[Jar]) -> None:
     folder = to.spark / "jars"
     if installed == wanted and all((folder / name).exists() for name in wanted):
         return
-    _say(f"fetching {len(jars)} Delta JARs and checking them")
+    _say(f"fetching {len(jars)} JARs and checking them")
     with tempfile.TemporaryDirectory(dir=to.share, prefix=".jars-") as temporary:
         fetched = Path(temporary)
         _resolve(to, java, jars, fetched)
@@ -238,7 +238,7 @@ def _resolve(to: Places, java: Java, jars: list[Jar], into: Path) -> None:
     command += ["-cp", os.pathsep.join(map(str, tools)), "org.apache.ivy.Main", "-types", "jar"]
     command += ["-settings", str(ROOT / "conf" / "ivysettings.xml"), "-cache", str(into / "cache")]
     command += ["-ivy", str(module), "-retrieve", f"{into}/[artifact]-[revision].[ext]"]
-    _run(command, "fetching the Delta JARs")
+    _run(command, "fetching the JARs")
 
 
 def _trust_store() -> list[str]:
@@ -299,6 +299,7 @@ spark.sql.shuffle.partitions 4
 spark.sql.session.timeZone UTC
 spark.sql.execution.arrow.pyspark.enabled true
 spark.sql.parquet.compression.codec zstd
+spark.hadoop.fs.file.impl com.globalmentor.apache.hadoop.fs.BareLocalFileSystem
 spark.ui.enabled false
 spark.ui.showConsoleProgress false
 """
