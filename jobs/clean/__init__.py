@@ -1,6 +1,8 @@
 """Typed, deduplicated, in sessions and in the home currency; what is refused is kept with its rules and counted."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial, reduce
@@ -27,7 +29,7 @@ from jobs.clean import (
     visitor_days,
 )
 from jobs.errors import UserError
-from jobs.lake import Lake, side_by_side, span
+from jobs.lake import Keep, Lake, Table, keeping, side_by_side, span
 from jobs.settings import Settings
 from jobs.source import Source
 
@@ -45,10 +47,8 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     dated = {day for table in ("events", "orders") for day in landed.get(table, {})}
     if not dated & set(days):
         raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
-    references = (products, customers)
-    accounts = side_by_side(
-        {module.TABLE.name: partial(_reference, lake, settings, source, landed, module) for module in references}
-    )
+    references = [_products(lake, settings, source, landed), _customers(lake, settings, source, landed)]
+    accounts = side_by_side({one.table.name: partial(_refer, lake, one, landed) for one in references})
     rates = _money.rates(lake) if "rates" in source.mappings else {}
     work = {}
     for table, clean in (("events", _events), ("orders", _orders)):
@@ -71,49 +71,74 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     reconciliation.record(lake, accounts)
 
 
-def _reference(lake: Lake, settings: Settings, source: Source, landed: dict, module) -> list[reconciliation.Day]:
-    """Products or customers: small beside the rest, so made anew as a whole when any of their files, or the policy, changed.
+@dataclass(frozen=True)
+class _Reference:
+    """A table that events and orders look things up in, as a whole: products or customers.
+
+    `judged` makes it of its bronze rows, `made_from` is what that depends on beside them; `known` says of its rows what
+    holds when, and `askers` which rows (key, day) of other tables ask for that.
+    """
+
+    table: Table
+    rejects: Table
+    judged: Callable[[DataFrame], DataFrame]
+    made_from: list[str]
+    known: Callable[[DataFrame], DataFrame]
+    askers: dict[str, Callable[[], DataFrame]]
+
+
+def _products(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
+    prices = policy.load(settings.policy).clean["products.price"]
+    judged = partial(products.judged, currency=source.currency, missing_price=prices)
+    askers = {orders.TABLE.name: lambda: orders.asking_products(lake.read("bronze.orders"))} if "orders" in landed else {}
+    made_from = [] if prices == "null" else [prices]
+    return _Reference(products.TABLE, products.REJECTS, judged, made_from, products.known, askers)
+
+
+def _customers(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
+    known = partial(customers.known, most=settings.clean.max_customers_per_mail)
+    askers = {orders.TABLE.name: lambda: orders.asking_customers(lake.read("bronze.orders"))} if "orders" in landed else {}
+    if "events" in landed and "email_key" in source.mappings["events"].columns:
+        askers[events.TABLE.name] = lambda: events.asking_customers(lake.read("bronze.events"))
+    return _Reference(customers.TABLE, customers.REJECTS, customers.judged, [], known, askers)
+
+
+@keeping
+def _refer(keep: Keep, lake: Lake, one: _Reference, landed: dict) -> list[reconciliation.Day]:
+    """Small beside the rest, so made anew as a whole when any of its files, or what else it is made from, changed.
 
     Days of events and orders that find something else in it now are due; they are so before it changes, should the run
     die in between.
     """
-    table = module.TABLE.name
-    name = table.split(".")[1]
+    name = one.table.name.split(".")[1]
     entries = landed.get(name, {})
-    prices = policy.load(settings.policy).clean["products.price"]
-    asked = [prices] if module is products and prices != "null" else []
-    inputs = {day: reconciliation.fingerprint(_VERSION, *asked, *entry["files"]) for day, entry in entries.items()}
-    if not inputs or not reconciliation.due(lake, table, inputs, []):
-        lake.create(module.TABLE)
+    inputs = {day: reconciliation.fingerprint(_VERSION, *one.made_from, *entry["files"]) for day, entry in entries.items()}
+    if not inputs or not reconciliation.due(lake, one.table.name, inputs, []):
+        lake.create(one.table)
         return []
     raw = lake.read(f"bronze.{name}")
-    judged = (module.judged(raw, source.currency, prices) if module is products else module.judged(raw)).persist()
-    _rows.write_rejects(lake, judged, raw, module.REJECTS)
-    kept = judged.where("outcome = 'kept'").select(*module.TABLE.columns)
-    known = partial(customers.known, most=settings.clean.max_customers_per_mail) if module is customers else module.known
-    asking = {orders.TABLE.name: orders.asking(lake.read("bronze.orders"))[table]} if "orders" in landed else {}
-    if module is customers and "events" in landed and "email_key" in source.mappings["events"].columns:
-        mails = lake.read("bronze.events").select(_rows.text("email_key").alias("key"), "day")
-        asking[events.TABLE.name] = mails.where("key IS NOT NULL")
-    for asker, rows in asking.items():
+    judged = keep(one.judged(raw))
+    _rows.write_rejects(lake, judged, raw, one.rejects)
+    kept = judged.where("outcome = 'kept'").select(*one.table.columns)
+    for asker, asking in one.askers.items():
         if cleaned := reconciliation.revisions(lake, asker):
-            before = lake.read(module.TABLE)
-            stale = _versions.days_seen_differently(rows, known(before), known(kept), max(cleaned))
+            before = lake.read(one.table)
+            stale = _versions.days_seen_differently(asking(), one.known(before), one.known(kept), max(cleaned))
             with _ONE_AT_A_TIME:
                 reconciliation.make_due(lake, asker, stale)
-    lake.replace(module.TABLE, kept)
-    judged.unpersist()
+    lake.replace(one.table, kept)
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     days = sorted(inputs)
-    return _rows.accounts(lake, _rows.counted(lake, table, days), module.REJECTS, days, rows_in, inputs)
+    return _rows.accounts(lake, _rows.counted(lake, one.table.name, days), one.rejects, days, rows_in, inputs)
 
 
+@keeping
 def _events(
-    lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
+    keep: Keep, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
 ) -> list[reconciliation.Day]:
     lake.create(events.TABLE)  # stored days may be read below: with every column
     raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
-    judged = events.judged(raw, source.currency, settings.clean.clock_skew_seconds).persist()
+    judged = keep(events.judged(raw, source.currency, settings.clean.clock_skew_seconds))
     _rows.write_rejects(lake, judged, raw, events.REJECTS, due)
     kept = judged.where("outcome = 'kept'").drop("rules", "outcome", "_repeated")
     mapping = source.mappings["events"].columns
@@ -122,7 +147,7 @@ def _events(
     named = customers.named(fresh, lake.read(customers.TABLE), settings.clean.max_customers_per_mail)
     people = None
     if "visitor_id" in mapping:
-        people = identities.change(lake, named.persist(), due, settings.clean)
+        people = identities.change(keep, lake, keep(named), due, settings.clean)
         found = identities.resolved(named.withColumn("customer_id", F.col("known_customer_id")), people.links)
     else:
         known = F.col("customer_id").isNotNull()
@@ -137,7 +162,6 @@ def _events(
     also_due = reconciliation.due(lake, name, {day: inputs.get(day, "") for day in carried}, [])
     reconciliation.make_due(lake, name, carried)
     lake.replace_days(events.TABLE, found, [*due, *restated])
-    judged.unpersist()
     sessions.run(lake, [*due, *restated], settings.clean)
     done = sorted({*due, *carried}.difference(also_due))
     kept_rows = _rows.counted(lake, name, done)
@@ -206,18 +230,18 @@ def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
     return events.tail(lake.read(events.TABLE), eves, settings.clean)
 
 
+@keeping
 def _orders(
-    lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
+    keep: Keep, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
 ) -> list[reconciliation.Day]:
     raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
     per_mail, rate_days = settings.clean.max_customers_per_mail, settings.clean.rate_days
-    judged = orders.judged(raw, *known, rates, source.currency, per_mail, rate_days).persist()
+    judged = keep(orders.judged(raw, *known, rates, source.currency, per_mail, rate_days))
     _rows.write_rejects(lake, judged, raw, orders.REJECTS, due)
     rewritten = orders.write(lake, judged, due)
     measures = _money.measures(lake, judged, due)
-    judged.unpersist()
     _money.check_returns(lake, rewritten)
     # every accepted row is an order line, or a return line that may stand on several rows
     within = ds.field("day").isin(due)

@@ -33,7 +33,7 @@ def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
 
 def text(name: str) -> Column:
     """A text column without control characters, byte-order marks, zero-width spaces and outer blanks; empty is null."""
-    return F.nullif(F.trim(F.regexp_replace(F.col(name), r"[\p{Cc}\x{FEFF}\x{200B}]", "")), F.lit(""))
+    return F.nullif(F.trim(F.regexp_replace(F.col(name), r"[\x00-\x1F\x7F-\x9F\x{FEFF}\x{200B}]", "")), F.lit(""))
 
 
 def number(name: str, sql_type: str = "DECIMAL(18,4)") -> Column:

@@ -5,6 +5,8 @@ from datetime import date
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from jobs.lake import Keep, keeping
+
 
 def versions(typed: DataFrame, key: str, values: list[str]) -> DataFrame:
     """Typed rows with `outcome`: kept where the key's values differ from the version before; the last row of a day counts.
@@ -50,7 +52,8 @@ def intervals(frame: DataFrame, key: str) -> DataFrame:
     )
 
 
-def days_seen_differently(asking: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
+@keeping
+def days_seen_differently(keep: Keep, asking: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
     """The days up to `newest` on which a row of `asking` (key, day) finds another value in `after` than in `before`.
 
     Both say what holds when: key, since, until (exclusive, or null), value; one value at a time for a key.
@@ -61,14 +64,13 @@ def days_seen_differently(asking: DataFrame, before: DataFrame, after: DataFrame
         return frame.where(F.col("since") <= newest).select("key", "since", ended.alias("until"), "value")
 
     before, after = known(before), known(after)
-    changed = (
-        before.subtract(after).unionByName(after.subtract(before)).groupBy("key").agg(F.min("since").alias("since")).persist()
-    )
+    differing = before.subtract(after).unionByName(after.subtract(before))
+    changed = keep(differing.groupBy("key").agg(F.min("since").alias("since")))
     oldest = changed.agg(F.min(F.greatest("since", F.lit("1900-01-01").cast("date")))).first()[0]
     if oldest is None:
         return []
     concerned = asking.where((F.col("day") >= oldest) & (F.col("day") <= newest))
-    asked = concerned.join(F.broadcast(changed), "key", "left_semi").distinct().persist()
+    asked = keep(concerned.join(F.broadcast(changed), "key", "left_semi").distinct())
 
     def found(versions: DataFrame) -> DataFrame:
         of_key = versions.withColumnRenamed("key", "_key")
@@ -76,6 +78,4 @@ def days_seen_differently(asking: DataFrame, before: DataFrame, after: DataFrame
         return asked.join(of_key, (F.col("key") == F.col("_key")) & holds, "left").select("key", "day", "value")
 
     days = found(before).subtract(found(after)).select("day").distinct().collect()
-    for frame in (changed, asked):
-        frame.unpersist()
     return sorted(row.day for row in days)

@@ -51,6 +51,7 @@ SCHEMA = """
 TABLE = Table(
     "clean.events", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"type_known": f"event_type IN {TYPES}", "bot_has_rule": "is_bot = (bot_rule IS NOT NULL)"},
+    {"delta.dataSkippingStatsColumns": "event_at,customer_id,shared_since"},  # features skip files by the last
 )  # fmt: skip
 REJECTS = _rows.rejects_table("events", COLUMNS["events"])
 
@@ -94,6 +95,11 @@ def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFram
         "unknown_type": F.col("event_type").isNull(),
     }
     return _without_duplicates(typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra"))
+
+
+def asking_customers(raw: DataFrame) -> DataFrame:
+    """The rows (key, day) of bronze.events that name a customer by an e-mail address."""
+    return raw.select(_rows.text("email_key").alias("key"), "day").where("key IS NOT NULL")
 
 
 def _without_duplicates(typed: DataFrame) -> DataFrame:

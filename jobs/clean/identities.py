@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import visitor_days
-from jobs.lake import Lake, Table, in_days
+from jobs.lake import Keep, Lake, Table, in_days
 from jobs.settings import Clean
 
 SCHEMA = """
@@ -122,15 +122,15 @@ def as_sent(events: DataFrame) -> DataFrame:
     return own.drop("signed_in", "identified_on", "former_customer_id", "shared_since")
 
 
-def change(lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
+def change(keep: Keep, lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
     """What the events of `days` (with `known_customer_id`) mean for these and for all other days."""
-    new = visitor_days.visitor_days(events).persist()
+    new = keep(visitor_days.visitor_days(events))
     worked = F.col("day").isin(*days)
     stored = lake.read(visitor_days.TABLE)
-    visitors = new.select("visitor_id").union(stored.where(worked).select("visitor_id")).distinct().persist()
-    others = stored.where(~worked).join(visitors, "visitor_id", "left_semi").persist()
-    before = lake.read(TABLE).where("day IS NOT NULL").join(visitors, "visitor_id", "left_semi").persist()
-    links = identities(others.unionByName(new), settings).persist()
+    visitors = keep(new.select("visitor_id").union(stored.where(worked).select("visitor_id")).distinct())
+    others = keep(stored.where(~worked).join(visitors, "visitor_id", "left_semi"))
+    before = keep(lake.read(TABLE).where("day IS NOT NULL").join(visitors, "visitor_id", "left_semi"))
+    links = keep(identities(others.unionByName(new), settings))
     changed = _differing_days(before, links)
     restated = _differing_days(_effect(others, before), _effect(others, links)) if changed else []
     return Change(days, new, visitors, links, changed, restated)

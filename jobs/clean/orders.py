@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions, returns
 from jobs.clean import customers as _customers
-from jobs.lake import Lake, Table
+from jobs.lake import Keep, Lake, Table, keeping
 from jobs.source import COLUMNS
 
 SCHEMA = """
@@ -98,13 +98,15 @@ def judged(
     return _without_duplicates(priced.transform(_with_amounts, rates, currency, rate_days).transform(_with_rules))
 
 
-def asking(raw: DataFrame) -> dict[str, DataFrame]:
-    """The rows (key, day) of bronze.orders that take something from clean.products and from clean.customers."""
+def asking_products(raw: DataFrame) -> DataFrame:
+    """The rows (key, day) of bronze.orders that take something from clean.products."""
     lacks = _rows.text("unit_price").isNull() | _rows.text("category").isNull()
-    return {
-        "clean.products": raw.where(lacks).select(_rows.text("product_id").alias("key"), "day"),
-        "clean.customers": raw.where(_rows.text("customer_id").isNull()).select(_rows.text("email_key").alias("key"), "day"),
-    }
+    return raw.where(lacks).select(_rows.text("product_id").alias("key"), "day")
+
+
+def asking_customers(raw: DataFrame) -> DataFrame:
+    """The rows (key, day) of bronze.orders that take something from clean.customers."""
+    return raw.where(_rows.text("customer_id").isNull()).select(_rows.text("email_key").alias("key"), "day")
 
 
 def _with_kinds(typed: DataFrame) -> DataFrame:
@@ -273,7 +275,8 @@ def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
     return whole.select(*TABLE.columns)
 
 
-def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
+@keeping
+def write(keep: Keep, lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
     """Write clean.orders and clean.returns for `days`, and every other day on which a return of theirs changes a line.
 
     Returns all the days of clean.orders that were written.
@@ -282,10 +285,9 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     worked = F.col("day").isin(*days)
     if not lake.exists(TABLE.name):
-        undone = returns.returns(lines.select(*_LINE), returned.select(*_LINE)).persist()
+        undone = keep(returns.returns(lines.select(*_LINE), returned.select(*_LINE)))
         lake.replace(returns.TABLE, undone)
         lake.replace(TABLE, orders(lines, undone))
-        undone.unpersist()
         return days
     for table in (TABLE, returns.TABLE):  # an older lake may lack a column that is read here
         lake.create(table)
@@ -294,19 +296,16 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
     old_returns = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})
     old_returns = old_returns.withColumn("key", returns.match_key()).drop("order_id").withColumnRenamed("_undone", "order_id")
     with_returns = old_returns.select("key").distinct()
-    touched = (
+    touched = keep(
         returned.select("key")
         .unionByName(old_returns.where(worked | F.col("order_day").isin(*days)).select("key"))
         .unionByName(lines.select("key").join(with_returns, "key", "left_semi"))
         .distinct()
-        .persist()
     )
-    earlier = old_lines.join(touched, "key", "left_semi").persist()
+    earlier = keep(old_lines.join(touched, "key", "left_semi"))
     again = old_returns.where(~worked).join(touched, "key", "left_semi")
-    undone = returns.returns(
-        lines.join(touched, "key", "left_semi").select(*_LINE).unionByName(_as_entries(earlier).select(*_LINE)),
-        returned.select(*_LINE).unionByName(_as_returned(again).select(*_LINE)),
-    ).persist()
+    sold = lines.join(touched, "key", "left_semi").select(*_LINE).unionByName(_as_entries(earlier).select(*_LINE))
+    undone = keep(returns.returns(sold, returned.select(*_LINE).unionByName(_as_returned(again).select(*_LINE))))
     names = [c for c in lines.columns if c in earlier.columns and c not in ("key", "undoes_order_id")]
     now = orders(earlier.select(*names), undone.where("order_id IS NOT NULL"))
     restated = now.subtract(earlier.select(*TABLE.columns))
@@ -319,8 +318,6 @@ def write(lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
     kept_lines = old_lines.where(F.col("day").isin(*others)) if others else old_lines.limit(0)
     days_returns = same_day.where(F.col("order_id").isNotNull() | F.col("day").isin(*rewritten))
     lake.replace_days(TABLE, orders(lines.select(*names).unionByName(kept_lines.select(*names)), days_returns), rewritten)
-    for frame in (touched, earlier, undone):
-        frame.unpersist()
     return rewritten
 
 

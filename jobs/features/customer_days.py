@@ -48,7 +48,6 @@ SCHEMA = ",\n    ".join(
 TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
-    {"delta.dataSkippingNumIndexedCols": "4"},
 )  # fmt: skip
 _VERSION = 4  # raise it when the same clean rows become other partials: every day is then due again
 
@@ -57,10 +56,11 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holi
     """The partials of every customer and day in these clean tables; `holidays` are the shop's public ones."""
     ours, lines = _known(events.where("NOT is_bot")), _lines(orders)
     products = lines.where("line_kind = 'product' AND known_until > day")
-    parts = [_activity(ours), _money(lines, returns, holidays), _things({"event": ours, "product": products})]
-    together = reduce(lambda left, right: left.join(right, _KEYS, "full"), parts)
-    sums = {p.name: F.coalesce(p.name, F.lit(0).cast(p.sql_type)) for p in _SCALAR if p.combine == "sum" and p.source != "row"}
-    rows = together.withColumns(sums)
+    added = [_session_parts(ours), _search_hits(ours), _orders(lines, holidays), _returns(returns)]
+    together = reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), added)
+    scalars = together.groupBy(*_KEYS).agg(*(_together(p) for p in _SCALAR if p.source != "row"))
+    # whoever has a thing has the event or the order that it is of
+    rows = scalars.join(_things({"event": ours, "product": products}), _KEYS, "left")
     for partial in _of("row"):
         rows = rows.withColumn(partial.name, F.expr(partial.sql).cast(partial.sql_type))
     return rows.select(*TABLE.columns)
@@ -99,24 +99,24 @@ def _combined(partials: list[Partial]) -> list[Column]:
     return [getattr(F, p.combine)(F.expr(p.sql)).cast(p.sql_type).alias(p.name) for p in partials]
 
 
-def _activity(ours: DataFrame) -> DataFrame:
-    """What events, sessions and searches add, by customer, day and day from which it is known."""
-    parts = _session_parts(ours).unionByName(_search_hits(ours), allowMissingColumns=True)
-    names = [p.name for source in ("event", "session", "search") for p in _of(source)]
-    return parts.groupBy(*_KEYS).agg(*(F.sum(name).alias(name) for name in names))
+def _each(partials: list[Partial]) -> list[Column]:
+    """These partials out of one row of their source, to be brought together later."""
+    return [F.expr(p.sql).cast(p.sql_type).alias(p.name) for p in partials]
+
+
+def _together(partial: Partial) -> Column:
+    """A partial out of what several rows have of it."""
+    whole = getattr(F, partial.combine)(partial.name).cast(partial.sql_type)
+    return (F.coalesce(whole, F.lit(0).cast(partial.sql_type)) if partial.combine == "sum" else whole).alias(partial.name)
 
 
 def _session_parts(ours: DataFrame) -> DataFrame:
     """Per session: its events on the day they happened, and what each day of knowing them changed on the day it began."""
     counts = [p.name for p in _of("event")]
-    parts = (
-        ours.repartition("customer_id", "session_id")
-        .groupBy(*_KEYS, "session_id", F.to_date("session_started_at").alias("_began"))
-        .agg(
-            *_combined(_of("event")),
-            F.unix_seconds(F.min("event_at")).alias("_first"),
-            F.unix_seconds(F.max("event_at")).alias("_last"),
-        )
+    parts = ours.groupBy(*_KEYS, "session_id", F.to_date("session_started_at").alias("_began")).agg(
+        *_combined(_of("event")),
+        F.unix_seconds(F.min("event_at")).alias("_first"),
+        F.unix_seconds(F.max("event_at")).alias("_last"),
     )
     in_order = Window.partitionBy("customer_id", "session_id", "known_until").orderBy("identified_on", "day")
     so_far = parts.select(
@@ -162,8 +162,8 @@ def _lines(orders: DataFrame) -> DataFrame:
     return lines.withColumn("known_until", F.coalesce(F.when(whole, last), "known_until"))
 
 
-def _money(lines: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
-    """What orders and returns add, by customer and day."""
+def _orders(lines: DataFrame, holidays: Collection[date]) -> DataFrame:
+    """What each order adds to its day."""
     of_products = _only_where("line_kind = 'product'", _of("product"))
     by_order = lines.groupBy(*_KEYS, "order_id").agg(
         *_combined([*_of("line"), *of_products]),
@@ -175,26 +175,36 @@ def _money(lines: DataFrame, returns: DataFrame, holidays: Collection[date]) -> 
     until = F.explode(F.array_distinct(F.array("known_until", F.lit(FOREVER))))
     split = by_order.select("*", until.alias("_until"), F.col("day").isin(*holidays).alias("before_holiday"))
     summed = {source: [p._replace(sql=p.name) for p in _of(source)] for source in ("line", "product")}
-    ordered = split.where("_until > day").groupBy(*_KEYS[:-1], F.col("_until").alias("known_until")).agg(
-        *_combined(_only_where(f"_until = DATE'{FOREVER}'", summed["line"])),
-        *_combined(_only_where("_until = known_until", summed["product"])),
-        *_combined(_only_where("_until = known_until AND _is_order", _of("order"))),
+    return split.where("_until > day").select(
+        *_KEYS[:-1], F.col("_until").alias("known_until"),
+        *_each(_only_where(f"_until = DATE'{FOREVER}'", summed["line"])),
+        *_each(_only_where("_until = known_until", summed["product"])),
+        *_each(_only_where("_until = known_until AND _is_order", _of("order"))),
     )  # fmt: skip
+
+
+def _returns(returns: DataFrame) -> DataFrame:
+    """What each return line adds to its day."""
     returned = _for_good(returns.where("customer_id IS NOT NULL"))
     by_line = returned.groupBy(*_KEYS, "return_order_id", "return_line_no").agg(
         F.sum("amount").alias("amount"), F.max("kind").alias("kind")
     )
-    return ordered.join(by_line.groupBy(*_KEYS).agg(*_combined(_of("return"))), _KEYS, "full")
+    return by_line.select(*_KEYS, *_each(_of("return")))
 
 
 def _things(sources: dict[str, DataFrame]) -> DataFrame:
-    """The unions, by customer, day and day from which it is known."""
-    found = [
-        sources[p.source]
-        .select(*_KEYS, F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), F.expr(p.amount).alias("amount"))
-        .where("thing IS NOT NULL")
-        for p in _UNIONS
-    ]
+    """The unions, by customer, day and day from which it is known. Every source is read once."""
+    found = []
+    for source, rows in sources.items():
+        ours = [p for p in _UNIONS if p.source == source]
+        each = [
+            F.struct(
+                F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), F.expr(p.amount).cast(catalogue.MONEY).alias("amount")
+            )
+            for p in ours
+        ]
+        has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
+        found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
     amount = F.sum("amount").cast(catalogue.MONEY).alias("amount")
     added = reduce(DataFrame.unionAll, found).groupBy(*_KEYS, "union", "thing").agg(amount)
     lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}

@@ -47,8 +47,6 @@ TABLE = Table(
     SCHEMA,
     "day",
     {"seen_by_day": "last_seen_day IS NULL OR last_seen_day <= day"},
-    # whose files to skip is decided by the day; bounds of all columns would be a fifth of the time to write them
-    {"delta.dataSkippingNumIndexedCols": "8"},
 )
 _MEASURES = catalogue.measures()
 _SCALAR = [m for m in _MEASURES if m.partial.combine != "union"]
@@ -69,10 +67,11 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     seen = days.where((F.col("day") <= day) & (F.col("identified_on") <= day) & (F.col("known_until") > day))
     recent, older = seen.where(F.col("day") > _back(day, _FULL_DAYS)), seen.where(F.col("day") <= _back(day, _FULL_DAYS))
     recent = recent.withColumn("age", F.datediff(F.lit(day), "day"))
-    parts = [_registered(known, day), _sums(recent, older), _unions(recent), _gaps(recent)]
+    # whoever has a union or a gap has sums
+    seen = _sums(recent, older).join(_unions(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
     zeros = {m.name: F.coalesce(m.name, F.lit(0)) for m in _MEASURES if m.kind in ("sum", "different")}
     everyone = (
-        reduce(lambda left, right: left.join(right, "customer_id", "full"), parts)
+        seen.join(_registered(known, day), "customer_id", "full")
         .withColumns(zeros)
         .withColumn("first_known_day", F.coalesce(F.least("registered_day", "first_seen_day"), F.lit(day)))
         .withColumn("day", F.lit(day))

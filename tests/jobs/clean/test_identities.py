@@ -3,6 +3,7 @@
 from datetime import date
 
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.bronze._reading import hashed
@@ -65,7 +66,7 @@ def intervals(found):
 
 def work_on(lake, rows):
     days = sorted({date.fromisoformat(at[:10]) for _, at, _ in rows})
-    change = identities.change(lake, frame(lake.spark, rows), days, FEW)
+    change = identities.change(DataFrame.persist, lake, frame(lake.spark, rows), days, FEW)
     identities.write(lake, change)
     return [str(day) for day in change.restated]
 
