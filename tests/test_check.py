@@ -36,7 +36,7 @@ GOOD = {
     "clean.visitor_days": {"seen": []},
     "clean.identities": {"rule": "seen", "valid_to": LATER},
     "clean.identity_alarms": {"rule": "shared_visitor"},
-    "clean.products": {"currency": "GBP"},
+    "clean.products": {"currency": "GBP", "price_rule": "listed"},
     "features.customer_days": {
         "net": 7, "gross": 10, "discount": 2, "returned": 1, "events": 9, "known_until": date(9999, 12, 31),
     },
@@ -106,6 +106,7 @@ BREAKS = {
         "rule_without_line": {"order_id": None},
         "before_its_order": {"order_day": DAY + timedelta(days=1)},
     },
+    "clean.products": {"price_of_no_rule": {"price_rule": None}},
     "clean.visitor_days": {"not_on_the_day": {"last_at": NOON + timedelta(days=1)}},
     "clean.identities": {
         "overlaps": ({"visitor_id": "same"}, {"visitor_id": "same", "valid_from": NOON + timedelta(minutes=30)}),
@@ -143,6 +144,7 @@ BREAKS = {
 }  # fmt: skip
 # (table, expectation broken): columns whose expectations must then be broken too
 FOLLOWS = {
+    ("clean.products", "price"): {"price_of_no_rule"},
     ("clean.orders", "gross_amount"): {"does_not_add_up", "discount_over_gross"},
     ("clean.orders", "discount_amount"): {"does_not_add_up"},
     ("clean.orders", "returned_amount"): {"does_not_add_up"},
