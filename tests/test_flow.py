@@ -17,6 +17,7 @@ from pyarrow import parquet
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
+from benchmarks import equality
 from jobs import flow, sample, settings, steps
 from jobs.clean import orders
 from jobs.lake import Lake
@@ -123,6 +124,13 @@ def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refre
     assert {"bronze.events", "bronze.customers", "clean.events_rejects", "clean.orders_rejects", "features.customers"} <= tables
     assert "bronze.events" in printed.getvalue()
     assert not [text for text in planted if text in printed.getvalue().lower()]
+
+
+def test_features_are_what_plain_python_counts_in_the_clean_tables(refreshed):
+    lake, made = refreshed
+    n_rows, different = equality.differences(lake, made, equality.counted_from(lake), LAST)
+    assert n_rows > 200
+    assert not different
 
 
 def test_features_of_a_day_do_not_depend_on_how_the_days_were_run(refreshed, spark, tmp_path, shop, monkeypatch):
