@@ -39,8 +39,8 @@ _BOUNDS, _BOUNDED = "delta.dataSkippingNumIndexedCols", "4"
 _MOST_RUNS = 8
 _AT_ONCE = 2
 _REFUSALS = (
-    "Permission denied", "Read-only file system", "Mkdirs failed", "CANNOT_CREATE_LOG_PATH", "ParentNotDirectory",
-    "No space left",
+    "Permission denied", "AccessDeniedException", "Read-only file system", "Mkdirs failed", "CANNOT_CREATE_LOG_PATH",
+    "ParentNotDirectory", "Not a directory", "No space left",
 )  # fmt: skip
 
 

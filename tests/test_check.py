@@ -144,7 +144,6 @@ BREAKS = {
 }  # fmt: skip
 # (table, expectation broken): columns whose expectations must then be broken too
 FOLLOWS = {
-    ("clean.products", "price"): {"price_of_no_rule"},
     ("clean.orders", "gross_amount"): {"does_not_add_up", "discount_over_gross"},
     ("clean.orders", "discount_amount"): {"does_not_add_up"},
     ("clean.orders", "returned_amount"): {"does_not_add_up"},

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from jobs import catalogue, reconciliation
 from jobs.catalogue import Partial
 from jobs.features import _holidays
+from jobs.features._whole import is_sum_of_money, money, whole
 from jobs.lake import Lake, Table
 from jobs.settings import Settings
 
@@ -100,14 +101,17 @@ def _combined(partials: list[Partial]) -> list[Column]:
 
 
 def _each(partials: list[Partial]) -> list[Column]:
-    """These partials out of one row of their source, to be brought together later."""
-    return [F.expr(p.sql).cast(p.sql_type).alias(p.name) for p in partials]
+    """These partials out of one row of their source, to be brought together later, sums of money in ten-thousandths."""
+    values = ((p, F.expr(p.sql).cast(p.sql_type)) for p in partials)
+    return [(whole(value) if is_sum_of_money(p) else value).alias(p.name) for p, value in values]
 
 
 def _together(partial: Partial) -> Column:
     """A partial out of what several rows have of it."""
-    whole = getattr(F, partial.combine)(partial.name).cast(partial.sql_type)
-    return (F.coalesce(whole, F.lit(0).cast(partial.sql_type)) if partial.combine == "sum" else whole).alias(partial.name)
+    value = getattr(F, partial.combine)(partial.name)
+    if partial.combine == "sum":
+        value = F.coalesce(value, F.lit(0))
+    return (money(value) if is_sum_of_money(partial) else value.cast(partial.sql_type)).alias(partial.name)
 
 
 def _session_parts(ours: DataFrame) -> DataFrame:
@@ -137,19 +141,25 @@ def _session_parts(ours: DataFrame) -> DataFrame:
 
 
 def _search_hits(ours: DataFrame) -> DataFrame:
-    """Searches that led to a product, known on the day of the view or cart add that came next."""
+    """Searches that led to a product, known on the day of the view or cart add that came next.
+
+    Views and cart adds are first put together to stretches, none of which is longer than a hit may take: a search is one
+    where a stretch that ends with it or later begins in time.
+    """
     session = ["customer_id", "session_id", "known_until"]
-    searched = F.col("event_type") == "search"
     led_on = F.expr("event_type = 'add_to_cart' OR event_type = 'view' AND product_id IS NOT NULL")
-    searching = ours.where(searched).select(*session).distinct()
-    both = ours.where(searched | led_on).join(searching, session, "left_semi")
+    stretch = F.expr(f"unix_seconds(event_at) div {catalogue.SEARCH_HIT_MINUTES * 60}")
+    stretches = ours.where(led_on).groupBy(*session, "identified_on", stretch.alias("_nth")).agg(
+        F.struct(F.min("event_at").alias("begins_at"), F.col("identified_on").alias("known_on")).alias("_stretch"),
+        F.max("event_at").alias("event_at"),
+    )  # fmt: skip
+    searches = ours.where("event_type = 'search'").select(*_KEYS, "session_id", "event_at")
+    both = searches.unionByName(stretches.drop("identified_on", "_nth"), allowMissingColumns=True)
     from_the_end = Window.partitionBy(*session).orderBy(F.desc("event_at"))  # with all of the same moment
-    product = F.when(led_on, F.struct("event_at", F.col("identified_on").alias("known_on")))
-    followed = both.withColumn("_next", F.last(product, ignorenulls=True).over(from_the_end)).where(searched)
-    in_time = F.col("_next.event_at") <= F.col("event_at") + F.expr(f"INTERVAL {catalogue.SEARCH_HIT_MINUTES} MINUTES")
-    known_on = F.greatest("identified_on", "_next.known_on")
-    hits = followed.where(in_time).withColumn("identified_on", known_on)
-    return hits.groupBy(*_KEYS).agg(*_combined(_of("search")))
+    followed = both.withColumn("_next", F.min("_stretch").over(from_the_end)).where("_stretch IS NULL")
+    in_time = F.col("_next.begins_at") <= F.col("event_at") + F.expr(f"INTERVAL {catalogue.SEARCH_HIT_MINUTES} MINUTES")
+    hits = followed.where(in_time).withColumn("identified_on", F.greatest("identified_on", "_next.known_on"))
+    return hits.select(*_KEYS, *_each(_of("search")))
 
 
 def _lines(orders: DataFrame) -> DataFrame:
@@ -198,15 +208,12 @@ def _things(sources: dict[str, DataFrame]) -> DataFrame:
     for source, rows in sources.items():
         ours = [p for p in _UNIONS if p.source == source]
         each = [
-            F.struct(
-                F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), F.expr(p.amount).cast(catalogue.MONEY).alias("amount")
-            )
+            F.struct(F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
             for p in ours
         ]
         has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
         found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
-    amount = F.sum("amount").cast(catalogue.MONEY).alias("amount")
-    added = reduce(DataFrame.unionAll, found).groupBy(*_KEYS, "union", "thing").agg(amount)
+    added = reduce(DataFrame.unionAll, found).groupBy(*_KEYS, "union", "thing").agg(money(F.sum("amount")).alias("amount"))
     lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
     return added.groupBy(*_KEYS).agg(
         *(F.when(F.size(things) > 0, F.array_sort(things)).alias(name) for name, things in lists.items())

@@ -14,6 +14,7 @@ from jobs import catalogue
 from jobs.catalogue import Measure
 from jobs.errors import UserError
 from jobs.features import customer_days
+from jobs.features._whole import is_sum_of_money, money, whole
 from jobs.lake import Lake, Table
 from jobs.settings import Settings
 
@@ -70,6 +71,7 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     # whoever has a union or a gap has sums
     seen = _sums(recent, older).join(_unions(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
     zeros = {m.name: F.coalesce(m.name, F.lit(0)) for m in _MEASURES if m.kind in ("sum", "different")}
+    zeros |= {m.name: money(zeros[m.name]) for m in _SCALAR if is_sum_of_money(m.partial)}
     everyone = (
         seen.join(_registered(known, day), "customer_id", "full")
         .withColumns(zeros)
@@ -113,7 +115,8 @@ def _sums(recent: DataFrame, older: DataFrame) -> DataFrame:
 
 
 def _plain(partials: dict[str, catalogue.Partial]) -> list[Column]:
-    return [getattr(F, p.combine)(name).alias(name) for name, p in partials.items()]
+    values = ((p, whole(F.col(p.name)) if is_sum_of_money(p) else F.col(p.name)) for p in partials.values())
+    return [getattr(F, p.combine)(value).alias(p.name) for p, value in values]
 
 
 def _seen_days() -> list[Column]:
@@ -134,7 +137,8 @@ def _unions(recent: DataFrame) -> DataFrame:
     things = recent.where(" OR ".join(f"{name} IS NOT NULL" for name in names)).select(
         "customer_id", "age", F.inline(F.concat(*tagged))
     )
-    each = things.groupBy("customer_id", "union", "thing").agg(F.min("age").alias("age"), F.sum("amount").alias("amount"))
+    amount = F.sum(whole(F.col("amount")))
+    each = things.groupBy("customer_id", "union", "thing").agg(F.min("age").alias("age"), amount.alias("amount"))
     return each.groupBy("customer_id").agg(*map(_of_union, _OF_UNIONS))
 
 
@@ -147,8 +151,8 @@ def _of_union(measure: Measure) -> Column:
     paid = F.when(ours & (amount > 0), amount.cast("double"))
     result = {
         "different": lambda: F.count_if(ours & (F.col("age") < measure.far)),
-        "largest": lambda: F.max(F.when(ours, amount)),
-        "total": lambda: F.sum(F.when(ours, amount)),
+        "largest": lambda: money(F.max(F.when(ours, amount))),
+        "total": lambda: money(F.sum(F.when(ours, amount))),
         # of shares p = a / sum(a): -sum(p ln p) = ln(sum(a)) - sum(a ln a) / sum(a)
         "entropy": lambda: _not_below_zero(F.ln(F.sum(paid)) - F.sum(paid * F.ln(paid)) / F.sum(paid)),
         "most": lambda: F.min(F.when(ours, F.struct(-amount, "thing")))["thing"],
