@@ -71,7 +71,6 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     # whoever has a union or a gap has sums
     seen = _sums(recent, older).join(_unions(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
     zeros = {m.name: F.coalesce(m.name, F.lit(0)) for m in _MEASURES if m.kind in ("sum", "different")}
-    zeros |= {m.name: money(zeros[m.name]) for m in _SCALAR if is_sum_of_money(m.partial)}
     everyone = (
         seen.join(_registered(known, day), "customer_id", "full")
         .withColumns(zeros)
@@ -127,7 +126,9 @@ def _window(measure: Measure) -> Column:
     value = F.col(measure.partial.name)
     if measure.far:
         value = F.when((F.col("_span") > measure.near) & (F.col("_span") <= measure.far), value)
-    return getattr(F, measure.kind)(value).alias(measure.name)
+    found = getattr(F, measure.kind)(value)
+    # here, where it is worked out once: in the features' own projection it would be again for each that uses it
+    return (money(found) if is_sum_of_money(measure.partial) else found).alias(measure.name)
 
 
 def _unions(recent: DataFrame) -> DataFrame:
