@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import measure
 from jobs import reconciliation, settings, steps
-from jobs.features import _holidays
+from jobs.features import _holidays, customers
 from jobs.lake import Lake, read_arrow
 from tests.jobs.features import oracle
 
@@ -72,14 +72,10 @@ def _compared(lake: Lake, source: str, input: Path, days: int, seed: int) -> int
     chosen = sorted(random.Random(seed).sample(dated, min(days, len(dated))))  # noqa: S311
     for day in chosen:
         _step("features", lake, made, day)
-    logs = counted_from(lake)
-    rows = wrong = 0
-    for day in chosen:
-        n_rows, different = differences(lake, made, logs, day)
-        for customer, columns in sorted(different.items())[:3]:
-            measure.say(f"{source}, {day}, customer {customer}: {'; '.join(columns[:5])}")
-        rows, wrong = rows + n_rows, wrong + len(different)
-    columns = len(oracle.features(next(iter(logs.values())), date.max, bool) or ())
+    rows, different = differences(lake, made, chosen)
+    for (day, customer), columns in sorted(different.items())[:10]:
+        measure.say(f"{source}, {day}, customer {customer}: {'; '.join(columns[:5])}")
+    wrong, columns = len(different), len(customers.TABLE.columns) - 3  # without the keys and the vector
     measure.say(f"{source}: {len(chosen)} days from {chosen[0]} to {chosen[-1]}, {rows:,} rows of {columns} columns compared")
     measure.at_most(f"{source}: rows of features that differ from the full recomputation", wrong, 0)
     return wrong
@@ -89,17 +85,22 @@ def _step(name: str, lake: Lake, made: settings.Settings, day: date) -> None:
     steps._STEPS[name](lake, made, [day], argparse.Namespace())
 
 
-def differences(lake: Lake, made: settings.Settings, logs: dict, day: date) -> tuple[int, dict[str, list[str]]]:
-    """The number of rows of features.customers of a day, and by customer the columns that plain Python counts otherwise."""
-    rows = read_arrow(lake.root, "features.customers", day=day).drop(["vector"]).to_pylist()
-    known = sorted({row["day"] for log in logs.values() for row in log["orders"]})
-    near = _holidays.near(made.features.holiday_country, known)
-    expected = {c: oracle.features(log, day, near.__contains__, made.features.dormant_days) for c, log in logs.items()}
-    found = {row["customer_id"]: row for row in rows}
-    return len(rows), oracle.differences(found, {customer: row for customer, row in expected.items() if row})
+def differences(lake: Lake, made: settings.Settings, days: list[date]) -> tuple[int, dict[tuple[date, str], list[str]]]:
+    """The rows of features.customers on these days, and by day and customer the columns that plain Python counts otherwise."""
+    logs = _logs(lake)
+    ordered_on = sorted({row["day"] for log in logs.values() for row in log["orders"]})
+    near = _holidays.near(made.features.holiday_country, ordered_on)
+    n_rows, different = 0, {}
+    for day in days:
+        rows = read_arrow(lake.root, "features.customers", day=day).drop(["vector"]).to_pylist()
+        expected = {c: oracle.features(log, day, near.__contains__, made.features.dormant_days) for c, log in logs.items()}
+        found = {row["customer_id"]: row for row in rows}
+        wrong = oracle.differences(found, {customer: row for customer, row in expected.items() if row})
+        n_rows, different = n_rows + len(rows), different | {(day, customer): columns for customer, columns in wrong.items()}
+    return n_rows, different
 
 
-def counted_from(lake: Lake) -> dict[str, dict[str, list[dict]]]:
+def _logs(lake: Lake) -> dict[str, dict[str, list[dict]]]:
     """By customer its rows in each clean table, all that the oracle needs."""
     logs: dict = defaultdict(lambda: {name: [] for name in COLUMNS})
     for name, columns in COLUMNS.items():

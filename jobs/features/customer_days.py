@@ -22,7 +22,7 @@ from jobs import catalogue, reconciliation
 from jobs.catalogue import Partial
 from jobs.features import _holidays
 from jobs.features._whole import is_sum_of_money, money, whole
-from jobs.lake import Lake, Table
+from jobs.lake import Lake, Table, union
 from jobs.settings import Settings
 
 _KEYS = ["customer_id", "day", "identified_on", "known_until"]
@@ -50,7 +50,7 @@ TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
 )  # fmt: skip
-_VERSION = 4  # raise it when the same clean rows become other partials: every day is then due again
+_VERSION = 5  # raise it when the same clean rows become other partials: every day is then due again
 
 
 def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
@@ -141,10 +141,9 @@ def _session_parts(ours: DataFrame) -> DataFrame:
 
 
 def _search_hits(ours: DataFrame) -> DataFrame:
-    """Searches that led to a product, known on the day of the view or cart add that came next.
+    """Searches that led to a product, known when the earliest stretch of views and cart adds that ends after them is.
 
-    Views and cart adds are first put together to stretches, none of which is longer than a hit may take: a search is one
-    where a stretch that ends with it or later begins in time.
+    A stretch is no longer than a hit may take: a search is one where a stretch that ends with it or later begins in time.
     """
     session = ["customer_id", "session_id", "known_until"]
     led_on = F.expr("event_type = 'add_to_cart' OR event_type = 'view' AND product_id IS NOT NULL")
@@ -213,7 +212,7 @@ def _things(sources: dict[str, DataFrame]) -> DataFrame:
         ]
         has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
         found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
-    added = reduce(DataFrame.unionAll, found).groupBy(*_KEYS, "union", "thing").agg(money(F.sum("amount")).alias("amount"))
+    added = union(found).groupBy(*_KEYS, "union", "thing").agg(money(F.sum("amount")).alias("amount"))
     lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
     return added.groupBy(*_KEYS).agg(
         *(F.when(F.size(things) > 0, F.array_sort(things)).alias(name) for name, things in lists.items())

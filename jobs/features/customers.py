@@ -69,10 +69,10 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     recent, older = seen.where(F.col("day") > _back(day, _FULL_DAYS)), seen.where(F.col("day") <= _back(day, _FULL_DAYS))
     recent = recent.withColumn("age", F.datediff(F.lit(day), "day"))
     # whoever has a union or a gap has sums
-    seen = _sums(recent, older).join(_unions(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
+    summed = _sums(recent, older).join(_unions(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
     zeros = {m.name: F.coalesce(m.name, F.lit(0)) for m in _MEASURES if m.kind in ("sum", "different")}
     everyone = (
-        seen.join(_registered(known, day), "customer_id", "full")
+        summed.join(_registered(known, day), "customer_id", "full")
         .withColumns(zeros)
         .withColumn("first_known_day", F.coalesce(F.least("registered_day", "first_seen_day"), F.lit(day)))
         .withColumn("day", F.lit(day))
