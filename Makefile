@@ -135,9 +135,10 @@ test: setup lint
 	@failed=; beside=$$(mktemp -d); trap 'rm -rf "$$beside"' EXIT; \
 	{ $(SPARK)/python -m pytest tests --ignore=tests/jobs --ignore=tests/dags || touch "$$beside/spark"; \
 	  $(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules --confcutdir=tests/jobs/autoencoder || touch "$$beside/train"; \
-	  $(AIRFLOW)/python -m pytest tests/dags || touch "$$beside/airflow"; } >"$$beside/log" 2>&1 & \
+	} >"$$beside/log" 2>&1 & \
 	$(SPARK)/python -m pytest tests/jobs jobs --doctest-modules --ignore=tests/jobs/autoencoder --ignore=jobs/autoencoder \
 	  || touch "$$beside/spark"; \
+	$(AIRFLOW)/python -m pytest tests/dags || touch "$$beside/airflow"; \
 	wait; cat "$$beside/log"; \
 	for name in spark train airflow; do [ ! -e "$$beside/$$name" ] || failed="$$failed $$name"; done; \
 	[ -z "$$failed" ] || { echo "test: failed in the environments:$$failed" >&2; exit 1; }
