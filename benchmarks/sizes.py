@@ -42,16 +42,22 @@ def draw(runs: Mapping[str, Mapping[int, Run]], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogFormatter, NullFormatter
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for (kind, by_size), style in zip(runs.items(), ("-", "--"), strict=True):
         for n, step in enumerate(next(iter(by_size.values())).steps):
             seconds = [run.steps[step].seconds for run in by_size.values()]
             axes.loglog(list(by_size), seconds, style, marker="o", color=f"C{n}", label=f"{step}, {kind}")
+    sizes = list(next(iter(runs.values())))
+    axes.set_xticks(sizes, labels=[f"{size / 1e6:g} M" for size in sizes])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(LogFormatter(minor_thresholds=(2, 1)))
     axes.set_xlabel("events in the history")
     axes.set_ylabel("seconds")
     axes.grid(which="both", alpha=0.2)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, handlelength=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
