@@ -15,7 +15,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Submitted as a file: the package's parent belongs on the path, its inside does not.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from jobs import flow, steps
+from jobs import flow, registry, steps
 from jobs.errors import NotDue, UserError
 
 
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=steps.print_reconciliation)
     sub = commands.add_parser("tables", help="Every table: rows, version, newest day.")
     sub.set_defaults(run=steps.print_tables)
+    _add_models(commands.add_parser("models", help="The trained models: list, show, compare, promote, rollback."))
     sub = commands.add_parser("catalogue", help="The features as a page (docs/features.md).")
     sub.set_defaults(run=steps.print_catalogue)
     sub = commands.add_parser("rules", help="The rules of cleaning as a page (docs/rules.md).")
@@ -88,6 +89,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
     sub.set_defaults(run=steps.make_sample)
     return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    inner = parser.add_subparsers(required=True, metavar="COMMAND")
+    inner.add_parser("list", help="Every model with its figures.").set_defaults(run=registry.print_list)
+    for name, about, run in (
+        ("show", "What a model was made of and from.", registry.print_one),
+        ("compare", "In what two models differ.", registry.print_comparison),
+        ("promote", "Make a model champion.", registry.promote),
+        ("rollback", "Make the champion before this one champion again.", registry.rollback),
+    ):
+        sub = inner.add_parser(name, help=about)
+        sub.set_defaults(run=run)
+        if name != "rollback":
+            sub.add_argument("version")
+        if name == "compare":
+            sub.add_argument("other")
+        if name in ("promote", "rollback"):
+            sub.add_argument("--since", type=_day, default=None, help="first day that is encoded with it")
 
 
 def _add_days(parser: argparse.ArgumentParser) -> None:

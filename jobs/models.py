@@ -42,6 +42,38 @@ def promote(root: str, version: str, since: date) -> None:
         _write_atomically(filesystem, f"{base}/champion.json", text.encode())
 
 
+def rollback(root: str, since: date | None = None) -> str:
+    """Make the model that was champion before the newest one champion again; returns its version.
+
+    From `since` on; without it from the day the newest one became champion, which then never was.
+    Raises UserError where no other model was champion before.
+    """
+    entries = _history(root)
+    last = entries[-1] if entries else None
+    before = [entry for entry in entries if last and entry["version"] != last["version"]]
+    if not last or not before:
+        raise UserError(
+            f"models: {root}/{FAMILY}/champion.json names no champion before this one; there is nothing to go back to"
+        )
+    if since and since < date.fromisoformat(last["since"]):
+        raise UserError(f"models: {last['version']} is champion since {last['since']}, which is after {since}; name a later day")
+    promote(root, before[-1]["version"], since or date.fromisoformat(last["since"]))
+    return before[-1]["version"]
+
+
+def reigns(root: str) -> list[dict]:
+    """Who was champion since when, oldest first: {"version", "since"} each."""
+    return _history(root)
+
+
+def versions(root: str) -> list[str]:
+    """The models that are there whole, by name, which begins with their day."""
+    filesystem, base = _at(root)
+    found = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
+    names = (entry.base_name for entry in found if entry.type == fs.FileType.Directory)
+    return sorted(name for name in names if not name.startswith(".") and exists(root, name))
+
+
 def save(root: str, version: str, write: Callable[[Path], None]) -> None:
     """Let `write` fill an empty folder and publish it as `version` in one step; a retry replaces what was there.
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from jobs import catalogue, lake, models, source
+from jobs import catalogue, lake, models, source, text_table
 from jobs.errors import UserError
 from jobs.settings import Settings
 
@@ -80,7 +80,7 @@ def segments_as_text(settings: Settings) -> str:
     written = "://" in path or Path(path).exists()
     return "\n".join(
         [
-            *_aligned([head, *lines], left={1}),
+            *text_table.aligned([head, *lines], left={1}),
             "",
             f"as of  {day}",
             f"model  {rows[0]['model_version']}",
@@ -118,10 +118,10 @@ def reconciliation_as_text(settings: Settings, days: list[date]) -> tuple[str, l
     parts = [
         f"{lake.span(days)}, days with rows: {accounts['n_days']}",
         "",
-        *_aligned([["table", *figures.values()], *tables], left={0}),
+        *text_table.aligned([["table", *figures.values()], *tables], left={0}),
     ]
     if rules:
-        parts += ["", *_aligned([["table", "what", "rule", "rows", "money"], *rules], left={0, 1, 2})]
+        parts += ["", *text_table.aligned([["table", "what", "rule", "rows", "money"], *rules], left={0, 1, 2})]
     of_money, wrong_money = _money_by_day(settings, [row for row in rows if row["table"] == "clean.orders"])
     wrong = sorted((row["table"], row["day"]) for row in rows if row["difference"])
     return "\n".join(parts + of_money), [f"{table}, day {day}" for table, day in wrong] + wrong_money
@@ -155,7 +155,7 @@ def _money_by_day(settings: Settings, accounts: list[dict]) -> tuple[list[str], 
     head = ["day", "came in", "refused", "repeated", "gross", "discounts", "returns", "net", "given back"]
     lines += [["in all", *map(money, totals)]] if lines[1:] else []
     note = f"money in {source.load(settings.source).currency}: returns by the day of their order, given back by the day of refund"
-    return ["", note, "", *_aligned([head, *lines], left={0})], wrong
+    return ["", note, "", *text_table.aligned([head, *lines], left={0})], wrong
 
 
 def _measured(rows: list[dict], table: str, name: str) -> Decimal | None:
@@ -514,15 +514,6 @@ def _last(segment_id: int | None) -> float:
 def _colour(segment_id: int | None) -> str:
     """The style class of a segment; it follows the id, so that a segment keeps its colour from day to day."""
     return "c0" if not segment_id else f"c{(segment_id - 1) % COLOURS + 1}"
-
-
-def _aligned(rows: list[list[str]], left: set[int]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    return [lines[0], "  ".join("-" * w for w in widths), *lines[1:]]
 
 
 def _environment():

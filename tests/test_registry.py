@@ -1,0 +1,99 @@
+"""`shoal models` over a folder of models."""
+
+import json
+import re
+from datetime import date
+
+import pytest
+
+from jobs import models
+from jobs.__main__ import main
+
+OLD, NEW = "2026-01-10-aaaa", "2026-01-17-bbbb"
+
+
+def told(version: str, **changes) -> dict:
+    facts = {
+        "version": version, "day": version[:10], "delta_version": 3, "inputs": ["orders_90d", "net_365d"],
+        "sizes": {"inputs": 2, "latent": 2, "hidden": [64, 32]}, "settings": {"seed": 17, "noise": 0.1},
+        "customers": {"train": 800, "validation": 100, "test": 100}, "epochs": [{}] * 4, "seconds": 9.5, "device": "cpu",
+        "test_error": 0.1, "test_error_pca": 0.2, "libraries": {"torch": "2.13"}, "policy": {"sha256": "12345678ff"},
+    }  # fmt: skip
+    return facts | changes
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The old model champion from its day on, then the new one."""
+    monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
+    changed = {"settings": {"seed": 17, "noise": 0.2}, "inputs": ["orders_90d"], "test_error": 0.09}
+    for version, facts in ((OLD, told(OLD)), (NEW, told(NEW, **changed))):
+        models.save(str(tmp_path), version, lambda folder, facts=facts: (folder / "meta.json").write_text(json.dumps(facts)))
+        models.promote(str(tmp_path), version, date.fromisoformat(facts["day"]))
+    return str(tmp_path)
+
+
+def test_the_list_has_each_model_its_figures_and_its_reign(root, capsys):
+    assert models.versions(root) == [OLD, NEW]
+    assert main(["models", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == [OLD, "1,000", "2", "2", "3", "9.5", "0.1000", "0.2000", "2026-01-10"]
+    assert len(lines) == 4
+
+
+def test_one_model_is_shown_without_its_long_lists(root, capsys):
+    assert main(["models", "show", NEW]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["settings"] == {"seed": 17, "noise": 0.2}
+    assert "epochs" not in shown
+
+
+def test_two_models_are_compared_by_what_differs(root, capsys):
+    assert main(["models", "compare", OLD, NEW]) == 0
+    cells = [re.split(" {2,}", line.rstrip()) for line in capsys.readouterr().out.splitlines()]
+    rows = {name: values for name, *values in cells}
+    assert rows["settings noise"] == ["0.1", "0.2"]
+    assert rows["input net_365d"] == ["yes", "-"]
+    assert rows["test error"] == ["0.1000", "0.0900"]
+    assert "settings seed" not in rows
+
+
+def test_a_rollback_brings_the_champion_before_back_and_keeps_the_days_before_it(root, capsys):
+    assert main(["models", "rollback", "--since", "2026-01-20"]) == 0
+    assert f"{OLD} is champion from 2026-01-20 on" in capsys.readouterr().out
+    held = [models.champion(root, date(2026, 1, day))["version"] for day in (16, 19, 20)]
+    assert held == [OLD, NEW, OLD]
+
+
+def test_a_rollback_without_a_day_undoes_the_champion_altogether(root):
+    assert main(["models", "rollback"]) == 0
+    assert models.champion(root, date(2026, 1, 18))["version"] == OLD
+
+
+def test_a_model_is_promoted_from_a_day_on(root):
+    assert main(["models", "promote", OLD, "--since", "2026-01-25"]) == 0
+    assert models.champion(root, date(2026, 1, 25))["version"] == OLD
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["show", "2026-01-11-none"], "no model '2026-01-11-none' in "),
+        (["show", "../autoencoder/" + OLD], "no model '../autoencoder/"),
+        (["promote", "2026-01-11-none"], "no model '2026-01-11-none' in "),
+        (["rollback", "--since", "2026-01-01"], f"{NEW} is champion since 2026-01-17, which is after 2026-01-01"),
+    ],
+)
+def test_what_is_not_there_ends_in_one_line_and_changes_nothing(root, capsys, command, message):
+    before = models.reigns(root)
+    assert main(["models", *command]) == 2
+    out = capsys.readouterr().out
+    assert out.startswith(f"error: models: {message}")
+    assert out.count("\n") == 1
+    assert models.reigns(root) == before
+
+
+def test_without_a_model_there_is_none_to_list_or_to_go_back_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
+    assert [main(["models", command]) for command in ("list", "rollback")] == [2, 2]
+    assert capsys.readouterr().out.count("error: models: ") == 2
