@@ -9,7 +9,7 @@ from jobs.errors import UserError
 from jobs.text_table import aligned
 
 _LEFT_OUT_OF_SHOW = ("profile", "epochs", "policy")  # hundreds of numbers for machines; meta.json has them
-_FIGURES = ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA")
+_FIGURES = ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA", "trustworthiness")
 
 
 def print_list(arguments: Namespace) -> None:
@@ -75,7 +75,7 @@ def _figures(told: dict) -> list[str]:
     """As of _FIGURES; a model of an earlier version of Shoal lacks some."""
     sizes, epochs = told.get("sizes", {}), told.get("epochs", [])
     counts = (sum(told.get("customers", {}).values()), len(told.get("inputs", [])), sizes.get("latent", 0), len(epochs) - 1)
-    errors = (told.get("test_error"), told.get("test_error_pca"))
+    errors = (told.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))
     return [*(f"{n:,}" for n in counts), str(told.get("seconds", "-")), *("-" if e is None else f"{e:.4f}" for e in errors)]
 
 

@@ -17,7 +17,8 @@ def told(version: str, **changes) -> dict:
         "version": version, "day": version[:10], "delta_version": 3, "inputs": ["orders_90d", "net_365d"],
         "sizes": {"inputs": 2, "latent": 2, "hidden": [64, 32]}, "settings": {"seed": 17, "noise": 0.1},
         "customers": {"train": 800, "validation": 100, "test": 100}, "epochs": [{}] * 4, "seconds": 9.5, "device": "cpu",
-        "test_error": 0.1, "test_error_pca": 0.2, "libraries": {"torch": "2.13"}, "policy": {"sha256": "12345678ff"},
+        "test_error": 0.1, "test_error_pca": 0.2, "trustworthiness": 0.95,
+        "libraries": {"torch": "2.13"}, "policy": {"sha256": "12345678ff"},
     }  # fmt: skip
     return facts | changes
 
@@ -37,7 +38,7 @@ def test_the_list_has_each_model_its_figures_and_its_reign(root, capsys):
     assert models.versions(root) == [OLD, NEW]
     assert main(["models", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == [OLD, "1,000", "2", "2", "3", "9.5", "0.1000", "0.2000", "2026-01-10"]
+    assert lines[2].split() == [OLD, "1,000", "2", "2", "3", "9.5", "0.1000", "0.2000", "0.9500", "2026-01-10"]
     assert len(lines) == 4
 
 

@@ -152,6 +152,7 @@ def put_model(settings: Settings) -> None:
     facts = {
         "day": "2026-03-30", "features": ["orders_365d", "net_365d"], "customers": {"train": 965, "validation": 207, "test": 206},
         "sizes": {"latent": 3}, "test_error": 0.0412, "test_error_pca": 0.0533, "better_than_pca": True, "best_epoch": 31,
+        "trustworthiness": 0.957, "trustworthiness_pca": 0.941,
         "epochs": [{"epoch": 0}, {"epoch": 41}], "device": "cpu",
         "left_out": [{"name": "views_30d", "reason": "constant", "share": 0.998},
                      {"name": "gross_365d", "reason": "duplicate", "of": "net_365d", "r": 0.9912}],
@@ -244,6 +245,7 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "5.0 % of the 400 events of the day are flagged as robots (rate 20, 5.0 %)" in page["quality"]
     assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
     assert "0.0412, against 0.0533" in page["model"]
+    assert "0.957, against 0.941" in page["model"]
     assert "Published since 2026-03-30" in page["model"]
     assert "Left out views_30d (the same for 99.8 %), gross_365d (goes along with net_365d, r 0.991)" in page["model"]
     assert "manual__1, published" in page["run"]

@@ -90,12 +90,11 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean.float(), axes.float(), variances.float()
 
 
-def pca_error(fitted_on: Tensor, scored: Tensor, dimensions: int) -> float:
-    """Mean squared reconstruction error of `scored` (n x d) by a PCA of `dimensions` fitted on `fitted_on`."""
+def pca(fitted_on: Tensor, points: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
+    """Coordinates (n x dimensions) and reconstruction (n x d) of `points` by a PCA fitted on `fitted_on`."""
     mean, axes, _ = principal_axes(fitted_on)
-    axes = axes[:, :dimensions]
-    centred = scored - mean
-    return float((centred - centred @ axes @ axes.T).square().mean())
+    coordinates = (points - mean) @ axes[:, :dimensions]
+    return coordinates, coordinates @ axes[:, :dimensions].T + mean
 
 
 def _network(*widths: int) -> nn.Sequential:

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from jobs import catalogue, models, policy
-from jobs.autoencoder import data, export, isolation, preprocessing, profile
-from jobs.autoencoder.model import Autoencoder, Sizes, pca_error
+from jobs.autoencoder import data, evaluation, export, isolation, preprocessing, profile
+from jobs.autoencoder.model import Autoencoder, Sizes
 from jobs.errors import UserError
 from jobs.policy import Column, Policy
 from jobs.settings import Settings, Train
@@ -101,9 +101,12 @@ def _train(customers: data.Customers, settings: Train, rules: Policy, started: f
     draws = [draw.to(device) for draw in fitted.draws] or [scaled["train"]]
     epochs = fit(model, draws, scaled["validation"], settings, started)
     model.set_axes(scaled["train"])
-    test_error = reconstruction_error(model, scaled["test"])
-    test_error_pca = pca_error(scaled["train"], scaled["test"], settings.latent)
-    _say(f"test error {test_error:.4f}, PCA with {settings.latent} dimensions {test_error_pca:.4f}")
+    tested = [customers.ids[row].as_py() for row in rows["test"]]
+    found = evaluation.of(model, scaled["train"], scaled["test"], tested, fitted.names)
+    _say(
+        f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
+        f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
+    )
     model = model.cpu()
     errors = _in_parts(model.errors, scaled["train"].cpu())
     profiles = {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)}
@@ -124,9 +127,7 @@ def _train(customers: data.Customers, settings: Train, rules: Policy, started: f
         "settings": asdict(settings),
         "customers": {share: len(held) for share, held in rows.items()},
         "dropped": len(customers.ids) - sum(map(len, rows.values())),
-        "test_error": test_error,
-        "test_error_pca": test_error_pca,
-        "better_than_pca": test_error < test_error_pca,
+        **found,
         "best_epoch": min(epochs, key=lambda epoch: epoch["validation"])["epoch"],
         "epochs": epochs,
         "device": device,
@@ -251,6 +252,10 @@ def _in_parts(function: Callable[[Tensor], Tensor], scaled: Tensor) -> np.ndarra
 
 def _copy(model: Autoencoder) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _figure(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def _say(text: str) -> None:

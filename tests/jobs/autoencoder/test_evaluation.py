@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from jobs.autoencoder import evaluation, preprocessing
+from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.policy import Column, Selection
+
+NAMES = [f"feature_{number}" for number in range(6)]
+IDS = [f"customer-{number}" for number in range(200)]
+
+
+@pytest.fixture
+def points() -> torch.Tensor:
+    """200 x 6, most of the variance in two directions."""
+    random = torch.Generator().manual_seed(4)
+    plane = torch.randn(200, 2, generator=random) @ torch.randn(2, 6, generator=random)
+    return plane + 0.1 * torch.randn(200, 6, generator=random)
+
+
+@pytest.fixture
+def like_pca(points) -> Autoencoder:
+    """A network that does what a PCA of two dimensions does."""
+    no_codes = np.empty((len(points), 0), dtype=np.int64)
+    fitted = preprocessing.fit(points.numpy(), no_codes, NAMES, [Column()] * 6, {}, Selection(1, 1), seed=1)
+    model = Autoencoder(Sizes(inputs=6, latent=2), fitted.numbers)
+    model.start_at_pca(points)
+    return model
+
+
+def test_a_network_that_is_a_pca_is_found_to_be_no_better(like_pca, points):
+    found = evaluation.of(like_pca, points, points, IDS, NAMES)
+    assert found["test_error"] == pytest.approx(found["test_error_pca"], rel=1e-4)
+    assert found["trustworthiness"] == pytest.approx(found["trustworthiness_pca"], abs=1e-3)
+    assert list(found["errors"]) == NAMES
+    assert np.mean([one["error"] for one in found["errors"].values()]) == pytest.approx(found["test_error"], rel=1e-4)
+
+
+def test_a_vector_that_mixes_customers_up_is_trusted_less(like_pca, points):
+    kept = evaluation.of(like_pca, points, points, IDS, NAMES)["trustworthiness"]
+    with torch.no_grad():
+        like_pca.encoder_linear.weight[1] = 0  # the second direction is lost
+    lost = evaluation.of(like_pca, points, points, IDS, NAMES)["trustworthiness"]
+    assert lost < kept - 0.05 < 1
+
+
+def test_the_customers_restored_worst_come_first_with_what_is_to_blame(like_pca, points):
+    strange = points.clone()
+    strange[17, 3] += 40
+    found = evaluation.of(like_pca, points, strange, IDS, NAMES)
+    worst = found["worst"]
+    assert worst[0]["customer_id"] == "customer-17"
+    assert next(iter(worst[0]["share_of_error"])) == "feature_3"
+    assert [one["error"] for one in worst] == sorted((one["error"] for one in worst), reverse=True)
+    assert len(worst) == evaluation.WORST
+
+
+def test_two_customers_have_too_few_neighbours_to_say(like_pca, points):
+    found = evaluation.of(like_pca, points, points[:2], IDS[:2], NAMES)
+    assert found["trustworthiness"] is None
+    assert len(found["worst"]) == 2
