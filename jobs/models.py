@@ -23,7 +23,7 @@ FAMILY = "autoencoder"
 
 def champion(root: str, day: date) -> dict | None:
     """The champion as of `day`: {"version", "since"} with `since` the first day it held, or None before the first."""
-    held = [entry for entry in _history(root) if date.fromisoformat(entry["since"]) <= day]
+    held = [entry for entry in reigns(root) if date.fromisoformat(entry["since"]) <= day]
     return max(held, key=lambda entry: entry["since"]) if held else None
 
 
@@ -34,7 +34,7 @@ def promote(root: str, version: str, since: date) -> None:
     """
     if not exists(root, version):
         raise UserError(f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain")
-    entries = [entry for entry in _history(root) if entry["since"] != since.isoformat()]
+    entries = [entry for entry in reigns(root) if entry["since"] != since.isoformat()]
     entries = sorted([*entries, {"version": version, "since": since.isoformat()}], key=lambda entry: entry["since"])
     filesystem, base = _at(root)
     text = json.dumps({"version": entries[-1]["version"], "since": entries[-1]["since"], "history": entries}, indent=1)
@@ -42,28 +42,37 @@ def promote(root: str, version: str, since: date) -> None:
         _write_atomically(filesystem, f"{base}/champion.json", text.encode())
 
 
-def rollback(root: str, since: date | None = None) -> str:
-    """Make the model that was champion before the newest one champion again; returns its version.
+def rollback(root: str, since: date | None = None) -> dict:
+    """Make the model that was champion before the newest one champion again; returns its {"version", "since"}.
 
     From `since` on; without it from the day the newest one became champion, which then never was.
     Raises UserError where no other model was champion before.
     """
-    entries = _history(root)
-    last = entries[-1] if entries else None
-    before = [entry for entry in entries if last and entry["version"] != last["version"]]
-    if not last or not before:
+    entries = reigns(root)
+    before = [entry for entry in entries if entry["version"] != entries[-1]["version"]]
+    if not before:
         raise UserError(
             f"models: {root}/{FAMILY}/champion.json names no champion before this one; there is nothing to go back to"
         )
-    if since and since < date.fromisoformat(last["since"]):
-        raise UserError(f"models: {last['version']} is champion since {last['since']}, which is after {since}; name a later day")
-    promote(root, before[-1]["version"], since or date.fromisoformat(last["since"]))
-    return before[-1]["version"]
+    version, undone = before[-1]["version"], date.fromisoformat(entries[-1]["since"])
+    if since and since < undone:
+        raise UserError(f"models: {entries[-1]['version']} is champion since {undone}, which is after {since}; name a later day")
+    promote(root, version, since or undone)
+    return {"version": version, "since": (since or undone).isoformat()}
 
 
 def reigns(root: str) -> list[dict]:
     """Who was champion since when, oldest first: {"version", "since"} each."""
-    return _history(root)
+    filesystem, base = _at(root)
+    path = f"{base}/champion.json"
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return []
+    try:
+        with filesystem.open_input_file(path) as file:
+            entries = json.loads(file.read())["history"]
+        return [{"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()} for e in entries]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
 
 
 def versions(root: str) -> list[str]:
@@ -133,9 +142,9 @@ def golden(root: str, version: str) -> dict[str, list]:
 
 
 def exists(root: str, version: str) -> bool:
-    """Whether the version is there whole."""
+    """Whether the version is there whole; a path is no version."""
     filesystem, base = _at(root)
-    return filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
+    return "/" not in version and filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
 
 
 def _parsed(root: str, version: str, name: str) -> dict:
@@ -150,19 +159,6 @@ def _at(root: str) -> tuple[fs.FileSystem, str]:
         filesystem, path = fs.FileSystem.from_uri(root)
         return filesystem, f"{path}/{FAMILY}"
     return fs.LocalFileSystem(), f"{root}/{FAMILY}"
-
-
-def _history(root: str) -> list[dict]:
-    filesystem, base = _at(root)
-    path = f"{base}/champion.json"
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return []
-    try:
-        with filesystem.open_input_file(path) as file:
-            entries = json.loads(file.read())["history"]
-        return [{"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()} for e in entries]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
 
 
 @contextmanager

@@ -51,23 +51,21 @@ def promote(arguments: Namespace) -> None:
     told = _meta(root, arguments.version)
     since = arguments.since or date.fromisoformat(told["day"])
     models.promote(root, arguments.version, since)
-    _tell(arguments.version, since)
+    _tell(arguments.version, since.isoformat())
 
 
 def rollback(arguments: Namespace) -> None:
     """Make the champion before this one champion again."""
-    root = settings.load().models
-    version = models.rollback(root, arguments.since)
-    _tell(version, max(date.fromisoformat(reign["since"]) for reign in models.reigns(root) if reign["version"] == version))
+    _tell(**models.rollback(settings.load().models, arguments.since))
 
 
 def _meta(root: str, version: str) -> dict:
-    if version not in models.versions(root):  # a path is no version
+    if not models.exists(root, version):
         raise UserError(f"models: no model '{version}' in {root}; see: shoal models list")
     return models.meta(root, version)
 
 
-def _tell(version: str, since: date) -> None:
+def _tell(version: str, since: str) -> None:
     print(f"{version} is champion from {since} on; days that were encoded with another model change when they are run again")
 
 

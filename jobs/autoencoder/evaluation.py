@@ -42,7 +42,7 @@ def of(model: Autoencoder, train: Tensor, test: Tensor, ids: list[str], names: l
 
 def _trustworthiness(inputs: Tensor, vectors: Tensor) -> float | None:
     neighbours = min(NEIGHBOURS, (len(inputs) - 1) // 2)
-    if neighbours < 1 or neighbours >= len(inputs) / 2:
+    if neighbours < 1:
         return None
     return float(trustworthiness(inputs.cpu().numpy(), vectors.cpu().numpy(), n_neighbors=neighbours))
 

@@ -1,16 +1,38 @@
 """A small shop as the features step leaves it: `features/customers` written with delta-rs."""
 
 import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from deltalake import DeltaTable, write_deltalake
 
+from jobs.autoencoder import preprocessing
 from jobs.autoencoder.data import ATTRIBUTES_PROPERTY, NAMES_PROPERTY, TABLE
+from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.policy import Column, Selection
 from jobs.settings import Settings, Train
+
+
+@pytest.fixture
+def points() -> torch.Tensor:
+    """200 x 6, most of the variance in two directions."""
+    random = torch.Generator().manual_seed(4)
+    plane = torch.randn(200, 2, generator=random) @ torch.randn(2, 6, generator=random)
+    return plane + 0.1 * torch.randn(200, 6, generator=random)
+
+
+@pytest.fixture
+def network(points: torch.Tensor) -> Callable[[int], Autoencoder]:
+    """Makes an untrained network for `points`, given the size of its latent."""
+    names = [str(number) for number in range(points.shape[1])]
+    no_codes = np.empty((len(points), 0), dtype=np.int64)
+    fitted = preprocessing.fit(points.numpy(), no_codes, names, [Column()] * len(names), {}, Selection(1, 1), seed=1)
+    return lambda latent: Autoencoder(Sizes(inputs=len(names), latent=latent), fitted.numbers)
 
 
 @pytest.fixture

@@ -2,28 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.autoencoder import evaluation, preprocessing
-from jobs.autoencoder.model import Autoencoder, Sizes
-from jobs.policy import Column, Selection
+from jobs.autoencoder import evaluation
+from jobs.autoencoder.model import Autoencoder
 
 NAMES = [f"feature_{number}" for number in range(6)]
 IDS = [f"customer-{number}" for number in range(200)]
 
 
 @pytest.fixture
-def points() -> torch.Tensor:
-    """200 x 6, most of the variance in two directions."""
-    random = torch.Generator().manual_seed(4)
-    plane = torch.randn(200, 2, generator=random) @ torch.randn(2, 6, generator=random)
-    return plane + 0.1 * torch.randn(200, 6, generator=random)
-
-
-@pytest.fixture
-def like_pca(points) -> Autoencoder:
+def like_pca(points, network) -> Autoencoder:
     """A network that does what a PCA of two dimensions does."""
-    no_codes = np.empty((len(points), 0), dtype=np.int64)
-    fitted = preprocessing.fit(points.numpy(), no_codes, NAMES, [Column()] * 6, {}, Selection(1, 1), seed=1)
-    model = Autoencoder(Sizes(inputs=6, latent=2), fitted.numbers)
+    model = network(latent=2)
     model.start_at_pca(points)
     return model
 

@@ -2,33 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.autoencoder import preprocessing
-from jobs.autoencoder.model import Autoencoder, Sizes, pca, principal_axes
-from jobs.policy import Column, Selection
-
-
-@pytest.fixture
-def points() -> torch.Tensor:
-    """200 x 6, most of the variance in two directions."""
-    random = torch.Generator().manual_seed(4)
-    return torch.randn(200, 2, generator=random) @ torch.randn(2, 6, generator=random) + 0.1 * torch.randn(
-        200, 6, generator=random
-    )
-
-
-def network(points: torch.Tensor, latent: int) -> Autoencoder:
-    names = [str(number) for number in range(points.shape[1])]
-    no_codes = np.empty((len(points), 0), dtype=np.int64)
-    fitted = preprocessing.fit(points.numpy(), no_codes, names, [Column()] * len(names), {}, Selection(1, 1), seed=1)
-    return Autoencoder(Sizes(inputs=len(names), latent=latent), fitted.numbers)
+from jobs.autoencoder.model import pca, principal_axes
 
 
 def pca_error(points: torch.Tensor, dimensions: int) -> float:
     return float((pca(points, points, dimensions)[1] - points).square().mean())
 
 
-def test_the_network_starts_with_the_error_of_pca(points):
-    model = network(points, latent=2)
+def test_the_network_starts_with_the_error_of_pca(points, network):
+    model = network(latent=2)
     model.start_at_pca(points)
     with torch.no_grad():
         error = (model.decode(model.encode(points)) - points).square().mean()
@@ -48,8 +30,8 @@ def test_axes_are_orthonormal_ordered_and_have_a_fixed_sign(points):
     assert (axes.gather(0, axes.abs().argmax(dim=0, keepdim=True)) > 0).all()
 
 
-def test_a_latent_wider_than_the_features_leaves_the_rest_at_zero(points):
-    model = network(points, latent=8)
+def test_a_latent_wider_than_the_features_leaves_the_rest_at_zero(points, network):
+    model = network(latent=8)
     model.start_at_pca(points)
     model.set_axes(points)
     with torch.no_grad():
