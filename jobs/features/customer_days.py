@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from jobs import catalogue, reconciliation
 from jobs.catalogue import Partial
 from jobs.features import _holidays
-from jobs.features._whole import is_sum_of_money, money, whole
+from jobs.features._whole import addend, aggregated, money, whole
 from jobs.lake import Lake, Table, union
 from jobs.settings import Settings
 
@@ -102,8 +102,7 @@ def _combined(partials: list[Partial]) -> list[Column]:
 
 def _each(partials: list[Partial]) -> list[Column]:
     """These partials out of one row of their source, to be brought together later, sums of money in ten-thousandths."""
-    values = ((p, F.expr(p.sql).cast(p.sql_type)) for p in partials)
-    return [(whole(value) if is_sum_of_money(p) else value).alias(p.name) for p, value in values]
+    return [addend(p, F.expr(p.sql).cast(p.sql_type)).alias(p.name) for p in partials]
 
 
 def _together(partial: Partial) -> Column:
@@ -111,7 +110,7 @@ def _together(partial: Partial) -> Column:
     value = getattr(F, partial.combine)(partial.name)
     if partial.combine == "sum":
         value = F.coalesce(value, F.lit(0))
-    return (money(value) if is_sum_of_money(partial) else value.cast(partial.sql_type)).alias(partial.name)
+    return aggregated(partial, value).cast(partial.sql_type).alias(partial.name)
 
 
 def _session_parts(ours: DataFrame) -> DataFrame:

@@ -14,7 +14,7 @@ from jobs import catalogue
 from jobs.catalogue import Measure
 from jobs.errors import UserError
 from jobs.features import customer_days
-from jobs.features._whole import is_sum_of_money, money, whole
+from jobs.features._whole import addend, aggregated, money, whole
 from jobs.lake import Lake, Table
 from jobs.settings import Settings
 
@@ -114,8 +114,7 @@ def _sums(recent: DataFrame, older: DataFrame) -> DataFrame:
 
 
 def _plain(partials: dict[str, catalogue.Partial]) -> list[Column]:
-    values = ((p, whole(F.col(p.name)) if is_sum_of_money(p) else F.col(p.name)) for p in partials.values())
-    return [getattr(F, p.combine)(value).alias(p.name) for p, value in values]
+    return [getattr(F, p.combine)(addend(p, F.col(p.name))).alias(p.name) for p in partials.values()]
 
 
 def _seen_days() -> list[Column]:
@@ -126,9 +125,8 @@ def _window(measure: Measure) -> Column:
     value = F.col(measure.partial.name)
     if measure.far:
         value = F.when((F.col("_span") > measure.near) & (F.col("_span") <= measure.far), value)
-    found = getattr(F, measure.kind)(value)
     # here, where it is worked out once: in the features' own projection it would be again for each that uses it
-    return (money(found) if is_sum_of_money(measure.partial) else found).alias(measure.name)
+    return aggregated(measure.partial, getattr(F, measure.kind)(value)).alias(measure.name)
 
 
 def _unions(recent: DataFrame) -> DataFrame:
