@@ -141,6 +141,34 @@ def golden(root: str, version: str) -> dict[str, list]:
     return found
 
 
+def checkpoint_path(root: str, version: str) -> str:
+    """Where the checkpoint of a training of `version` lies until it has ended."""
+    return f"{_at(root)[1]}/.checkpoint-{version}.safetensors"
+
+
+def read_checkpoint(root: str, version: str) -> bytes | None:
+    """What write_checkpoint last wrote, or None."""
+    filesystem, path = _at(root)[0], checkpoint_path(root, version)
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return None
+    with filesystem.open_input_file(path) as file:
+        return file.read()
+
+
+def write_checkpoint(root: str, version: str, content: bytes) -> None:
+    """Replace the checkpoint of `version` in one step; raises UserError where it cannot be written."""
+    path = checkpoint_path(root, version)
+    with _naming(path):
+        _write_atomically(_at(root)[0], path, content)
+
+
+def remove_checkpoint(root: str, version: str) -> None:
+    """Remove the checkpoint of `version`, if there is one."""
+    filesystem, path = _at(root)[0], checkpoint_path(root, version)
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        filesystem.delete_file(path)
+
+
 def exists(root: str, version: str) -> bool:
     """Whether the version is there whole; a path is no version."""
     filesystem, base = _at(root)

@@ -47,12 +47,22 @@ class Features:
 class Train:
     retrain_every_days: int = 7
     seed: int = 17
-    latent: int = 8
-    epochs: int = 100
+    hidden: tuple[int, ...] = (256, 128)
+    latent: int = 10
+    dropout: float = 0.0
+    layer_norm: bool = False
+    neighbours: int = 10
+    noise: float = 0.1
+    isometry: float = 0.1
+    clusters: int = 0
+    epochs: int = 40
+    max_steps: int = 12_000
     patience: int = 10
     batch_size: int = 1024
     learning_rate: float = 0.001
-    noise: float = 0.15
+    weight_decay: float = 0.0001
+    checkpoint_seconds: float = 30.0
+    memory_share: float = 0.5
     min_customers: int = 50
 
 
@@ -135,14 +145,27 @@ def _typed(kind: type, values: dict, path: str, prefix: str):
                 raise UserError(f"{where} must be a table")
             made[name] = _typed(kind_of, value, path, f"{prefix}{name}.")
         else:
+            read, what = _READ.get(kind_of, (kind_of, kind_of.__name__))
             try:
-                made[name] = kind_of(value)
-            except (TypeError, ValueError):
-                raise UserError(f"{where} must be {kind_of.__name__}") from None
+                made[name] = read(value)
+            except (TypeError, ValueError, KeyError):
+                raise UserError(f"{where} must be {what}") from None
     missing = [n for n in ("lake", "models", "reports", "source", "input") if kind is Settings and n not in made]
     if missing:
         raise UserError(f"settings: {path} lacks {', '.join(missing)}")
     return kind(**made)
+
+
+def _switch(value: str | bool) -> bool:
+    return {"true": True, "false": False}[str(value).lower()]
+
+
+def _whole_numbers(value: str | list[int]) -> tuple[int, ...]:
+    return tuple(int(number) for number in (value.split(",") if isinstance(value, str) else value))
+
+
+# Values that their type does not read itself, from TOML or from a variable's text, and what to call them.
+_READ = {bool: (_switch, "true or false"), tuple[int, ...]: (_whole_numbers, "whole numbers, as in [256, 128] or 256,128")}
 
 
 def _absolute(root: str) -> str:

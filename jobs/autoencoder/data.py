@@ -1,5 +1,6 @@
 """The customers of a day as one matrix and their attributes, and their split."""
 
+import errno
 import hashlib
 import json
 from dataclasses import dataclass
@@ -12,31 +13,34 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from jobs import lake as lakes
+from jobs.autoencoder.room import Room
 from jobs.errors import UserError
 
 TABLE = "features/customers"
 NAMES_PROPERTY = "shoal.vector"  # the table property that names the features in the vector's order
 ATTRIBUTES_PROPERTY = "shoal.attributes"  # the one that names the columns of text
 SHARES = {"train": 8, "validation": 1, "test": 1}  # tenths of the customers
+BATCH = 65536  # customers read or hashed at a time
 
 
 @dataclass(frozen=True)
 class Customers:
-    """The active customers of one day, in the order of their ids."""
+    """The active customers of one day, in the order of the table's files."""
 
     day: date
     delta_version: int
     names: tuple[str, ...]  # features in the vector's order
-    ids: pa.Array  # n strings, ascending
+    ids: pa.Array  # n strings
     matrix: np.ndarray  # n x d float32, NaN = missing (null, NaN or infinite in the table)
+    room: Room  # where their other arrays have their place
     attributes: dict[str, pa.Array]  # n strings each, null or empty = missing
 
 
-def read(lake: str, day: date, min_customers: int) -> Customers:
-    """The active customers of `day` in `<lake>/features/customers`.
+def read(lake: str, day: date, min_customers: int, memory_share: float = 0.5) -> Customers:
+    """The active customers of `day` in `<lake>/features/customers`, read batch by batch into their place (see Room).
 
     Raises UserError for a missing table, a day without rows, fewer than `min_customers` active customers, a vector of
-    another length than the table names features, and a customer with two rows.
+    another length than the table names features, a customer with two rows, and a full disk.
     """
     where = f"features.customers, day {day}"
     try:
@@ -49,69 +53,90 @@ def read(lake: str, day: date, min_customers: int) -> Customers:
     names, attributes = (json.loads(properties.get(key, "[]")) for key in (NAMES_PROPERTY, ATTRIBUTES_PROPERTY))
     if not names:
         raise UserError(f"train: {lake}/{TABLE} lacks the property {NAMES_PROPERTY}; run again: shoal features --day {day}")
-    columns = ["customer_id", "is_active", "vector", *attributes]
     try:
-        rows = lakes.dataset(table).to_table(columns=columns, filter=pc.field("day") == pa.scalar(day))
-    except (OSError, pa.ArrowInvalid, DeltaError) as error:
+        found, of_day = lakes.dataset(table), pc.field("day") == pa.scalar(day)
+        known, active = (found.count_rows(filter=rows) for rows in (of_day, of_day & pc.field("is_active")))
+        if known == 0:
+            raise UserError(f"train: {where}: no rows; run first: shoal features --day {day}")
+        if active < min_customers:
+            raise UserError(
+                f"train: {where}: {active} active customers of {known}, train.min_customers is {min_customers}; "
+                "take a later day or lower the setting"
+            )
+        room = Room(active, len(names), memory_share)
+        matrix = room.new(active, len(names)).numpy()
+        columns = ["customer_id", *attributes]
+        batches = found.scanner(
+            columns=["vector", *columns], filter=of_day & pc.field("is_active"), batch_size=BATCH, fragment_readahead=1
+        ).to_batches()
+        others, at = [], 0
+        for batch in batches:
+            _fill(matrix[at : at + len(batch)], batch["vector"], where)
+            others.append(batch.select(columns))
+            at += len(batch)
+    except (pa.ArrowInvalid, DeltaError) as error:
         raise UserError(f"train: {where}: version {table.version()} cannot be read: {_one_line(error)}") from None
-    if rows.num_rows == 0:
-        raise UserError(f"train: {where}: no rows; run first: shoal features --day {day}")
-    known = rows.num_rows
-    rows = rows.filter(pc.field("is_active"))
-    if rows.num_rows < min_customers:
-        raise UserError(
-            f"train: {where}: {rows.num_rows} active customers of {known}, train.min_customers is {min_customers}; "
-            "take a later day or lower the setting"
-        )
-    matrix = _matrix(rows["vector"], len(names), where)
+    except OSError as error:
+        what = "the disk for temporary files is full (TMPDIR)" if error.errno == errno.ENOSPC else _one_line(error)
+        raise UserError(f"train: {where}: version {table.version()} cannot be read: {what}") from None
+    rows = pa.Table.from_batches(others)
     ids = rows["customer_id"].combine_chunks()
-    order = pc.sort_indices(ids)
-    ids, matrix = ids.take(order), matrix[order.to_numpy()]
-    twice = pc.equal(ids[1:], ids[:-1])
-    if pc.any(twice).as_py():
-        raise UserError(f"train: {where}: customer {ids[pc.index(twice, True).as_py()]} has two rows; run features again")
-    texts = {name: rows[name].combine_chunks().cast(pa.string()).take(order) for name in attributes}
-    return Customers(day, table.version(), tuple(names), ids, matrix, texts)
+    if (twice := _twice(ids)) is not None:
+        raise UserError(f"train: {where}: customer {ids[twice]} has two rows; run features again")
+    texts = {name: rows[name].combine_chunks().cast(pa.string()) for name in attributes}
+    return Customers(day, table.version(), tuple(names), ids, matrix, room, texts)
 
 
 def split(ids: pa.Array) -> dict[str, np.ndarray]:
-    """Row numbers per share of SHARES: by a hash of the id alone, so a customer is in the same share on every day."""
-    buckets = np.fromiter((_bucket(id_) for id_ in ids.to_pylist()), dtype=np.uint8, count=len(ids))
+    """Row numbers per share of SHARES, in the order of a hash of the id, which alone decides: a customer is in the same share
+    on every day, and the first of a share are as good as drawn by lot."""
+    hashes = _hashes(ids)
+    order = np.argsort(hashes, kind="stable")
+    buckets = hashes[order] % sum(SHARES.values())
     ends = np.cumsum(list(SHARES.values()))
-    return {
-        name: np.flatnonzero((buckets >= end - SHARES[name]) & (buckets < end)) for name, end in zip(SHARES, ends, strict=True)
-    }
+    return {name: order[(buckets >= end - SHARES[name]) & (buckets < end)] for name, end in zip(SHARES, ends, strict=True)}
 
 
 def fingerprint(customers: Customers) -> str:
     """SHA-256 over ids and values, whatever files and order they came in."""
     digest = hashlib.sha256()
-    for id_ in customers.ids.to_pylist():
-        digest.update(id_.encode() + b"\0")
-    digest.update(np.ascontiguousarray(customers.matrix))
+    order = np.argsort(_hashes(customers.ids), kind="stable")
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        digest.update("\0".join(customers.ids.take(pa.array(rows)).to_pylist()).encode())
+        digest.update(customers.matrix[rows])
     for name, texts in customers.attributes.items():
-        digest.update(json.dumps([name, texts.to_pylist()]).encode())
+        digest.update(json.dumps([name, texts.take(pa.array(order)).to_pylist()]).encode())
     return digest.hexdigest()
 
 
-def _matrix(vectors: pa.ChunkedArray, length: int, where: str) -> np.ndarray:
-    matrix = np.empty((len(vectors), length), dtype=np.float32)
-    at = 0
-    for chunk in vectors.cast(pa.list_(pa.float32())).chunks:
-        lengths = pc.fill_null(pc.list_value_length(chunk), 0)
-        wrong = pc.not_equal(lengths, length)
-        if pc.any(wrong).as_py():
-            found = lengths[pc.index(wrong, True).as_py()]
-            raise UserError(f"train: {where}: a vector has {found} numbers, {NAMES_PROPERTY} names {length}; run features again")
-        # null comes out as NaN
-        matrix[at : at + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
-        at += len(chunk)
-    matrix[~np.isfinite(matrix)] = np.nan
-    return matrix
+def _fill(place: np.ndarray, vectors: pa.ListArray, where: str) -> None:
+    """Put n vectors into n x d numbers."""
+    vectors = vectors.cast(pa.list_(pa.float32()))
+    lengths = pc.fill_null(pc.list_value_length(vectors), 0)
+    wrong = pc.not_equal(lengths, place.shape[1])
+    if pc.any(wrong).as_py():
+        found = lengths[pc.index(wrong, True).as_py()]
+        raise UserError(
+            f"train: {where}: a vector has {found} numbers, {NAMES_PROPERTY} names {place.shape[1]}; run features again"
+        )
+    # null comes out as NaN
+    place[:] = vectors.flatten().to_numpy(zero_copy_only=False).reshape(place.shape)
+    place[~np.isfinite(place)] = np.nan
 
 
-def _bucket(id_: str) -> int:
-    return int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big") % sum(SHARES.values())
+def _twice(ids: pa.Array) -> int | None:
+    """A row whose id another has too."""
+    hashes = _hashes(ids)
+    order = np.argsort(hashes)
+    same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    return int(order[same[0]]) if len(same) else None
+
+
+def _hashes(ids: pa.Array) -> np.ndarray:
+    """n uint64."""
+    found = (int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big") for id_ in ids.to_pylist())
+    return np.fromiter(found, dtype=np.uint64, count=len(ids))
 
 
 def _one_line(error: Exception) -> str:

@@ -97,8 +97,9 @@ def encoder(trained: Trained) -> onnx.ModelProto:
     expected = isolation.expected_splits(np.array(trained.forest.max_samples_))
     constants["minus_expected_splits"] = torch.tensor(-max(float(expected), 1e-6))
     constants["two"] = torch.tensor(2.0)
-    encode = _network("encoder", model.encoder, model.encoder_linear, "inputs", "latent", constants)
-    decode = _network("decoder", model.decoder, model.decoder_linear, "latent", "decoded", constants)
+    encode = _network("encoder", model.encoder, "inputs", "latent", constants)
+    decode = _network("decoder", model.decoder, "latent", "decoded", constants)
+    restore = _restored(model.groups, model.sizes.inputs, constants)
     texts = f", string[n, {len(categories)}] attributes" if categories else ""
     parsed = onnx.parser.parse_model(f"""
         <ir_version: 8, opset_import: ["": 18, "ai.onnx.ml": 3]>
@@ -125,7 +126,8 @@ def encoder(trained: Trained) -> onnx.ModelProto:
             inputs = Gather<axis = 1>(columns, selected)
             {encode}
             {decode}
-            difference = Sub(decoded, inputs)
+            {restore}
+            difference = Sub(restored, inputs)
             squared = Mul(difference, difference)
             reconstruction_error = ReduceMean<keepdims = 0>(squared, last_axis)
             latent_centred = Sub(latent, latent_mean)
@@ -199,20 +201,51 @@ def _label_encoders(categories: dict[str, list[str]]) -> Iterator[onnx.NodeProto
         )
 
 
-def _network(name: str, network: nn.Sequential, linear: nn.Linear, source: str, target: str, constants: dict) -> str:
-    """Lines for target = linear(source) + network(source); their weights are put into `constants`."""
-    lines = [_affine(f"{name}_linear", linear, source, constants)]
-    at = source
+def _network(name: str, network: nn.Sequential, source: str, target: str, constants: dict) -> str:
+    """Lines for target = network(source); its weights are put into `constants`."""
+    lines, at = [], source
     for number, layer in enumerate(network):
         here = f"{name}_{number}"
         if isinstance(layer, nn.Linear):
             lines.append(_affine(here, layer, at, constants))
+        elif isinstance(layer, nn.LayerNorm):
+            constants |= {f"{here}_weight": layer.weight, f"{here}_bias": layer.bias}
+            lines.append(f"{here} = LayerNormalization<axis = -1, epsilon = {layer.eps}>({at}, {here}_weight, {here}_bias)")
         elif isinstance(layer, nn.SiLU):
             lines += [f"{here}_gate = Sigmoid({at})", f"{here} = Mul({at}, {here}_gate)"]
-        else:
+        elif not isinstance(layer, nn.Dropout):
             raise TypeError(f"no ONNX form of {layer}")
+        else:
+            continue
         at = here
-    return "\n".join([*lines, f"{target} = Add({name}_linear, {at})"])
+    return "\n".join([*lines, f"{target} = Identity({at})"])
+
+
+def _restored(groups: list[slice], inputs: int, constants: dict) -> str:
+    """Lines for restored = Autoencoder.restored(decoded)."""
+    lines, parts, at = [], [], 0
+    for number, group in enumerate(groups):
+        name = f"group_{number}"
+        constants |= {f"before_{number}": torch.arange(at, group.start), name: torch.arange(group.start, group.stop)}
+        constants |= {f"{name}_but_rest": torch.arange(group.stop - group.start)}
+        lines += [
+            f"numbers_{number} = Gather<axis = 1>(decoded, before_{number})",
+            f"{name}_logits = Gather<axis = 1>(decoded, {name})",
+            f"{name}_padded = Pad({name}_logits, one_more_column)",
+            f"{name}_all = Softmax<axis = 1>({name}_padded)",
+            f"{name}_shares = Gather<axis = 1>({name}_all, {name}_but_rest)",
+            f"{name}_mean = Gather<axis = 0>(category_mean, {name})",
+            f"{name}_scale = Gather<axis = 0>(category_scale, {name})",
+            f"{name}_centred = Sub({name}_shares, {name}_mean)",
+            f"{name}_scaled = Div({name}_centred, {name}_scale)",
+        ]
+        parts += [f"numbers_{number}", f"{name}_scaled"]
+        at = group.stop
+    if not groups:
+        return "restored = Identity(decoded)"
+    constants |= {"one_more_column": torch.tensor([0, 0, 0, 1]), "after_groups": torch.arange(at, inputs)}
+    lines.append("numbers_after = Gather<axis = 1>(decoded, after_groups)")
+    return "\n".join([*lines, f"restored = Concat<axis = 1>({', '.join([*parts, 'numbers_after'])})"])
 
 
 def _affine(name: str, layer: nn.Linear, source: str, constants: dict) -> str:

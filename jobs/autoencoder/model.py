@@ -1,7 +1,8 @@
-"""The network: a principal component analysis that learned to bend.
+"""The network: preprocessing, an encoder to a short vector, and two decoders.
 
-Encoder and decoder are each a linear map, which starts as the PCA of the training customers, plus a small network,
-which starts at zero. So training starts at the error of PCA with as many dimensions and can only go down from there.
+One decoder restores the customers who are most alike, from whom the encoder learns which differences matter: what a customer
+shares with his neighbours is kept, what is his alone is not. The other restores the customer himself from the vector as it
+is; it tells how much the vector holds, and teaches the encoder nothing unless there are no neighbours to learn from.
 """
 
 from dataclasses import dataclass
@@ -10,16 +11,25 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from jobs.autoencoder.preprocessing import Numbers, Preprocess
+from jobs.autoencoder.preprocessing import Numbers, Preprocess, groups
+from jobs.settings import Train
+
+ROWS_AT_ONCE = 65536
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths of the layers: inputs -> *hidden -> latent -> *reversed hidden -> inputs."""
+    """Widths of the layers: inputs -> *hidden -> latent -> *reversed hidden -> inputs, and what lies between them."""
 
     inputs: int  # columns after preprocessing
     latent: int
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[int, ...]
+    dropout: float = 0.0
+    layer_norm: bool = False
+
+    @classmethod
+    def of(cls, inputs: int, settings: Train) -> "Sizes":
+        return cls(inputs, settings.latent, settings.hidden, settings.dropout, settings.layer_norm)
 
 
 class Autoencoder(nn.Module):
@@ -29,10 +39,16 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.preprocess = Preprocess(numbers)
-        self.encoder_linear = nn.Linear(sizes.inputs, sizes.latent)
-        self.encoder = _network(sizes.inputs, *sizes.hidden, sizes.latent)
-        self.decoder_linear = nn.Linear(sizes.latent, sizes.inputs)
-        self.decoder = _network(sizes.latent, *reversed(sizes.hidden), sizes.inputs)
+        self.groups = groups(numbers)
+        # Of a category's column, what was taken from its 0 or 1 and by what that was divided.
+        places = torch.from_numpy(numbers.selected - len(numbers.fill)).clamp_min(0)
+        for name, values in (("category_mean", numbers.extra_mean), ("category_scale", numbers.extra_scale)):
+            values = torch.from_numpy(values)[places] if len(values) else torch.zeros(len(places))
+            self.register_buffer(name, values, persistent=False)
+        widths = [sizes.inputs, *sizes.hidden, sizes.latent]
+        self.encoder = _network(sizes, widths)
+        self.decoder = _network(sizes, widths[::-1])
+        self.neighbourhood = _network(sizes, widths[::-1])
         # The published vector: the latent turned to its principal axes, the first varying most.
         self.register_buffer("latent_mean", torch.zeros(sizes.latent))
         self.register_buffer("latent_axes", torch.eye(sizes.latent))
@@ -40,47 +56,49 @@ class Autoencoder(nn.Module):
     def forward(self, features: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """As of Preprocess.forward -> vector (n x latent), mean squared error in scaled units (n)."""
         inputs = self.preprocess(features, codes)
-        latent = self.encode(inputs)
-        return (latent - self.latent_mean) @ self.latent_axes, self.errors(inputs)
+        latent = self.encoder(inputs)
+        return (latent - self.latent_mean) @ self.latent_axes, self.squared_errors(inputs).mean(dim=1)
 
-    def errors(self, inputs: Tensor) -> Tensor:
-        """Mean squared reconstruction error (n) of preprocessed customers (n x inputs)."""
-        return (self.decode(self.encode(inputs)) - inputs).square().mean(dim=1)
+    def squared_errors(self, inputs: Tensor) -> Tensor:
+        """By which the decoder is off preprocessed customers (n x inputs), in scaled units."""
+        return (self.restored(self.decoder(self.encoder(inputs))) - inputs).square()
 
-    def encode(self, scaled: Tensor) -> Tensor:
-        return self.encoder_linear(scaled) + self.encoder(scaled)
+    def restored(self, decoded: Tensor) -> Tensor:
+        """What a decoder says (n x inputs) as preprocessed customers: an attribute's numbers are logits of its categories."""
+        parts, at = [], 0
+        for group in self.groups:
+            probabilities = _with_rest(decoded[:, group]).softmax(dim=1)[:, :-1]
+            parts += [decoded[:, at : group.start], (probabilities - self.category_mean[group]) / self.category_scale[group]]
+            at = group.stop
+        return torch.cat([*parts, decoded[:, at:]], dim=1) if parts else decoded
 
-    def decode(self, latent: Tensor) -> Tensor:
-        return self.decoder_linear(latent) + self.decoder(latent)
-
-    @torch.no_grad()
-    def start_at_pca(self, scaled: Tensor) -> None:
-        """Set the linear maps to the PCA of `scaled` (n x d) and the networks' last layers to zero."""
-        mean, axes, _ = principal_axes(scaled)
-        axes = axes[:, : self.sizes.latent]
-        for linear in (self.encoder_linear, self.decoder_linear):
-            linear.weight.zero_()
-        self.encoder_linear.weight[: axes.shape[1]] = axes.T
-        self.encoder_linear.bias.copy_(-(self.encoder_linear.weight @ mean))
-        self.decoder_linear.weight[:, : axes.shape[1]] = axes
-        self.decoder_linear.bias.copy_(mean)
-        for network in (self.encoder, self.decoder):
-            network[-1].weight.zero_()
-            network[-1].bias.zero_()
+    def misfit(self, decoded: Tensor, wanted: Tensor) -> Tensor:
+        """Loss (n) of decoders' numbers against customers (n x inputs each), per column: squared errors of numbers, and
+        cross-entropy for the categories of an attribute, of which a customer may have several by shares."""
+        squares = (decoded - wanted).square()
+        total, at = 0, 0
+        for group in self.groups:
+            shares = wanted[:, group] * self.category_scale[group] + self.category_mean[group]
+            shares = torch.cat([shares, 1 - shares.sum(dim=1, keepdim=True)], dim=1)
+            entropy = -(shares * _with_rest(decoded[:, group]).log_softmax(dim=1)).sum(dim=1)
+            total = total + squares[:, at : group.start].sum(dim=1) + entropy
+            at = group.stop
+        return (total + squares[:, at:].sum(dim=1)) / wanted.shape[1]
 
     @torch.no_grad()
     def set_axes(self, scaled: Tensor) -> None:
         """Turn the vector to the principal axes of the latent of `scaled` (n x d), at unit variance on average."""
-        mean, axes, variances = principal_axes(torch.cat([self.encode(part) for part in scaled.split(65536)]))
+        latent = torch.cat([self.encoder(part.to(self.latent_mean.device)) for part in scaled.split(ROWS_AT_ONCE)])
+        mean, axes, variances = principal_axes(latent)
         self.latent_mean.copy_(mean)
         self.latent_axes.copy_(axes / variances.mean().sqrt().clamp_min(1e-6))
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (d), axes as columns (d x d, most variance first, largest entry positive) and variances (d) of n points."""
-    mean = points.mean(dim=0, dtype=torch.float64)
+    mean = sum(part.sum(dim=0, dtype=torch.float64) for part in points.split(ROWS_AT_ONCE)) / len(points)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=points.device)
-    for part in points.split(65536):
+    for part in points.split(ROWS_AT_ONCE):
         centred = part.double() - mean
         covariance += centred.T @ centred
     variances, axes = torch.linalg.eigh(covariance / len(points))
@@ -90,15 +108,19 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean.float(), axes.float(), variances.float()
 
 
-def pca(fitted_on: Tensor, points: Tensor, dimensions: int) -> tuple[Tensor, Tensor]:
-    """Coordinates (n x dimensions) and reconstruction (n x d) of `points` by a PCA fitted on `fitted_on`."""
-    mean, axes, _ = principal_axes(fitted_on)
-    coordinates = (points - mean) @ axes[:, :dimensions]
-    return coordinates, coordinates @ axes[:, :dimensions].T + mean
+def _with_rest(logits: Tensor) -> Tensor:
+    """With a column for the category that has no number of its own: none is known, or one that the network does not see."""
+    return torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1)
 
 
-def _network(*widths: int) -> nn.Sequential:
+def _network(sizes: Sizes, widths: list[int]) -> nn.Sequential:
+    *hidden, last = pairwise(widths)
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.SiLU()]
-    return nn.Sequential(*layers[:-1])
+    for inputs, outputs in hidden:
+        layers.append(nn.Linear(inputs, outputs))
+        if sizes.layer_norm:
+            layers.append(nn.LayerNorm(outputs))
+        layers.append(nn.SiLU())
+        if sizes.dropout:
+            layers.append(nn.Dropout(sizes.dropout))
+    return nn.Sequential(*layers, nn.Linear(*last))

@@ -85,6 +85,14 @@ def sweeps(numbers: Numbers) -> int:
     return imputation.SWEEPS if numbers.chained.any() else int(numbers.regressed.any())
 
 
+def groups(numbers: Numbers) -> list[slice]:
+    """Of the network's columns, those that are categories of one attribute, attribute by attribute."""
+    first = len(numbers.fill) + len(numbers.flagged)  # the first category's column before the selection
+    attributes = np.array([numbers.attribute[column - first] if column >= first else -1 for column in numbers.selected])
+    found = (np.flatnonzero(attributes == attribute) for attribute in np.unique(attributes) if attribute >= 0)
+    return [slice(int(columns[0]), int(columns[-1]) + 1) for columns in found]
+
+
 def frequent(texts: pa.Array, most: int) -> list[str]:
     """The `most` most frequent categories, the first in the alphabet where they are equally frequent."""
     counts = pc.value_counts(texts.filter(pc.and_(pc.is_valid(texts), pc.not_equal(texts, ""))))

@@ -27,12 +27,12 @@ def points() -> torch.Tensor:
 
 
 @pytest.fixture
-def network(points: torch.Tensor) -> Callable[[int], Autoencoder]:
-    """Makes an untrained network for `points`, given the size of its latent."""
+def network(points: torch.Tensor) -> Callable[..., Autoencoder]:
+    """Makes an untrained network for `points`, given the size of its latent and the widths between."""
     names = [str(number) for number in range(points.shape[1])]
     no_codes = np.empty((len(points), 0), dtype=np.int64)
     fitted = preprocessing.fit(points.numpy(), no_codes, names, [Column()] * len(names), {}, Selection(1, 1), seed=1)
-    return lambda latent: Autoencoder(Sizes(inputs=len(names), latent=latent), fitted.numbers)
+    return lambda latent, hidden=(): Autoencoder(Sizes(len(names), latent, hidden), fitted.numbers)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ class Shop:
     def settings(place: Path, epochs: int) -> Settings:
         """A quick training with all its files under `place`."""
         roots = {"lake": f"{place}/lake", "models": f"{place}/models", "reports": "", "source": "", "input": ""}
-        return Settings(**roots, train=Train(latent=3, epochs=epochs))
+        return Settings(**roots, train=Train(latent=3, hidden=(64, 32), epochs=epochs))
 
     @staticmethod
     def ids(n: int) -> list[str]:

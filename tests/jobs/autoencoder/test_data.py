@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_a_vector_of_another_length_is_refused(settings, shop, refusal):
 def test_a_customer_with_two_rows_is_refused(settings, shop, refusal):
     shop.write(settings.lake, shop.values(20))
     shop.write(settings.lake, shop.values(3), mode="append")
-    assert "customer customer-00000 has two rows" in refusal(settings.lake)
+    assert re.search("customer customer-0000[012] has two rows", refusal(settings.lake))
 
 
 def test_a_file_that_is_gone_is_refused(settings, shop, refusal):

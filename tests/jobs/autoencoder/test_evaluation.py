@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from jobs.autoencoder import evaluation
-from jobs.autoencoder.model import Autoencoder
+from jobs.autoencoder import model as model_module
+from jobs.autoencoder.model import Autoencoder, principal_axes
 
 NAMES = [f"feature_{number}" for number in range(6)]
 IDS = [f"customer-{number}" for number in range(200)]
@@ -13,7 +14,12 @@ IDS = [f"customer-{number}" for number in range(200)]
 def like_pca(points, network) -> Autoencoder:
     """A network that does what a PCA of two dimensions does."""
     model = network(latent=2)
-    model.start_at_pca(points)
+    mean, axes, _ = principal_axes(points)
+    with torch.no_grad():
+        model.encoder[0].weight.copy_(axes[:, :2].T)
+        model.encoder[0].bias.copy_(-(axes[:, :2].T @ mean))
+        model.decoder[0].weight.copy_(axes[:, :2])
+        model.decoder[0].bias.copy_(mean)
     return model
 
 
@@ -28,7 +34,7 @@ def test_a_network_that_is_a_pca_is_found_to_be_no_better(like_pca, points):
 def test_a_vector_that_mixes_customers_up_is_trusted_less(like_pca, points):
     kept = evaluation.of(like_pca, points, points, IDS, NAMES)["trustworthiness"]
     with torch.no_grad():
-        like_pca.encoder_linear.weight[1] = 0  # the second direction is lost
+        like_pca.encoder[0].weight[1] = 0  # the second direction is lost
     lost = evaluation.of(like_pca, points, points, IDS, NAMES)["trustworthiness"]
     assert lost < kept - 0.05 < 1
 
@@ -48,3 +54,13 @@ def test_two_customers_have_too_few_neighbours_to_say(like_pca, points):
     found = evaluation.of(like_pca, points, points[:2], IDS[:2], NAMES)
     assert found["trustworthiness"] is None
     assert len(found["worst"]) == 2
+
+
+def test_more_customers_than_are_computed_at_once_are_told_the_same(like_pca, points, monkeypatch):
+    whole = evaluation.of(like_pca, points, points, IDS, NAMES)
+    for module in (evaluation, model_module):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 7)
+    in_parts = evaluation.of(like_pca, points, points, IDS, NAMES)
+    assert in_parts["worst"][0]["customer_id"] == whole["worst"][0]["customer_id"]
+    for name in ("test_error", "test_error_pca"):
+        assert in_parts[name] == pytest.approx(whole[name], rel=1e-5)

@@ -1,5 +1,7 @@
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +12,8 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pytest
+import safetensors.torch
+import torch
 
 from jobs import autoencoder, models
 from jobs.autoencoder import data
@@ -52,8 +56,8 @@ def test_meta_says_what_a_person_wants_to_know(trained, shop):
     assert meta["features"] == [f"feature_{number}" for number in range(shop.features)]
     assert sum(meta["customers"].values()) == 300
     assert meta["delta_version"] == 1
-    assert meta["sizes"] == {"inputs": len(meta["inputs"]), "latent": 3, "hidden": [64, 32]}
-    assert [epoch["epoch"] for epoch in meta["epochs"]] == list(range(len(meta["epochs"])))
+    assert meta["sizes"] == {"inputs": len(meta["inputs"]), "latent": 3, "hidden": [64, 32], "dropout": 0.0, "layer_norm": False}
+    assert [epoch["epoch"] for epoch in meta["epochs"]] == list(range(1, len(meta["epochs"]) + 1))
 
 
 def test_customers_it_never_saw_are_restored_better_than_by_the_mean_and_by_pca(trained):
@@ -69,10 +73,7 @@ def test_the_best_epoch_is_kept_not_the_last(trained, tmp_path, shop):
     version = autoencoder.run(settings, shop.day, retrain=True)
     meta = models.meta(settings.models, version)
     validation = [epoch["validation"] for epoch in meta["epochs"]]
-    assert meta["best_epoch"] == int(np.argmin(validation)) == len(validation) - 1 - 5
-    customers = data.read(settings.lake, shop.day, 1)
-    held_out = data.split(customers.ids)["validation"]
-    assert errors(settings, version, customers, held_out).mean() == pytest.approx(min(validation), rel=1e-4)
+    assert meta["best_epoch"] == int(np.argmin(validation)) + 1 == len(validation) - 5
 
 
 def test_the_same_inputs_give_the_same_weights_and_the_same_version(trained, tmp_path, shop):
@@ -248,48 +249,97 @@ def test_the_vector_has_unit_variance_on_average_and_its_first_dimension_varies_
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
+from datetime import date
 from jobs import autoencoder
 from jobs.autoencoder import export, train
+from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.settings import Settings, Train
-from datetime import date
-moment, lake, models, day, epochs = sys.argv[1:]
-if moment == "saving":
-    write = export.write
-    def killed(folder, *rest):
-        write(folder, *rest)
-        os.kill(os.getpid(), signal.SIGKILL)
-    export.write = killed
+moment, how, lake, models, day, epochs = sys.argv[1:]
+kill = lambda *_, **__: os.kill(os.getpid(), signal.Signals[how])
+def before_and(function, at=1, calls=[]):
+    def killed(*arguments):
+        function(*arguments)
+        calls.append(1)
+        if len(calls) == at:
+            kill()
+    return killed
+if moment == "training":
+    Checkpoints.save = before_and(Checkpoints.save, at=100)
+elif moment == "saving":
+    export.write = before_and(export.write)
 else:
-    train.models.promote = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-    if moment == "training":
-        train.EPOCHS_PER_LINE = 1
-        say = train._say
-        train._say = lambda text: os.kill(os.getpid(), signal.SIGKILL) if text.startswith("epoch 3 ") else say(text)
+    train.models.promote = kill
 roots = {"lake": lake, "models": models, "reports": "", "source": "", "input": ""}
-settings = Settings(**roots, train=Train(latent=3, epochs=int(epochs)))
+settings = Settings(**roots, train=Train(latent=3, hidden=(64, 32), epochs=int(epochs), checkpoint_seconds=0))
 autoencoder.run(settings, date.fromisoformat(day), retrain=True)
 """
 
 
-@pytest.mark.parametrize("moment", ["training", "saving", "promoting"])
-def test_a_run_killed_at_any_moment_leaves_the_champion_and_a_rerun_finishes(settings, shop, moment):
+@pytest.mark.parametrize(
+    ("moment", "how"), [("training", "SIGKILL"), ("training", "SIGTERM"), ("saving", "SIGKILL"), ("promoting", "SIGKILL")]
+)
+def test_a_run_killed_at_any_moment_leaves_the_champion_and_a_rerun_ends_as_if_it_had_not_been(
+    settings, shop, tmp_path, capsys, moment, how
+):
     settings = replace(settings, train=replace(settings.train, epochs=5))
     folder = Path(settings.models) / models.FAMILY
     shop.write(settings.lake, shop.values())
     autoencoder.run(settings, shop.day, retrain=False)
     champion = (folder / "champion.json").read_bytes()
     shop.write(settings.lake, shop.values(seed=6))
-    arguments = [moment, settings.lake, settings.models, shop.day.isoformat(), str(settings.train.epochs)]
+    undisturbed = elsewhere(settings, tmp_path / "undisturbed")
+    expected = autoencoder.run(undisturbed, shop.day, retrain=True)
+    arguments = [moment, how, settings.lake, settings.models, shop.day.isoformat(), str(settings.train.epochs)]
 
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=HOME, capture_output=True, text=True)
 
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed.returncode == (-signal.SIGKILL if how == "SIGKILL" else 128 + signal.SIGTERM), killed.stderr
     assert (folder / "champion.json").read_bytes() == champion
-    version = autoencoder.run(settings, shop.day, retrain=True)
-    assert json.loads((folder / "champion.json").read_text())["version"] == version
-    assert errors(settings, version, data.read(settings.lake, shop.day, 1), np.arange(300)).shape == (300,)
+    capsys.readouterr()
+    assert autoencoder.run(settings, shop.day, retrain=True) == expected
+    assert ("goes on from epoch 3, batch " in capsys.readouterr().out) == (moment == "training")
+    assert json.loads((folder / "champion.json").read_text())["version"] == expected
+    ended, whole = (
+        safetensors.torch.load(models.read(s.models, expected, "weights.safetensors")) for s in (settings, undisturbed)
+    )
+    for name, weight in whole.items():
+        torch.testing.assert_close(ended[name], weight, atol=1e-6, rtol=0)
     assert not list(folder.glob(".*")), "what the killed run left is cleared"
+
+
+def test_two_processes_learn_what_one_does(trained, shop, tmp_path):
+    settings = elsewhere(trained[0], tmp_path / "one", epochs=5, noise=0.2)
+    version = autoencoder.run(settings, shop.day, retrain=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    roots = {"SHOAL_LAKE": settings.lake, "SHOAL_MODELS": str(tmp_path / "two"), "SHOAL_TRAIN__LATENT": "3"}
+    told = {"SHOAL_TRAIN__HIDDEN": "64,32", "SHOAL_TRAIN__EPOCHS": "5", "SHOAL_TRAIN__NOISE": "0.2"}
+    arguments = ["-m", "jobs", "train", "--day", shop.day.isoformat()]
+
+    done = subprocess.run([*command, *arguments], cwd=HOME, capture_output=True, text=True, env={**os.environ, **roots, **told})
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("is champion") == 1
+    one, two = (models.meta(str(tmp_path / root), version)["epochs"] for root in ("one", "two"))
+    for ours, theirs in zip(one, two, strict=True):
+        assert (ours["loss"], ours["validation"]) == pytest.approx((theirs["loss"], theirs["validation"]), rel=1e-4)
+
+
+def test_customers_too_many_for_memory_are_trained_on_from_disk_with_the_same_result(trained, shop, tmp_path, capsys):
+    settings, version = trained
+    on_disk = elsewhere(settings, tmp_path, memory_share=1e-9)
+    assert autoencoder.run(on_disk, shop.day, retrain=True) == version
+    assert "read into files" in capsys.readouterr().out
+    assert fitted_numbers(on_disk, version) == fitted_numbers(settings, version)
+
+
+def test_a_damaged_checkpoint_ends_in_one_line(settings, shop):
+    shop.write(settings.lake, shop.values())
+    version = autoencoder.run(settings, shop.day, retrain=False)
+    for path in (Path(settings.models) / models.FAMILY).glob(f"{version}/*"):
+        path.unlink()
+    models.write_checkpoint(settings.models, version, b"what a full disk left of it")
+    with pytest.raises(UserError, match=rf"the checkpoint .*\.checkpoint-{version}\.safetensors is damaged; remove it"):
+        autoencoder.run(settings, shop.day, retrain=True)
 
 
 def answers(settings: Settings, version: str, customers: data.Customers, rows: np.ndarray) -> list[np.ndarray]:
@@ -301,3 +351,9 @@ def answers(settings: Settings, version: str, customers: data.Customers, rows: n
 
 def errors(settings: Settings, version: str, customers: data.Customers, rows: np.ndarray) -> np.ndarray:
     return answers(settings, version, customers, rows)[1]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

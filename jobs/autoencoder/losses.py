@@ -1,0 +1,103 @@
+"""What is learned: to restore customers and their neighbourhoods, and, for clearer clusters, to stay near one of some centres."""
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from jobs.autoencoder.examples import Examples, neighbourhoods
+from jobs.autoencoder.loop import Loss
+from jobs.autoencoder.model import ROWS_AT_ONCE, Autoencoder
+from jobs.settings import Train
+
+PULL = 0.1  # weight of the clustering loss beside restoring, as in IDEC
+RESTARTS = 10  # of the K-Means that finds the first centres
+
+
+def restoring(model: Autoencoder, settings: Train) -> Loss:
+    """Restore from a customer, a share `noise` of whose values are another's, the mean of him and his neighbours.
+
+    Two customers shall also be as far apart in the latent as what is restored of them: K-Means measures there with a straight
+    ruler, and a network left alone bends and stretches it.
+    """
+
+    def loss(points: Tensor, neighbours: Tensor, batch: Tensor, mine: Tensor) -> Tensor:
+        clean = points[batch]
+        strangers = clean[torch.randperm(len(clean), device=clean.device)]
+        swapped = torch.rand(clean.shape, device=clean.device) < settings.noise
+        latent = model.encoder(torch.where(swapped, strangers, clean)[mine])
+        around = model.neighbourhood(latent)
+        losses = model.misfit(around, neighbourhoods(points, batch[mine], neighbours))
+        losses = losses + model.misfit(model.decoder(latent.detach()), clean[mine])
+        if settings.isometry:
+            stretch = _step_lengths(latent) - _step_lengths(model.restored(around))
+            stretch = nn.functional.pad(stretch.square().repeat_interleave(2), (0, len(mine) % 2))
+            losses = losses + settings.isometry * stretch / clean.shape[1]
+        return losses
+
+    return loss
+
+
+@torch.no_grad()
+def validation_error(model: Autoencoder, examples: Examples) -> float:
+    """The mean loss of `restoring` over customers that nothing was done to, distances left aside."""
+    total = 0.0
+    for points, neighbours in examples.parts(str(next(model.parameters()).device)):
+        latent = model.encoder(points)
+        wanted = neighbourhoods(points, torch.arange(len(points), device=points.device), neighbours)
+        losses = model.misfit(model.neighbourhood(latent), wanted) + model.misfit(model.decoder(latent), points)
+        total += float(losses.sum(dtype=torch.float64))
+    return total / len(examples)
+
+
+class Clustered(nn.Module):
+    """A network and centres in its latent, learned together.
+
+    Improved Deep Embedded Clustering (Guo et al., IJCAI 2017): how much a customer belongs to each centre is given by a
+    Student's t distribution around it, and is drawn to a sharper version of itself in which no centre is much larger.
+    """
+
+    def __init__(self, model: Autoencoder, clusters: int, seed: int):
+        super().__init__()
+        self.model, self.clusters, self.seed = model, clusters, seed
+        self.centres = nn.Parameter(torch.zeros(clusters, model.sizes.latent))
+        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("sizes", torch.ones(clusters))
+
+    @torch.no_grad()
+    def place_centres(self, points: Tensor) -> None:
+        """Where K-Means finds them in the latent of these customers (n x inputs)."""
+        latent = torch.cat([self.model.encoder(part) for part in points.to(self.centres.device).split(ROWS_AT_ONCE)]).cpu()
+        found = KMeans(self.clusters, n_init=RESTARTS, random_state=self.seed).fit(latent.numpy())
+        self.centres.copy_(torch.from_numpy(found.cluster_centers_))
+        self.unit.copy_(latent.std())
+
+    @torch.no_grad()
+    def weigh_centres(self, examples: Examples) -> None:
+        """How much of all customers belongs to each centre."""
+        device = str(self.centres.device)
+        self.sizes.copy_(sum(self.belongs(self.model.encoder(points)).sum(dim=0) for points, _ in examples.parts(device)))
+
+    def belongs(self, latent: Tensor) -> Tensor:
+        """Shares (n x clusters) of each centre in customers (n x latent)."""
+        distances = (torch.cdist(latent, self.centres, compute_mode="donot_use_mm_for_euclid_dist") / self.unit).square()
+        kernel = 1 / (1 + distances)
+        return kernel / kernel.sum(dim=1, keepdim=True)
+
+    def loss(self, restoring: Loss) -> Loss:
+        """`restoring`, and how far customers are from belonging more clearly to where they do."""
+
+        def loss(points: Tensor, neighbours: Tensor, batch: Tensor, mine: Tensor) -> Tensor:
+            losses = restoring(points, neighbours, batch, mine)
+            shares = self.belongs(self.model.encoder(points[batch[mine]])).clamp_min(1e-9)
+            sharper = (shares.square() / self.sizes).detach()
+            sharper = sharper / sharper.sum(dim=1, keepdim=True)
+            return losses + PULL * (sharper * (sharper.log() - shares.log())).sum(dim=1)
+
+        return loss
+
+
+def _step_lengths(points: Tensor) -> Tensor:
+    """How far the two of each pair of rows are apart."""
+    pairs = len(points) // 2
+    steps = points[0 : 2 * pairs : 2] - points[1 : 2 * pairs : 2]
+    return (steps.square().sum(dim=1) + 1e-6).sqrt()  # the root of 0 has no gradient
