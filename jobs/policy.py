@@ -1,4 +1,4 @@
-"""conf/policy.toml: what becomes of missing values and outliers, by table and column."""
+"""conf/policy.toml: what becomes of missing values and outliers and how numbers are scaled, by table and column."""
 
 import hashlib
 import tomllib
@@ -11,6 +11,7 @@ from jobs.errors import UserError
 
 MISSING = ("drop", "mean", "median", "zero", "constant", "model", "multiple", "null")
 OUTLIERS = ("quantile", "iqr", "none")
+SCALING = ("auto", "standard", "range", "robust", "quantile", "log1p")
 CLEAN = {"products": {"price": ("null", "drop", "interpolate", "model")}}  # what a clean table can do with its columns
 DEFAULT = "default"
 
@@ -24,6 +25,7 @@ class Column:
     outliers: str = "quantile"
     shares: tuple[float, float] = (0.005, 0.995)  # of quantile
     factor: float = 3.0  # of iqr
+    scaling: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ _NUMBER = {
     "outliers": (lambda v: v in OUTLIERS, f"one of {', '.join(OUTLIERS)}"),
     "shares": (_shares, "two shares such as [0.005, 0.995]"),
     "factor": (lambda v: _number(v) and v > 0, "a number above 0"),
+    "scaling": (lambda v: v in SCALING, f"one of {', '.join(SCALING)}"),
     "categories": (lambda v: type(v) is int and 1 <= v <= 100, "a whole number from 1 to 100"),
 }
 _SELECTION = {

@@ -79,7 +79,7 @@ def _figures(told: dict) -> list[str]:
 
 def _flat(told: dict) -> dict[str, str]:
     """The facts in which models may differ, a line each."""
-    parts = {name: told.get(name, {}) for name in ("settings", "sizes", "libraries")}
+    parts = {name: told.get(name, {}) for name in ("settings", "sizes", "libraries", "scaling")}
     flat = {f"{part} {name}": str(value) for part, facts in parts.items() for name, value in facts.items()}
     flat |= {name.replace("_", " "): str(told.get(name, "-")) for name in ("delta_version", "device")}
     flat["policy"] = told.get("policy", {}).get("sha256", "-")[:8]

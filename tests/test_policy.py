@@ -23,15 +23,15 @@ def load(tmp_path: Path):
 def test_a_column_has_its_own_treatment_and_else_the_default(load):
     made = load("""
         [features.customers]
-        default = { outliers = "iqr", factor = 2, categories = 5 }
-        spend = "model"
+        default = { outliers = "iqr", factor = 2, categories = 5, scaling = "robust" }
+        spend = { missing = "model", scaling = "log1p" }
         visits = { missing = "constant", value = -1, outliers = "quantile", shares = [0, 0.9] }
         country = { categories = 3 }
     """)
     assert made.numbers(["spend", "visits", "age"], ["country", "device"], ()) == [
-        Column("model", None, "iqr", factor=2),
-        Column("constant", -1, "quantile", (0, 0.9), 2),
-        Column("median", None, "iqr", factor=2),
+        Column("model", None, "iqr", factor=2, scaling="log1p"),
+        Column("constant", -1, "quantile", (0, 0.9), 2, "robust"),
+        Column("median", None, "iqr", factor=2, scaling="robust"),
     ]
     assert (made.categories("country"), made.categories("device")) == (3, 5)
 
@@ -53,6 +53,7 @@ def test_the_file_of_the_project_is_right_and_asks_for_no_guessed_price():
         ("[features.customers]\nspend = { fill = 1 }", "unknown key 'features.customers.spend.fill'; known: missing,"),
         ("[features.customers]\nspend = { shares = [0.9, 0.1] }", "spend.shares = [0.9, 0.1] must be two shares such as"),
         ("[features.customers]\nspend = { factor = true }", "spend.factor = True must be a number above 0"),
+        ('[features.customers]\nspend = { scaling = "common" }', "spend.scaling = 'common' must be one of auto, standard,"),
         ("[features.customers]\ncountry = { categories = 0 }", "country.categories = 0 must be a whole number from 1 to 100"),
         ('[features.customers]\nspend = "constant"', "spend: missing = 'constant' needs a value"),
         ('[features.customers]\nspent = "mean"', "features.customers.spent: no such column; known: country, spend"),

@@ -19,6 +19,7 @@ def told(version: str, **changes) -> dict:
         "customers": {"train": 800, "validation": 100, "test": 100}, "epochs": [{}] * 4, "seconds": 9.5, "device": "cpu",
         "test_error": 0.1, "test_error_pca": 0.2, "trustworthiness": 0.95,
         "libraries": {"torch": "2.13"}, "policy": {"sha256": "12345678ff"},
+        "scaling": {"orders_90d": "log1p", "net_365d": "log1p"},
     }  # fmt: skip
     return facts | changes
 
@@ -28,6 +29,7 @@ def root(tmp_path, monkeypatch):
     """The old model champion from its day on, then the new one."""
     monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
     changed = {"settings": {"seed": 17, "noise": 0.2}, "inputs": ["orders_90d"], "test_error": 0.09}
+    changed["scaling"] = {"orders_90d": "log1p", "net_365d": "quantile"}
     for version, facts in ((OLD, told(OLD)), (NEW, told(NEW, **changed))):
         models.save(str(tmp_path), version, lambda folder, facts=facts: (folder / "meta.json").write_text(json.dumps(facts)))
         models.promote(str(tmp_path), version, date.fromisoformat(facts["day"]))
@@ -56,7 +58,8 @@ def test_two_models_are_compared_by_what_differs(root, capsys):
     assert rows["settings noise"] == ["0.1", "0.2"]
     assert rows["input net_365d"] == ["yes", "-"]
     assert rows["test error"] == ["0.1000", "0.0900"]
-    assert "settings seed" not in rows
+    assert rows["scaling net_365d"] == ["log1p", "quantile"]
+    assert not {"settings seed", "scaling orders_90d"} & set(rows)
 
 
 def test_a_rollback_brings_the_champion_before_back_and_keeps_the_days_before_it(root, capsys):

@@ -92,7 +92,10 @@ def encoder(trained: Trained) -> onnx.ModelProto:
     """
     model, categories = trained.model, trained.categories
     constants: dict[str, Tensor] = {name.removeprefix("preprocess."): buffer for name, buffer in model.named_buffers()}
-    constants |= {"one": torch.ones(()), "last_axis": torch.tensor([1])}
+    constants |= {"zero": torch.zeros(()), "one": torch.ones(()), "last_axis": torch.tensor([1]), "knot_axis": torch.tensor([2])}
+    unranked_or_rank = torch.arange(len(constants["fill"]))  # columns of all features and then the ranks
+    unranked_or_rank[constants["ranked"]] = len(unranked_or_rank) + torch.arange(len(constants["ranked"]))
+    constants["unranked_or_rank"] = unranked_or_rank
     constants |= {f"attribute_{place}": torch.tensor([place]) for place in range(len(categories))}
     expected = isolation.expected_splits(np.array(trained.forest.max_samples_))
     constants["minus_expected_splits"] = torch.tensor(-max(float(expected), 1e-6))
@@ -118,7 +121,16 @@ def encoder(trained: Trained) -> onnx.ModelProto:
             log_size = Log(size_from_one)
             sign = Sign(winsorised)
             logged = Mul(sign, log_size)
-            known = Where(is_log, logged, winsorised)
+            unranked = Where(is_log, logged, winsorised)
+            to_rank = Gather<axis = 1>(winsorised, ranked)
+            by_knot = Unsqueeze(to_rank, knot_axis)
+            past_knot = Sub(by_knot, knots)
+            parts = Div(past_knot, widths)
+            passed = Clip(parts, zero, one)
+            gained = Mul(passed, gains)
+            ranks = ReduceSum<keepdims = 0>(gained, knot_axis)
+            unranked_and_ranks = Concat<axis = 1>(unranked, ranks)
+            known = Gather<axis = 1>(unranked_and_ranks, unranked_or_rank)
             centred = Sub(known, mean)
             scaled_0 = Div(centred, scale)
             {_regressions(model.preprocess.sweeps)}

@@ -9,24 +9,26 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
-from jobs.autoencoder import imputation
+from jobs.autoencoder import imputation, scaling
 from jobs.policy import Column, Selection
 
-SKEWED = 1.0  # absolute skewness from which log1p is tried
-LOG_GAIN = 0.75  # log1p is taken where it leaves at most this share of the skewness
 OTHER = "other"
-MISSING, ROWS_AT_ONCE = -1, 65536
+MISSING, ROWS_AT_ONCE = -1, 8192
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """All fitted numbers: of the d features, in a feature's own unit up to `is_log`, then in scaled units; of the f flags
-    and e categories; and which of these d + f + e columns the network sees."""
+    """All fitted numbers: of the d features, in a feature's own unit up to `knots`, then in scaled units; of the q features
+    scaled by quantile, in m parts; of the f flags and e categories; and which of these d + f + e columns the network sees."""
 
     fill: np.ndarray  # d, takes the place of a missing value
     low: np.ndarray  # d
     high: np.ndarray  # d, winsorised to [low, high]
     is_log: np.ndarray  # d bool: sign(x) * log(1 + |x|)
+    ranked: np.ndarray  # q int64: features scaled by quantile
+    knots: np.ndarray  # q x m, where a part begins
+    widths: np.ndarray  # q x m, how far it reaches
+    gains: np.ndarray  # q x m, share of customers on it; 0 where a feature has fewer parts
     mean: np.ndarray  # d
     scale: np.ndarray  # d, 1 where the training customers do not differ
     scaled_low: np.ndarray  # d
@@ -49,13 +51,14 @@ class Fitted:
 
     numbers: Numbers
     names: list[str]  # of the network's columns: a feature, "<feature> missing" or "<attribute> = <category>"
+    scaling: list[str]  # d methods of jobs/autoencoder/scaling.py
     left_out: list[dict]  # {"name", "reason": "constant", "share"} or {"name", "reason": "duplicate", "of", "r"}
     inputs: Tensor  # n x columns
     draws: list[Tensor]  # n x columns each: the same with multiple imputations; none without these
 
 
 class Preprocess(nn.Module):
-    """Impute, winsorise, log, scale, flag, one-hot, select."""
+    """Impute, winsorise, log or rank, scale, flag, one-hot, select."""
 
     def __init__(self, numbers: Numbers):
         super().__init__()
@@ -68,8 +71,11 @@ class Preprocess(nn.Module):
         missing = ~features.isfinite()
         known = torch.where(missing, self.fill, features)
         known = torch.minimum(torch.maximum(known, self.low), self.high)
+        parts = (known[:, self.ranked, None] - self.knots) / self.widths
+        ranks = (parts.clamp(0, 1) * self.gains).sum(dim=2)
         # log(1 + x) and not log1p: ONNX has only the former, and both sides must give the same.
         known = torch.where(self.is_log, known.sign() * (1 + known.abs()).log(), known)
+        known[:, self.ranked] = ranks
         scaled = (known - self.mean) / self.scale
         for sweep in range(self.sweeps):
             predicted = torch.minimum(torch.maximum(scaled @ self.weights + self.bias, self.scaled_low), self.scaled_high)
@@ -125,14 +131,15 @@ def fit(
     attribute, category = np.array(every, dtype=np.int64).reshape(-1, 2).T
     titles = [*names, *(f"{names[j]} missing" for j in flagged)]
     titles += [f"{name} = {text}" for name, known in categories.items() for text in [*known, OTHER]]
-    numbers = _univariate(matrix, columns) | _extra(matrix, coded, flagged, attribute, category)
+    univariate, methods = _univariate(matrix, columns)
+    numbers = univariate | _extra(matrix, coded, flagged, attribute, category)
     fitted = Numbers(**{k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in numbers.items()})
     fitted, draws = _with_regressions(fitted, matrix, coded, columns, seed)
     inputs = apply(Preprocess(fitted), matrix, coded)
     kept, left_out = _selected(inputs.numpy(), titles, selection)
     d = len(names)
     drawn = [torch.cat([torch.from_numpy(draw.astype(np.float32)), inputs[:, d:]], dim=1)[:, kept] for draw in draws]
-    return Fitted(replace(fitted, selected=kept), [titles[j] for j in kept], left_out, inputs[:, kept], drawn)
+    return Fitted(replace(fitted, selected=kept), [titles[j] for j in kept], methods, left_out, inputs[:, kept], drawn)
 
 
 def apply(preprocess: Preprocess, matrix: np.ndarray, coded: np.ndarray) -> Tensor:
@@ -142,42 +149,58 @@ def apply(preprocess: Preprocess, matrix: np.ndarray, coded: np.ndarray) -> Tens
         return torch.cat([preprocess(torch.from_numpy(matrix[part]), torch.from_numpy(coded[part])) for part in parts])
 
 
-def _univariate(matrix: np.ndarray, columns: Sequence[Column]) -> dict[str, np.ndarray]:
-    found = [_feature(matrix[:, j], column) for j, column in enumerate(columns)]
-    return {name: np.array([one[name] for one in found]) for name in found[0]}
-
-
-def _feature(values: np.ndarray, column: Column) -> dict:
-    known = values[np.isfinite(values)].astype(np.float64)
-    low, high = _limits(known, column)
-    clipped = np.clip(known, low, high)
-    fill = _fill(known, clipped, column)
-    by_regression = column.missing in ("model", "multiple")
-    # The order of values does not matter here: what is filled in comes last.
-    filled = (
-        clipped
-        if by_regression and len(known)
-        else np.append(clipped, np.full(len(values) - len(known), np.clip(fill, low, high)))
-    )
-    logged = np.sign(filled) * np.log1p(np.abs(filled))
-    before = abs(_skewness(filled))
-    is_log = bool(before > SKEWED and abs(_skewness(logged)) <= LOG_GAIN * before)
-    scaled = logged if is_log else filled
-    mean, scale = scaled.mean(), scaled.std()
-    if scale <= 1e-6 * abs(mean):  # float32 sees no difference below
-        scale = 1.0
-    bounds = np.array([low, high])
-    bounds = ((np.sign(bounds) * np.log1p(np.abs(bounds)) if is_log else bounds) - mean) / scale
+def _univariate(matrix: np.ndarray, columns: Sequence[Column]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The numbers of the features on their own, and their methods of scaling."""
+    limits = [_limits(_known(matrix[:, j]), column) for j, column in enumerate(columns)]
+    low, high = np.array(limits).T
+    methods = np.array([column.scaling for column in columns])
+    free = (methods == "auto") & (high > low)
+    common = free & scaling.share_a_unit(low[free], high[free])
+    fill, scalings = np.empty(len(columns)), []
+    for j, column in enumerate(columns):
+        fill[j], values = _filled(matrix[:, j], column, *limits[j])
+        scalings.append(scaling.fit(values, *limits[j], "common" if common[j] else column.scaling))
+    if common.any():
+        pooled = np.sqrt(np.mean([one.scale**2 for one in scalings if one.method == "common"]))
+        scalings = [replace(one, scale=pooled) if one.method == "common" else one for one in scalings]
+    bounds = np.array([one.of(np.array(limit)) for one, limit in zip(scalings, limits, strict=True)])
     return {
         "fill": fill,
         "low": low,
         "high": high,
-        "is_log": is_log,
-        "mean": mean,
-        "scale": scale,
-        "scaled_low": bounds[0],
-        "scaled_high": bounds[1],
-    }
+        "is_log": np.array([one.method == "log1p" for one in scalings]),
+        "mean": np.array([one.mean for one in scalings]),
+        "scale": np.array([one.scale for one in scalings]),
+        "scaled_low": bounds[:, 0],
+        "scaled_high": bounds[:, 1],
+        **_ranks(scalings),
+    }, [one.method for one in scalings]
+
+
+def _ranks(scalings: list[scaling.Scaling]) -> dict[str, np.ndarray]:
+    """Knots as parts with the rank gained on each, for Preprocess."""
+    ranked = np.flatnonzero([one.method == "quantile" for one in scalings])
+    m = max((len(scalings[j].knots) - 1 for j in ranked), default=0)
+    knots, widths, gains = (np.full((len(ranked), m), filler) for filler in (0.0, 1.0, 0.0))
+    for row, j in enumerate(ranked):
+        parts = slice(len(scalings[j].knots) - 1)
+        knots[row, parts] = scalings[j].knots[:-1]
+        widths[row, parts], gains[row, parts] = np.diff(scalings[j].knots), np.diff(scalings[j].ranks)
+    return {"ranked": ranked, "knots": knots, "widths": widths, "gains": gains}
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)].astype(np.float64)
+
+
+def _filled(values: np.ndarray, column: Column, low: float, high: float) -> tuple[float, np.ndarray]:
+    """What takes the place of a missing value, and the winsorised values with it, in any order."""
+    known = _known(values)
+    clipped = np.clip(known, low, high)
+    fill = _fill(known, clipped, column)
+    if column.missing in ("model", "multiple") and len(known):
+        return fill, clipped
+    return fill, np.append(clipped, np.full(len(values) - len(known), np.clip(fill, low, high)))
 
 
 def _limits(known: np.ndarray, column: Column) -> tuple[float, float]:
@@ -199,12 +222,6 @@ def _fill(known: np.ndarray, clipped: np.ndarray, column: Column) -> float:
     if not len(known):
         return 0.0
     return clipped.mean() if column.missing == "mean" else np.median(known)
-
-
-def _skewness(values: np.ndarray) -> float:
-    centred = values - values.mean()
-    spread = centred.std()
-    return float((centred**3).mean() / spread**3) if spread > 0 else 0.0
 
 
 def _extra(

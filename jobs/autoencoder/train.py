@@ -123,7 +123,7 @@ def _train(
         },
         "inputs": fitted.names,
         "left_out": fitted.left_out,
-        "log_features": [name for name, is_log in zip(customers.names, fitted.numbers.is_log, strict=True) if is_log],
+        "scaling": dict(zip(customers.names, fitted.scaling, strict=True)),
         "policy": rules.resolved(dict(zip(customers.names, columns, strict=True)), customers.attributes),
         "profile": profiles | {"reconstruction_error": profile.of(errors)},
         "sizes": asdict(model.sizes),

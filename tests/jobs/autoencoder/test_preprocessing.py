@@ -3,8 +3,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from jobs.autoencoder import imputation, preprocessing
-from jobs.policy import Column, Selection
+from jobs.autoencoder import imputation, preprocessing, scaling
+from jobs.policy import SCALING, Column, Selection
 
 ALL = Selection(constant_share=1.0, duplicate_correlation=1.0)
 
@@ -36,11 +36,135 @@ def test_missing_is_the_median_outliers_are_pulled_in_and_skewed_features_are_lo
 
     numbers = fit(np.column_stack([column, plain, flag])).numbers
 
-    assert list(numbers.is_log) == [True, False, False]
     assert numbers.fill[1] == pytest.approx(5, abs=0.2)
     assert numbers.high[1] == pytest.approx(10.3, abs=0.5)
     assert numbers.scale[1] == pytest.approx(2 * 0.95, abs=0.1)
     assert numbers.mean[0] == pytest.approx(np.log1p(column).mean(), abs=0.02)
+
+
+def shapes() -> dict[str, tuple[np.ndarray, str]]:
+    """Columns (5000) and the method that each is to have."""
+    random = np.random.default_rng(7)
+    return {
+        "bell": (random.normal(50, 10, 5000), "standard"),
+        "yes or no": (random.random(5000) < 0.3, "standard"),
+        "rather no": (random.random(5000) < 0.2, "standard"),
+        "a trend of few": (np.where(random.random(5000) < 0.2, random.normal(size=5000), 0), "standard"),
+        "share of few": (random.uniform(0, 0.2, 5000), "standard"),
+        "share of all": (random.uniform(0, 1, 5000), "range"),
+        "heavy tails": (random.normal(0, 1, 5000) * np.where(random.random(5000) < 0.05, 5, 1), "robust"),
+        "heavier tails": (np.tan(np.pi * (np.arange(5000) / 5000 - 0.4999)), "quantile"),
+        "money": (random.lognormal(3, 1.5, 5000), "log1p"),
+        "rare counts": (np.where(random.random(5000) < 0.1, random.geometric(0.1, 5000), 0), "log1p"),
+        "money in millions, left": (1e7 - random.lognormal(11, 1.5, 5000), "quantile"),
+        "rates too small for log1p": (random.lognormal(-8, 1.5, 5000), "quantile"),
+    }
+
+
+SHAPES = shapes()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_feature_is_scaled_by_its_shape_to_a_variance_of_about_one(shape):
+    column, method = SHAPES[shape]
+    fitted = fit(column[:, None])
+    assert fitted.scaling == [method]
+    scaled = fitted.inputs[:, 0].double().numpy()
+    if method == "robust":  # the middle half is as wide as that of a normal distribution, the tails come on top
+        quartiles = np.quantile(scaled, [0.25, 0.5, 0.75])
+        assert quartiles - quartiles[1] == pytest.approx([-0.674, 0, 0.674], abs=0.05)
+        assert quartiles[1] == pytest.approx(0, abs=1e-5)
+        assert 1 < scaled.var() < 2
+    else:
+        assert scaled.mean() == pytest.approx(0, abs=0.02)
+        assert scaled.var() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("method", SCALING[1:])
+def test_the_policy_overrules_the_shape(method):
+    fitted = fit(SHAPES["money"][0][:, None], [Column(scaling=method)])
+    assert fitted.scaling == [method]
+    low, high = fitted.numbers.low[0], fitted.numbers.high[0]
+    values = np.array([low, 20, 60, high])
+    bent = {"quantile": [0, 0.5, 0.767, 1], "log1p": np.log1p(values)}.get(method, values)  # half of them have less than 20
+    scaled = applied(fitted, values[:, None])["a"]
+    assert np.diff(scaled) / np.ptp(scaled) == pytest.approx(np.diff(bent) / np.ptp(bent), abs=0.02)
+
+
+@pytest.mark.parametrize("method", SCALING)
+def test_a_higher_value_never_gets_less(method):
+    for column, _ in SHAPES.values():
+        fitted = fit(column[:, None], [Column(scaling=method)])
+        random = np.random.default_rng(1)
+        values = np.sort(np.concatenate([column, random.normal(size=5000) * 10.0 ** random.integers(-9, 30, 5000)]))
+        scaled = applied(fitted, values[:, None])["a"]
+        assert np.diff(scaled).min() >= -1e-6
+        assert len(np.unique(scaled)) > len(np.unique(column)) / 3
+
+
+@pytest.mark.parametrize("method", SCALING)
+def test_float32_scales_as_float64_does_and_the_limits_are_the_scaled_limits(method):
+    for column, _ in SHAPES.values():
+        fitted = fit(column[:, None], [Column(scaling=method)])
+        known = column.astype(np.float32).astype(np.float64)
+        low, high = np.quantile(known, [0.005, 0.995])
+        exact = scaling.fit(np.clip(known, low, high), low, high, method)
+        values = np.concatenate([[low, high, -1e30, 1e30], known])
+        scaled = applied(fitted, values[:, None])["a"]
+        limits = exact.of(np.array([low, high]))
+        largest = max(exact.method == "log1p", *np.abs(limits * exact.scale + exact.mean))  # before it is scaled: log(1 + x)
+        resolution = 2.0**-22 * largest / exact.scale
+        np.testing.assert_allclose(scaled, exact.of(np.clip(values, low, high)), rtol=1e-5, atol=1e-5 + resolution)
+        assert [fitted.numbers.scaled_low[0], fitted.numbers.scaled_high[0]] == pytest.approx(limits, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", SCALING)
+def test_columns_with_hardly_any_difference_do_no_harm(method):
+    n = 1000
+    number = np.arange(n)
+    columns = [np.full(n, 1.7e9), np.full(n, np.nan), number < 30, np.where(number < 900, 0, number), number == 0]
+    with np.errstate(divide="raise", invalid="raise"):
+        fitted = fit(np.column_stack(columns), [Column(scaling=method)] * 5)
+    assert fitted.inputs.abs().max() < 10
+    assert fitted.numbers.scale[[0, 1]].tolist() == [1, 1]
+    odd = applied(fitted, [[value] * 5 for value in (np.nan, np.inf, -1e38, 0, 1e38)])
+    assert all(np.isfinite(column).all() for column in odd.values())
+
+
+@pytest.fixture
+def readings():
+    """2000 x 10 readings from 0 to 255, the later ones spread less; two hardly move."""
+    reach = np.array([255] * 6 + [200, 180, 20, 5])
+    return np.clip(np.random.default_rng(3).normal(0.5, 0.5, (2000, 10)), 0, 1) * reach
+
+
+def test_columns_that_share_a_unit_are_divided_by_one_spread(readings):
+    fitted = fit(readings)
+    assert fitted.scaling == ["common"] * 10
+    spreads = fitted.inputs.std(dim=0, correction=0).numpy()
+    assert spreads / spreads[0] == pytest.approx(readings.std(axis=0) / readings[:, 0].std(), rel=0.01)
+    assert (spreads**2).mean() == pytest.approx(1, rel=1e-4)
+    assert fitted.inputs.mean(dim=0).abs().max() < 1e-5
+    assert fitted.numbers.scaled_high == pytest.approx(fitted.inputs.max(dim=0).values.numpy(), rel=1e-4)
+
+
+def test_a_column_the_policy_scales_and_one_that_never_differs_stay_out_of_the_common_scale(readings):
+    readings[:, 0] *= 1000
+    readings[:, 9] = 7
+    fitted = fit(readings, [Column(scaling="standard"), *[Column()] * 9])
+    assert fitted.scaling == ["standard", *["common"] * 8, "standard"]
+    assert fitted.inputs[:, 0].var() == pytest.approx(1, rel=1e-2)
+    assert fitted.inputs[:, 1:9].var(dim=0).mean() == pytest.approx(1, rel=1e-2)
+
+
+@pytest.mark.parametrize("change", ["seven columns", "other lower limits", "other ranges"])
+def test_columns_of_a_table_share_no_unit(readings, change):
+    readings = {
+        "seven columns": readings[:, :7],
+        "other lower limits": readings + 10 * np.arange(10),
+        "other ranges": readings * 3.0 ** -np.arange(10),
+    }[change]
+    assert "common" not in fit(readings).scaling
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import torch
 from jobs import autoencoder, models
 from jobs.autoencoder import data
 from jobs.errors import NotDue, UserError
+from jobs.policy import SCALING
 from jobs.settings import HOME, Settings
 
 
@@ -38,7 +39,7 @@ def elsewhere(settings: Settings, folder: Path, **changes) -> Settings:
 def fitted_numbers(settings: Settings, version: str) -> tuple:
     """All that was fitted: weights, preprocessing, categories and forest in the graph; what was left out, and the profile."""
     told = models.meta(settings.models, version)
-    facts = [told[name] for name in ("attributes", "inputs", "left_out", "profile")]
+    facts = [told[name] for name in ("attributes", "inputs", "left_out", "scaling", "profile")]
     return models.read(settings.models, version, "encoder.onnx"), json.dumps(facts)
 
 
@@ -56,6 +57,8 @@ def test_meta_says_what_a_person_wants_to_know(trained, shop):
     assert meta["features"] == [f"feature_{number}" for number in range(shop.features)]
     assert sum(meta["customers"].values()) == 300
     assert meta["delta_version"] == 1
+    assert list(meta["scaling"]) == meta["features"]
+    assert set(meta["scaling"].values()) == {"log1p", "standard"}
     assert meta["sizes"] == {"inputs": len(meta["inputs"]), "latent": 3, "hidden": [64, 32], "dropout": 0.0, "layer_norm": False}
     assert [epoch["epoch"] for epoch in meta["epochs"]] == list(range(1, len(meta["epochs"]) + 1))
 
@@ -99,7 +102,10 @@ def test_a_version_that_is_there_is_promoted_without_training(trained, capsys, s
     assert models.meta(settings.models, version) == before
 
 
-def test_a_test_customer_who_changes_wildly_changes_no_fitted_number(settings, shop):
+def test_a_test_customer_who_changes_wildly_changes_no_fitted_number(settings, shop, tmp_path):
+    settings = replace(settings, policy=str(tmp_path / "policy.toml"))
+    methods = [f'feature_{j} = {{ scaling = "{method}" }}' for j, method in enumerate(SCALING)]
+    Path(settings.policy).write_text("\n".join(["[features.customers]", *methods]))
     matrix = shop.values()
     shop.write(settings.lake, matrix)
     version = autoencoder.run(settings, shop.day, retrain=True)
