@@ -72,7 +72,7 @@ def _tell(version: str, since: str) -> None:
 def _figures(told: dict) -> list[str]:
     """As of _FIGURES; a model of an earlier version of Shoal lacks some."""
     sizes, epochs = told.get("sizes", {}), told.get("epochs", [])
-    counts = (sum(told.get("customers", {}).values()), len(told.get("inputs", [])), sizes.get("latent", 0), len(epochs) - 1)
+    counts = (sum(told.get("customers", {}).values()), len(told.get("inputs", [])), sizes.get("latent", 0), len(epochs))
     errors = (told.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))
     return [*(f"{n:,}" for n in counts), str(told.get("seconds", "-")), *("-" if e is None else f"{e:.4f}" for e in errors)]
 
