@@ -24,7 +24,7 @@ STEPS = (
     Step("features", ("features",), "spark", "Per customer and day, then one row per customer as of the day."),
     Step("check_features", ("check", "features"), "spark", "Great Expectations on features.*."),
     Step("train", ("train",), "train", "The autoencoder, when the champion is due for it; otherwise skipped."),
-    Step("encode", ("encode",), "spark", "One vector per customer from the exported encoder."),
+    Step("encode", ("encode",), "spark", "One vector per customer from the exported encoder; Great Expectations on encoded.*."),
     Step("segment", ("segment",), "spark", "Clusters, assignments and each customer's history."),
     Step("publish", ("publish",), "spark", "The tables BI reads; the day's manifest row comes last."),
     Step("check_marts", ("check", "marts"), "spark", "Great Expectations on marts.*."),
@@ -49,5 +49,5 @@ TABLES = {
     "segments": ("assignments", "definitions", "lineage", "history", "candidates"),
     "marts": ("customer_segments", "segment_profiles", "segment_moves", "refreshes"),
 }
-CHECKED_LAYERS = ("clean", "features", "marts")
+CHECKED_LAYERS = ("clean", "features", "encoded", "marts")
 NOT_DUE_EXIT_CODE = 99

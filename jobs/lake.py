@@ -8,13 +8,13 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import reduce, wraps
+from functools import cached_property, reduce, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
@@ -36,6 +36,8 @@ Keep = Callable[["DataFrame"], "DataFrame"]
 
 # Which files hold a row is decided by the day; bounds of all columns would be a fifth of the time to write them.
 _PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
+_PARTITIONS = "spark.sql.shuffle.partitions"
+_ROWS_PER_PARTITION = 1_000_000  # of events with all that cleaning adds: 100 MB as they are sent, 500 MB at work
 _MOST_RUNS = 8
 _AT_ONCE = 2
 _REFUSALS = (
@@ -73,6 +75,15 @@ class Lake:
     def __init__(self, spark: "SparkSession", root: str):
         self.spark = spark
         self.root = root
+
+    @cached_property
+    def _partitions(self) -> int:
+        """Of a shuffle, as the session was opened."""
+        return int(self.spark.conf.get(_PARTITIONS))
+
+    def spread(self, rows: int) -> None:
+        """Let shuffles from now on have so many partitions that a task can hold its part of `rows` in memory."""
+        self.spark.conf.set(_PARTITIONS, str(max(self._partitions, -(-rows // _ROWS_PER_PARTITION))))
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name.replace('.', '/')}"
@@ -112,9 +123,15 @@ class Lake:
         files = _delta(self.path(name)).get_add_actions(flatten=True)
         return sorted(set(files.column("partition.day").to_pylist())) if files.num_rows else []
 
-    def has_rows(self, name: str) -> bool:
-        """Whether a table exists and has rows, from its log alone."""
-        return self.exists(name) and any(_delta(self.path(name)).get_add_actions(flatten=True).column("num_records").to_pylist())
+    def n_rows(self, name: str, days: Collection[date] | None = None) -> int:
+        """How many rows a table has, or how many of these days one partitioned by day has, from its log alone."""
+        if not self.exists(name):
+            return 0
+        files = _delta(self.path(name)).get_add_actions(flatten=True)
+        rows = files.column("num_records").to_pylist()
+        if days is None or not rows:
+            return sum(rows)
+        return sum(n for day, n in zip(files.column("partition.day").to_pylist(), rows, strict=True) if day in days)
 
     def count(self, name: str, by: list[str], where: "ds.Expression | None" = None) -> dict[tuple, int]:
         """The number of rows for each combination of `by`, without a Spark job and at constant memory."""

@@ -46,6 +46,7 @@ class Features:
 @dataclass(frozen=True)
 class Train:
     retrain_every_days: int = 7
+    retrain_psi: float = 0.25
     seed: int = 17
     hidden: tuple[int, ...] = (256, 128)
     latent: int = 10

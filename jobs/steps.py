@@ -90,10 +90,13 @@ def _features(lake: Lake, made: Settings, days: list[date], arguments: argparse.
 
 
 def _encode(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+    from jobs import check
     from jobs.encoded import customers
 
+    check.preload()
     for day in days:
         customers.run(lake, made, day)
+    check.run(lake, made, "encoded", days)  # here and not as a step of its own, which would take as long again to start
 
 
 def _segment(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:

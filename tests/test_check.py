@@ -41,6 +41,7 @@ GOOD = {
         "net": 7, "gross": 10, "discount": 2, "returned": 1, "events": 9, "known_until": date(9999, 12, 31),
     },
     "features.customers": {"is_active": True, "vector": [1.0, None, 3.0]},
+    "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
     "marts.segment_moves": {"to_segment_id": 2, "previous_day": DAY - timedelta(days=1)},
@@ -58,6 +59,7 @@ SECOND = {
     "clean.products": {"product_id": "2"},
     "clean.customers": {"customer_id": "2"},
     "features.customer_days": {"customer_id": "2"},
+    "encoded.customers": {"customer_id": "2"},
     "features.customers": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
@@ -73,7 +75,7 @@ DIFFER = {
     "clean.visitor_days": "visitor_id", "clean.identities": "visitor_id", "clean.products": "product_id",
     "clean.customers": "customer_id", "features.customer_days": "customer_id", "features.customers": "customer_id",
     "clean.identity_alarms": "id", "marts.customer_segments": "customer_id", "marts.segment_profiles": "segment_id",
-    "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
+    "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id", "encoded.customers": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},
@@ -125,6 +127,7 @@ BREAKS = {
         "seen_later": {"last_seen_day": DAY + timedelta(days=1)},
         "windows_disagree": {"orders_90d": 2},
     },
+    "encoded.customers": {"not_a_number": {"vector": [1.0, float("nan")]}},
     "marts.customer_segments": {
         "since_after_day": {"since_day": DAY + timedelta(days=1)},
         "unknown_segment": {"segment_id": 999},
@@ -562,22 +565,29 @@ def test_customers_are_held_against_those_the_champion_was_trained_on(lake, sett
     put(lake, "features.customer_days", {})
     at = catalogue.VECTOR.index("orders_7d")
     trained_on = {
-        "orders_7d": {"edges": [at + 1.0], "shares": [1.0, 0.0], "missing_share": 0.5},
-        "net_7d": {"edges": [-1.0], "shares": [0.5, 0.5], "missing_share": 0.0},  # now all lie above the edge
-        "reconstruction_error": {"edges": [1.0], "shares": [0.5, 0.5], "missing_share": 0.0},
+        "orders_7d": {"edges": [at + 1.0], "shares": [1.0, 0.0], "missing_share": 0.5, "low": 0.0, "high": at},
+        # now all lie above the edge, and above the highest
+        "net_7d": {"edges": [-1.0], "shares": [0.5, 0.5], "missing_share": 0.0, "low": -2.0, "high": -0.5},
+        "reconstruction_error": {"edges": [1.0], "shares": [0.5, 0.5], "missing_share": 0.0, "low": 0.0, "high": 2.0},
     }
+    errors = [{"customer_id": str(n), "reconstruction_error": 0.5 * n} for n in range(1, 5)]
+    put(lake, "encoded.customers", *errors, {"customer_id": "asleep", "is_active": False, "reconstruction_error": 9e9})
 
     def write(folder: Path) -> None:
         (folder / "meta.json").write_text(json.dumps({"profile": trained_on}))
 
     models.save(settings.models, "v1", write)
     models.promote(settings.models, "v1", DAY)
-    check.run(lake, settings, "features", [DAY])
-    found = {r["column"]: r for r in results(lake) if (r["column"] or "").startswith(suites.PSI)}
+    for layer in ("features", "encoded"):
+        check.run(lake, settings, layer, [DAY])
+    found = {r["column"]: r for r in results(lake) if (r["column"] or "").startswith((suites.PSI, suites.OUT_OF_RANGE))}
     assert {name: (r["success"], r["severity"]) for name, r in found.items()} == {
         "psi_net_7d": (False, "warning"),
         "psi_orders_7d": (True, "warning"),
+        "psi_reconstruction_error": (True, "warning"),
+        "out_of_range": (False, "warning"),
     }
+    assert float(found["out_of_range"]["observed"]) == pytest.approx(4 / 6)  # of four and two known values
     assert float(found["psi_net_7d"]["observed"]) == pytest.approx(drift.psi(trained_on["net_7d"], {1: 4}), rel=1e-4)
     assert float(found["psi_orders_7d"]["observed"]) == pytest.approx(0, abs=1e-6)
 

@@ -33,6 +33,25 @@ def test_days_follow_what_was_replaced(lake):
     assert lake.look_up(TABLE, ["table"]) == [{"table": "a"}]
 
 
+def test_rows_are_counted_from_the_log(lake):
+    first, second = date(2024, 3, 1), date(2024, 3, 2)
+    assert lake.n_rows(TABLE.name, [first]) == 0
+    rows = [(first, None, "a", None), (second, None, "b", None), (second, None, "c", None)]
+    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA.replace("NOT NULL", "")), [first, second])
+    assert [lake.n_rows(TABLE.name, days) for days in ([first], [second], [first, second], None)] == [1, 2, 3, 3]
+
+
+def test_many_rows_are_spread_over_more_tasks_and_few_over_no_fewer_than_before(lake):
+    def partitions():
+        return int(lake.spark.conf.get("spark.sql.shuffle.partitions"))
+
+    usual = partitions()
+    lake.spread(30_000_001)
+    assert partitions() == 31
+    lake.spread(500)
+    assert partitions() == usual
+
+
 @pytest.mark.parametrize("root", ["/proc/lake", "/etc/hostname/lake"])
 def test_a_root_that_takes_no_files_is_named_in_one_line(spark, root):
     with pytest.raises(UserError, match=rf"lake: {root} cannot be written \(table clean\.things\)") as error:

@@ -1,7 +1,13 @@
 """The denoising autoencoder behind `encoded.customers`: the only home of torch."""
 
 from datetime import date
+from statistics import fmean
 
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from jobs import lake as lakes
 from jobs import models, policy
 from jobs.errors import NotDue
 from jobs.settings import Settings
@@ -10,8 +16,8 @@ from jobs.settings import Settings
 def run(settings: Settings, day: date, retrain: bool) -> str:
     """Train, export and promote the autoencoder of `day` when one is due, or always with `retrain`; returns its version.
 
-    Raises NotDue while the champion of `day` is younger than `retrain_every_days` and was made under the policy of today's
-    file, UserError as train.run does.
+    Raises NotDue while the champion of `day` is younger than `retrain_every_days`, was made under the policy of today's file,
+    and the customers have not drifted away from those it was trained on; UserError as train.run does.
     """
     if not retrain:
         _require_due(settings, day)
@@ -25,8 +31,34 @@ def _require_due(settings: Settings, day: date) -> None:
     every = settings.train.retrain_every_days
     if held is None:
         return
-    told = models.meta(settings.models, held["version"])
-    if told.get("policy", {}).get("sha256") == policy.load(settings.policy).sha256:
-        age = (day - date.fromisoformat(held["since"])).days
-        if age < every:
-            raise NotDue(f"train: champion {held['version']} since {held['since']} is {age} days old, due in {every - age} days")
+    told, since = models.meta(settings.models, held["version"]), date.fromisoformat(held["since"])
+    if told.get("policy", {}).get("sha256") != policy.load(settings.policy).sha256:
+        return
+    age, drift = (day - since).days, _drift(settings.lake, day, since, told.get("inputs", []))
+    beyond = {what: psi for what, psi in drift.items() if psi > settings.train.retrain_psi}
+    if beyond:
+        what, psi = max(beyond.items(), key=lambda one: one[1])
+        print(f"train  due: population stability index of {what} {psi:.2f}, above {settings.train.retrain_psi}", flush=True)
+    elif age < every:
+        raise NotDue(f"train: champion {held['version']} since {since} is {age} days old, due in {every - age} days")
+
+
+def _drift(root: str, day: date, since: date, inputs: list[str]) -> dict[str, float]:
+    """How far customers are from those the champion of `since` was trained on, as the checks found and in their words.
+
+    Its features were last checked on `day`, before this training, its reconstruction errors after the encoding of a day before.
+    """
+    path = f"{root}/quality/profiles"
+    if not DeltaTable.is_deltatable(path):
+        return {}
+    in_reign = (pc.field("day") >= pa.scalar(since)) & (pc.field("day") <= pa.scalar(day))
+    rows = lakes.dataset(DeltaTable(path)).to_table(columns=["table", "day", "figures"], filter=in_reign).to_pylist()
+    figures = {(row["table"], row["day"]): {name: float(value) for name, value in row["figures"]} for row in rows}
+    found = {}
+    today = figures.get(("features.customers", day), {}) if day > since else {}
+    if shifts := [today[f"psi_{name}"] for name in inputs if f"psi_{name}" in today]:
+        found["features on average"] = fmean(shifts)
+    before = max((d for table, d in figures if table == "encoded.customers" and d < day), default=None)
+    if before and (shift := figures["encoded.customers", before].get("psi_reconstruction_error")) is not None:
+        found["reconstruction errors"] = shift
+    return found

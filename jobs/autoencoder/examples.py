@@ -62,6 +62,8 @@ def nearest(points: Tensor, k: int) -> Tensor:
     """
     k = min(k, len(points) - 1)
     found = torch.empty(len(points), k, dtype=torch.int32, device=points.device)
+    if k == 0:
+        return found
     squares = points.square().sum(dim=1)
     for start in range(0, len(points), _ROWS_AT_ONCE):
         part = points[start : start + _ROWS_AT_ONCE]

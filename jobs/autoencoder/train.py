@@ -30,7 +30,13 @@ from jobs.settings import Settings, Train
 FORMAT = 3  # raise it when the same inputs shall give another model
 FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
-_NOT_LEARNED_BY = {"retrain_every_days", "min_customers", "checkpoint_seconds", "memory_share"}  # no weight hangs on them
+_NOT_LEARNED_BY = {
+    "retrain_every_days",
+    "retrain_psi",
+    "min_customers",
+    "checkpoint_seconds",
+    "memory_share",
+}  # no weight hangs on them
 ONE_THREAD_UP_TO = 10_000_000  # numbers; with fewer a second thread gains nothing and waits for ever on a busy machine
 
 

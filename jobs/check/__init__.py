@@ -137,7 +137,7 @@ def _with_columns(lake: Lake, suite: Suite, rows: "DataFrame", is_unique: bool) 
 
     for name, link in suite.meta.get("links", {}).items():
         ours = list(link["on"])
-        if not lake.has_rows(link["table"]):
+        if not lake.n_rows(link["table"]):
             rows = rows.withColumn(name, F.lit(None).cast("int"))
             continue
         theirs = lake.read(link["table"]).select(*(F.col(column).alias(own) for own, column in link["on"].items()))
@@ -155,14 +155,17 @@ def _with_columns(lake: Lake, suite: Suite, rows: "DataFrame", is_unique: bool) 
 
 
 def _add_drift(lake: Lake, settings: Settings, suite: Suite, found: dict[date, Profile], judged: list[date]) -> None:
-    """Add psi_<feature> to each judged day whose champion kept a profile of its training data."""
+    """Add the figures of drift to each judged day whose champion kept a profile of its training data."""
+    meta = suite.meta["drift"]
+    names, vector = (list(catalogue.VECTOR), "vector")
+    if (column := meta["column"]) != vector:
+        names, vector = [column], f"array({column}) AS vector"
     for day in judged:
         champion = models.champion(settings.models, day)
         trained_on = models.meta(settings.models, champion["version"]).get("profile") if champion else None
         if trained_on and day in found:
-            customers = lake.read(suite.name, day, day).where(suite.meta["drift"]["where"])
-            shifts = drift.stability(customers, list(catalogue.VECTOR), trained_on)
-            found[day].figures |= {f"{PSI}_{name}": value for name, value in shifts.items()}
+            customers = lake.read(suite.name, day, day).where(meta["where"]).selectExpr(vector)
+            found[day].figures |= drift.of(customers, names, trained_on)
 
 
 def _of_figures(one: Checked) -> list[dict]:

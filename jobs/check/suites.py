@@ -12,7 +12,8 @@ links       columns that are 1 where a row's columns are not in another table, n
 figures     SQL aggregates; `as_of` is the refreshed day. There always are: rows, volume, days_behind (see profiles.py)
 beside      aggregates of another table's rows, by `day`: what this table's rows were made from
 balances    sums of figures with a sign, `<table>.<figure>` for those of another table on the same day; 0 where they match
-drift       which rows have a `vector` to hold against the champion's training data: the figures of `psi`, by feature
+drift       which rows (`where`) to hold against the champion's training data, and of which `column` of them (`vector`, the
+            features): the figures of `psi`, by feature, and `out_of_range`
 catalogue   ranges of feature columns by name or unit, so that a new feature of the catalogue is expected too
 personal    columns that quality.quarantine must not repeat
 """
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 SUITES = HOME / "expectations"
 COPIES = "copies"
-PSI = "psi"
+PSI, OUT_OF_RANGE = "psi", "out_of_range"
 ALWAYS = ("rows", "volume", "days_behind")
 _RANGE = "expect_column_values_to_be_between"
 _META = {
@@ -65,7 +66,7 @@ class Suite:
     def figures(self) -> set[str]:
         """The names that an expectation may have in place of a column to be about quality.profiles."""
         beside = (name for other in self.meta.get("beside", {}).values() for name in other["figures"])
-        return {*ALWAYS, *self.meta.get("figures", {}), *beside, *self.meta.get("balances", {}), PSI}
+        return {*ALWAYS, *self.meta.get("figures", {}), *beside, *self.meta.get("balances", {}), PSI, OUT_OF_RANGE}
 
 
 def load(name: str) -> Suite:

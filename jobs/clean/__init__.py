@@ -50,7 +50,7 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     references = [_products(lake, settings, source, landed), _customers(lake, settings, source, landed)]
     accounts = side_by_side({one.table.name: partial(_refer, lake, one, landed) for one in references})
     rates = _money.rates(lake) if "rates" in source.mappings else {}
-    work = {}
+    work, n_rows = {}, 0
     for table, clean in (("events", _events), ("orders", _orders)):
         entries = landed.get(table, {})
         asked = [day for day in days if day in entries]
@@ -63,7 +63,9 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         due = reconciliation.due(lake, f"clean.{table}", {d: made for d, made in inputs.items() if d <= last}, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
+            n_rows += sum(rows_in[day] for day in due)
             work[f"clean.{table}"] = partial(clean, lake, settings, source, due, inputs, rows_in)
+    lake.spread(n_rows)
     accounts |= side_by_side(work)
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty

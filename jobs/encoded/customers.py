@@ -32,6 +32,7 @@ SCHEMA = """
     model_version STRING COMMENT 'Version of the encoder',
     vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model; not comparable across models',
     reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers of the training',
+    is_active BOOLEAN COMMENT 'Not dormant: only such customers are trained on and clustered',
     isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits part it'
 """
 TABLE = Table(
@@ -64,15 +65,18 @@ class OnnxEncoder:
 
 
 def customers(features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = ()) -> DataFrame:
-    """(customer_id, day, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
+    """(customer_id, day, is_active, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
 
     Evaluating it raises UserError, inside the workers, where the encoder gives a customer a vector that is no number.
     """
-    schema = f"customer_id STRING, day DATE, vector ARRAY<FLOAT>, {', '.join(f'{name} DOUBLE' for name in _SCORES)}"
-    rows = features.select("customer_id", "day", "vector", *attributes).mapInArrow(functools.partial(_encoded, encoder), schema)
-    return rows.select("customer_id", "day", F.lit(version).alias("model_version"), "vector", *_SCORES)
+    schema = (
+        f"customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, {', '.join(f'{name} DOUBLE' for name in _SCORES)}"
+    )
+    rows = features.select(*_KEPT, "vector", *attributes).mapInArrow(functools.partial(_encoded, encoder), schema)
+    return rows.withColumn("model_version", F.lit(version)).select(*TABLE.columns)
 
 
+_KEPT = ["customer_id", "day", "is_active"]
 _SCORES = ["reconstruction_error", "isolation_score"]
 _OUTPUTS = ["vector", *_SCORES]
 
@@ -83,9 +87,10 @@ def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
             continue
         values = batch["vector"].flatten().to_numpy(zero_copy_only=False)  # null becomes NaN
         matrix = np.ascontiguousarray(values, dtype=np.float32).reshape(batch.num_rows, -1)
-        texts = np.full((batch.num_rows, batch.num_columns - 3), "", dtype=object)
+        first = len(_KEPT) + 1
+        texts = np.full((batch.num_rows, batch.num_columns - first), "", dtype=object)
         for column in range(texts.shape[1]):
-            texts[:, column] = batch.column(3 + column).fill_null("").to_numpy(zero_copy_only=False)
+            texts[:, column] = batch.column(first + column).fill_null("").to_numpy(zero_copy_only=False)
         vectors, *scores = encoder.run(matrix, texts)
         broken = ~np.isfinite(np.column_stack([vectors, *scores])).all(axis=1)
         if broken.any():
@@ -96,8 +101,8 @@ def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
             )
         offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
         lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel(), pa.float32()))
-        columns = [batch["customer_id"], batch["day"], lists, *(pa.array(score, pa.float64()) for score in scores)]
-        yield pa.RecordBatch.from_arrays(columns, names=["customer_id", "day", *_OUTPUTS])
+        columns = [*(batch[name] for name in _KEPT), lists, *(pa.array(score, pa.float64()) for score in scores)]
+        yield pa.RecordBatch.from_arrays(columns, names=[*_KEPT, *_OUTPUTS])
 
 
 @functools.lru_cache(maxsize=1)

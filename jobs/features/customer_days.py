@@ -233,7 +233,9 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     due = reconciliation.due(lake, TABLE.name, inputs, days)
     if not due:
         return
-    events = _of_days(lake, "events", sorted({_after(day, n) for day in due for n in reach}))
+    of_due = sorted({_after(day, n) for day in due for n in reach})
+    lake.spread(lake.n_rows("clean.events", set(of_due)))
+    events = _of_days(lake, "events", of_due)
     partials = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due), holidays)
     lake.replace_days(TABLE, partials.where(F.col("day").isin(*due)), due)
     rows = lake.count(TABLE.name, ["day"], ds.field("day").isin(due))

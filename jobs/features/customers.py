@@ -193,6 +193,7 @@ def _registered(known: DataFrame, day: date) -> DataFrame:
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Write the customers as of `day`; raises UserError where none is known."""
+    lake.spread(lake.n_rows(customer_days.TABLE.name))
     frame = customers(lake.read(customer_days.TABLE), lake.read("clean.customers"), day, settings.features.dormant_days)
     rows = lake.replace_days(TABLE, frame, [day])
     if not rows:

@@ -77,7 +77,7 @@ def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
                 Decimal(10 * orders),
             )
             features.append((*row, values))
-            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01, 0.4))
+            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01, bool(customer.values), 0.4))
     lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), made)
     lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), made)
 

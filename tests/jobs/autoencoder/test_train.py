@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
+from deltalake import write_deltalake
 
 from jobs import autoencoder, models
 from jobs.autoencoder import data
@@ -173,12 +175,40 @@ def test_the_profile_bins_the_known_values_of_the_training_customers(trained, sh
         assert sum(told["shares"]) == pytest.approx(1)
         assert told["missing_share"] == pytest.approx(np.isnan(values[name]).mean())
         assert len(told["edges"]) == 9
+        assert (told["low"], told["high"]) == pytest.approx((known.min(), known.max()))
 
 
 def test_training_is_not_due_while_the_champion_is_young(trained, shop):
     settings, version = trained
     with pytest.raises(NotDue, match=f"champion {version} since {shop.day} is 6 days old, due in 1 days"):
         autoencoder.run(settings, shop.day + timedelta(days=6), retrain=False)
+
+
+@pytest.mark.parametrize(
+    ("table", "days_later", "figures", "why"),
+    [
+        ("features.customers", 2, {"psi_feature_0": 0.9, "psi_feature_1": 0.1}, "features on average 0.50"),
+        ("features.customers", 2, {"psi_feature_0": 0.4, "psi_feature_1": 0.0}, None),
+        ("features.customers", 1, {"psi_feature_0": 9.0}, None),  # of another day
+        ("encoded.customers", 1, {"psi_reconstruction_error": 0.3}, "reconstruction errors 0.30"),
+        ("encoded.customers", 2, {"psi_reconstruction_error": 0.3}, None),  # of the day itself, of which there is a rerun
+        ("encoded.customers", -1, {"psi_reconstruction_error": 0.3}, None),  # of the champion before
+    ],
+)
+def test_drift_makes_training_due_before_its_time(trained, tmp_path, capsys, shop, table, days_later, figures, why):
+    settings = elsewhere(trained[0], tmp_path / "models", epochs=2)
+    autoencoder.run(settings, shop.day, retrain=False)
+    days = [shop.day + timedelta(days=n) for n in (0, days_later, 2)]
+    settings = replace(settings, lake=str(tmp_path / "lake"))
+    shop.write(settings.lake, shop.values(), day=pa.array([days[2]] * 300))
+    kept = pa.array([[(name, Decimal(str(psi))) for name, psi in figures.items()]], pa.map_(pa.string(), pa.decimal128(38, 6)))
+    write_deltalake(f"{settings.lake}/quality/profiles", pa.table({"table": [table], "day": [days[1]], "figures": kept}))
+    if why is None:
+        with pytest.raises(NotDue):
+            autoencoder.run(settings, days[2], retrain=False)
+    else:
+        autoencoder.run(settings, days[2], retrain=False)
+        assert f"due: population stability index of {why}, above 0.25" in capsys.readouterr().out
 
 
 def test_an_old_champion_makes_training_due_and_keeps_the_days_before(trained, tmp_path, shop):

@@ -33,11 +33,11 @@ class Broken(Halves):
 
 def features(spark):
     rows = [
-        ("a", DAY, [8.0, 2.0, None], "GB", "tablet"),
-        ("b", DAY, [None, None, None], None, "phone"),
-        ("c", DAY, [0.0, -1.0, 3.0], "", None),
+        ("a", DAY, True, [8.0, 2.0, None], "GB", "tablet"),
+        ("b", DAY, False, [None, None, None], None, "phone"),
+        ("c", DAY, True, [0.0, -1.0, 3.0], "", None),
     ]
-    schema = "customer_id STRING, day DATE, vector ARRAY<FLOAT>, country STRING, device STRING"
+    schema = "customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, country STRING, device STRING"
     return spark.createDataFrame(rows, schema).repartition(2)
 
 
@@ -45,9 +45,9 @@ def test_every_customer_gets_the_vector_of_the_encoder_with_null_as_missing(spar
     rows = encoded.customers(features(spark), Halves(), "v1", ["device", "country"]).orderBy("customer_id").collect()
 
     assert [tuple(row) for row in rows] == [
-        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, 8.0),
-        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0, 5.0),
-        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0, 0.0),
+        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, True, 8.0),
+        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0, False, 5.0),
+        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0, True, 0.0),
     ]
 
 
