@@ -15,7 +15,11 @@ from benchmarks import daily, features, flow, measure, sizes, skew
 from benchmarks.generator import Shop
 
 # Parts with options of their own, where they are here: python -m benchmarks.NAME --help
-OTHERS = [name for name in ("robots", "validation", "equality", "fuzz") if (Path(__file__).parent / f"{name}.py").exists()]
+OTHERS = [
+    name
+    for name in ("robots", "validation", "equality", "fuzz", "training", "encoding")
+    if (Path(__file__).parent / f"{name}.py").exists()
+]
 PARTS = ("features", "daily", "skew", "sizes", "flow", *OTHERS)
 
 
@@ -73,7 +77,8 @@ def _part(name: str) -> str:
 
 def _other(name: str) -> None:
     """A part with a command line of its own, run with its defaults."""
-    process = subprocess.Popen(measure.python("-m", f"benchmarks.{name}"), cwd=measure.ROOT, stdout=subprocess.PIPE, text=True)
+    python = measure.ROOT / ".venv/train/bin/python" if name == "training" else sys.executable
+    process = subprocess.Popen([python, "-m", f"benchmarks.{name}"], cwd=measure.ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         measure.say(line.rstrip("\n"))
         if line.split()[-1:] in (["met"], ["MISSED"]):

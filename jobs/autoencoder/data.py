@@ -1,6 +1,5 @@
 """The customers of a day as one matrix and their attributes, and their split."""
 
-import errno
 import hashlib
 import json
 from dataclasses import dataclass
@@ -74,11 +73,8 @@ def read(lake: str, day: date, min_customers: int, memory_share: float = 0.5) ->
             _fill(matrix[at : at + len(batch)], batch["vector"], where)
             others.append(batch.select(columns))
             at += len(batch)
-    except (pa.ArrowInvalid, DeltaError) as error:
+    except (OSError, pa.ArrowInvalid, DeltaError) as error:
         raise UserError(f"train: {where}: version {table.version()} cannot be read: {_one_line(error)}") from None
-    except OSError as error:
-        what = "the disk for temporary files is full (TMPDIR)" if error.errno == errno.ENOSPC else _one_line(error)
-        raise UserError(f"train: {where}: version {table.version()} cannot be read: {what}") from None
     rows = pa.Table.from_batches(others)
     ids = rows["customer_id"].combine_chunks()
     if (twice := _twice(ids)) is not None:

@@ -1,0 +1,159 @@
+"""`python -m benchmarks.training`: the training loop against the usual one, and a whole training of a million customers.
+
+The usual loop is torch's DataLoader over single rows with a plain denoising autoencoder of the same widths; ours restores
+neighbourhoods too. Both see the same customers as often, and ours must restore unseen ones with an error at most a twentieth
+larger. Then `shoal train` runs as a user runs it, reading, evaluation and export included, on a table of its own.
+Run it with .venv/train/bin/python; `make bench PARTS=training` does.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from datetime import date
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from deltalake import DeltaTable, write_deltalake
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks import measure
+from jobs.autoencoder import data, losses, preprocessing
+from jobs.autoencoder.checkpoints import Checkpoints
+from jobs.autoencoder.examples import Examples
+from jobs.autoencoder.loop import Phase, fit
+from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.policy import Column, Selection
+from jobs.settings import Train
+
+DAY = date(2026, 3, 31)
+FEATURES, TRAITS, KINDS = 96, 12, 8
+SETTINGS = Train(hidden=(128, 64), latent=16, batch_size=1024)
+COMPARED, HELD_OUT, EPOCHS = 100_000, 10_000, 2
+FASTER, OF_GEMM, MINUTES, MATRICES, WORSE = 5.0, 1 / 3, 3.0, 3.0, 1.05
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the figures; exit code 1 where the loops do not learn alike."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--customers", type=int, default=1_000_000)
+    customers = parser.parse_args(arguments).customers
+    error_of_ours, error_of_theirs = _loops()
+    if error_of_ours > WORSE * error_of_theirs:
+        print(f"training: ours restores with an error of {error_of_ours:.4f}, the usual loop with {error_of_theirs:.4f}")
+        return 1
+    print(f"error on unseen customers after {EPOCHS} epochs: ours {error_of_ours:.4f}, the usual loop {error_of_theirs:.4f}")
+    _whole(customers)
+    return 0
+
+
+def _loops() -> tuple[float, float]:
+    """Time both loops; returns the mean squared errors on unseen customers, ours and the usual one's."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    points = made(COMPARED + HELD_OUT, seed=1)
+    no_codes = np.empty((len(points), 0), dtype=np.int64)
+    names = [f"feature_{number}" for number in range(FEATURES)]
+    fitted = preprocessing.fit(points, no_codes, names, [Column()] * FEATURES, {}, Selection(1, 1), seed=1)
+    seen, unseen = fitted.inputs[:COMPARED], fitted.inputs[COMPARED:]
+    ours, theirs = (Autoencoder(Sizes.of(FEATURES, SETTINGS), fitted.numbers) for _ in range(2))
+
+    examples = Examples.of(seen, SETTINGS.neighbours)
+    phase = Phase("restore", losses.restoring(ours, SETTINGS), EPOCHS, SETTINGS.learning_rate)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = _seconds(lambda: fit(ours, [phase], [examples], SETTINGS, Checkpoints(folder, "none", inf), lambda _: None))
+    usual = _seconds(lambda: _usual(theirs, seen))
+    pace = EPOCHS * COMPARED / np.array([seconds, usual])
+    weights = [sum(w.numel() for w in part.parameters() if w.ndim == 2) for part in (ours.encoder, ours.decoder)]
+    operations = 6 * (
+        weights[0] + 1.5 * weights[1]
+    )  # two forwards, four backwards; half of the customers also restore themselves
+    gemm = _gemm()
+    print(f"{pace[0] / 1e6:.2f} million customers a second, the usual loop {pace[1] / 1e6:.2f}; {gemm / 1e9:.0f} GFLOP/s in GEMM")
+    measure.at_least("training: customers a second, ours / the usual loop", pace[0] / pace[1], FASTER)
+    measure.at_least("training: share of the machine's GEMM rate", pace[0] * operations / gemm, OF_GEMM)
+    with torch.no_grad():
+        return tuple(float(model.eval().squared_errors(unseen).mean()) for model in (ours, theirs))
+
+
+def _usual(model: Autoencoder, points: torch.Tensor) -> None:
+    weights = [*model.encoder.parameters(), *model.decoder.parameters()]
+    optimizer = torch.optim.AdamW(weights, SETTINGS.learning_rate, weight_decay=SETTINGS.weight_decay)
+    steps = EPOCHS * -(-len(points) // SETTINGS.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, SETTINGS.learning_rate, total_steps=steps, pct_start=0.1)
+    for _ in range(EPOCHS):
+        for (clean,) in DataLoader(TensorDataset(points), SETTINGS.batch_size, shuffle=True):
+            swapped = torch.rand_like(clean) < SETTINGS.noise
+            noisy = torch.where(swapped, clean[torch.randperm(len(clean))], clean)
+            loss = (model.decoder(model.encoder(noisy)) - clean).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            schedule.step()
+
+
+def _gemm() -> float:
+    """Operations a second of multiplying 4,096 x 4,096 matrices of float32."""
+    a, b = torch.rand(2, 4096, 4096)
+    a @ b
+    return 2 * 4096**3 / min(_seconds(lambda: a @ b) for _ in range(3))
+
+
+def _whole(customers: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
+        write(f"{folder}/lake", customers)
+        few = _train(Path(folder), "few", {"SHOAL_LAKE": f"{folder}/few"})
+        run = _train(Path(folder), "all", {"SHOAL_LAKE": f"{folder}/lake"})
+    matrices = (run.peak_bytes - few.peak_bytes) / (4 * FEATURES * customers)
+    measure.at_most(f"training: {customers:,} customers, minutes", run.seconds / 60, MINUTES)
+    print(f"peak {run.peak_bytes / 2**30:.2f} GiB, of which {few.peak_bytes / 2**30:.2f} for 1,000 customers too")
+    measure.at_most("training: memory above that of 1,000 customers, in feature matrices", matrices, MATRICES)
+
+
+def _train(folder: Path, name: str, environment: dict[str, str]) -> measure.Run:
+    if name == "few":
+        write(environment["SHOAL_LAKE"], 1_000)
+    roots = {"SHOAL_MODELS": f"{folder}/models-{name}", "SHOAL_TRAIN__HIDDEN": "128,64", "SHOAL_TRAIN__LATENT": "16"}
+    return measure.run([sys.executable, "-m", "jobs", "train", "--day", str(DAY)], {**environment, **roots})
+
+
+def write(lake: str, customers: int) -> None:
+    """A table features.customers of the day."""
+    names = [f"feature_{number}" for number in range(FEATURES)]
+    properties = {data.NAMES_PROPERTY: json.dumps(names), data.ATTRIBUTES_PROPERTY: "[]"}
+    for start in range(0, customers, 100_000):
+        values = made(min(100_000, customers - start), seed=start + 1)
+        offsets = np.arange(0, values.size + 1, FEATURES, dtype=np.int32)
+        rows = {
+            "customer_id": [f"customer-{number}" for number in range(start, start + len(values))],
+            "is_active": np.ones(len(values), bool),
+            "vector": pa.ListArray.from_arrays(offsets, pa.array(values.ravel().astype(np.float64))),
+            "day": pa.array([DAY] * len(values)),
+        }
+        write_deltalake(f"{lake}/{data.TABLE}", pa.table(rows), partition_by=["day"], mode="append")
+    DeltaTable(f"{lake}/{data.TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)
+
+
+def made(n: int, seed: int) -> np.ndarray:
+    """n x FEATURES float32: customers of KINDS kinds, whose traits are bent into features."""
+    random, shape = np.random.default_rng(seed), np.random.default_rng(7)
+    kinds, mix = 2 * shape.normal(size=(KINDS, TRAITS)), shape.normal(size=(TRAITS, FEATURES)) / np.sqrt(TRAITS)
+    traits = (kinds[random.integers(KINDS, size=n)] + random.normal(size=(n, TRAITS))).astype(np.float32)
+    features = np.tanh(traits @ mix.astype(np.float32)) + 0.2 * random.normal(size=(n, FEATURES)).astype(np.float32)
+    features[:, ::3] = np.exp(2 * features[:, ::3])
+    return features.astype(np.float32)
+
+
+def _seconds(work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
