@@ -32,7 +32,7 @@ ENVIRONMENTS := $(DONE)/spark $(DONE)/train $(DONE)/airflow
 UV := requirements/uv.sh
 export VENV
 
-.PHONY: help setup refresh test up down bench lint format lock clean environments spark-home secret sample
+.PHONY: help setup refresh test up down worker bench lint format lock clean environments spark-home secret sample
 
 help: ## Show this list
 	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
@@ -44,6 +44,7 @@ refresh: ## Run the whole flow for one day: the sample shop, or SOURCE= INPUT= D
 test: ## Check the style and run every test of all three environments
 up: ## Start Airflow with the daily schedule and its web page on localhost
 down: ## Stop it
+worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:8080, LAKE= and MODELS= as it has them
 bench: ## Measure time and memory, beside what one would use instead: PARTS="features daily" EVENTS=1000000
 lint: ## Check the style
 format: ## Put the sources into the common format
@@ -90,15 +91,15 @@ secret: $(DONE)/spark
 
 # --- A day
 
-refresh up down: export SHOAL_SOURCE = $(SOURCE)
-refresh up down: export SHOAL_INPUT = $(INPUT)
-refresh up down: export SHOAL_LAKE = $(LAKE)
-refresh up down: export SHOAL_MODELS = $(MODELS)
-refresh up down: export SHOAL_REPORTS = $(REPORTS)
+refresh up down worker: export SHOAL_SOURCE = $(SOURCE)
+refresh up down worker: export SHOAL_INPUT = $(INPUT)
+refresh up down worker: export SHOAL_LAKE = $(LAKE)
+refresh up down worker: export SHOAL_MODELS = $(MODELS)
+refresh up down worker: export SHOAL_REPORTS = $(REPORTS)
 ifneq ($(VENV),.venv)
-refresh up down: export SHOAL_SPARK_HOME = $(shell ls -d $(abspath $(VENV))/spark/lib/python3*/site-packages/pyspark 2>/dev/null)
-refresh up down: export SHOAL_SPARK_PYTHON = $(abspath $(SPARK)/python)
-refresh up down: export SHOAL_TRAIN_PYTHON = $(abspath $(TRAIN)/python)
+refresh up down worker: export SHOAL_SPARK_HOME = $(shell ls -d $(abspath $(VENV))/spark/lib/python3*/site-packages/pyspark 2>/dev/null)
+refresh up down worker: export SHOAL_SPARK_PYTHON = $(abspath $(SPARK)/python)
+refresh up down worker: export SHOAL_TRAIN_PYTHON = $(abspath $(TRAIN)/python)
 endif
 WITH_SECRET = export SHOAL_SECRET="$${SHOAL_SECRET:-$$(cat .secret)}";
 
@@ -127,6 +128,10 @@ up: setup secret sample
 
 down: $(DONE)/airflow
 	@$(AIRFLOW)/python -m dags.local down
+
+# All that training needs, and no more: neither Spark nor a Java.
+worker: $(DONE)/airflow $(DONE)/train
+	@exec $(AIRFLOW)/python -m dags.local worker $(if $(API),--api $(API))
 
 # --- Quality
 

@@ -119,10 +119,15 @@ Wrong data: mend the source, clear from `land`. Right data, wrong expectation: c
         "train",
         "{{ '--retrain' if params.retrain else '' }}",
         execution_timeout=timedelta(hours=6),
+        retry_delay=timedelta(seconds=10),  # a try goes on from the last one's checkpoint, on whichever worker listens
+        retry_exponential_backoff=False,
         doc_md="""Trains the autoencoder when the current one is due or `retrain` is set; **skipped on other days**.
 
 **Red:** too few customers, or the GPU. The last good model stays: to go on with it today, mark this task as success
-and clear `encode` with its downstream. **Queued for long:** no worker serves the queue `gpu`.""",
+and clear `encode` with its downstream.
+
+**Red with an empty log:** it was queued for ten minutes and no worker of the queue `gpu` took it. Start one
+(`make worker`), then clear this task *with its downstream*.""",
     )
     encode = spark(
         "encode",

@@ -1,9 +1,10 @@
-"""Airflow on one machine, without a server to look after: `python -m dags.local init|run|up|down|airflow`.
+"""Airflow on one machine, without a server to look after: `python -m dags.local init|run|up|down|worker|airflow`.
 
     init                     the metadata database (SQLite) and the pools, where they are missing
     run --day D [--retrain]  the DAG for one day inside this process, a line per step
     up [--port P]            scheduler and web page on localhost, on the daily schedule; comes back when they answer
     down                     ends all that `up` started
+    worker [--api URL]       serves the queue `gpu` of an Airflow that may run on another machine
     airflow ...              Airflow's own command line on this home: `airflow backfill create ...`
 
 Everything Airflow keeps lies in <home>/var/airflow. All its settings are variables set here; one set outside wins.
@@ -33,6 +34,23 @@ POOLS = {"spark": "One Spark application at a time", "gpu": "One training at a t
 PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 HEALTHY_SECONDS = 180  # four processes import Airflow at once; 40 s on two idle cores
 
+# Where training is left to a worker. Seconds; docs/adr/gpu-worker.md has what they led to.
+EDGE = {
+    "AIRFLOW__EDGE__API_ENABLED": "True",
+    "AIRFLOW__EDGE__HEARTBEAT_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "0",  # fail, with the alert, the first time that nobody takes a training
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # a training whose worker is silent for so long is tried again
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "600",  # a training that nobody takes for so long fails
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "30",
+}
+# The worker itself. It has no database, and logs of its own: it sends what is added to them to the API server, which must
+# not add that to the same file.
+WORKER = {
+    "AIRFLOW__CORE__EXECUTOR": "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite://",
+    "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "worker"),
+}
+
 
 class Failed(Exception):
     """Ends the command with this one line and exit code 1."""
@@ -49,18 +67,20 @@ def main(argv: list[str] | None = None) -> int:
     server = commands.add_parser("up", help="start scheduler and web page on localhost")
     server.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8080), help="default: $PORT or 8080")
     commands.add_parser("down", help="end what `up` started")
+    gpu = commands.add_parser("worker", help="serve the queue `gpu`, by HTTP to the API server alone")
+    gpu.add_argument("--api", default="http://localhost:8080", help="the API server's address; default: %(default)s")
     own = commands.add_parser("airflow", help="Airflow's own command line with these settings", add_help=False)
     own.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
     own_spark = "AIRFLOW_CONN_SPARK_DEFAULT" not in os.environ
-    _configure()
+    _configure(WORKER if given.command == "worker" else {})
     try:
         if given.command == "run":
             return run(given.day, given.retrain, own_spark)
         if given.command == "airflow":
             init()
             return subprocess.run([Path(sys.executable).parent / "airflow", *given.arguments], check=False).returncode
-        {"init": init, "up": lambda: up(given.port), "down": down}[given.command]()
+        {"init": init, "up": lambda: up(given.port), "down": down, "worker": lambda: worker(given.api)}[given.command]()
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -217,6 +237,20 @@ def down() -> None:
     print("down")
 
 
+def worker(api: str) -> None:
+    """Become a worker that takes one training at a time from the queue `gpu`.
+
+    Ctrl-C: it first ends the training that it has. SIGTERM: the training is told to end, and the next worker goes on with it.
+    """
+    if "AIRFLOW__API_AUTH__JWT_SECRET" not in os.environ and not (AIRFLOW_HOME / "initialised").exists():
+        raise Failed("a worker signs with the API server's secret; set AIRFLOW__API_AUTH__JWT_SECRET to one long text on both")
+    os.environ.setdefault("AIRFLOW__EDGE__API_URL", f"{api.rstrip('/')}/edge_worker/v1/rpcapi")
+    # A new name each time: the API server refuses that of a worker which was killed until it counts as gone.
+    name = f"{socket.gethostname()[:50]}-{os.getpid()}"
+    command = ["airflow", "edge", "worker", "--queues", "gpu", "--concurrency", "1", "--edge-hostname", name]
+    os.execv(Path(sys.executable).parent / "airflow", command)  # noqa: S606
+
+
 class _Progress:
     """A line per step on the terminal: its name when it starts; how it ended and after how many seconds when it has."""
 
@@ -262,7 +296,7 @@ class _Progress:
         print(text, end=end, file=self.terminal, flush=True)
 
 
-def _configure() -> None:
+def _configure(more: dict[str, str] | None = None) -> None:
     """Airflow's settings for this machine, before Airflow is imported; what the environment sets already stays."""
     (AIRFLOW_HOME / "logs").mkdir(parents=True, exist_ok=True)
     settings = {
@@ -283,6 +317,9 @@ def _configure() -> None:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(AIRFLOW_HOME / "logs"),
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the default 5 s is short for a server that is just up
     }
+    settings |= more or {}
+    if "EdgeExecutor" in os.environ.get("AIRFLOW__CORE__EXECUTOR", settings["AIRFLOW__CORE__EXECUTOR"]):
+        settings |= EDGE
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(DAGS.parent), os.environ.get("PYTHONPATH")]))  # for `dags.steps`

@@ -62,7 +62,7 @@ def spark(command: str, *arguments: str, **kwargs) -> BaseOperator:
 
 def gpu(command: str, *arguments: str, **kwargs) -> BaseOperator:
     """A task that runs `shoal <command> --day D` in the train environment, on queue `gpu` where a worker serves it."""
-    edge = next((name for name in conf.get("core", "executor").split(",") if "EdgeExecutor" in name), None)
+    edge = "EdgeExecutor" if "EdgeExecutor" in conf.get("core", "executor") else None
     return ProcessStep(environment="train", **_task(command, arguments, kwargs, pool="gpu", queue="gpu", executor=edge))
 
 
@@ -74,10 +74,10 @@ def plain(command: str, *arguments: str, **kwargs) -> BaseOperator:
 def alert(context) -> None:
     """Log a failed task in one line; post it as {"text": line} to AIRFLOW__SHOAL__ALERT_URL, if set."""
     ti = context["ti"]
-    line = (
-        f"shoal: {ti.task_id} of {day(context['params'], context['dag_run'])} failed"
-        f" (try {ti.try_number}): {context.get('exception')} -- {ti.log_url}"
-    )
+    # The scheduler fails a task without an exception: it sat in the queue for too long, or its worker fell silent.
+    why = context.get("exception") or f"no worker of queue {ti.task.queue} took it in time, or its worker is gone"
+    about = day(context["params"], context["dag_run"])
+    line = f"shoal: {ti.task_id} of {about} failed (try {ti.try_number}): {why} -- {ti.log_url}"
     log.error(line)
     if url := conf.get("shoal", "alert_url", fallback=""):
         request = urllib.request.Request(url, json.dumps({"text": line}).encode(), {"Content-Type": "application/json"})  # noqa: S310

@@ -1,5 +1,6 @@
 """docker-compose.yml names only what exists: each command, path and variable is looked up, no container is started."""
 
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import zipfile
 import pytest
 import yaml
 
+from dags.local import EDGE, WORKER
 from tests.dags.stand_in import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -53,6 +55,7 @@ def test_every_secret_is_required_and_the_example_lists_every_variable():
 
 def test_every_airflow_setting_exists_in_this_airflow():
     from airflow.configuration import conf
+    from airflow.jobs import scheduler_job_runner
     from airflow.providers_manager import ProvidersManager
 
     ProvidersManager().initialize_providers_configuration()
@@ -63,7 +66,8 @@ def test_every_airflow_setting_exists_in_this_airflow():
         for name in service.get("environment", {})
         if name.startswith("AIRFLOW__")
     }
-    assert named - known == {("shoal", "alert_url")}
+    assert named - known == {("shoal", "alert_url"), ("scheduler", "num_stuck_in_queued_retries")}
+    assert "num_stuck_in_queued_retries" in inspect.getsource(scheduler_job_runner)  # read, though not described
     assert 'conf.get("shoal", "alert_url"' in (ROOT / "dags" / "steps.py").read_text()
 
 
@@ -81,6 +85,16 @@ def test_every_executor_and_the_worker_of_its_queue_exist():
     assert executors[0] == "LocalExecutor"
     assert import_string(executors[1])
     assert SERVICES["gpu-worker"]["command"][3:5] == ["--queues", "gpu"]
+    assert {name: SERVICES["scheduler"]["environment"].get(name) for name in EDGE} == EDGE
+
+
+def test_the_worker_has_neither_the_database_nor_the_log_folder_of_the_others():
+    worker, scheduler = SERVICES["gpu-worker"], SERVICES["scheduler"]
+    assert not [value for value in worker["environment"].values() if "postgres" in value]
+    assert worker["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == WORKER["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    assert {v.split(":")[0] for v in worker["volumes"]} == {"lake", "models"}
+    same = worker["environment"].keys() & scheduler["environment"].keys() - {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"}
+    assert {n: worker["environment"][n] for n in same} == {n: scheduler["environment"][n] for n in same}
 
 
 def test_airflow_itself_accepts_every_airflow_command():

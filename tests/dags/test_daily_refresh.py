@@ -24,6 +24,7 @@ CHAIN = [
     "encode", "segment", "publish", "check_marts", "report",
 ]  # fmt: skip
 EDGE = "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor"
+ALIAS = EDGE.replace(",", ", gpu:")
 
 PARSE = """
 import sys
@@ -82,7 +83,7 @@ def test_spark_steps_share_one_slot_and_training_has_its_own_queue():
     assert {t.task_id: t.queue for t in refresh.tasks if t.queue != "default"} == {"train": "gpu"}
 
 
-@pytest.mark.parametrize(("executors", "chosen"), [("LocalExecutor", None), (EDGE, EDGE.split(",")[1])])
+@pytest.mark.parametrize(("executors", "chosen"), [("LocalExecutor", None), (EDGE, "EdgeExecutor"), (ALIAS, "EdgeExecutor")])
 def test_training_goes_to_the_edge_executor_only_where_there_is_one(executors, chosen):
     code = "from dags.daily_refresh import refresh; print({t.task_id: t.executor for t in refresh.tasks})"
     executor = ast.literal_eval(python(code, AIRFLOW__CORE__EXECUTOR=executors))
@@ -100,6 +101,11 @@ def test_every_task_ends_in_time_retries_crashes_and_says_what_to_do():
         assert task.retries == 2
         assert task.on_failure_callback
         assert "**Red:**" in task.doc_md
+
+
+def test_training_goes_on_at_the_next_worker_within_seconds():
+    waits = {t.task_id: (t.retry_delay, t.retry_exponential_backoff) for t in refresh.tasks}
+    assert waits == dict.fromkeys(CHAIN, (timedelta(minutes=5), True)) | {"train": (timedelta(seconds=10), False)}
 
 
 def test_only_publish_has_outlets_named_as_the_published_tables():

@@ -23,19 +23,19 @@ STEPS = [
 ]  # fmt: skip
 
 
-def start(project, *arguments: str, jvm: bool = False) -> subprocess.Popen:
+def start(project, *arguments: str, jvm: bool = False, **variables: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "dags.local", *arguments],
-        env=project.environment(jvm),
+        env=project.environment(jvm, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def local(project, *arguments: str) -> tuple[int, list[str], str]:
+def local(project, *arguments: str, **variables: str) -> tuple[int, list[str], str]:
     """The exit code, the lines on stdout and the text on stderr of `python -m dags.local ...`."""
-    with start(project, *arguments) as process:
+    with start(project, *arguments, **variables) as process:
         out, err = process.communicate(timeout=240)
     return process.returncode, out.splitlines(), err
 
@@ -46,6 +46,31 @@ def open_runs(project) -> int:
 
     with sqlite3.connect(project.var / "airflow" / "airflow.db") as db:
         return db.execute("select count(*) from dag_run where state in ('running', 'queued')").fetchone()[0]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def api(port: int, path: str, body: dict | None = None, method: str | None = None) -> dict:
+    """What the API server answers."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/v2/{path}",
+        json.dumps(body).encode() if body is not None else None,
+        {"Content-Type": "application/json"},
+        method=method,
+    )
+    for left in range(5, -1, -1):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or not left:  # SQLite was locked for a moment; Postgres is not
+                raise
+            time.sleep(2)
+    raise AssertionError
 
 
 def test_airflows_own_commands_work_on_the_same_home(project):
@@ -121,33 +146,14 @@ def test_up_refuses_a_port_in_use_and_down_without_up_says_so(project):
 
 def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
     """One start for all that only a scheduler shows: schedule, form, backfill, a run marked failed, the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def api(path: str, body: dict | None = None, method: str | None = None) -> dict:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/api/v2/{path}",
-            json.dumps(body).encode() if body is not None else None,
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        for left in range(5, -1, -1):
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                if error.code != 503 or not left:  # SQLite was locked for a moment; Postgres is not
-                    raise
-                time.sleep(2)
-        raise AssertionError
+    port = free_port()
 
     def landed() -> list[str]:
         """The days that `land` was asked for, in order."""
         return [entry[3] for entry in project.journal() if entry[0] == "land"]
 
     def trigger(**body) -> str:
-        return api("dags/daily_refresh/dagRuns", {"logical_date": None, **body})["dag_run_id"]
+        return api(port, "dags/daily_refresh/dagRuns", {"logical_date": None, **body})["dag_run_id"]
 
     project.plan(land=2)  # where only the day matters, a run need not go on
     code, lines, err = local(project, "up", "--port", str(port))
@@ -158,9 +164,9 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         assert local(project, "up")[1] == [f"already up: http://localhost:{port}/dags/daily_refresh"]
 
         wait_for(landed, 120)
-        scheduled = api("dags/daily_refresh/dagRuns")["dag_runs"][0]
+        scheduled = api(port, "dags/daily_refresh/dagRuns")["dag_runs"][0]
         assert scheduled["run_type"] == "scheduled"
-        wait_for(lambda: api(f"dags/daily_refresh/dagRuns/{scheduled['dag_run_id']}")["state"] == "failed", 60)
+        wait_for(lambda: api(port, f"dags/daily_refresh/dagRuns/{scheduled['dag_run_id']}")["state"] == "failed", 60)
         assert len(landed()) == 1  # exit code 2 is not tried again
         end = datetime.fromisoformat(scheduled["data_interval_end"])
         assert end == datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0) or datetime.now(UTC).hour < 2
@@ -170,12 +176,12 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         wait_for(lambda: landed()[1:] == ["2011-12-09"], 60)
 
         backfill = {"dag_id": "daily_refresh", "from_date": "2026-11-01T00:00:00Z", "to_date": "2026-11-03T00:00:00Z"}
-        api("backfills", backfill | {"max_active_runs": 1, "run_backwards": False, "dag_run_conf": {}})
+        api(port, "backfills", backfill | {"max_active_runs": 1, "run_backwards": False, "dag_run_conf": {}})
         wait_for(lambda: landed()[2:] == ["2026-11-01", "2026-11-02"], 90)
 
         project.plan(train=99)
         run = trigger(conf={"day": "2021-01-31"})
-        wait_for(lambda: api(f"dags/daily_refresh/dagRuns/{run}")["state"] == "success", 120)
+        wait_for(lambda: api(port, f"dags/daily_refresh/dagRuns/{run}")["state"] == "success", 120)
         assert [entry[0] for entry in project.journal()[-11:]] == STEPS
         assert {entry[entry.index("--day") + 1] for entry in project.journal()[-11:]} == {"2021-01-31"}
 
@@ -184,7 +190,7 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         wait_for(lambda: project.pids().get("driver"), 60)
         driver = project.pids()["driver"]
         assert alive(driver)
-        api(f"dags/daily_refresh/dagRuns/{run}", {"state": "failed"}, "PATCH")
+        api(port, f"dags/daily_refresh/dagRuns/{run}", {"state": "failed"}, "PATCH")
         wait_for(lambda: not alive(driver), 30)
 
         (project.var / "pid-driver").unlink()
