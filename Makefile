@@ -135,16 +135,17 @@ worker: $(DONE)/airflow $(DONE)/train
 
 # --- Quality
 
-# In two lanes, as a suite of Spark's keeps one core busy. Every suite runs though another failed, and a missing one is a failure.
+# In three lanes: a suite of Spark's keeps one core busy, and Airflow's mostly waits. Every suite runs though another failed, and a
+# missing one is a failure.
 test: setup lint
 	@failed=; beside=$$(mktemp -d); trap 'rm -rf "$$beside"' EXIT; \
-	{ $(SPARK)/python -m pytest tests --ignore=tests/jobs --ignore=tests/dags || touch "$$beside/spark"; \
+	{ $(SPARK)/python -m pytest tests --ignore=tests/jobs --ignore=tests/dags || touch "$$beside/spark"; } >"$$beside/spark.log" 2>&1 & \
+	{ $(AIRFLOW)/python -m pytest tests/dags || touch "$$beside/airflow"; \
 	  $(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules --confcutdir=tests/jobs/autoencoder || touch "$$beside/train"; \
-	} >"$$beside/log" 2>&1 & \
+	} >"$$beside/airflow.log" 2>&1 & \
 	$(SPARK)/python -m pytest tests/jobs jobs --doctest-modules --ignore=tests/jobs/autoencoder --ignore=jobs/autoencoder \
 	  || touch "$$beside/spark"; \
-	$(AIRFLOW)/python -m pytest tests/dags || touch "$$beside/airflow"; \
-	wait; cat "$$beside/log"; \
+	wait; cat "$$beside"/*.log; \
 	for name in spark train airflow; do [ ! -e "$$beside/$$name" ] || failed="$$failed $$name"; done; \
 	[ -z "$$failed" ] || { echo "test: failed in the environments:$$failed" >&2; exit 1; }
 
