@@ -169,6 +169,12 @@ def remove_checkpoint(root: str, version: str) -> None:
         filesystem.delete_file(path)
 
 
+def local(root: str) -> Path | None:
+    """The root as a folder of this machine; None where it is an object store."""
+    filesystem, base = _at(root)
+    return Path(base).parent if isinstance(filesystem, fs.LocalFileSystem) else None
+
+
 def exists(root: str, version: str) -> bool:
     """Whether the version is there whole; a path is no version."""
     filesystem, base = _at(root)

@@ -65,6 +65,8 @@ class Train:
     checkpoint_seconds: float = 30.0
     memory_share: float = 0.5
     min_customers: int = 50
+    tracking: str = "local"
+    tensorboard: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def load(environment: dict[str, str] | None = None) -> Settings:
             table[key] = text
     settings = _typed(Settings, values, str(path), "")
     return replace(
-        settings, **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")}
+        settings,
+        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")},
+        train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
     )
 
 

@@ -78,7 +78,8 @@ def test_layers_meet_only_in_the_lake(layer):
 
 
 def test_heavy_packages_have_one_home():
-    homes = {"torch": "jobs/autoencoder/", "sklearn": "jobs/autoencoder/", "great_expectations": "jobs/check/", "airflow": None}
+    learners = ("torch", "sklearn", "mlflow", "tensorboardX")
+    homes = {"great_expectations": "jobs/check/", "airflow": None} | dict.fromkeys(learners, "jobs/autoencoder/")
     for path in sources("jobs"):
         for name in imported(path):
             package = name.split(".")[0]

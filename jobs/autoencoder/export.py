@@ -56,6 +56,10 @@ def write(folder: Path, trained: Trained, customers: Customers, facts: dict) -> 
     answers = {name: value.tolist() for name, value in zip(OUTPUTS, _answers(session, **golden), strict=True)}
     told = {"features": _plain(golden["features"]), "attributes": golden["attributes"].tolist()} | answers
     (folder / "golden.json").write_text(json.dumps(told, indent=1, allow_nan=False))
+    write_facts(folder, facts)
+
+
+def write_facts(folder: Path, facts: dict) -> None:
     (folder / "meta.json").write_text(json.dumps(facts, indent=1, allow_nan=False))
 
 

@@ -69,15 +69,16 @@ def fit(
     settings: Train,
     checkpoints: Checkpoints,
     say: Callable[[str], None],
+    after_epoch: Callable[[list[dict]], None] = lambda _: None,
 ) -> list[dict]:
     """Train `model` through all `phases`, from the checkpoint where there is one.
 
     Each epoch takes the next of `draws`, which differ in what was imputed. Returns the epochs of all phases as {"phase", "epoch",
-    "loss", "validation"}. Raises UserError on a loss that is no number, on a checkpoint of another network, and where not
-    even one customer fits into the device's memory; SystemExit after SIGTERM, once all is saved.
+    "loss", "validation"}; `after_epoch` gets those so far. Raises UserError on a loss that is no number, on a checkpoint of
+    another network, and where not even one customer fits into the device's memory; SystemExit after SIGTERM, once all is saved.
     """
     with _terminated() as terminated:
-        learner = _Learner(model, settings, checkpoints, say, terminated)
+        learner = _Learner(model, settings, checkpoints, say, after_epoch, terminated)
         learner.restore()
         for number, phase in enumerate(phases):
             if learner.progress.phase == number:
@@ -92,9 +93,11 @@ class _Learner:
         settings: Train,
         checkpoints: Checkpoints,
         say: Callable[[str], None],
+        after_epoch: Callable[[list[dict]], None],
         terminated: Callable[[], bool],
     ):
-        self.model, self.settings, self.checkpoints, self.say, self.terminated = model, settings, checkpoints, say, terminated
+        self.model, self.settings, self.checkpoints = model, settings, checkpoints
+        self.say, self.after_epoch, self.terminated = say, after_epoch, terminated
         self.progress = Progress()
         self.weights = list(model.parameters())
         self.device = self.weights[0].device
@@ -130,6 +133,7 @@ class _Learner:
                     raise SystemExit(128 + signal.SIGTERM)
             self.model.eval()
             ended = self._end_epoch(phase, len(draws[0]))
+            self.after_epoch(now.epochs)
             ends = epoch == n_epochs or (phase.error is not None and epoch - now.best_epoch >= patience)
             seconds = time.perf_counter()
             if epoch % EPOCHS_PER_LINE == 0 or ends or seconds - last_line > SECONDS_PER_LINE:

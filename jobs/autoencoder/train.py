@@ -6,10 +6,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version as version_of
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from jobs import catalogue, models, policy
-from jobs.autoencoder import data, evaluation, export, isolation, losses, preprocessing, profile
+from jobs.autoencoder import data, evaluation, export, isolation, losses, preprocessing, profile, tracking
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
@@ -30,13 +31,10 @@ from jobs.settings import Settings, Train
 FORMAT = 3  # raise it when the same inputs shall give another model
 FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
+# No weight hangs on them.
 _NOT_LEARNED_BY = {
-    "retrain_every_days",
-    "retrain_psi",
-    "min_customers",
-    "checkpoint_seconds",
-    "memory_share",
-}  # no weight hangs on them
+    "retrain_every_days", "retrain_psi", "min_customers", "checkpoint_seconds", "memory_share", "tracking", "tensorboard",
+}  # fmt: skip
 ONE_THREAD_UP_TO = 10_000_000  # numbers; with fewer a second thread gains nothing and waits for ever on a busy machine
 
 
@@ -58,11 +56,18 @@ def run(settings: Settings, day: date) -> str:
             say(f"{version} is there with the same inputs; not trained again")
         else:
             checkpoints = Checkpoints(settings.models, version, settings.train.checkpoint_seconds)
-            trained, facts = _train(customers, settings.train, rules, checkpoints, say)
-            facts = {"version": version, **facts, "seconds": round(time.perf_counter() - started, 1)}
-            if first:
-                models.save(settings.models, version, lambda folder: export.write(folder, trained, customers, facts))
-                models.remove_checkpoint(settings.models, version)
+            with tracking.of(settings, version, say) if first else nullcontext(tracking.Tracker([], say)) as tracker:
+                trained, facts = _train(customers, settings.train, rules, checkpoints, tracker, say)
+                facts = {"version": version, **facts, "seconds": round(time.perf_counter() - started, 1), "warnings": []}
+
+                def write(folder: Path) -> None:
+                    export.write(folder, trained, customers, facts)
+                    if lost := tracker.end(folder, facts):
+                        export.write_facts(folder, facts | {"warnings": lost})
+
+                if first:
+                    models.save(settings.models, version, write)
+                    models.remove_checkpoint(settings.models, version)
         if first:
             models.promote(settings.models, version, since=day)
         say(f"{version} is champion from {day} on")
@@ -70,13 +75,21 @@ def run(settings: Settings, day: date) -> str:
 
 
 def _identity(customers: data.Customers, settings: Train, rules: Policy) -> str:
-    learned_by = {name: value for name, value in asdict(settings).items() if name not in _NOT_LEARNED_BY}
-    inputs = [FORMAT, customers.names, learned_by, rules.sha256, data.fingerprint(customers)]
+    inputs = [FORMAT, customers.names, _learned_by(settings), rules.sha256, data.fingerprint(customers)]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
+def _learned_by(settings: Train) -> dict:
+    return {name: value for name, value in asdict(settings).items() if name not in _NOT_LEARNED_BY}
+
+
 def _train(
-    customers: data.Customers, settings: Train, rules: Policy, checkpoints: Checkpoints, say: Callable[[str], None]
+    customers: data.Customers,
+    settings: Train,
+    rules: Policy,
+    checkpoints: Checkpoints,
+    tracker: tracking.Tracker,
+    say: Callable[[str], None],
 ) -> tuple[export.Trained, dict]:
     """What was fitted, on the CPU, and what meta.json says about it."""
     _set_threads(len(customers.ids) * len(customers.names))
@@ -109,7 +122,12 @@ def _train(
         f"{len(fitted.left_out)} were left out, {', '.join(f'{len(held)} {share}' for share, held in rows.items())}, "
         f"on {_device()}"
     )
-    learned = learn(fitted.numbers, fitted.draws or [scaled["train"]], scaled["validation"], settings, checkpoints, say)
+    sizes = {"features": len(customers.names), "inputs": len(fitted.names)} | {share: len(held) for share, held in rows.items()}
+    tracker.begin(
+        {"day": customers.day, "delta_version": customers.delta_version, "policy": rules.sha256} | sizes | _learned_by(settings)
+    )
+    draws = fitted.draws or [scaled["train"]]
+    learned = learn(fitted.numbers, draws, scaled["validation"], settings, checkpoints, say, tracker.epochs)
     model = learned.model
     tested = [customers.ids[row].as_py() for row in rows["test"]]
     found = evaluation.of(model, scaled["train"], scaled["test"], tested, fitted.names)
@@ -191,10 +209,11 @@ def learn(
     settings: Train,
     checkpoints: Checkpoints,
     say: Callable[[str], None],
+    after_epoch: Callable[[list[dict]], None] = lambda _: None,
 ) -> Learned:
     """Train on customers (n x inputs each draw, which differ in what was imputed) until `validation` (m x inputs) is no better.
 
-    Raises UserError and SystemExit as loop.fit does.
+    `after_epoch` gets the epochs so far. Raises UserError and SystemExit as loop.fit does.
     """
     device = _device()
     torch.manual_seed(settings.seed)
@@ -217,7 +236,7 @@ def learn(
             )
         )
     learned_from = [replace(first, points=draw) for draw in draws]
-    epochs = fit(clustered if settings.clusters else model, phases, learned_from, settings, checkpoints, say)
+    epochs = fit(clustered if settings.clusters else model, phases, learned_from, settings, checkpoints, say, after_epoch)
     model.set_axes(draws[0])
     clustered = clustered.cpu().eval()
     return Learned(model.cpu().eval(), lambda points: clustered.belongs(model.encoder(points)), epochs)

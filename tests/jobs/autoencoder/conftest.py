@@ -53,9 +53,9 @@ class Shop:
 
     @staticmethod
     def settings(place: Path, epochs: int) -> Settings:
-        """A quick training with all its files under `place`."""
+        """A quick training that nobody follows, with all its files under `place`."""
         roots = {"lake": f"{place}/lake", "models": f"{place}/models", "reports": "", "source": "", "input": ""}
-        return Settings(**roots, train=Train(latent=3, hidden=(64, 32), epochs=epochs))
+        return Settings(**roots, train=Train(latent=3, hidden=(64, 32), epochs=epochs, tracking=""))
 
     @staticmethod
     def ids(n: int) -> list[str]:

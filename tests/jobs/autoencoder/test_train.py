@@ -306,7 +306,7 @@ elif moment == "saving":
 else:
     train.models.promote = kill
 roots = {"lake": lake, "models": models, "reports": "", "source": "", "input": ""}
-settings = Settings(**roots, train=Train(latent=3, hidden=(64, 32), epochs=int(epochs), checkpoint_seconds=0))
+settings = Settings(**roots, train=Train(latent=3, hidden=(64, 32), epochs=int(epochs), checkpoint_seconds=0, tracking=""))
 autoencoder.run(settings, date.fromisoformat(day), retrain=True)
 """
 
@@ -349,12 +349,14 @@ def test_two_processes_learn_what_one_does(trained, shop, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     roots = {"SHOAL_LAKE": settings.lake, "SHOAL_MODELS": str(tmp_path / "two"), "SHOAL_TRAIN__LATENT": "3"}
     told = {"SHOAL_TRAIN__HIDDEN": "64,32", "SHOAL_TRAIN__EPOCHS": "5", "SHOAL_TRAIN__NOISE": "0.2"}
+    told |= {"SHOAL_TRAIN__TRACKING": "", "SHOAL_TRAIN__TENSORBOARD": str(tmp_path / "curves")}
     arguments = ["-m", "jobs", "train", "--day", shop.day.isoformat()]
 
     done = subprocess.run([*command, *arguments], cwd=HOME, capture_output=True, text=True, env={**os.environ, **roots, **told})
 
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("is champion") == 1
+    assert len(list((tmp_path / "curves").glob("*/events.*"))) == 1, "the first process alone writes"
     one, two = (models.meta(str(tmp_path / root), version)["epochs"] for root in ("one", "two"))
     for ours, theirs in zip(one, two, strict=True):
         assert (ours["loss"], ours["validation"]) == pytest.approx((theirs["loss"], theirs["validation"]), rel=1e-4)
