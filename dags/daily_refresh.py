@@ -133,7 +133,7 @@ and clear `encode` with its downstream.
         "encode",
         trigger_rule="none_failed",  # a skipped `train` is a normal day
         execution_timeout=timedelta(hours=1),
-        doc_md="""One vector per customer from the current model.
+        doc_md="""One vector per customer from the current model; Great Expectations on `encoded.*`.
 
 **Red:** there is no model yet, or its features are not today's: trigger the day with `retrain`.""",
     )

@@ -264,6 +264,7 @@ def _page(settings: Settings, day: date) -> str:
         robots=_robots(settings.lake, day),
         alarms=Counter(alarm["rule"] for alarm in rows("clean.identity_alarms") if alarm["since"] <= day),
         checks=_checks(rows("quality.results", day=day)),
+        drift=_drift(rows("quality.results", day=day)),
         model=_model(settings.models, version, day),
         run=max(rows("marts.refreshes", day=day), key=lambda run: run["finished_at"], default=None),
     )  # fmt: skip
@@ -478,6 +479,18 @@ def _checks(results: list[dict]) -> dict:
     return {"n": len(results), "passed": len(results) - len(failed), "failed": failed,
             "tables": len({r["table"] for r in results}),
             "unknown": sum(r["observed"] == "not known" for r in results)}  # fmt: skip
+
+
+def _drift(results: list[dict]) -> dict:
+    """How far the day's active customers are from those of the training: figures by what they are of, the largest first."""
+    known = {r["column"]: float(r["observed"]) for r in results if r["column"] and _is_drift(r) and r["observed"] != "not known"}
+    errors, beyond = known.pop("psi_reconstruction_error", None), known.pop("out_of_range", None)
+    features = sorted(((name.removeprefix("psi_"), psi) for name, psi in known.items()), key=lambda one: -one[1])
+    return {"errors": errors, "out_of_range": beyond, "features": features}
+
+
+def _is_drift(result: dict) -> bool:
+    return result["column"] == "out_of_range" or result["column"].startswith("psi_")
 
 
 def _model(root: str, version: str, day: date) -> dict | None:

@@ -114,6 +114,11 @@ def rows_of(table: str) -> list[dict]:
             {"table": "clean.orders", "day": DAY, "expectation": "expect_column_sum_to_be_between", "column": "net_amount",
              "severity": "critical", "success": False, "observed": "-1.5", "unexpected_count": None,
              "unexpected_share": None, "description": "the day's net is not negative"},
+            *({"table": "features.customers", "day": DAY, "expectation": "expect_column_values_to_be_between", "column": column,
+               "severity": "warning", "success": True, "observed": observed, "unexpected_count": None,
+               "unexpected_share": None, "description": None}
+              for column, observed in {"psi_views_7d": "0.0831", "psi_orders_7d": "0.2212", "psi_net_7d": "not known",
+                                       "psi_reconstruction_error": "0.0442", "out_of_range": "0.00312"}.items()),
         ],
         "clean.events": [{"day": DAY, "bot_rule": "rate" if i % 20 == 0 else None} for i in range(400)],
     }[table]  # fmt: skip
@@ -246,6 +251,8 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
     assert "0.0412, against 0.0533" in page["model"]
     assert "0.957, against 0.941" in page["model"]
+    assert "0.04 of the errors by which customers are restored, 0.22 of orders_7d, 0.08 of views_7d, which" in page["model"]
+    assert "0.3 % of values lie outside" in page["model"]
     assert "Published since 2026-03-30" in page["model"]
     assert "Left out views_30d (the same for 99.8 %), gross_365d (goes along with net_365d, r 0.991)" in page["model"]
     assert "manual__1, published" in page["run"]
@@ -265,7 +272,7 @@ def test_rows_are_accounted_for_up_to_the_day_and_not_after(shop):
 def test_failed_expectations_are_listed(shop):
     words = Page(report.run(shop, DAY))["quality"]
 
-    assert "2 failed, 1 passed, on 2 tables" in words
+    assert "2 failed, 6 passed, on 3 tables" in words
     assert "clean.events price expect column values to not be null warning – 159 3.1 %" in words
     assert words.index("clean.orders net_amount the day's net is not negative critical -1.5 – –") < words.index("price")
     assert "row count" not in words
