@@ -15,6 +15,8 @@ def test_roots_are_absolute_unless_they_are_uris():
     made = settings.load({"SHOAL_LAKE": "var/here", "SHOAL_MODELS": "s3://shop/models"})
     assert made.lake == str(settings.HOME / "var/here")
     assert made.models == "s3://shop/models"
+    assert made.train.tensorboard == ""
+    assert settings.load({"SHOAL_TRAIN__TENSORBOARD": "var/curves"}).train.tensorboard == str(settings.HOME / "var/curves")
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_what_failed_while_the_network_learned_is_made_up_for_at_its_end(tracked
     tracker = tracking.Tracker([moody], said.append)
     tracker.begin({})
     tracker.epochs(meta["epochs"][:1])
+    assert moody.got == 0, "left alone"
     moody.up = True
     assert tracker.end(place, meta) == []
     assert moody.got == len(meta["epochs"])
