@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=steps.run, command=command)
         if command == "train":
             sub.add_argument("--retrain", action="store_true", help="train even while the champion is fresh")
+            sub.add_argument("--search", action="store_true", help="do not train; try sizes and settings, and keep the best")
+            budget = sub.add_mutually_exclusive_group()
+            budget.add_argument("--trials", type=_above_zero(int), help=f"how many in all; default: {steps.TRIALS}")
+            budget.add_argument("--minutes", type=_above_zero(float), help="instead, how long they may take in all")
+            sub.add_argument("--sampler", choices=("tpe", "random", "grid"), help="who chooses the next; default: tpe")
         if command == "publish":
             sub.add_argument("--run-id", default="by_hand", help="name of the run in marts.refreshes")
             sub.add_argument("--started-at", type=_moment, default=None, help="when the run began, ISO 8601, UTC")
@@ -125,6 +131,16 @@ def _day(text: str) -> date:
     if day > today:
         raise argparse.ArgumentTypeError(f"day {day} is in the future (today is {today}); name a day that is over")
     return day
+
+
+def _above_zero(kind: type) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = kind(text)
+        if not 0 < number < float("inf"):
+            raise argparse.ArgumentTypeError(f"'{text}' is not above 0")
+        return number
+
+    return read
 
 
 def _steps(text: str) -> list[str]:

@@ -169,6 +169,27 @@ def remove_checkpoint(root: str, version: str) -> None:
         filesystem.delete_file(path)
 
 
+def read_search(root: str) -> dict | None:
+    """What write_search last wrote, or None."""
+    filesystem, base = _at(root)
+    path = f"{base}/search.json"
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return None
+    try:
+        with filesystem.open_input_file(path) as file:
+            found = json.loads(file.read())
+        return found | {"search": str(found["search"]), "settings": dict(found["settings"])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"models: {path} is damaged; remove it or search again: shoal train --search") from None
+
+
+def write_search(root: str, found: dict) -> None:
+    """Keep what a search found, for trainings to come; the file changes in one step."""
+    filesystem, base = _at(root)
+    with _naming(f"{base}/search.json"):
+        _write_atomically(filesystem, f"{base}/search.json", json.dumps(found, indent=1).encode())
+
+
 def local(root: str) -> Path | None:
     """The root as a folder of this machine; None where it is an object store."""
     filesystem, base = _at(root)

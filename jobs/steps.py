@@ -14,13 +14,15 @@ from jobs.errors import UserError
 from jobs.lake import Lake, log, side_by_side, span
 from jobs.settings import Settings
 
+TRIALS = 30  # of a search that is told neither trials nor minutes
+
 
 def run(arguments: argparse.Namespace) -> None:
     """One step of jobs/flow.py for its days."""
     made = settings.load()
     days = days_of(arguments)
     if arguments.command == "train":
-        _train(made, days[-1], arguments.retrain)
+        _train(made, days[-1], arguments)
     elif arguments.command == "report":
         _report(made, days)
     else:
@@ -128,10 +130,18 @@ _STEPS = {
 }
 
 
-def _train(made: Settings, day: date, retrain: bool) -> None:
+def _train(made: Settings, day: date, arguments: argparse.Namespace) -> None:
     from jobs import autoencoder
 
-    autoencoder.run(made, day, retrain)
+    if not arguments.search:
+        if arguments.trials or arguments.minutes or arguments.sampler:
+            raise UserError("train: --trials, --minutes and --sampler go with --search")
+        autoencoder.run(made, day, arguments.retrain)
+        return
+    from jobs.autoencoder import search
+
+    trials = None if arguments.minutes else arguments.trials or TRIALS
+    search.run(made, day, trials, arguments.minutes, arguments.sampler or "tpe")
 
 
 def _train_apart(day: date, retrain: bool) -> None:

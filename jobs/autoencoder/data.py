@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -91,6 +91,16 @@ def split(ids: pa.Array) -> dict[str, np.ndarray]:
     buckets = hashes[order] % sum(SHARES.values())
     ends = np.cumsum(list(SHARES.values()))
     return {name: order[(buckets >= end - SHARES[name]) & (buckets < end)] for name, end in zip(SHARES, ends, strict=True)}
+
+
+def some(customers: Customers, n: int) -> Customers:
+    """At most n of them, as good as drawn by lot, and the same on every day; each stays in his share."""
+    rows = np.sort(np.argsort(_hashes(customers.ids), kind="stable")[:n])
+    if len(rows) == len(customers.ids):
+        return customers
+    taken = pa.array(rows)
+    texts = {name: values.take(taken) for name, values in customers.attributes.items()}
+    return replace(customers, ids=customers.ids.take(taken), matrix=customers.matrix[rows], attributes=texts)
 
 
 def fingerprint(customers: Customers) -> str:

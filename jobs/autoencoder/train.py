@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from jobs import catalogue, models, policy
-from jobs.autoencoder import data, evaluation, export, isolation, losses, preprocessing, profile, tracking
+from jobs.autoencoder import data, evaluation, export, isolation, losses, preprocessing, profile, tracking, winner
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
@@ -51,14 +52,22 @@ def run(settings: Settings, day: date) -> str:
         customers = data.read(settings.lake, day, settings.train.min_customers, settings.train.memory_share)
         place = "memory" if not customers.room.on_disk else "files, for they take more of it than train.memory_share"
         say(f"{day}  {len(customers.ids)} active customers read into {place}, {time.perf_counter() - started:.1f} s")
-        version = f"{day}-{_identity(customers, settings.train, rules)[:8]}"
+        found = models.read_search(settings.models)
+        chosen, rules = winner.applied(settings.train, rules, found["settings"] if found else {})
+        version = f"{day}-{_identity(customers, chosen, rules)[:8]}"
         if models.exists(settings.models, version):
             say(f"{version} is there with the same inputs; not trained again")
         else:
             checkpoints = Checkpoints(settings.models, version, settings.train.checkpoint_seconds)
             with tracking.of(settings, version, say) if first else nullcontext(tracking.Tracker([], say)) as tracker:
-                trained, facts = _train(customers, settings.train, rules, checkpoints, tracker, say)
-                facts = {"version": version, **facts, "seconds": round(time.perf_counter() - started, 1), "warnings": []}
+                trained, facts = _train(customers, chosen, rules, checkpoints, tracker, say)
+                facts = {
+                    "version": version,
+                    **facts,
+                    "search": found and found["search"],
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "warnings": [],
+                }
 
                 def write(folder: Path) -> None:
                     export.write(folder, trained, customers, facts)
@@ -75,11 +84,14 @@ def run(settings: Settings, day: date) -> str:
 
 
 def _identity(customers: data.Customers, settings: Train, rules: Policy) -> str:
-    inputs = [FORMAT, customers.names, _learned_by(settings), rules.sha256, data.fingerprint(customers)]
+    inputs = [FORMAT, customers.names, learned_by(settings), rules.sha256, data.fingerprint(customers)]
+    if (scaling := winner.scaling(rules)) != Column.scaling:  # of the file, or a search's
+        inputs.append(scaling)
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
-def _learned_by(settings: Train) -> dict:
+def learned_by(settings: Train) -> dict:
+    """The settings on which the weights hang."""
     return {name: value for name, value in asdict(settings).items() if name not in _NOT_LEARNED_BY}
 
 
@@ -92,7 +104,89 @@ def _train(
     say: Callable[[str], None],
 ) -> tuple[export.Trained, dict]:
     """What was fitted, on the CPU, and what meta.json says about it."""
-    _set_threads(len(customers.ids) * len(customers.names))
+    set_threads(len(customers.ids) * len(customers.names))
+    prepared = prepare(customers, settings, rules)
+    rows, categories, coded, fitted = prepared.rows, prepared.categories, prepared.coded, prepared.fitted
+    learned_from = rows["train"][:FITTED_ON]
+    forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
+    scaled = {share: prepared.scaled(held) for share, held in rows.items()}
+    say(
+        f"{len(customers.names)} features and {len(categories)} attributes, {len(fitted.names)} columns after "
+        f"{len(fitted.left_out)} were left out, {', '.join(f'{len(held)} {share}' for share, held in rows.items())}, "
+        f"on {_device()}"
+    )
+    sizes = {"features": len(customers.names), "inputs": len(fitted.names)} | {share: len(held) for share, held in rows.items()}
+    tracker.begin(
+        {"day": customers.day, "delta_version": customers.delta_version, "policy": rules.sha256, "scaling": winner.scaling(rules)}
+        | sizes
+        | learned_by(settings)
+    )
+    draws = fitted.draws or [scaled["train"]]
+    learned = learn(
+        fitted.numbers, draws, scaled["validation"], settings, checkpoints, say, lambda _, epochs: tracker.epochs(epochs)
+    )
+    model = learned.model
+    tested = [customers.ids[row].as_py() for row in rows["test"]]
+    found = evaluation.of(model, scaled["train"], scaled["test"], tested, fitted.names)
+    say(
+        f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
+        f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
+    )
+    errors = _errors(model, scaled["train"][:FITTED_ON])
+    profiles = {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)}
+    facts = {
+        "day": customers.day.isoformat(),
+        "delta_version": customers.delta_version,
+        "features": list(customers.names),
+        "attributes": {
+            name: {"categories": known} | _category_shares(coded[learned_from, place], len(known))
+            for place, (name, known) in enumerate(categories.items())
+        },
+        "inputs": fitted.names,
+        "left_out": fitted.left_out,
+        "scaling": dict(zip(customers.names, fitted.scaling, strict=True)),
+        "policy": rules.resolved(dict(zip(customers.names, prepared.columns, strict=True)), customers.attributes),
+        "profile": profiles | {"reconstruction_error": profile.of(errors)},
+        "sizes": asdict(model.sizes),
+        "settings": asdict(settings),
+        "customers": {share: len(held) for share, held in rows.items()},
+        "dropped": len(customers.ids) - sum(map(len, rows.values())),
+        **found,
+        "best_epoch": min(
+            (epoch for epoch in learned.epochs if epoch["validation"] is not None), key=lambda epoch: epoch["validation"]
+        )["epoch"],
+        "epochs": learned.epochs,
+        "device": _device(),
+        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES},
+    }
+    return export.Trained(model, forest, categories), facts
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The customers of a day (n), and the preprocessing that was fitted on their training share."""
+
+    customers: data.Customers
+    columns: list[Column]  # the policy's treatment of each feature
+    rows: dict[str, np.ndarray]  # by share
+    categories: dict[str, list[str]]  # by attribute
+    coded: np.ndarray  # n x attributes
+    fitted: preprocessing.Fitted
+
+    @torch.no_grad()
+    def scaled(self, rows: np.ndarray) -> Tensor:
+        """The network's columns (m x inputs) of the customers `rows` (m)."""
+        preprocess = preprocessing.Preprocess(self.fitted.numbers)
+        place = self.customers.room.new(len(rows), len(preprocess.selected))
+        for start in range(0, len(rows), preprocessing.ROWS_AT_ONCE):
+            part = rows[start : start + preprocessing.ROWS_AT_ONCE]
+            matrix, coded = self.customers.matrix[part], self.coded[part]
+            place[start : start + len(part)] = preprocess(torch.from_numpy(matrix), torch.from_numpy(coded))
+        return place
+
+
+def prepare(customers: data.Customers, settings: Train, rules: Policy) -> Prepared:
+    """Fit the preprocessing; raises UserError where a share is empty or no feature differs between customers."""
     columns = rules.numbers(
         customers.names, customers.attributes, known={*catalogue.VECTOR, *(a.name for a in catalogue.ATTRIBUTES)}
     )
@@ -114,58 +208,10 @@ def _train(
     )
     if not fitted.names:
         raise UserError(f"train: features.customers, day {customers.day}: no feature differs between customers; take another day")
-    forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
-    preprocess = preprocessing.Preprocess(fitted.numbers)
-    scaled = {share: _scaled(preprocess, customers, coded, held) for share, held in rows.items()}
-    say(
-        f"{len(customers.names)} features and {len(categories)} attributes, {len(fitted.names)} columns after "
-        f"{len(fitted.left_out)} were left out, {', '.join(f'{len(held)} {share}' for share, held in rows.items())}, "
-        f"on {_device()}"
-    )
-    sizes = {"features": len(customers.names), "inputs": len(fitted.names)} | {share: len(held) for share, held in rows.items()}
-    tracker.begin(
-        {"day": customers.day, "delta_version": customers.delta_version, "policy": rules.sha256} | sizes | _learned_by(settings)
-    )
-    draws = fitted.draws or [scaled["train"]]
-    learned = learn(fitted.numbers, draws, scaled["validation"], settings, checkpoints, say, tracker.epochs)
-    model = learned.model
-    tested = [customers.ids[row].as_py() for row in rows["test"]]
-    found = evaluation.of(model, scaled["train"], scaled["test"], tested, fitted.names)
-    say(
-        f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
-        f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
-    )
-    errors = _errors(model, scaled["train"][:FITTED_ON])
-    profiles = {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)}
-    facts = {
-        "day": customers.day.isoformat(),
-        "delta_version": customers.delta_version,
-        "features": list(customers.names),
-        "attributes": {
-            name: {"categories": known} | _category_shares(coded[learned_from, place], len(known))
-            for place, (name, known) in enumerate(categories.items())
-        },
-        "inputs": fitted.names,
-        "left_out": fitted.left_out,
-        "scaling": dict(zip(customers.names, fitted.scaling, strict=True)),
-        "policy": rules.resolved(dict(zip(customers.names, columns, strict=True)), customers.attributes),
-        "profile": profiles | {"reconstruction_error": profile.of(errors)},
-        "sizes": asdict(model.sizes),
-        "settings": asdict(settings),
-        "customers": {share: len(held) for share, held in rows.items()},
-        "dropped": len(customers.ids) - sum(map(len, rows.values())),
-        **found,
-        "best_epoch": min(
-            (epoch for epoch in learned.epochs if epoch["validation"] is not None), key=lambda epoch: epoch["validation"]
-        )["epoch"],
-        "epochs": learned.epochs,
-        "device": _device(),
-        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES},
-    }
-    return export.Trained(model, forest, categories), facts
+    return Prepared(customers, columns, rows, categories, coded, fitted)
 
 
-def _set_threads(n_numbers: int) -> None:
+def set_threads(n_numbers: int) -> None:
     """As many as the machine has cores, where that helps; processes of torchrun have one each."""
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     torch.set_num_threads((os.cpu_count() or 1) if alone and n_numbers > ONE_THREAD_UP_TO else 1)
@@ -209,11 +255,11 @@ def learn(
     settings: Train,
     checkpoints: Checkpoints,
     say: Callable[[str], None],
-    after_epoch: Callable[[list[dict]], None] = lambda _: None,
+    after_epoch: Callable[[Autoencoder, list[dict]], None] = lambda *_: None,
 ) -> Learned:
     """Train on customers (n x inputs each draw, which differ in what was imputed) until `validation` (m x inputs) is no better.
 
-    `after_epoch` gets the epochs so far. Raises UserError and SystemExit as loop.fit does.
+    `after_epoch` gets the network and the epochs so far. Raises UserError and SystemExit as loop.fit does.
     """
     device = _device()
     torch.manual_seed(settings.seed)
@@ -236,7 +282,9 @@ def learn(
             )
         )
     learned_from = [replace(first, points=draw) for draw in draws]
-    epochs = fit(clustered if settings.clusters else model, phases, learned_from, settings, checkpoints, say, after_epoch)
+    epochs = fit(
+        clustered if settings.clusters else model, phases, learned_from, settings, checkpoints, say, partial(after_epoch, model)
+    )
     model.set_axes(draws[0])
     clustered = clustered.cpu().eval()
     return Learned(model.cpu().eval(), lambda points: clustered.belongs(model.encoder(points)), epochs)
@@ -260,16 +308,6 @@ def _processes() -> Iterator[bool]:
         dist.barrier()  # none reports success before the model is there
     finally:
         dist.destroy_process_group()
-
-
-@torch.no_grad()
-def _scaled(preprocess: preprocessing.Preprocess, customers: data.Customers, coded: np.ndarray, rows: np.ndarray) -> Tensor:
-    """The network's columns (m x inputs) of the customers `rows` (m)."""
-    place = customers.room.new(len(rows), len(preprocess.selected))
-    for start in range(0, len(rows), preprocessing.ROWS_AT_ONCE):
-        part = rows[start : start + preprocessing.ROWS_AT_ONCE]
-        place[start : start + len(part)] = preprocess(torch.from_numpy(customers.matrix[part]), torch.from_numpy(coded[part]))
-    return place
 
 
 @torch.no_grad()
