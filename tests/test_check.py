@@ -292,6 +292,7 @@ def test_each_expectation_on_rows_is_broken_by_its_bad_row_and_by_no_other(lake,
         ("clean.events", [{"is_bot": True}], {("robot", "1.0")}),
         ("clean.events", [{"event_type": "other"}], {("of_no_known_type", "1.0")}),
         ("features.customers", [], {(None, "0")}),
+        ("encoded.customers", [], {(None, "0")}),
         ("features.customers", [{"is_active": False}], {("active", "0.0")}),
         ("marts.customer_segments", [{}, {"customer_id": "2", "as_of_day": LATER.date() + timedelta(days=1)}],
          {("as_of_day", "2"), ("segment_id", "1")}),
@@ -309,7 +310,7 @@ def test_an_expectation_on_all_rows_together_is_broken(lake, name, rows, expecte
 def test_all_expectations_with_bounds_are_broken_by_a_test_above():
     seen = {("clean.events", "robot"), ("clean.events", "of_no_known_type"), ("features.customers", "active")}
     seen |= {("marts.customer_segments", "as_of_day"), ("marts.customer_segments", "segment_id")}
-    counted = {"features.customers", "marts.customer_segments", "marts.refreshes"}
+    counted = {"features.customers", "encoded.customers", "marts.customer_segments", "marts.refreshes"}
     seen |= {(name, None) for name in counted}
     bounded = {
         (name, expectation.configuration.kwargs.get("column"))
