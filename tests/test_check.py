@@ -307,6 +307,12 @@ def test_an_expectation_on_all_rows_together_is_broken(lake, name, rows, expecte
     assert bad is None
 
 
+def test_a_count_has_no_largest_value():
+    counts = {feature.name for feature in catalogue.FEATURES if feature.unit in ("count", "days", "pieces", "lines")}
+    expected = [one.configuration.kwargs for one in suites.load("features.customers").of_rows]
+    assert not [one["column"] for one in expected if one.get("column") in counts and one.get("max_value") is not None]
+
+
 def test_all_expectations_with_bounds_are_broken_by_a_test_above():
     seen = {("clean.events", "robot"), ("clean.events", "of_no_known_type"), ("features.customers", "active")}
     seen |= {("marts.customer_segments", "as_of_day"), ("marts.customer_segments", "segment_id")}
