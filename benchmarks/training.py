@@ -1,7 +1,8 @@
 """`python -m benchmarks.training`: the training loop against the usual one, and a whole training of a million customers.
 
 The usual loop is torch's DataLoader over single rows with a plain denoising autoencoder of the same widths; ours restores
-neighbourhoods too. Both see the same customers as often. Then `shoal train` runs as a user runs it, reading, evaluation and export included, on a table of its own.
+neighbourhoods too. Both see the same customers as often. Then `shoal train` runs as a user runs it, reading, evaluation and
+export included, on a table of its own.
 Run it with .venv/train/bin/python; `make bench PARTS=training` does.
 """
 
