@@ -130,8 +130,7 @@ def _pca(x: np.ndarray, clusters: int, seed: int) -> np.ndarray:
 
 def _autoencoder(x: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     learned, inputs = _learned(x, seed, clusters=0)
-    with torch.no_grad():
-        return _k_means(learned.model.encoder(inputs).numpy(), clusters, seed)
+    return _k_means(learned.model.encode(inputs).numpy(), clusters, seed)
 
 
 def _joint(x: np.ndarray, clusters: int, seed: int) -> np.ndarray:

@@ -65,11 +65,10 @@ def reigns(root: str) -> list[dict]:
     """Who was champion since when, oldest first: {"version", "since"} each."""
     filesystem, base = _at(root)
     path = f"{base}/champion.json"
-    if filesystem.get_file_info(path).type != fs.FileType.File:
+    if (content := _read_if_there(filesystem, path)) is None:
         return []
     try:
-        with filesystem.open_input_file(path) as file:
-            entries = json.loads(file.read())["history"]
+        entries = json.loads(content)["history"]
         return [{"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()} for e in entries]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
@@ -148,11 +147,7 @@ def checkpoint_path(root: str, version: str) -> str:
 
 def read_checkpoint(root: str, version: str) -> bytes | None:
     """What write_checkpoint last wrote, or None."""
-    filesystem, path = _at(root)[0], checkpoint_path(root, version)
-    if filesystem.get_file_info(path).type != fs.FileType.File:
-        return None
-    with filesystem.open_input_file(path) as file:
-        return file.read()
+    return _read_if_there(_at(root)[0], checkpoint_path(root, version))
 
 
 def write_checkpoint(root: str, version: str, content: bytes) -> None:
@@ -173,11 +168,10 @@ def read_search(root: str) -> dict | None:
     """What write_search last wrote, or None."""
     filesystem, base = _at(root)
     path = f"{base}/search.json"
-    if filesystem.get_file_info(path).type != fs.FileType.File:
+    if (content := _read_if_there(filesystem, path)) is None:
         return None
     try:
-        with filesystem.open_input_file(path) as file:
-            found = json.loads(file.read())
+        found = json.loads(content)
         return found | {"search": str(found["search"]), "settings": dict(found["settings"])}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"models: {path} is damaged; remove it or search again: shoal train --search") from None
@@ -214,6 +208,13 @@ def _at(root: str) -> tuple[fs.FileSystem, str]:
         filesystem, path = fs.FileSystem.from_uri(root)
         return filesystem, f"{path}/{FAMILY}"
     return fs.LocalFileSystem(), f"{root}/{FAMILY}"
+
+
+def _read_if_there(filesystem: fs.FileSystem, path: str) -> bytes | None:
+    if filesystem.get_file_info(path).type != fs.FileType.File:
+        return None
+    with filesystem.open_input_file(path) as file:
+        return file.read()
 
 
 @contextmanager

@@ -249,6 +249,7 @@ def _page(settings: Settings, day: date) -> str:
     definitions = rows("segments.definitions")
     names = {d["segment_id"]: d["name"] for d in sorted(definitions, key=lambda d: d["fitted_on"])}
     names |= {p["segment_id"]: p["segment_name"] for p in profiles}
+    results = rows("quality.results", day=day)
     headline = _headline(profiles)
     segments = _segments(profiles, headline["active"], [d for d in definitions if d["model_version"] == version], shop.currency)
     return _environment().get_template(_TEMPLATE).render(
@@ -263,8 +264,8 @@ def _page(settings: Settings, day: date) -> str:
         accounts=_accounts(rows("quality.reconciliation"), day),
         robots=_robots(settings.lake, day),
         alarms=Counter(alarm["rule"] for alarm in rows("clean.identity_alarms") if alarm["since"] <= day),
-        checks=_checks(rows("quality.results", day=day)),
-        drift=_drift(rows("quality.results", day=day)),
+        checks=_checks(results),
+        drift=_drift(results),
         model=_model(settings.models, version, day),
         run=max(rows("marts.refreshes", day=day), key=lambda run: run["finished_at"], default=None),
     )  # fmt: skip

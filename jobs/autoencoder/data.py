@@ -30,6 +30,7 @@ class Customers:
     delta_version: int
     names: tuple[str, ...]  # features in the vector's order
     ids: pa.Array  # n strings
+    hashes: np.ndarray  # n uint64, of the ids: they decide on share and order
     matrix: np.ndarray  # n x d float32, NaN = missing (null, NaN or infinite in the table)
     room: Room  # where their other arrays have their place
     attributes: dict[str, pa.Array]  # n strings each, null or empty = missing
@@ -77,16 +78,22 @@ def read(lake: str, day: date, min_customers: int, memory_share: float = 0.5) ->
         raise UserError(f"train: {where}: version {table.version()} cannot be read: {_one_line(error)}") from None
     rows = pa.Table.from_batches(others)
     ids = rows["customer_id"].combine_chunks()
-    if (twice := _twice(ids)) is not None:
+    of_ids = hashes(ids)
+    if (twice := _twice(of_ids)) is not None:
         raise UserError(f"train: {where}: customer {ids[twice]} has two rows; run features again")
     texts = {name: rows[name].combine_chunks().cast(pa.string()) for name in attributes}
-    return Customers(day, table.version(), tuple(names), ids, matrix, room, texts)
+    return Customers(day, table.version(), tuple(names), ids, of_ids, matrix, room, texts)
 
 
-def split(ids: pa.Array) -> dict[str, np.ndarray]:
-    """Row numbers per share of SHARES, in the order of a hash of the id, which alone decides: a customer is in the same share
+def hashes(ids: pa.Array) -> np.ndarray:
+    """n uint64, the same wherever and whenever they are made."""
+    found = (int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big") for id_ in ids.to_pylist())
+    return np.fromiter(found, dtype=np.uint64, count=len(ids))
+
+
+def split(hashes: np.ndarray) -> dict[str, np.ndarray]:
+    """Row numbers per share of SHARES, in the order of the ids' hashes (n), which alone decide: a customer is in the same share
     on every day, and the first of a share are as good as drawn by lot."""
-    hashes = _hashes(ids)
     order = np.argsort(hashes, kind="stable")
     buckets = hashes[order] % sum(SHARES.values())
     ends = np.cumsum(list(SHARES.values()))
@@ -95,18 +102,19 @@ def split(ids: pa.Array) -> dict[str, np.ndarray]:
 
 def some(customers: Customers, n: int) -> Customers:
     """At most n of them, as good as drawn by lot, and the same on every day; each stays in his share."""
-    rows = np.sort(np.argsort(_hashes(customers.ids), kind="stable")[:n])
+    rows = np.sort(np.argsort(customers.hashes, kind="stable")[:n])
     if len(rows) == len(customers.ids):
         return customers
     taken = pa.array(rows)
     texts = {name: values.take(taken) for name, values in customers.attributes.items()}
-    return replace(customers, ids=customers.ids.take(taken), matrix=customers.matrix[rows], attributes=texts)
+    ids, hashes = customers.ids.take(taken), customers.hashes[rows]
+    return replace(customers, ids=ids, hashes=hashes, matrix=customers.matrix[rows], attributes=texts)
 
 
 def fingerprint(customers: Customers) -> str:
     """SHA-256 over ids and values, whatever files and order they came in."""
     digest = hashlib.sha256()
-    order = np.argsort(_hashes(customers.ids), kind="stable")
+    order = np.argsort(customers.hashes, kind="stable")
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         digest.update("\0".join(customers.ids.take(pa.array(rows)).to_pylist()).encode())
@@ -131,18 +139,11 @@ def _fill(place: np.ndarray, vectors: pa.ListArray, where: str) -> None:
     place[~np.isfinite(place)] = np.nan
 
 
-def _twice(ids: pa.Array) -> int | None:
+def _twice(hashes: np.ndarray) -> int | None:
     """A row whose id another has too."""
-    hashes = _hashes(ids)
     order = np.argsort(hashes)
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     return int(order[same[0]]) if len(same) else None
-
-
-def _hashes(ids: pa.Array) -> np.ndarray:
-    """n uint64."""
-    found = (int.from_bytes(hashlib.blake2b(id_.encode(), digest_size=8).digest(), "big") for id_ in ids.to_pylist())
-    return np.fromiter(found, dtype=np.uint64, count=len(ids))
 
 
 def _one_line(error: Exception) -> str:

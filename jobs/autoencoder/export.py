@@ -229,10 +229,10 @@ def _network(name: str, network: nn.Sequential, source: str, target: str, consta
             lines.append(f"{here} = LayerNormalization<axis = -1, epsilon = {layer.eps}>({at}, {here}_weight, {here}_bias)")
         elif isinstance(layer, nn.SiLU):
             lines += [f"{here}_gate = Sigmoid({at})", f"{here} = Mul({at}, {here}_gate)"]
-        elif not isinstance(layer, nn.Dropout):
-            raise TypeError(f"no ONNX form of {layer}")
+        elif isinstance(layer, nn.Dropout):
+            continue  # it is for training alone
         else:
-            continue
+            raise TypeError(f"no ONNX form of {layer}")
         at = here
     return "\n".join([*lines, f"{target} = Identity({at})"])
 

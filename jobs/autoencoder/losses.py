@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from jobs.autoencoder.examples import Examples, neighbourhoods
 from jobs.autoencoder.loop import Loss
-from jobs.autoencoder.model import ROWS_AT_ONCE, Autoencoder
+from jobs.autoencoder.model import Autoencoder
 from jobs.settings import Train
 
 PULL = 0.1  # weight of the clustering loss beside restoring, as in IDEC
@@ -68,7 +68,7 @@ class Clustered(nn.Module):
     @torch.no_grad()
     def place_centres(self, points: Tensor) -> None:
         """Where K-Means finds them in the latent of these customers (n x inputs)."""
-        latent = torch.cat([self.model.encoder(part) for part in points.to(self.centres.device).split(ROWS_AT_ONCE)]).cpu()
+        latent = self.model.encode(points).cpu()
         found = KMeans(self.clusters, n_init=RESTARTS, random_state=self.seed).fit(latent.numpy())
         self.centres.copy_(torch.from_numpy(found.cluster_centers_))
         self.unit.copy_(latent.std())

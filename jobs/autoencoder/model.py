@@ -2,7 +2,7 @@
 
 One decoder restores the customers who are most alike, from whom the encoder learns which differences matter: what a customer
 shares with his neighbours is kept, what is his alone is not. The other restores the customer himself from the vector as it
-is; it tells how much the vector holds, and teaches the encoder nothing unless there are no neighbours to learn from.
+is; it tells how much the vector holds, and teaches the encoder nothing.
 """
 
 from dataclasses import dataclass
@@ -59,6 +59,12 @@ class Autoencoder(nn.Module):
         latent = self.encoder(inputs)
         return (latent - self.latent_mean) @ self.latent_axes, self.squared_errors(inputs).mean(dim=1)
 
+    @torch.no_grad()
+    def encode(self, inputs: Tensor) -> Tensor:
+        """The latent (n x latent) of preprocessed customers (n x inputs), in parts, wherever these are."""
+        device = self.latent_mean.device
+        return torch.cat([self.encoder(part.to(device)) for part in inputs.split(ROWS_AT_ONCE)])
+
     def squared_errors(self, inputs: Tensor) -> Tensor:
         """By which the decoder is off preprocessed customers (n x inputs), in scaled units."""
         return (self.restored(self.decoder(self.encoder(inputs))) - inputs).square()
@@ -88,8 +94,7 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def set_axes(self, scaled: Tensor) -> None:
         """Turn the vector to the principal axes of the latent of `scaled` (n x d), at unit variance on average."""
-        latent = torch.cat([self.encoder(part.to(self.latent_mean.device)) for part in scaled.split(ROWS_AT_ONCE)])
-        mean, axes, variances = principal_axes(latent)
+        mean, axes, variances = principal_axes(self.encode(scaled))
         self.latent_mean.copy_(mean)
         self.latent_axes.copy_(axes / variances.mean().sqrt().clamp_min(1e-6))
 

@@ -1,6 +1,6 @@
 """From a customer's features and attributes to the columns the network sees: fitted here, applied here and in ONNX."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -142,11 +142,24 @@ def fit(
     return Fitted(replace(fitted, selected=kept), [titles[j] for j in kept], methods, left_out, inputs[:, kept], drawn)
 
 
-def apply(preprocess: Preprocess, matrix: np.ndarray, coded: np.ndarray) -> Tensor:
-    """The network's columns of customers, in parts, so that the steps between need little memory."""
-    parts = (slice(start, start + ROWS_AT_ONCE) for start in range(0, len(matrix), ROWS_AT_ONCE))
+def apply(
+    preprocess: Preprocess,
+    matrix: np.ndarray,
+    coded: np.ndarray,
+    rows: np.ndarray | None = None,
+    new: Callable[[int, int], Tensor] = torch.empty,
+) -> Tensor:
+    """The network's columns (m x inputs) of all customers or those in `rows` (m), in an array that `new` makes.
+
+    In parts, so that the steps between need little memory.
+    """
+    rows = np.arange(len(matrix)) if rows is None else rows
+    place = new(len(rows), len(preprocess.selected))
     with torch.no_grad():
-        return torch.cat([preprocess(torch.from_numpy(matrix[part]), torch.from_numpy(coded[part])) for part in parts])
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[start : start + ROWS_AT_ONCE]
+            place[start : start + len(part)] = preprocess(torch.from_numpy(matrix[part]), torch.from_numpy(coded[part]))
+    return place
 
 
 def _univariate(matrix: np.ndarray, columns: Sequence[Column]) -> tuple[dict[str, np.ndarray], list[str]]:

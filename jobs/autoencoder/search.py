@@ -16,9 +16,7 @@ from datetime import date
 from functools import cache
 from math import inf
 
-import numpy as np
 import optuna
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
@@ -27,7 +25,7 @@ from jobs import models, policy
 from jobs.autoencoder import data, preprocessing, train, winner
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.hiding import Hidden
-from jobs.autoencoder.model import ROWS_AT_ONCE, Autoencoder
+from jobs.autoencoder.model import Autoencoder
 from jobs.errors import UserError
 from jobs.settings import Settings
 from jobs.text_table import aligned
@@ -109,8 +107,8 @@ class _Objective:
             coded = prepared.coded[prepared.rows["validation"]]
             preprocess = preprocessing.Preprocess(prepared.fitted.numbers)
             return hidden.unexplained(
-                _vectors(model, scaled["train"]),
-                lambda matrix: _vectors(model, preprocessing.apply(preprocess, matrix, coded)),
+                model.encode(scaled["train"]).cpu().numpy(),
+                lambda matrix: model.encode(preprocessing.apply(preprocess, matrix, coded)).cpu().numpy(),
                 self._clusters,
             )
 
@@ -140,12 +138,6 @@ def as_settings(chosen: dict) -> dict:
 
 def _words(value: object) -> object:
     return ",".join(map(str, value)) if isinstance(value, tuple) else value
-
-
-@torch.no_grad()
-def _vectors(model: Autoencoder, inputs: Tensor) -> np.ndarray:
-    device = next(model.parameters()).device
-    return torch.cat([model.encoder(part.to(device)).cpu() for part in inputs.split(ROWS_AT_ONCE)]).numpy()
 
 
 def _study(storage: str, name: str) -> optuna.Study:

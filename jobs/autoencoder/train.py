@@ -173,16 +173,10 @@ class Prepared:
     coded: np.ndarray  # n x attributes
     fitted: preprocessing.Fitted
 
-    @torch.no_grad()
     def scaled(self, rows: np.ndarray) -> Tensor:
         """The network's columns (m x inputs) of the customers `rows` (m)."""
-        preprocess = preprocessing.Preprocess(self.fitted.numbers)
-        place = self.customers.room.new(len(rows), len(preprocess.selected))
-        for start in range(0, len(rows), preprocessing.ROWS_AT_ONCE):
-            part = rows[start : start + preprocessing.ROWS_AT_ONCE]
-            matrix, coded = self.customers.matrix[part], self.coded[part]
-            place[start : start + len(part)] = preprocess(torch.from_numpy(matrix), torch.from_numpy(coded))
-        return place
+        preprocess, customers = preprocessing.Preprocess(self.fitted.numbers), self.customers
+        return preprocessing.apply(preprocess, customers.matrix, self.coded, rows, customers.room.new)
 
 
 def prepare(customers: data.Customers, settings: Train, rules: Policy) -> Prepared:
@@ -221,7 +215,7 @@ def _shares(customers: data.Customers, columns: list[Column]) -> dict[str, np.nd
     """Row numbers per share, without customers who lack a value that the policy says to drop them for."""
     needed = [column.missing == "drop" for column in columns]
     complete = np.isfinite(customers.matrix[:, needed]).all(axis=1)
-    rows = {share: held[complete[held]] for share, held in data.split(customers.ids).items()}
+    rows = {share: held[complete[held]] for share, held in data.split(customers.hashes).items()}
     for share, held in rows.items():
         if len(held) == 0:
             dropped = f" ({(~complete).sum()} dropped for a missing value)" if not complete.all() else ""

@@ -73,10 +73,10 @@ def test_one_other_number_is_another_fingerprint(settings, shop, read):
 
 
 def test_a_customer_stays_in_its_share_whoever_else_is_there(shop):
-    shares = data.split(pa.array(shop.ids(5000)))
+    shares = data.split(data.hashes(pa.array(shop.ids(5000))))
     assert sorted(np.concatenate(list(shares.values()))) == list(range(5000))
     assert [len(shares[name]) for name in ("train", "validation", "test")] == pytest.approx([4000, 500, 500], rel=0.1)
-    later = data.split(pa.array(shop.ids(5000)[2503:]))
+    later = data.split(data.hashes(pa.array(shop.ids(5000)[2503:])))
     for name, rows in shares.items():
         assert list(later[name]) == [row - 2503 for row in rows if row >= 2503]
 

@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -112,7 +111,7 @@ def test_a_test_customer_who_changes_wildly_changes_no_fitted_number(settings, s
     matrix = shop.values()
     shop.write(settings.lake, matrix)
     version = autoencoder.run(settings, shop.day, retrain=True)
-    tested = data.split(pa.array(shop.ids(len(matrix))))["test"]
+    tested = data.split(data.hashes(pa.array(shop.ids(len(matrix)))))["test"]
     matrix[tested[0]], matrix[tested[1]] = 1e9, np.nan
     countries = shop.countries(len(matrix))
     countries[tested[0]] = "Atlantis"
@@ -128,7 +127,7 @@ def test_a_training_customer_who_changes_changes_the_fitted_numbers(settings, sh
     matrix = shop.values()
     shop.write(settings.lake, matrix)
     version = autoencoder.run(settings, shop.day, retrain=True)
-    matrix[data.split(pa.array(shop.ids(len(matrix))))["train"][0]] = 2.0
+    matrix[data.split(data.hashes(pa.array(shop.ids(len(matrix)))))["train"][0]] = 2.0
     shop.write(settings.lake, matrix)
     other = autoencoder.run(settings, shop.day, retrain=True)
     assert fitted_numbers(settings, other) != fitted_numbers(settings, version)
@@ -165,7 +164,7 @@ def test_the_profile_bins_the_known_values_of_the_training_customers(trained, sh
     settings, version = trained
     meta = models.meta(settings.models, version)
     customers = data.read(settings.lake, shop.day, 1)
-    learned_from = data.split(customers.ids)["train"]
+    learned_from = data.split(customers.hashes)["train"]
     values = {name: customers.matrix[learned_from, j] for j, name in enumerate(customers.names)}
     values["reconstruction_error"] = errors(settings, version, customers, learned_from)
     assert list(meta["profile"]) == list(values)
@@ -276,7 +275,7 @@ def test_constant_empty_and_duplicate_features_are_left_out_and_do_no_harm(setti
 def test_the_vector_has_unit_variance_on_average_and_its_first_dimension_varies_most(trained, shop):
     settings, version = trained
     customers = data.read(settings.lake, shop.day, 1)
-    learned_from = data.split(customers.ids)["train"]
+    learned_from = data.split(customers.hashes)["train"]
     vector = answers(settings, version, customers, learned_from)[0]
     variances = vector.var(axis=0)
     assert variances.mean() == pytest.approx(1, rel=1e-3)
@@ -347,7 +346,7 @@ def test_a_run_killed_at_any_moment_leaves_the_champion_and_a_rerun_ends_as_if_i
 def test_two_processes_learn_what_one_does(trained, shop, tmp_path):
     settings = elsewhere(trained[0], tmp_path / "one", epochs=5, noise=0.2)
     version = autoencoder.run(settings, shop.day, retrain=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     roots = {"SHOAL_LAKE": settings.lake, "SHOAL_MODELS": str(tmp_path / "two"), "SHOAL_TRAIN__LATENT": "3"}
     told = {"SHOAL_TRAIN__HIDDEN": "64,32", "SHOAL_TRAIN__EPOCHS": "5", "SHOAL_TRAIN__NOISE": "0.2"}
     arguments = ["-m", "jobs", "train", "--day", shop.day.isoformat()]
@@ -392,9 +391,3 @@ def answers(settings: Settings, version: str, customers: data.Customers, rows: n
 
 def errors(settings: Settings, version: str, customers: data.Customers, rows: np.ndarray) -> np.ndarray:
     return answers(settings, version, customers, rows)[1]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
