@@ -1,5 +1,6 @@
 """Typed settings: conf/<SHOAL_ENV>.toml, then SHOAL_* variables. An unknown key is an error, never ignored."""
 
+import math
 import os
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -16,55 +17,60 @@ _OTHER_VARIABLES = {
 }  # fmt: skip
 
 
+def _within(default, least: float, most: float = math.inf):
+    """A setting with a range; of several numbers each is within it."""
+    return field(default=default, metadata={"range": (least, most)})
+
+
 @dataclass(frozen=True)
 class Clean:
-    session_gap_minutes: int = 30
-    session_max_hours: int = 24
-    late_days: int = 3
-    rate_days: int = 0
-    bot_events_per_day: int = 2000
-    bot_pause_seconds: float = 1.0
-    bot_pause_events: int = 100
-    bot_even_pauses: int = 30
-    bot_even_spread: float = 0.1
-    bot_active_hours: int = 20
-    bot_fleet_ids: int = 20
-    bot_fleet_minutes: int = 60
-    bot_fleet_share: float = 0.9
-    clock_skew_seconds: float = 60.0
-    max_customers_per_visitor: int = 5
-    customers_within_days: int = 30
-    max_customers_per_mail: int = 1
+    session_gap_minutes: int = _within(30, 1)
+    session_max_hours: int = _within(24, 1)
+    late_days: int = _within(3, 0)
+    rate_days: int = _within(0, 0)
+    bot_events_per_day: int = _within(2000, 1)
+    bot_pause_seconds: float = _within(1.0, 0)
+    bot_pause_events: int = _within(100, 1)
+    bot_even_pauses: int = _within(30, 1)
+    bot_even_spread: float = _within(0.1, 0)
+    bot_active_hours: int = _within(20, 1)
+    bot_fleet_ids: int = _within(20, 1)
+    bot_fleet_minutes: int = _within(60, 1)
+    bot_fleet_share: float = _within(0.9, 0, 1)
+    clock_skew_seconds: float = _within(60.0, 0)
+    max_customers_per_visitor: int = _within(5, 1)
+    customers_within_days: int = _within(30, 1)
+    max_customers_per_mail: int = _within(1, 1)
 
 
 @dataclass(frozen=True)
 class Features:
-    dormant_days: int = 365
+    dormant_days: int = _within(365, 1)
     holiday_country: str = "GB"
 
 
 @dataclass(frozen=True)
 class Train:
-    retrain_every_days: int = 7
-    retrain_psi: float = 0.25
+    retrain_every_days: int = _within(7, 0)
+    retrain_psi: float = _within(0.25, 0)
     seed: int = 17
-    hidden: tuple[int, ...] = (256, 128)
-    latent: int = 10
-    dropout: float = 0.0
+    hidden: tuple[int, ...] = _within((256, 128), 1)
+    latent: int = _within(10, 1)
+    dropout: float = _within(0.0, 0, 0.9)
     layer_norm: bool = False
-    neighbours: int = 10
-    noise: float = 0.1
-    isometry: float = 0.1
-    clusters: int = 0
-    epochs: int = 40
-    max_steps: int = 12_000
-    patience: int = 10
-    batch_size: int = 1024
-    learning_rate: float = 0.001
-    weight_decay: float = 0.0001
-    checkpoint_seconds: float = 30.0
-    memory_share: float = 0.5
-    min_customers: int = 50
+    neighbours: int = _within(10, 0)
+    noise: float = _within(0.1, 0, 0.9)
+    isometry: float = _within(0.1, 0)
+    clusters: int = _within(0, 0)
+    epochs: int = _within(40, 1)
+    max_steps: int = _within(12_000, 1)
+    patience: int = _within(10, 1)
+    batch_size: int = _within(1024, 2)
+    learning_rate: float = _within(0.001, 0, 1)
+    weight_decay: float = _within(0.0001, 0, 1)
+    checkpoint_seconds: float = _within(30.0, 0)
+    memory_share: float = _within(0.5, 0, 1)
+    min_customers: int = _within(50, 1)
     tracking: str = "local"
     tensorboard: str = ""
 
@@ -73,11 +79,11 @@ class Train:
 class Segment:
     k_min: int = 3
     k_max: int = 8
-    seeds: int = 3
+    seeds: int = _within(3, 1)
     seed: int = 17
-    sample: int = 100_000
-    outlier_sigmas: float = 3.0
-    min_cell: int = 5
+    sample: int = _within(100_000, 1)
+    outlier_sigmas: float = _within(3.0, 0)
+    min_cell: int = _within(5, 1)
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Settings:
 def load(environment: dict[str, str] | None = None) -> Settings:
     """The settings of this process.
 
-    Raises UserError for a missing file, an unknown key or variable, and a value of the wrong type.
+    Raises UserError for a missing file, an unknown key or variable, and a value of the wrong type or out of its range.
     """
     env = dict(os.environ if environment is None else environment)
     path = HOME / "conf" / f"{env.get('SHOAL_ENV', 'local')}.toml"
@@ -155,6 +161,10 @@ def _typed(kind: type, values: dict, path: str, prefix: str):
                 made[name] = read(value)
             except (TypeError, ValueError, KeyError):
                 raise UserError(f"{where} must be {what}") from None
+            least, most = known[name].metadata.get("range", (None, None))
+            numbers = made[name] if isinstance(made[name], tuple) else (made[name],)
+            if least is not None and not all(least <= number <= most for number in numbers):
+                raise UserError(f"{where} must be at least {least}" + (f" and at most {most}" if most < math.inf else ""))
     missing = [n for n in ("lake", "models", "reports", "source", "input") if kind is Settings and n not in made]
     if missing:
         raise UserError(f"settings: {path} lacks {', '.join(missing)}")
