@@ -4,7 +4,8 @@ import torch
 from sklearn.manifold import trustworthiness
 from torch import Tensor
 
-from jobs.autoencoder.model import ROWS_AT_ONCE, Autoencoder, principal_axes
+from jobs.autoencoder.model import Autoencoder, principal_axes
+from jobs.autoencoder.preprocessing import ROWS_AT_ONCE
 
 SAMPLE = 2000  # customers whose neighbours are compared: of each pair the distance is needed
 NEIGHBOURS = 10

@@ -1,9 +1,8 @@
-"""What the network learns from: preprocessed customers, and for each the customers most like him."""
+"""What the network learns from: preprocessed customers, and what the customers most like each have in common."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
@@ -16,42 +15,51 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Examples:
-    """n customers in blocks of about BLOCK, in an order that has nothing to do with them, and k neighbours of each."""
+    """n customers in blocks of about BLOCK, in an order that has nothing to do with them."""
 
     points: Tensor  # n x d float32, in memory or in a file
-    neighbours: Tensor  # n x k int32, counted from the first row of the block
+    around: Tensor  # n x d, likewise: the mean of each and the k of his block who are most like him
     block: int  # rows of each block but the last
 
     @classmethod
-    def of(cls, points: Tensor, k: int, device: str = "cpu") -> "Examples":
-        """Customers (n x d) with the k of their block that are nearest by Euclidean distance, at most one of SMALLEST_SHARE."""
-        block = _block_size(len(points))
-        k = min(k, len(points) // SMALLEST_SHARE)
-        found = [nearest(points[start : start + block].to(device), k).cpu() for start in range(0, len(points), block)]
-        return cls(points, torch.cat(found), block)
+    def of(
+        cls, draws: list[Tensor], k: int, device: str = "cpu", new: Callable[[int, int], Tensor] = torch.empty
+    ) -> list["Examples"]:
+        """Customers, n x d in each draw, with the k nearest by Euclidean distance in the first draw, at most one of
+        SMALLEST_SHARE; `new` makes the arrays."""
+        first = draws[0]
+        block, k = _block_size(len(first)), min(k, len(first) // SMALLEST_SHARE)
+        if k == 0:
+            return [cls(draw, draw, block) for draw in draws]
+        found = [cls(draw, new(*draw.shape), block) for draw in draws]
+        for start in range(0, len(first), block):
+            rows = slice(start, start + block)
+            near = nearest(first[rows].to(device), k)
+            near = torch.cat([torch.arange(len(near), device=near.device, dtype=near.dtype)[:, None], near], dim=1)
+            for one in found:
+                one.around[rows] = embedding_bag(near, one.points[rows].to(device), mode="mean").cpu()
+        return found
 
     def __len__(self) -> int:
         return len(self.points)
 
     def parts(self, device: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Once around in order: customers (m x d) and the rows of each one's neighbours among them (m x k)."""
+        """Once around in order: customers (m x d) and what is around each."""
         for start in range(0, len(self), self.block):
             rows = slice(start, start + self.block)
-            yield self.points[rows].to(device), self.neighbours[rows].long().to(device)
+            yield self.points[rows].to(device), self.around[rows].to(device)
 
-    def shuffled(self, random: torch.Generator, device: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Once around, the blocks in random order, GROUP of them joined: as of parts."""
+    def batches(self, size: int, random: torch.Generator, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Once around, at most `size` at a time, the blocks in random order and the customers of GROUP of them shuffled: as of
+        parts."""
         starts = torch.arange(0, len(self), self.block)[torch.randperm(-(-len(self) // self.block), generator=random)]
         for group in starts.split(GROUP):
-            rows = [slice(start, min(start + self.block, len(self))) for start in group.tolist()]
-            ends = np.cumsum([0, *(one.stop - one.start for one in rows)]).tolist()
-            neighbours = [self.neighbours[one].long() + end for one, end in zip(rows, ends, strict=False)]
-            yield torch.cat([self.points[one] for one in rows]).to(device), torch.cat(neighbours).to(device)
-
-
-def neighbourhoods(points: Tensor, rows: Tensor, neighbours: Tensor) -> Tensor:
-    """The mean (b x d) of each of the customers `rows` (b) and his neighbours (their rows, m x k) among `points` (m x d)."""
-    return embedding_bag(torch.cat([rows[:, None], neighbours[rows]], dim=1), points, mode="mean")
+            rows = torch.cat([torch.arange(start, min(start + self.block, len(self))) for start in group.tolist()])
+            points, around = self.points, self.around
+            if device != "cpu":
+                points, around, rows = points[rows].to(device), around[rows].to(device), torch.arange(len(rows))
+            for batch in rows[torch.randperm(len(rows), generator=random)].to(device).split(size):
+                yield points.index_select(0, batch), around.index_select(0, batch)
 
 
 def nearest(points: Tensor, k: int) -> Tensor:

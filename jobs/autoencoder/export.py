@@ -40,15 +40,15 @@ class Trained:
     categories: dict[str, list[str]]  # by attribute
 
 
-def write(folder: Path, trained: Trained, customers: Customers, facts: dict) -> None:
-    """Fill `folder` with encoder.onnx, weights.safetensors, golden.json and meta.json.
+def write(folder: Path, trained: Trained, checked: tuple[np.ndarray, np.ndarray], facts: dict) -> None:
+    """Fill `folder` with encoder.onnx, weights.safetensors, golden.json and meta.json; `checked` as of checked_rows.
 
     Raises UserError where onnxruntime differs from torch, or from the forest, by more than TOLERANCE.
     """
     model = trained.model.cpu().eval()
     graph = encoder(trained).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rows, texts = checked_rows(customers)
+    rows, texts = checked
     _require_equal(trained, session, rows, texts)
     (folder / "encoder.onnx").write_bytes(graph)
     (folder / "weights.safetensors").write_bytes(safetensors.torch.save(model.state_dict()))
@@ -106,7 +106,7 @@ def encoder(trained: Trained) -> onnx.ModelProto:
     constants["two"] = torch.tensor(2.0)
     encode = _network("encoder", model.encoder, "inputs", "latent", constants)
     decode = _network("decoder", model.decoder, "latent", "decoded", constants)
-    restore = _restored(model.groups, model.sizes.inputs, constants)
+    read = _affine("restored", model.own, "readable", constants)
     texts = f", string[n, {len(categories)}] attributes" if categories else ""
     parsed = onnx.parser.parse_model(f"""
         <ir_version: 8, opset_import: ["": 18, "ai.onnx.ml": 3]>
@@ -142,7 +142,8 @@ def encoder(trained: Trained) -> onnx.ModelProto:
             inputs = Gather<axis = 1>(columns, selected)
             {encode}
             {decode}
-            {restore}
+            readable = Concat<axis = 1>(decoded, latent)
+            {read}
             difference = Sub(restored, inputs)
             squared = Mul(difference, difference)
             reconstruction_error = ReduceMean<keepdims = 0>(squared, last_axis)
@@ -235,33 +236,6 @@ def _network(name: str, network: nn.Sequential, source: str, target: str, consta
             raise TypeError(f"no ONNX form of {layer}")
         at = here
     return "\n".join([*lines, f"{target} = Identity({at})"])
-
-
-def _restored(groups: list[slice], inputs: int, constants: dict) -> str:
-    """Lines for restored = Autoencoder.restored(decoded)."""
-    lines, parts, at = [], [], 0
-    for number, group in enumerate(groups):
-        name = f"group_{number}"
-        constants |= {f"before_{number}": torch.arange(at, group.start), name: torch.arange(group.start, group.stop)}
-        constants |= {f"{name}_but_rest": torch.arange(group.stop - group.start)}
-        lines += [
-            f"numbers_{number} = Gather<axis = 1>(decoded, before_{number})",
-            f"{name}_logits = Gather<axis = 1>(decoded, {name})",
-            f"{name}_padded = Pad({name}_logits, one_more_column)",
-            f"{name}_all = Softmax<axis = 1>({name}_padded)",
-            f"{name}_shares = Gather<axis = 1>({name}_all, {name}_but_rest)",
-            f"{name}_mean = Gather<axis = 0>(category_mean, {name})",
-            f"{name}_scale = Gather<axis = 0>(category_scale, {name})",
-            f"{name}_centred = Sub({name}_shares, {name}_mean)",
-            f"{name}_scaled = Div({name}_centred, {name}_scale)",
-        ]
-        parts += [f"numbers_{number}", f"{name}_scaled"]
-        at = group.stop
-    if not groups:
-        return "restored = Identity(decoded)"
-    constants |= {"one_more_column": torch.tensor([0, 0, 0, 1]), "after_groups": torch.arange(at, inputs)}
-    lines.append("numbers_after = Gather<axis = 1>(decoded, after_groups)")
-    return "\n".join([*lines, f"restored = Concat<axis = 1>({', '.join([*parts, 'numbers_after'])})"])
 
 
 def _affine(name: str, layer: nn.Linear, source: str, constants: dict) -> str:

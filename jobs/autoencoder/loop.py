@@ -29,9 +29,10 @@ MAX_GRADIENT_NORM = 1.0
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 EPOCHS_PER_LINE, SECONDS_PER_LINE = 10, 10.0
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Of customers (m x d), the rows of their neighbours (m x k), the rows of a batch (b) and which of these b are to be learned
-from here: the loss of each of these. They come in pairs, so that pairs may be compared; the last may be alone."""
+Rows = Tensor | slice
+Loss = Callable[[Tensor, Tensor, Rows], Tensor]
+"""Of a batch of customers (b x d), what is around each (b x d) and which of the b are to be learned from here: the loss of each
+of these. They come in pairs, so that pairs may be compared; the last may be alone."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class _Learner:
         self.model, self.settings, self.checkpoints = model, settings, checkpoints
         self.say, self.after_epoch, self.terminated = say, after_epoch, terminated
         self.progress = Progress()
-        self.weights = list(model.parameters())
-        self.device = self.weights[0].device
-        self.first, self.second = ([torch.zeros_like(w) for w in self.weights] for _ in range(2))  # moments of AdamW
+        self.weights = _flat(model)
+        self.device = self.weights.device
+        self.moments = [torch.zeros_like(self.weights.data) for _ in range(2)]  # of AdamW
         self.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         self.total = torch.zeros((), device=self.device, dtype=torch.float64)
         self.pieces = 1  # in which a batch is learned from, one after the other, where memory is short
@@ -121,11 +122,13 @@ class _Learner:
             if now.batch == 0:
                 phase.epoch_begins()
             self.model.train()
-            for number, (points, neighbours, batch) in enumerate(self._batches(draws[epoch % len(draws)], size)):
+            random = torch.Generator().manual_seed(_seed(self.settings.seed, now.phase, now.epoch))
+            batches = draws[epoch % len(draws)].batches(size, random, str(self.device))
+            for number, (customers, around) in enumerate(batches):
                 if number < now.batch:
                     continue
-                stop = self._step(points, neighbours, batch, self._rate(phase, n_steps))
-                now.batch, now.step, n_learned = number + 1, now.step + 1, n_learned + len(batch)
+                stop = self._step(customers, around, self._rate(phase, n_steps))
+                now.batch, now.step, n_learned = number + 1, now.step + 1, n_learned + len(customers)
                 if stop or self.checkpoints.due:
                     self.save()
                 if stop:
@@ -148,8 +151,8 @@ class _Learner:
             self.say(f"best epoch {now.best_epoch}, validation {now.best_error:.4f}")
             self.model.load_state_dict(self.best)
         self.progress = Progress(phase=now.phase + 1, epochs=now.epochs)
-        for tensor in (*self.first, *self.second):
-            tensor.zero_()
+        for moment in self.moments:
+            moment.zero_()
 
     def _end_epoch(self, phase: Phase, n: int) -> dict:
         now = self.progress
@@ -171,44 +174,39 @@ class _Learner:
                 self.best[name].copy_(tensor)
         return found
 
-    def _batches(self, examples: Examples, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Once around: customers, the rows of their neighbours, and the rows of a batch."""
-        random = torch.Generator().manual_seed(_seed(self.settings.seed, self.progress.phase, self.progress.epoch))
-        for points, neighbours in examples.shuffled(random, str(self.device)):
-            for batch in torch.randperm(len(points), generator=random).to(self.device).split(size):
-                yield points, neighbours, batch
-
-    def _step(self, points: Tensor, neighbours: Tensor, batch: Tensor, rate: float) -> bool:
-        """Learn from the rows `batch`; returns whether a process was told to stop."""
+    def _step(self, customers: Tensor, around: Tensor, rate: float) -> bool:
+        """Learn from a batch (b x d each); returns whether a process was told to stop."""
         now = self.progress
         seed = _seed(self.settings.seed, now.phase, now.epoch, now.batch)
         while True:
             try:
-                total = self._gradients(points, neighbours, batch, seed)
+                total = self._gradients(customers, around, seed)
                 break
             except torch.OutOfMemoryError:
-                if self.pieces * self.world >= len(batch):
+                if self.pieces * self.world >= len(customers):
                     raise UserError(
                         "train: not even one customer at a time fits into the GPU's memory; free it, or train on another"
                     ) from None
             self.pieces *= 2
             self.say(f"the GPU's memory is full; each batch is learned from in {self.pieces} pieces")
             torch.cuda.empty_cache()
-        gradients, told = [weight.grad for weight in self.weights], torch.stack([total, total.new_tensor(self.terminated())])
+        stop = self.terminated()
         if self.world > 1:
-            gradients = self._summed(gradients)
+            dist.all_reduce(self.weights.grad)
+            told = torch.stack([total, total.new_tensor(stop)])
             dist.all_reduce(told)
-        self.total += told[0]
-        nn.utils.clip_grads_with_norm_(self.weights, MAX_GRADIENT_NORM, nn.utils.get_total_norm(gradients))
+            total, stop = told[0], bool(told[1])
+        self.total += total
+        nn.utils.clip_grad_norm_(self.weights, MAX_GRADIENT_NORM)
         # The functional form: the optimizer class imports torch's compiler, 4 s for nothing on a CPU.
         with torch.no_grad():
             adamw(
-                self.weights,
-                gradients,
-                self.first,
-                self.second,
+                [self.weights],
+                [self.weights.grad],
+                self.moments[:1],
+                self.moments[1:],
                 [],
-                [torch.full((), float(now.step), device=self.device) for _ in self.weights],
+                [torch.full((), float(now.step), device=self.device)],
                 fused=True,
                 amsgrad=False,
                 beta1=0.9,
@@ -218,34 +216,31 @@ class _Learner:
                 eps=1e-8,
                 maximize=False,
             )
-        return bool(told[1]) if self.world > 1 else self.terminated()
+        return stop
 
-    def _gradients(self, points: Tensor, neighbours: Tensor, batch: Tensor, seed: int) -> Tensor:
+    def _gradients(self, customers: Tensor, around: Tensor, seed: int) -> Tensor:
         """Set the gradients of this process's share of the batch's mean loss; returns the sum of its customers' losses."""
-        for weight in self.weights:
-            weight.grad = None
+        self.weights.grad.zero_()
         total = torch.zeros((), device=self.device, dtype=torch.float64)
-        places = torch.arange(len(batch), device=self.device)
-        for piece in range(self.pieces):
-            mine = places[places // 2 % (self.world * self.pieces) == self.rank + self.world * piece]
-            if len(mine) == 0:
-                continue
+        for mine in self._shares(len(customers)):
             torch.manual_seed(seed)  # the loss draws for the whole batch
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                loss = self.loss(points, neighbours, batch, mine).sum()
-            (loss / len(batch)).backward()
+                loss = self.loss(customers, around, mine).sum()
+            (loss / len(customers)).backward()
             total += loss.detach()
-        for weight in self.weights:
-            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         return total
 
-    def _summed(self, gradients: list[Tensor]) -> list[Tensor]:
-        """The gradients of all processes' shares added up, in place."""
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-        return gradients
+    def _shares(self, n: int) -> Iterator[Rows]:
+        """What of a batch of n this process learns from, piece by piece."""
+        shares = self.pieces * self.world
+        if shares == 1:
+            yield slice(None)
+            return
+        places = torch.arange(n, device=self.device)
+        for piece in range(self.pieces):
+            mine = places[places // 2 % shares == self.rank + self.world * piece]
+            if len(mine):
+                yield mine
 
     def _rate(self, phase: Phase, n_steps: int) -> float:
         """The learning rate: up from nothing in the first steps, then down to nothing along half a cosine."""
@@ -279,10 +274,20 @@ class _Learner:
         groups = {
             "weight": self.model.state_dict(),
             "best": self.best,
-            "first": {str(place): tensor for place, tensor in enumerate(self.first)},
-            "second": {str(place): tensor for place, tensor in enumerate(self.second)},
+            "moment": {str(order): tensor for order, tensor in enumerate(self.moments)},
         }
         return {f"{group}.{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+
+
+def _flat(model: nn.Module) -> nn.Parameter:
+    """The weights of `model` that learn, and their gradients, as one: its layers get views, so that a step takes few calls."""
+    layers = [weights for weights in model.parameters() if weights.requires_grad]
+    flat = nn.Parameter(torch.cat([weights.detach().flatten() for weights in layers]))
+    flat.grad = torch.zeros_like(flat.data)
+    sizes = [weights.numel() for weights in layers]
+    for weights, values, gradients in zip(layers, flat.data.split(sizes), flat.grad.split(sizes), strict=True):
+        weights.data, weights.grad = values.view_as(weights), gradients.view_as(weights)
+    return flat
 
 
 def _seed(*numbers: int) -> int:

@@ -1,11 +1,13 @@
 """What is learned: to restore customers and their neighbourhoods, and, for clearer clusters, to stay near one of some centres."""
 
+import math
+
 import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from jobs.autoencoder.examples import Examples, neighbourhoods
-from jobs.autoencoder.loop import Loss
+from jobs.autoencoder.examples import Examples
+from jobs.autoencoder.loop import Loss, Rows
 from jobs.autoencoder.model import Autoencoder
 from jobs.settings import Train
 
@@ -20,33 +22,35 @@ def restoring(model: Autoencoder, settings: Train) -> Loss:
     ruler, and a network left alone bends and stretches it.
     """
 
-    def loss(points: Tensor, neighbours: Tensor, batch: Tensor, mine: Tensor) -> Tensor:
-        clean = points[batch]
-        strangers = clean[torch.randperm(len(clean), device=clean.device)]
-        swapped = torch.rand(clean.shape, device=clean.device) < settings.noise
-        latent = model.encoder(torch.where(swapped, strangers, clean)[mine])
-        around = model.neighbourhood(latent)
-        losses = model.misfit(around, neighbourhoods(points, batch[mine], neighbours))
-        # Of each pair one stands for both: this decoder has time to learn, as the vector hardly moves any more
-        alone = model.misfit(model.decoder(latent[::2].detach()), clean[mine[::2]])
-        losses = losses + alone.repeat_interleave(2)[: len(mine)]
+    def loss(customers: Tensor, around: Tensor, mine: Rows) -> Tensor:
+        latent = model.encoder(_disturbed(customers, settings.noise)[mine])
+        restored = model.around(model.decoder(latent))
+        losses = model.misfit(restored, around[mine])
         if settings.isometry:
-            stretch = _step_lengths(latent) - _step_lengths(model.restored(around))
-            stretch = nn.functional.pad(stretch.square().repeat_interleave(2), (0, len(mine) % 2))
-            losses = losses + settings.isometry * stretch / clean.shape[1]
+            stretch = _step_lengths(latent) - _step_lengths(model.restored(restored))
+            stretch = nn.functional.pad(stretch.square().repeat_interleave(2), (0, len(latent) % 2))
+            losses = losses + settings.isometry * stretch / customers.shape[1]
         return losses
 
     return loss
+
+
+def _disturbed(customers: Tensor, share: float) -> Tensor:
+    """Customers (b x d) of whose values about this share are another's."""
+    n, d = customers.shape
+    strangers = torch.randperm(n, device=customers.device)
+    # So many draws with replacement miss all but `share` of the values; a number for each value would take ten times as long
+    places = torch.randint(n * d, (round(-math.log1p(-share) * n * d),), device=customers.device)
+    values = customers.flatten()
+    return values.index_put((places,), values[strangers[places // d] * d + places % d]).view(n, d)
 
 
 @torch.no_grad()
 def validation_error(model: Autoencoder, examples: Examples) -> float:
     """The mean loss of `restoring` over customers that nothing was done to, distances left aside."""
     total = 0.0
-    for points, neighbours in examples.parts(str(next(model.parameters()).device)):
-        latent = model.encoder(points)
-        wanted = neighbourhoods(points, torch.arange(len(points), device=points.device), neighbours)
-        losses = model.misfit(model.neighbourhood(latent), wanted) + model.misfit(model.decoder(latent), points)
+    for customers, around in examples.parts(str(next(model.parameters()).device)):
+        losses = model.misfit(model.around(model.decoder(model.encoder(customers))), around)
         total += float(losses.sum(dtype=torch.float64))
     return total / len(examples)
 
@@ -88,9 +92,9 @@ class Clustered(nn.Module):
     def loss(self, restoring: Loss) -> Loss:
         """`restoring`, and how far customers are from belonging more clearly to where they do."""
 
-        def loss(points: Tensor, neighbours: Tensor, batch: Tensor, mine: Tensor) -> Tensor:
-            losses = restoring(points, neighbours, batch, mine)
-            shares = self.belongs(self.model.encoder(points[batch[mine]])).clamp_min(1e-9)
+        def loss(customers: Tensor, around: Tensor, mine: Rows) -> Tensor:
+            losses = restoring(customers, around, mine)
+            shares = self.belongs(self.model.encoder(customers[mine])).clamp_min(1e-9)
             sharper = (shares.square() / self.sizes).detach()
             sharper = sharper / sharper.sum(dim=1, keepdim=True)
             return losses + PULL * (sharper * (sharper.log() - shares.log())).sum(dim=1)
@@ -100,6 +104,5 @@ class Clustered(nn.Module):
 
 def _step_lengths(points: Tensor) -> Tensor:
     """How far the two of each pair of rows are apart."""
-    pairs = len(points) // 2
-    steps = points[0 : 2 * pairs : 2] - points[1 : 2 * pairs : 2]
-    return (steps.square().sum(dim=1) + 1e-6).sqrt()  # the root of 0 has no gradient
+    one, other = points[: len(points) // 2 * 2].unflatten(0, (-1, 2)).unbind(dim=1)
+    return torch.linalg.vector_norm(one - other, dim=1)

@@ -1,20 +1,21 @@
-"""The network: preprocessing, an encoder to a short vector, and two decoders.
+"""The network: preprocessing, an encoder to a short vector, a decoder, and what is read from that.
 
-One decoder restores the customers who are most alike, from whom the encoder learns which differences matter: what a customer
-shares with his neighbours is kept, what is his alone is not. The other restores the customer himself from the vector as it
-is; it tells how much the vector holds, and teaches the encoder nothing.
+The decoder restores the customers who are most alike, from whom the encoder learns which differences matter: what a customer
+shares with his neighbours is kept, what is his alone is not. How much of the customer himself the vector still holds is told
+by least squares from the decoder's last hidden layer and the vector; that is solved afterwards, and teaches nothing.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from jobs.autoencoder.preprocessing import Numbers, Preprocess, groups
+from jobs.autoencoder.preprocessing import ROWS_AT_ONCE, Numbers, Preprocess, groups
 from jobs.settings import Train
 
-ROWS_AT_ONCE = 65536
+RIDGES = (1e-4, 1e-3, 1e-2)  # shares of the mean square of what is read from; with less, float32 shows in the sums
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Autoencoder(nn.Module):
             values = torch.from_numpy(values)[places] if len(values) else torch.zeros(len(places))
             self.register_buffer(name, values, persistent=False)
         widths = [sizes.inputs, *sizes.hidden, sizes.latent]
-        self.encoder = _network(sizes, widths)
-        self.decoder = _network(sizes, widths[::-1])
-        self.neighbourhood = _network(sizes, widths[::-1])
+        self.encoder = nn.Sequential(*_hidden_layers(sizes, widths[:-1]), nn.Linear(*widths[-2:]))
+        self.decoder = nn.Sequential(*_hidden_layers(sizes, widths[:0:-1]))
+        self.around = nn.Linear(widths[1], sizes.inputs)
+        self.own = nn.Linear(widths[1] + sizes.latent, sizes.inputs).requires_grad_(False)
         # The published vector: the latent turned to its principal axes, the first varying most.
         self.register_buffer("latent_mean", torch.zeros(sizes.latent))
         self.register_buffer("latent_axes", torch.eye(sizes.latent))
@@ -66,11 +68,15 @@ class Autoencoder(nn.Module):
         return torch.cat([self.encoder(part.to(device)) for part in inputs.split(ROWS_AT_ONCE)])
 
     def squared_errors(self, inputs: Tensor) -> Tensor:
-        """By which the decoder is off preprocessed customers (n x inputs), in scaled units."""
-        return (self.restored(self.decoder(self.encoder(inputs))) - inputs).square()
+        """By which what is read of preprocessed customers (n x inputs) is off, in scaled units."""
+        return (self.own(self._readable(inputs)) - inputs).square()
+
+    def _readable(self, inputs: Tensor) -> Tensor:
+        latent = self.encoder(inputs)
+        return torch.cat([self.decoder(latent), latent], dim=1)
 
     def restored(self, decoded: Tensor) -> Tensor:
-        """What a decoder says (n x inputs) as preprocessed customers: an attribute's numbers are logits of its categories."""
+        """What the decoder says (n x inputs) as preprocessed customers: an attribute's numbers are logits of its categories."""
         parts, at = [], 0
         for group in self.groups:
             probabilities = _with_rest(decoded[:, group]).softmax(dim=1)[:, :-1]
@@ -79,9 +85,9 @@ class Autoencoder(nn.Module):
         return torch.cat([*parts, decoded[:, at:]], dim=1) if parts else decoded
 
     def misfit(self, decoded: Tensor, wanted: Tensor) -> Tensor:
-        """Loss (n) of decoders' numbers against customers (n x inputs each), per column: squared errors of numbers, and
+        """Loss (n) of the decoder's numbers against customers (n x inputs each), per column: squared errors of numbers, and
         cross-entropy for the categories of an attribute, of which a customer may have several by shares."""
-        squares = (decoded - wanted).square()
+        squares = nn.functional.mse_loss(decoded, wanted, reduction="none")
         total, at = 0, 0
         for group in self.groups:
             shares = wanted[:, group] * self.category_scale[group] + self.category_mean[group]
@@ -97,6 +103,28 @@ class Autoencoder(nn.Module):
         mean, axes, variances = principal_axes(self.encode(scaled))
         self.latent_mean.copy_(mean)
         self.latent_axes.copy_(axes / variances.mean().sqrt().clamp_min(1e-6))
+
+    @torch.no_grad()
+    def set_own(self, scaled: Tensor, held_out: Tensor) -> None:
+        """Read `scaled` (n x inputs) by least squares, with the ridge by which `held_out` (m x inputs) is read best."""
+        device = self.latent_mean.device
+        products = 0.0
+        for part in scaled.split(ROWS_AT_ONCE):
+            part = part.to(device)
+            both = torch.cat([self._readable(part), torch.ones_like(part[:, :1]), part], dim=1).double()
+            products = products + both.T @ both / len(scaled)
+        n = self.own.in_features
+        penalty = torch.diag(torch.arange(n + 1, device=device) < n) * products.diagonal()[:n].mean()  # the constant is free
+        found = []
+        for ridge in RIDGES:
+            solved = torch.linalg.solve(products[: n + 1, : n + 1] + ridge * penalty, products[: n + 1, n + 1 :]).float()
+            self.own.weight.copy_(solved[:n].T)
+            self.own.bias.copy_(solved[n])
+            error = sum(float(self.squared_errors(part.to(device)).sum()) for part in held_out.split(ROWS_AT_ONCE))
+            found.append((error, solved))
+        _, best = min(found, key=lambda one: one[0])
+        self.own.weight.copy_(best[:n].T)
+        self.own.bias.copy_(best[n])
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,14 +146,11 @@ def _with_rest(logits: Tensor) -> Tensor:
     return torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1)
 
 
-def _network(sizes: Sizes, widths: list[int]) -> nn.Sequential:
-    *hidden, last = pairwise(widths)
-    layers: list[nn.Module] = []
-    for inputs, outputs in hidden:
-        layers.append(nn.Linear(inputs, outputs))
+def _hidden_layers(sizes: Sizes, widths: list[int]) -> Iterator[nn.Module]:
+    for inputs, outputs in pairwise(widths):
+        yield nn.Linear(inputs, outputs)
         if sizes.layer_norm:
-            layers.append(nn.LayerNorm(outputs))
-        layers.append(nn.SiLU())
+            yield nn.LayerNorm(outputs)
+        yield nn.SiLU()
         if sizes.dropout:
-            layers.append(nn.Dropout(sizes.dropout))
-    return nn.Sequential(*layers, nn.Linear(*last))
+            yield nn.Dropout(sizes.dropout)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jobs.errors import UserError
 
-COPIES = 3  # of the feature matrix: as read, as scaled, and what is in work
+COPIES = 3  # of the feature matrix: as scaled, as read before and what is around each after, and what is in work
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 

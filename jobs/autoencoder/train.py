@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from importlib.metadata import version as version_of
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.distributed as dist
+from sklearn.ensemble import IsolationForest
 from torch import Tensor
 
 from jobs import catalogue, models, policy
@@ -24,12 +25,13 @@ from jobs.autoencoder import data, evaluation, export, isolation, losses, prepro
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
-from jobs.autoencoder.model import ROWS_AT_ONCE, Autoencoder, Sizes
+from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.autoencoder.room import Room
 from jobs.errors import UserError
 from jobs.policy import Column, Policy
 from jobs.settings import Settings, Train
 
-FORMAT = 3  # raise it when the same inputs shall give another model
+FORMAT = 4  # raise it when the same inputs shall give another model
 FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 # No weight hangs on them.
@@ -58,9 +60,11 @@ def run(settings: Settings, day: date) -> str:
         if models.exists(settings.models, version):
             say(f"{version} is there with the same inputs; not trained again")
         else:
+            ready = _ready(customers, chosen, rules)
+            del customers  # as read, they take as much memory as all else
             checkpoints = Checkpoints(settings.models, version, settings.train.checkpoint_seconds)
             with tracking.of(settings, version, say) if first else nullcontext(tracking.Tracker([], say)) as tracker:
-                trained, facts = _train(customers, chosen, rules, checkpoints, tracker, say)
+                trained, facts = _train(ready, chosen, rules, checkpoints, tracker, say)
                 facts = {
                     "version": version,
                     **facts,
@@ -70,7 +74,7 @@ def run(settings: Settings, day: date) -> str:
                 }
 
                 def write(folder: Path) -> None:
-                    export.write(folder, trained, customers, facts)
+                    export.write(folder, trained, ready.checked, facts)
                     if lost := tracker.end(folder, facts):
                         export.write_facts(folder, facts | {"warnings": lost})
 
@@ -95,45 +99,26 @@ def learned_by(settings: Train) -> dict:
     return {name: value for name, value in asdict(settings).items() if name not in _NOT_LEARNED_BY}
 
 
-def _train(
-    customers: data.Customers,
-    settings: Train,
-    rules: Policy,
-    checkpoints: Checkpoints,
-    tracker: tracking.Tracker,
-    say: Callable[[str], None],
-) -> tuple[export.Trained, dict]:
-    """What was fitted, on the CPU, and what meta.json says about it."""
+@dataclass(frozen=True)
+class _Ready:
+    """All that training, evaluation and export need of the customers of a day."""
+
+    numbers: preprocessing.Numbers
+    forest: IsolationForest
+    categories: dict[str, list[str]]  # by attribute
+    scaled: dict[str, Tensor]  # by share, m x inputs each
+    draws: list[Tensor]  # m x inputs each, of the training share: the same but for what was imputed
+    room: Room
+    tested: list[str]  # ids of the test share
+    checked: tuple[np.ndarray, np.ndarray]  # as of export.checked_rows
+    facts: dict  # what meta.json says about them
+
+
+def _ready(customers: data.Customers, settings: Train, rules: Policy) -> _Ready:
     set_threads(len(customers.ids) * len(customers.names))
     prepared = prepare(customers, settings, rules)
     rows, categories, coded, fitted = prepared.rows, prepared.categories, prepared.coded, prepared.fitted
     learned_from = rows["train"][:FITTED_ON]
-    forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
-    scaled = {share: prepared.scaled(held) for share, held in rows.items()}
-    say(
-        f"{len(customers.names)} features and {len(categories)} attributes, {len(fitted.names)} columns after "
-        f"{len(fitted.left_out)} were left out, {', '.join(f'{len(held)} {share}' for share, held in rows.items())}, "
-        f"on {_device()}"
-    )
-    sizes = {"features": len(customers.names), "inputs": len(fitted.names)} | {share: len(held) for share, held in rows.items()}
-    tracker.begin(
-        {"day": customers.day, "delta_version": customers.delta_version, "policy": rules.sha256, "scaling": winner.scaling(rules)}
-        | sizes
-        | learned_by(settings)
-    )
-    draws = fitted.draws or [scaled["train"]]
-    learned = learn(
-        fitted.numbers, draws, scaled["validation"], settings, checkpoints, say, lambda _, epochs: tracker.epochs(epochs)
-    )
-    model = learned.model
-    tested = [customers.ids[row].as_py() for row in rows["test"]]
-    found = evaluation.of(model, scaled["train"], scaled["test"], tested, fitted.names)
-    say(
-        f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
-        f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
-    )
-    errors = _errors(model, scaled["train"][:FITTED_ON])
-    profiles = {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)}
     facts = {
         "day": customers.day.isoformat(),
         "delta_version": customers.delta_version,
@@ -146,11 +131,58 @@ def _train(
         "left_out": fitted.left_out,
         "scaling": dict(zip(customers.names, fitted.scaling, strict=True)),
         "policy": rules.resolved(dict(zip(customers.names, prepared.columns, strict=True)), customers.attributes),
-        "profile": profiles | {"reconstruction_error": profile.of(errors)},
-        "sizes": asdict(model.sizes),
-        "settings": asdict(settings),
+        "profile": {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)},
         "customers": {share: len(held) for share, held in rows.items()},
         "dropped": len(customers.ids) - sum(map(len, rows.values())),
+    }
+    forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
+    scaled = {share: prepared.scaled(held) for share, held in rows.items()}
+    tested = [customers.ids[row].as_py() for row in rows["test"]]
+    checked = export.checked_rows(customers)
+    draws = fitted.draws or [scaled["train"]]
+    return _Ready(fitted.numbers, forest, categories, scaled, draws, customers.room, tested, checked, facts)
+
+
+def _train(
+    ready: _Ready,
+    settings: Train,
+    rules: Policy,
+    checkpoints: Checkpoints,
+    tracker: tracking.Tracker,
+    say: Callable[[str], None],
+) -> tuple[export.Trained, dict]:
+    """What was fitted, on the CPU, and what meta.json says about it."""
+    facts, scaled = ready.facts, ready.scaled
+    sizes = {"features": len(facts["features"]), "inputs": len(facts["inputs"])} | facts["customers"]
+    say(
+        f"{sizes['features']} features and {len(ready.categories)} attributes, {sizes['inputs']} columns after "
+        f"{len(facts['left_out'])} were left out, {', '.join(f'{n} {share}' for share, n in facts['customers'].items())}, "
+        f"on {_device()}"
+    )
+    origin = {"day": facts["day"], "delta_version": facts["delta_version"], "policy": rules.sha256}
+    tracker.begin(origin | {"scaling": winner.scaling(rules)} | sizes | learned_by(settings))
+    learned = learn(
+        ready.numbers,
+        ready.draws,
+        scaled["validation"],
+        settings,
+        checkpoints,
+        say,
+        lambda _, epochs: tracker.epochs(epochs),
+        ready.room.new,
+    )
+    model = learned.model
+    found = evaluation.of(model, scaled["train"], scaled["test"], ready.tested, facts["inputs"])
+    say(
+        f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
+        f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
+    )
+    errors = profile.of(_errors(model, scaled["train"][:FITTED_ON]))
+    facts = {
+        **facts,
+        "profile": facts["profile"] | {"reconstruction_error": errors},
+        "sizes": asdict(model.sizes),
+        "settings": asdict(settings),
         **found,
         "best_epoch": min(
             (epoch for epoch in learned.epochs if epoch["validation"] is not None), key=lambda epoch: epoch["validation"]
@@ -159,7 +191,7 @@ def _train(
         "device": _device(),
         "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES},
     }
-    return export.Trained(model, forest, categories), facts
+    return export.Trained(model, ready.forest, ready.categories), facts
 
 
 @dataclass(frozen=True)
@@ -250,15 +282,17 @@ def learn(
     checkpoints: Checkpoints,
     say: Callable[[str], None],
     after_epoch: Callable[[Autoencoder, list[dict]], None] = lambda *_: None,
+    new: Callable[[int, int], Tensor] = torch.empty,
 ) -> Learned:
     """Train on customers (n x inputs each draw, which differ in what was imputed) until `validation` (m x inputs) is no better.
 
-    `after_epoch` gets the network and the epochs so far. Raises UserError and SystemExit as loop.fit does.
+    `new` makes what arrays of such sizes are needed beside; `after_epoch` gets the network and the epochs so far.
+    Raises UserError and SystemExit as loop.fit does.
     """
     device = _device()
     torch.manual_seed(settings.seed)
     model = Autoencoder(Sizes.of(draws[0].shape[1], settings), numbers).to(device)
-    first, held_out = (Examples.of(points, settings.neighbours, device) for points in (draws[0], validation))
+    learned_from, [held_out] = (Examples.of(points, settings.neighbours, device, new) for points in (draws, [validation]))
     clustered = losses.Clustered(model, max(1, settings.clusters), settings.seed).to(device)
     restoring = losses.restoring(model, settings)
     phases = [
@@ -272,14 +306,14 @@ def learn(
                 max(1, settings.epochs // 2),
                 settings.learning_rate / 3,
                 begins=lambda: clustered.place_centres(draws[0][:FITTED_ON]),
-                epoch_begins=lambda: clustered.weigh_centres(first),
+                epoch_begins=lambda: clustered.weigh_centres(learned_from[0]),
             )
         )
-    learned_from = [replace(first, points=draw) for draw in draws]
     epochs = fit(
         clustered if settings.clusters else model, phases, learned_from, settings, checkpoints, say, partial(after_epoch, model)
     )
     model.set_axes(draws[0])
+    model.set_own(draws[0], validation)
     clustered = clustered.cpu().eval()
     return Learned(model.cpu().eval(), lambda points: clustered.belongs(model.encoder(points)), epochs)
 
@@ -306,7 +340,7 @@ def _processes() -> Iterator[bool]:
 
 @torch.no_grad()
 def _errors(model: Autoencoder, scaled: Tensor) -> np.ndarray:
-    return torch.cat([model.squared_errors(part).mean(dim=1) for part in scaled.split(ROWS_AT_ONCE)]).numpy()
+    return torch.cat([model.squared_errors(part).mean(dim=1) for part in scaled.split(preprocessing.ROWS_AT_ONCE)]).numpy()
 
 
 def _figure(value: float | None) -> str:

@@ -18,8 +18,7 @@ def like_pca(points, network) -> Autoencoder:
     with torch.no_grad():
         model.encoder[0].weight.copy_(axes[:, :2].T)
         model.encoder[0].bias.copy_(-(axes[:, :2].T @ mean))
-        model.decoder[0].weight.copy_(axes[:, :2])
-        model.decoder[0].bias.copy_(mean)
+    model.set_own(points, points)
     return model
 
 

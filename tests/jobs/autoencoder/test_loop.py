@@ -17,11 +17,10 @@ def learn(points, network, tmp_path):
         settings = Train(hidden=(8,), **{"epochs": 8, "patience": 8} | settings)
         torch.manual_seed(1)
         model, said = network(latent=2, hidden=(8,)), []
-        examples = Examples.of(points, k=5)
         made = loss(model) if loss else losses.restoring(model, settings)
         phase = Phase("restore", made, settings.epochs, settings.learning_rate, error(model) if error else None)
         checkpoints = Checkpoints(str(tmp_path), "version", settings.checkpoint_seconds)
-        return model, fit(model, [phase], [examples], settings, checkpoints, said.append), said
+        return model, fit(model, [phase], Examples.of([points], k=5), settings, checkpoints, said.append), said
 
     return learn
 
@@ -61,10 +60,10 @@ def test_a_batch_too_large_for_the_memory_is_learned_from_in_pieces(learn):
     def short_of_memory(model):
         whole = losses.restoring(model, Train(hidden=(8,)))
 
-        def loss(points, neighbours, batch, mine):
-            if len(mine) > 3:
+        def loss(customers, around, mine):
+            if len(customers[mine]) > 3:
                 raise torch.OutOfMemoryError
-            return whole(points, neighbours, batch, mine)
+            return whole(customers, around, mine)
 
         return loss
 
@@ -83,7 +82,7 @@ def test_where_not_one_customer_fits_it_ends_in_one_line(learn):
 
 def test_a_loss_that_is_no_number_ends_in_one_line(learn):
     with pytest.raises(UserError, match=r"the loss is no number after epoch 1; lower train.learning_rate \(it is 0.001\)"):
-        learn(loss=lambda model: lambda points, *_: model.encoder(points).sum(dim=1) * torch.nan)
+        learn(loss=lambda model: lambda customers, *_: model.encoder(customers).sum(dim=1) * torch.nan)
 
 
 def test_a_checkpoint_of_another_network_is_refused(learn, tmp_path):

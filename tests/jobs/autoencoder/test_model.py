@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from jobs.autoencoder import model as model_module
 from jobs.autoencoder import preprocessing
 from jobs.autoencoder.model import Autoencoder, Sizes, principal_axes
 from jobs.policy import Column, Selection
@@ -49,6 +50,29 @@ def test_a_latent_with_dimensions_that_say_nothing_is_published_finite(points, n
         vector, _ = model(points, torch.empty(len(points), 0, dtype=torch.int64))
     assert torch.isfinite(vector).all()
     assert float(vector[:, 2:].abs().max()) < 1e-3
+
+
+def test_customers_are_read_by_least_squares_from_the_vector_and_the_decoder(points, network, monkeypatch):
+    monkeypatch.setattr(model_module, "RIDGES", (1e-9,))
+    model = network(latent=2)
+    model.set_own(points, points)
+    with torch.no_grad():
+        seen = torch.cat([model.encoder(points), torch.ones(len(points), 1)], dim=1)
+        errors = model.squared_errors(points).numpy()
+    left = np.linalg.lstsq(seen.numpy(), points.numpy(), rcond=None)[1]
+    np.testing.assert_allclose(errors.sum(axis=0), left, rtol=1e-4)
+
+
+def test_few_customers_are_not_learned_by_heart(points, network):
+    random = torch.Generator().manual_seed(1)
+    few, others = (torch.randn(n, 6, generator=random) for n in (20, 500))  # nothing is to be known of them
+    model = network(latent=2, hidden=(32,))
+    with torch.no_grad():
+        model.decoder[0].weight.mul_(10)
+    model.set_own(few, few)
+    by_heart = model.squared_errors(others).mean()
+    model.set_own(few, others)
+    assert float(model.squared_errors(others).mean()) < 0.8 * float(by_heart)
 
 
 def test_restored_attributes_are_shares_that_add_up_with_the_rest(with_attributes):
