@@ -115,16 +115,17 @@ class Autoencoder(nn.Module):
             products = products + both.T @ both / len(scaled)
         n = self.own.in_features
         penalty = torch.diag(torch.arange(n + 1, device=device) < n) * products.diagonal()[:n].mean()  # the constant is free
-        found = []
-        for ridge in RIDGES:
-            solved = torch.linalg.solve(products[: n + 1, : n + 1] + ridge * penalty, products[: n + 1, n + 1 :]).float()
-            self.own.weight.copy_(solved[:n].T)
-            self.own.bias.copy_(solved[n])
-            error = sum(float(self.squared_errors(part.to(device)).sum()) for part in held_out.split(ROWS_AT_ONCE))
-            found.append((error, solved))
-        _, best = min(found, key=lambda one: one[0])
-        self.own.weight.copy_(best[:n].T)
-        self.own.bias.copy_(best[n])
+
+        def error(solved: Tensor) -> float:
+            self._read_by(solved)
+            return sum(float(self.squared_errors(part.to(device)).sum()) for part in held_out.split(ROWS_AT_ONCE))
+
+        seen, wanted = products[: n + 1].split([n + 1, len(products) - n - 1], dim=1)
+        self._read_by(min((torch.linalg.solve(seen + ridge * penalty, wanted).float() for ridge in RIDGES), key=error))
+
+    def _read_by(self, solved: Tensor) -> None:
+        self.own.weight.copy_(solved[:-1].T)
+        self.own.bias.copy_(solved[-1])
 
 
 def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -137,7 +137,7 @@ def _ready(customers: data.Customers, settings: Train, rules: Policy) -> _Ready:
     }
     forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
     scaled = {share: prepared.scaled(held) for share, held in rows.items()}
-    tested = [customers.ids[row].as_py() for row in rows["test"]]
+    tested = customers.ids.take(pa.array(rows["test"])).to_pylist()
     checked = export.checked_rows(customers)
     draws = fitted.draws or [scaled["train"]]
     return _Ready(fitted.numbers, forest, categories, scaled, draws, customers.room, tested, checked, facts)
