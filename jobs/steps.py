@@ -148,7 +148,10 @@ def _train_apart(day: date, retrain: bool) -> None:
     """Training in the train environment, when this process runs every step of the day."""
     python = os.environ.get("SHOAL_TRAIN_PYTHON") or str(settings.HOME / ".venv" / "train" / "bin" / "python")
     command = [python, "-m", "jobs", "train", "--day", str(day), *(["--retrain"] if retrain else [])]
-    code = subprocess.run(command, cwd=settings.HOME, check=False).returncode
+    try:
+        code = subprocess.run(command, cwd=settings.HOME, check=False).returncode
+    except FileNotFoundError:
+        raise UserError(f"train: {python} does not exist; run: make setup, or name one with SHOAL_TRAIN_PYTHON") from None
     if code not in (0, flow.NOT_DUE_EXIT_CODE):
         raise UserError(f"train: {day}: training ended with exit code {code}; its own message stands above")
 

@@ -1,8 +1,12 @@
 """What the command line refuses: exit code 2 and one line that says why."""
 
+from datetime import date
+
 import pytest
 
+from jobs import steps
 from jobs.__main__ import main
+from jobs.errors import UserError
 
 
 def refused(capsys, *argv: str) -> str:
@@ -33,3 +37,9 @@ def test_what_cannot_be_run_is_refused_in_a_line(capsys, argv, says):
     line = refused(capsys, *argv)
     assert "error: " in line
     assert says in line
+
+
+def test_a_missing_train_environment_is_named(monkeypatch):
+    monkeypatch.setenv("SHOAL_TRAIN_PYTHON", "/nowhere/python")
+    with pytest.raises(UserError, match="/nowhere/python does not exist; run: make setup"):
+        steps._train_apart(date(2026, 3, 1), retrain=False)
