@@ -28,7 +28,7 @@ from jobs import lake as lakes
 from jobs import models, sample
 from jobs.session import open_session
 
-CUSTOMERS, DAYS, SEED = 100_000, 30, 11
+CUSTOMERS, DAYS, SEED = 100_000, 120, 11
 LAST = date(2026, 3, 31)
 GAIN = 0.1  # of the vectors over the scaled features
 STARTS = 5
