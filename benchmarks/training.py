@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from datetime import date
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -61,19 +62,10 @@ def _loops() -> tuple[float, float]:
     seen, unseen = fitted.inputs[:COMPARED], fitted.inputs[COMPARED:]
     for points in (seen[:WARM_UP], seen):
         ours, theirs = (Autoencoder(Sizes.of(FEATURES, SETTINGS), fitted.numbers) for _ in range(2))
-        phase = Phase("restore", losses.restoring(ours, SETTINGS), EPOCHS, SETTINGS.learning_rate)
         examples = Examples.of([points], SETTINGS.neighbours)
-        with tempfile.TemporaryDirectory() as folder:
-            unused = Checkpoints(folder, "none", inf)
-            seconds = _seconds(lambda: fit(ours, [phase], examples, SETTINGS, unused, lambda _: None))  # noqa: B023
-        usual = _seconds(lambda: _usual(theirs, points))  # noqa: B023
-    pace = EPOCHS * COMPARED / np.array([seconds, usual])
-    sizes = [
-        layer.weight.numel()
-        for part in (ours.encoder, ours.decoder, [ours.around])
-        for layer in part
-        if isinstance(layer, torch.nn.Linear)
-    ]
+        seconds = [_seconds(partial(_ours, ours, examples)), _seconds(partial(_usual, theirs, points))]
+    pace = EPOCHS * COMPARED / np.array(seconds)
+    sizes = [weights.numel() for weights in ours.parameters() if weights.requires_grad and weights.ndim == 2]
     operations = 6 * sum(sizes) - 2 * sizes[0]  # forward, to the weights, and to what went in, but for the customers themselves
     gemm = _gemm()
     print(f"{pace[0] / 1e6:.2f} million customers a second, the usual loop {pace[1] / 1e6:.2f}; {gemm / 1e9:.0f} GFLOP/s in GEMM")
@@ -82,6 +74,12 @@ def _loops() -> tuple[float, float]:
     ours.eval().set_own(seen, seen)
     with torch.no_grad():
         return float(ours.squared_errors(unseen).mean()), float((_restored(theirs, unseen) - unseen).square().mean())
+
+
+def _ours(model: Autoencoder, examples: list[Examples]) -> None:
+    phase = Phase("restore", losses.restoring(model, SETTINGS), EPOCHS, SETTINGS.learning_rate)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(model, [phase], examples, SETTINGS, Checkpoints(folder, "none", inf), lambda _: None)
 
 
 def _usual(model: Autoencoder, points: torch.Tensor) -> None:

@@ -71,6 +71,12 @@ class Autoencoder(nn.Module):
         """By which what is read of preprocessed customers (n x inputs) is off, in scaled units."""
         return (self.own(self._readable(inputs)) - inputs).square()
 
+    @torch.no_grad()
+    def errors(self, inputs: Tensor) -> Tensor:
+        """The mean squared error (n) of preprocessed customers (n x inputs), in parts, wherever these are."""
+        device = self.latent_mean.device
+        return torch.cat([self.squared_errors(part.to(device)).mean(dim=1) for part in inputs.split(ROWS_AT_ONCE)])
+
     def _readable(self, inputs: Tensor) -> Tensor:
         latent = self.encoder(inputs)
         return torch.cat([self.decoder(latent), latent], dim=1)
@@ -118,7 +124,7 @@ class Autoencoder(nn.Module):
 
         def error(solved: Tensor) -> float:
             self._read_by(solved)
-            return sum(float(self.squared_errors(part.to(device)).sum()) for part in held_out.split(ROWS_AT_ONCE))
+            return float(self.errors(held_out).sum(dtype=torch.float64))
 
         seen, wanted = products[: n + 1].split([n + 1, len(products) - n - 1], dim=1)
         self._read_by(min((torch.linalg.solve(seen + ridge * penalty, wanted).float() for ridge in RIDGES), key=error))

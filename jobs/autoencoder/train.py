@@ -177,7 +177,7 @@ def _train(
         f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
         f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
     )
-    errors = profile.of(_errors(model, scaled["train"][:FITTED_ON]))
+    errors = profile.of(model.errors(scaled["train"][:FITTED_ON]).numpy())
     facts = {
         **facts,
         "profile": facts["profile"] | {"reconstruction_error": errors},
@@ -336,11 +336,6 @@ def _processes() -> Iterator[bool]:
         dist.barrier()  # none reports success before the model is there
     finally:
         dist.destroy_process_group()
-
-
-@torch.no_grad()
-def _errors(model: Autoencoder, scaled: Tensor) -> np.ndarray:
-    return torch.cat([model.squared_errors(part).mean(dim=1) for part in scaled.split(preprocessing.ROWS_AT_ONCE)]).numpy()
 
 
 def _figure(value: float | None) -> str:

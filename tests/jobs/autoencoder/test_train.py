@@ -18,7 +18,7 @@ from deltalake import write_deltalake
 from mlflow import MlflowClient
 
 from jobs import autoencoder, models
-from jobs.autoencoder import data
+from jobs.autoencoder import data, export
 from jobs.errors import NotDue, UserError
 from jobs.policy import SCALING
 from jobs.settings import HOME, Settings
@@ -175,7 +175,8 @@ def test_the_profile_bins_the_known_values_of_the_training_customers(trained, sh
         assert sum(told["shares"]) == pytest.approx(1)
         assert told["missing_share"] == pytest.approx(np.isnan(values[name]).mean())
         assert len(told["edges"]) == 9
-        assert (told["low"], told["high"]) == pytest.approx((known.min(), known.max()), rel=1e-5)
+        tolerance = export.TOLERANCE if name == "reconstruction_error" else None  # the graph's errors stand in for torch's
+        assert (told["low"], told["high"]) == pytest.approx((known.min(), known.max()), rel=tolerance)
 
 
 def test_training_is_not_due_while_the_champion_is_young(trained, shop):
