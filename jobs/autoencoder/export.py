@@ -95,12 +95,10 @@ def encoder(trained: Trained) -> onnx.ModelProto:
     units), `isolation_score` (n, as of isolation.py), and `inputs`, the columns that the network saw.
     """
     model, categories = trained.model, trained.categories
-    constants: dict[str, Tensor] = {name.removeprefix("preprocess."): buffer for name, buffer in model.named_buffers()}
+    constants: dict[str, Tensor] = {"latent_mean": model.latent_mean, "latent_axes": model.latent_axes}
     constants |= {"zero": torch.zeros(()), "one": torch.ones(()), "last_axis": torch.tensor([1]), "knot_axis": torch.tensor([2])}
-    unranked_or_rank = torch.arange(len(constants["fill"]))  # columns of all features and then the ranks
-    unranked_or_rank[constants["ranked"]] = len(unranked_or_rank) + torch.arange(len(constants["ranked"]))
-    constants["unranked_or_rank"] = unranked_or_rank
     constants |= {f"attribute_{place}": torch.tensor([place]) for place in range(len(categories))}
+    columns = _columns(model.preprocess, len(categories), constants)
     expected = isolation.expected_splits(np.array(trained.forest.max_samples_))
     constants["minus_expected_splits"] = torch.tensor(-max(float(expected), 1e-6))
     constants["two"] = torch.tensor(2.0)
@@ -110,36 +108,11 @@ def encoder(trained: Trained) -> onnx.ModelProto:
     texts = f", string[n, {len(categories)}] attributes" if categories else ""
     parsed = onnx.parser.parse_model(f"""
         <ir_version: 8, opset_import: ["": 18, "ai.onnx.ml": 3]>
-        shoal_encoder (float[n, {len(constants["fill"])}] features{texts})
+        shoal_encoder (float[n, {len(model.preprocess.fill)}] features{texts})
             => (float[n, {model.sizes.latent}] vector, float[n] reconstruction_error, float[n] isolation_score,
                 float[n, {model.sizes.inputs}] inputs)
         {{
-            nan = IsNaN(features)
-            infinite = IsInf(features)
-            missing = Or(nan, infinite)
-            filled = Where(missing, fill, features)
-            raised = Max(filled, low)
-            winsorised = Min(raised, high)
-            size = Abs(winsorised)
-            size_from_one = Add(one, size)
-            log_size = Log(size_from_one)
-            sign = Sign(winsorised)
-            logged = Mul(sign, log_size)
-            unranked = Where(is_log, logged, winsorised)
-            to_rank = Gather<axis = 1>(winsorised, ranked)
-            by_knot = Unsqueeze(to_rank, knot_axis)
-            past_knot = Sub(by_knot, knots)
-            parts = Div(past_knot, widths)
-            passed = Clip(parts, zero, one)
-            gained = Mul(passed, gains)
-            ranks = ReduceSum<keepdims = 0>(gained, knot_axis)
-            unranked_and_ranks = Concat<axis = 1>(unranked, ranks)
-            known = Gather<axis = 1>(unranked_and_ranks, unranked_or_rank)
-            centred = Sub(known, mean)
-            scaled_0 = Div(centred, scale)
-            {_regressions(model.preprocess.sweeps)}
-            {_extra(len(categories))}
-            inputs = Gather<axis = 1>(columns, selected)
+            {columns}
             {encode}
             {decode}
             readable = Concat<axis = 1>(decoded, latent)
@@ -169,38 +142,113 @@ def encoder(trained: Trained) -> onnx.ModelProto:
     return parsed
 
 
-def _regressions(sweeps: int) -> str:
-    """Lines for scaled = scaled_0 with missing values imputed, in as many sweeps."""
-    lines = []
-    for sweep in range(sweeps):
-        lines += [
-            f"predicted_{sweep} = Gemm(scaled_{sweep}, weights, bias)",
-            f"predicted_up_{sweep} = Max(predicted_{sweep}, scaled_low)",
-            f"predicted_in_{sweep} = Min(predicted_up_{sweep}, scaled_high)",
-            f"imputed_{sweep} = And(missing, {'chained' if sweep else 'regressed'})",
-            f"scaled_{sweep + 1} = Where(imputed_{sweep}, predicted_in_{sweep}, scaled_{sweep})",
-        ]
-    return "\n".join([*lines, f"scaled = Identity(scaled_{sweeps})"])
+def _columns(preprocess: preprocessing.Preprocess, attributes: int, constants: dict[str, Tensor]) -> str:
+    """Lines for inputs = the columns that the network sees; their numbers are put into `constants`.
 
-
-def _extra(attributes: int) -> str:
-    """Lines for columns = scaled, then the 0/1 columns of missing values and categories, centred and scaled."""
-    lines, booleans = ["flags = Gather<axis = 1>(missing, flagged)"], "flags"
-    if attributes:
-        lines += [
-            f"codes = Concat<axis = 1>({', '.join(f'codes_{place}' for place in range(attributes))})",
-            "codes_by_category = Gather<axis = 1>(codes, attribute)",
-            "one_hot = Equal(codes_by_category, category)",
-        ]
-        booleans = "flags, one_hot"
-    lines += [
-        f"booleans = Concat<axis = 1>({booleans})",
-        "zeros_and_ones = Cast<to = 1>(booleans)",
-        "extra_centred = Sub(zeros_and_ones, extra_mean)",
-        "extra = Div(extra_centred, extra_scale)",
-        "columns = Concat<axis = 1>(scaled, extra)",
+    Only features that it needs are worked on, in an order in which those alike in kind are neighbours.
+    """
+    d, selected, kinds = len(preprocess.fill), preprocess.selected, preprocessing.kinds(preprocess)
+    seen, extra = selected[selected < d], selected[selected >= d] - d
+    used = torch.arange(d) if preprocess.sweeps else seen  # a regression needs all others
+    used = used[torch.argsort(kinds[used], stable=True)]
+    constants |= {name: getattr(preprocess, name)[used] for name in _BY_FEATURE}
+    constants["weights"] = preprocess.weights[used][:, used]
+    row = {int(feature): row for row, feature in enumerate(preprocess.ranked)}  # of its knots
+    rows = torch.tensor([row[int(feature)] for feature in used if int(feature) in row], dtype=torch.int64)
+    constants |= {name: getattr(preprocess, name)[rows] for name in ("knots", "widths", "gains")}
+    lines = [
+        _gathered("features", "known", used, d, constants),
+        "nan = IsNaN(known)",
+        "infinite = IsInf(known)",
+        "missing = Or(nan, infinite)",
+        "filled = Where(missing, fill, known)",
+        "raised = Max(filled, low)",
+        "winsorised = Min(raised, high)",
+        *_by_kind(kinds[used], constants),
+        "centred = Sub(shaped, mean)",
+        "scaled_0 = Div(centred, scale)",
+        *_regressions(preprocess.sweeps),
+        _gathered("scaled", "numbers", torch.tensor([used.tolist().index(feature) for feature in seen]), len(used), constants),
+        *_extra(preprocess, extra, attributes, constants),
     ]
     return "\n".join(lines)
+
+
+_BY_FEATURE = ("fill", "low", "high", "mean", "scale", "scaled_low", "scaled_high", "regressed", "chained", "bias")
+
+
+def _gathered(source: str, target: str, places: Tensor, of: int, constants: dict[str, Tensor]) -> str:
+    """The line for target = the columns at these places of source, which has so many; copying all of them would be dear."""
+    if places.tolist() == list(range(of)):
+        return f"{target} = Identity({source})"
+    constants[f"{target}_places"] = places
+    return f"{target} = Gather<axis = 1>({source}, {target}_places)"
+
+
+def _by_kind(kinds: Tensor, constants: dict[str, Tensor]) -> list[str]:
+    """Lines for shaped = winsorised features (of these kinds, in order), those of them logged or ranked that are to be."""
+    counts = torch.bincount(kinds, minlength=3)
+    plain, logged, ranked = (f"kind_{kind}" for kind in range(3))
+    found = [kind for kind in range(3) if counts[kind]]
+    constants["counts"] = counts[found]
+    lines = [f"{', '.join(f'kind_{kind}' for kind in found)} = Split<axis = 1>(winsorised, counts)"]
+    if counts[1]:
+        lines += [
+            f"size = Abs({logged})",
+            "size_from_one = Add(one, size)",
+            "log_size = Log(size_from_one)",
+            f"sign = Sign({logged})",
+            "logs = Mul(sign, log_size)",
+        ]
+    if counts[2]:
+        lines += [
+            f"by_knot = Unsqueeze({ranked}, knot_axis)",
+            "past_knot = Sub(by_knot, knots)",
+            "parts = Div(past_knot, widths)",
+            "passed = Clip(parts, zero, one)",
+            "gained = Mul(passed, gains)",
+            "ranks = ReduceSum<keepdims = 0>(gained, knot_axis)",
+        ]
+    return [*lines, f"shaped = Concat<axis = 1>({', '.join([plain, 'logs', 'ranks'][kind] for kind in found)})"]
+
+
+def _regressions(sweeps: int) -> Iterator[str]:
+    """Lines for scaled = scaled_0 with missing values imputed, in as many sweeps."""
+    for sweep in range(sweeps):
+        yield f"predicted_{sweep} = Gemm(scaled_{sweep}, weights, bias)"
+        yield f"predicted_up_{sweep} = Max(predicted_{sweep}, scaled_low)"
+        yield f"predicted_in_{sweep} = Min(predicted_up_{sweep}, scaled_high)"
+        yield f"imputed_{sweep} = And(missing, {'chained' if sweep else 'regressed'})"
+        yield f"scaled_{sweep + 1} = Where(imputed_{sweep}, predicted_in_{sweep}, scaled_{sweep})"
+    yield f"scaled = Identity(scaled_{sweeps})"
+
+
+def _extra(preprocess: preprocessing.Preprocess, extra: Tensor, attributes: int, constants: dict[str, Tensor]) -> Iterator[str]:
+    """Lines for inputs = numbers, then the 0/1 columns of missing values and categories, centred and scaled."""
+    if not len(extra):
+        yield "inputs = Identity(numbers)"
+        return
+    f, booleans = len(preprocess.flagged), []
+    flags, one_hot = extra[extra < f], extra[extra >= f] - f
+    constants |= {"extra_mean": preprocess.extra_mean[extra], "extra_scale": preprocess.extra_scale[extra]}
+    if len(flags):
+        constants["flagged"] = preprocess.flagged[flags]
+        yield "flaggable = Gather<axis = 1>(features, flagged)"
+        yield "flagged_nan = IsNaN(flaggable)"
+        yield "flagged_infinite = IsInf(flaggable)"
+        yield "flags = Or(flagged_nan, flagged_infinite)"
+        booleans.append("flags")
+    if len(one_hot):
+        constants |= {"attribute": preprocess.attribute[one_hot], "category": preprocess.category[one_hot]}
+        yield f"codes = Concat<axis = 1>({', '.join(f'codes_{place}' for place in range(attributes))})"
+        yield "codes_by_category = Gather<axis = 1>(codes, attribute)"
+        yield "one_hot = Equal(codes_by_category, category)"
+        booleans.append("one_hot")
+    yield f"booleans = Concat<axis = 1>({', '.join(booleans)})"
+    yield "zeros_and_ones = Cast<to = 1>(booleans)"
+    yield "extra_centred = Sub(zeros_and_ones, extra_mean)"
+    yield "extra = Div(extra_centred, extra_scale)"
+    yield "inputs = Concat<axis = 1>(numbers, extra)"
 
 
 def _label_encoders(categories: dict[str, list[str]]) -> Iterator[onnx.NodeProto]:

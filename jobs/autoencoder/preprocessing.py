@@ -86,6 +86,13 @@ class Preprocess(nn.Module):
         return torch.cat([scaled, extra], dim=1)[:, self.selected]
 
 
+def kinds(numbers: Numbers | Preprocess) -> Tensor:
+    """d int64: 0 for a feature kept as it is, 1 for one logged, 2 for one ranked."""
+    found = torch.as_tensor(numbers.is_log).long()
+    found[torch.as_tensor(numbers.ranked)] = 2
+    return found
+
+
 def sweeps(numbers: Numbers) -> int:
     """How often the regressions are applied: chained ones feed each other."""
     return imputation.SWEEPS if numbers.chained.any() else int(numbers.regressed.any())
@@ -138,6 +145,8 @@ def fit(
     inputs = apply(Preprocess(fitted), matrix, coded)
     kept, left_out = _selected(inputs.numpy(), titles, selection)
     d = len(names)
+    kind = np.append(kinds(fitted), np.full(len(titles) - d, 3))
+    kept = kept[np.argsort(kind[kept], stable=True)]  # those treated alike side by side: the encoder need not sort them
     drawn = [torch.cat([torch.from_numpy(draw.astype(np.float32)), inputs[:, d:]], dim=1)[:, kept] for draw in draws]
     return Fitted(replace(fitted, selected=kept), [titles[j] for j in kept], methods, left_out, inputs[:, kept], drawn)
 

@@ -26,6 +26,11 @@ from jobs.workers import user_errors
 
 GOLDEN_TOLERANCE = 1e-5  # absolute and relative, between the vectors of the training environment and ours
 
+_KEPT = ["customer_id", "day", "is_active"]
+_SCORES = ["reconstruction_error", "isolation_score"]
+_OUTPUTS = ["vector", *_SCORES]
+_ROWS_AT_ONCE = 1024  # what the graph keeps between its steps fits into a core's cache
+
 SCHEMA = """
     customer_id STRING COMMENT 'Customer',
     day DATE COMMENT 'As of the end of this day, UTC',
@@ -56,12 +61,14 @@ class Encoder(Protocol):
 class OnnxEncoder:
     """An ONNX encoder that travels to the workers as bytes; a worker opens one session with one thread."""
 
-    def __init__(self, content: bytes):
-        self.content = content
+    def __init__(self, content: bytes, outputs: Sequence[str] = _OUTPUTS):
+        self.content, self.outputs = content, outputs
 
     def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs = {"features": matrix} | ({"attributes": attributes} if attributes.shape[1] else {})
-        return tuple(_session(self.content).run(_OUTPUTS, inputs))
+        session, starts = _session(self.content), range(0, max(len(matrix), 1), _ROWS_AT_ONCE)
+        parts = [session.run(self.outputs, {k: v[start : start + _ROWS_AT_ONCE] for k, v in inputs.items()}) for start in starts]
+        return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
 
 def customers(features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = ()) -> DataFrame:
@@ -74,11 +81,6 @@ def customers(features: DataFrame, encoder: Encoder, version: str, attributes: S
     )
     rows = features.select(*_KEPT, "vector", *attributes).mapInArrow(functools.partial(_encoded, encoder), schema)
     return rows.withColumn("model_version", F.lit(version)).select(*TABLE.columns)
-
-
-_KEPT = ["customer_id", "day", "is_active"]
-_SCORES = ["reconstruction_error", "isolation_score"]
-_OUTPUTS = ["vector", *_SCORES]
 
 
 def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

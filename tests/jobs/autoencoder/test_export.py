@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -20,16 +21,17 @@ COLUMNS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def fitted(shop, tmp_path_factory):
-    """Every treatment of the policy on some feature, untrained weights, and the customers."""
+@pytest.fixture(scope="module", params=[(), ("model", "multiple")], ids=["all treatments", "no regressions"])
+def fitted(request, shop, tmp_path_factory):
+    """Every treatment of the policy on some feature, or all but some, untrained weights, and the customers."""
     lake = str(tmp_path_factory.mktemp("fitted"))
     shop.write(lake, shop.values())
     customers = data.read(lake, shop.day, 1)
     categories = {"country": preprocessing.frequent(customers.attributes["country"], 3)}
     coded = preprocessing.codes(list(customers.attributes.values()), list(categories.values()), len(customers.ids))
     torch.manual_seed(3)
-    made = preprocessing.fit(customers.matrix, coded, customers.names, COLUMNS, categories, Selection(), seed=3)
+    columns = [replace(column, missing="median") if column.missing in request.param else column for column in COLUMNS]
+    made = preprocessing.fit(customers.matrix, coded, customers.names, columns, categories, Selection(), seed=3)
     model = Autoencoder(Sizes(len(made.names), 3, (6, 5), dropout=0.1, layer_norm=True), made.numbers).eval()
     forest = isolation.fit(made.inputs.numpy(), seed=3)
     return export.Trained(model, forest, categories), customers, made.names

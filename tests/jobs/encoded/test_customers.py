@@ -5,6 +5,8 @@ import subprocess
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
+import pyarrow as pa
 import pytest
 
 from jobs import models
@@ -143,3 +145,29 @@ def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alo
     assert [rows[c.customer_id].isolation_score for c in made] == pytest.approx(scores.tolist(), abs=1e-5)
     told = models.meta(settings.models, version)
     assert set(told["attributes"]["country"]["categories"]) == {"GB", "DE"}
+    _require_same_on_random_rows(lake.spark, encoder, 10_000)
+
+
+def _require_same_on_random_rows(spark, encoder, n):
+    """Spark's answers are those of one onnxruntime session that is given all rows at once."""
+    random = np.random.default_rng(4)
+    values = (random.normal(size=(n, 3)) * 10.0 ** random.integers(-6, 9, size=(n, 3))).astype(np.float32)
+    for odd in (np.inf, -np.inf, np.nan):
+        values[random.random(values.shape) < 0.05] = odd
+    countries = random.choice(["GB", "DE", "Atlantis", ""], n)
+    table = pa.table(
+        {
+            "customer_id": [str(number) for number in range(n)],
+            "day": [DAY] * n,
+            "is_active": [True] * n,
+            "vector": [[None if np.isnan(value) else value for value in row] for row in values.tolist()],
+            "country": [country or None for country in countries],
+        }
+    )
+    frame = spark.createDataFrame(table).repartition(3)
+    found = encoded.customers(frame, encoder, "v1", ["country"]).toPandas().set_index("customer_id").loc[table["customer_id"]]
+    session = onnxruntime.InferenceSession(encoder.content, providers=["CPUExecutionProvider"])
+    outputs = ["vector", "reconstruction_error", "isolation_score"]
+    wanted = session.run(outputs, {"features": values, "attributes": countries.astype(object).reshape(-1, 1)})
+    for name, answers in zip(outputs, wanted, strict=True):
+        np.testing.assert_allclose(np.stack(found[name]), answers, rtol=1e-5, atol=1e-5)
