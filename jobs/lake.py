@@ -37,7 +37,7 @@ Keep = Callable[["DataFrame"], "DataFrame"]
 # Which files hold a row is decided by the day; bounds of all columns would be a fifth of the time to write them.
 _PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
 _PARTITIONS = "spark.sql.shuffle.partitions"
-_ROWS_PER_PARTITION = 1_000_000  # of events with all that cleaning adds: 100 MB as they are sent, 500 MB at work
+_ROWS_PER_PARTITION = 250_000  # of events with all that cleaning adds: 25 MB as they are sent, 125 MB at work
 _MOST_RUNS = 8
 _AT_ONCE = 2
 _REFUSALS = (
