@@ -147,18 +147,18 @@ class Lake:
     def replace_days(self, table: Table, frame: "DataFrame", days: Iterable[date]) -> int:
         """Make `frame` the table's rows of exactly these days; returns the number of rows written."""
         days = sorted(set(days))
-        return self.replace(table, frame, in_days(days), one_day=len(days) == 1) if days else 0
+        return self.replace(table, frame, in_days(days), gather=len(days) > 1) if days else 0
 
-    def replace(self, table: Table, frame: "DataFrame", where: str | None = None, one_day: bool = False) -> int:
+    def replace(self, table: Table, frame: "DataFrame", where: str | None = None, gather: bool = True) -> int:
         """Make `frame` the rows that fulfil the SQL predicate `where`, or the whole table; returns the rows written.
 
-        The rows are put together by day before they are written, unless they are of `one_day`.
+        The rows of a partition are put together before they are written, so that it gets few files, unless `gather` is false.
         Raises UserError where the frame differs from the contract or holds a row outside `where`.
         """
         started = time.monotonic()
         self.create(table)
         frame = self._conform(table, frame)
-        if table.partition and not one_day:
+        if table.partition and gather:
             frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
         writer = frame.write.format("delta").mode("overwrite")
         if where is not None:

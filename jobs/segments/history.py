@@ -29,6 +29,7 @@ TABLE = Table(
     "segments.history",
     "One row per customer and interval of days in one segment.",
     SCHEMA,
+    partition="valid_to",
     checks={"forward": "valid_to IS NULL OR valid_to > valid_from", "segment_not_negative": "segment_id >= 0"},
 )
 
@@ -53,15 +54,20 @@ def history(assignments: DataFrame) -> DataFrame:
     ).drop("interval")  # fmt: skip
 
 
-def history_after(history: DataFrame, today: DataFrame, day: date) -> DataFrame:
-    """segments.history up to the known day before `day`, or to `day` itself, and the assignments of `day` -> to `day`.
+def since(day: date) -> str:
+    """The SQL predicate of the intervals that `day`, the latest known one, may change."""
+    return f"valid_to IS NULL OR valid_to >= DATE'{day}'"
 
-    `day` must be the latest known one. Work is in proportion to the customers, not to the days behind them.
+
+def history_after(history: DataFrame, today: DataFrame, day: date) -> DataFrame:
+    """segments.history up to the known day before `day`, or to `day` itself, and the assignments of `day` -> the intervals that
+    take the place of those `since(day)`.
+
+    `day` must be the latest known one. What ended before it is not read: work is in proportion to the customers, not to the days
+    behind them.
     """
-    valid_to = F.when(F.col("valid_to") < F.lit(day), F.col("valid_to"))  # undo what an earlier run of the day closed
-    earlier = history.where(F.col("valid_from") < F.lit(day)).withColumn("valid_to", valid_to)
-    closed = earlier.where("valid_to IS NOT NULL")
-    is_open = earlier.where("valid_to IS NULL").alias("open")
+    # Whatever an earlier run of the day began or closed is undone.
+    is_open = history.where(since(day)).where(F.col("valid_from") < F.lit(day)).alias("open")
     pairs = is_open.join(today.alias("today"), "customer_id", how="full_outer")
     stays = F.coalesce(F.col("open.segment_id") == F.col("today.segment_id"), F.lit(False))
     left = pairs.where("open.segment_id IS NOT NULL").select(
@@ -78,7 +84,7 @@ def history_after(history: DataFrame, today: DataFrame, day: date) -> DataFrame:
         F.lit(None).cast("date").alias("valid_to"),
         "today.model_version",
     )
-    return lakes.union([closed, left, joined])
+    return left.unionByName(joined)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
@@ -89,8 +95,8 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     if lake.exists(TABLE.name):
         done = lakes.read_properties(lake.path(TABLE.name)).get(SOURCE_PROPERTY)
     if day == latest and done == str(source - 1):
-        frame = history_after(lake.read(TABLE), lake.read(assignments.TABLE, day, day), day)
+        step = history_after(lake.read(TABLE), lake.read(assignments.TABLE, day, day), day)
+        lake.replace(TABLE, step, since(day), gather=False)  # two partitions, and few tasks
     else:
-        frame = history(lake.read(assignments.TABLE))
-    lake.replace(TABLE, frame)
+        lake.replace(TABLE, history(lake.read(assignments.TABLE)))
     lake.set_property(TABLE, SOURCE_PROPERTY, str(source))

@@ -49,8 +49,11 @@ def test_steps_forward_and_made_anew_agree_on_random_moves_with_gaps_and_reruns(
         for _ in range(chance.choice([1, 2])):  # a rerun replaces what the first run of the day said
             days[day] = of_day()
             today = frame(spark, {day: days[day]})
-            stepped = history.history(today) if stepped is None else history.history_after(stepped, today, day)
-            rows = intervals(stepped)
+            if stepped is None:
+                rows = intervals(history.history(today))
+            else:
+                rows = intervals(stepped.where(f"NOT ({history.since(day)})"))
+                rows = sorted(rows + intervals(history.history_after(stepped, today, day)))
             stepped = spark.createDataFrame(rows, ", ".join(f"{c} {t}" for c, t in zip(COLUMNS, TYPES, strict=True)))
         assert rows == oracle(days)
 
