@@ -29,6 +29,7 @@ MOVES_SHOWN = 20
 MAP_POINTS = 5000
 MAP_WIDTH, MAP_HEIGHT = 760, 460
 MAP_LAYERS = 10
+CURVE_WIDTH, CURVE_HEIGHT = 760, 180
 MAP_TAIL = 0.005  # this share of the points at either end of an axis may lie outside the map, so that few stretch it
 COLOURS = 8  # that most people can tell apart; the ninth segment takes the first again, its number is on the map
 NONE = "–"
@@ -439,9 +440,25 @@ def _moves(moves: list[dict], names: dict[int, str]) -> dict:
     }
 
 
-def _candidates(curve: list[dict]) -> list[dict]:
-    best = max((c["silhouette"] or 0 for c in curve), default=0)
-    return [c | {"bar": max(c["silhouette"] or 0, 0) / best if best > 0 else 0} for c in sorted(curve, key=lambda c: c["k"])]
+def _candidates(curve: list[dict]) -> dict | None:
+    """The numbers of segments that were tried, in order, and two figures of each as lines of a picture, 0 at its foot."""
+    if not curve:
+        return None
+    rows = [dict.fromkeys(("calinski_harabasz", "cluster_stability")) | c for c in sorted(curve, key=lambda c: c["k"])]
+    step = CURVE_WIDTH / len(rows)
+    drawn = [c | {"x": round(step * (at + 0.5))} for at, c in enumerate(rows)]
+
+    def line(figure: str) -> list[dict]:
+        known = (c for c in drawn if c[figure] is not None)
+        return [c | {"y": round(CURVE_HEIGHT * (1 - max(c[figure], 0))), "value": c[figure]} for c in known]
+
+    return {
+        "rows": [c | {"least_stable": min(c["cluster_stability"] or [], default=None)} for c in drawn],
+        "lines": [(name, style, line(name)) for name, style in (("silhouette", "first"), ("stability", "second"))],
+        "width": CURVE_WIDTH,
+        "height": CURVE_HEIGHT,
+        "is_refused": any(c["chosen"] and c["refused_by"] for c in rows),
+    }
 
 
 def _accounts(rows: list[dict], day: date) -> dict:

@@ -78,8 +78,14 @@ class Train:
 @dataclass(frozen=True)
 class Segment:
     k_min: int = 3
-    k_max: int = 8
-    seeds: int = _within(3, 1)
+    k_max: int = 15
+    min_share: float = _within(0.01, 0, 1)
+    min_customers: int = _within(50, 1)
+    min_stability: float = _within(0.6, 0, 1)
+    resamples: int = _within(7, 2)
+    kept_share: float = _within(0.5, 0, 1)
+    moved_share: float = _within(0.5, 0, 1)
+    seeds: int = _within(10, 1)
     seed: int = 17
     sample: int = _within(100_000, 1)
     outlier_sigmas: float = _within(3.0, 0)

@@ -77,15 +77,14 @@ def test_layers_meet_only_in_the_lake(layer):
             assert allowed, f"{path.relative_to(ROOT)} imports jobs.{name}"
 
 
-def test_heavy_packages_have_one_home():
-    learners = ("torch", "sklearn", "mlflow", "tensorboardX", "optuna")
-    homes = {"great_expectations": "jobs/check/", "airflow": None} | dict.fromkeys(learners, "jobs/autoencoder/")
+def test_heavy_packages_have_their_homes():
+    homes = dict.fromkeys(("torch", "mlflow", "tensorboardX", "optuna"), ("jobs/autoencoder/",))
+    homes |= {"great_expectations": ("jobs/check/",), "airflow": (), "sklearn": ("jobs/autoencoder/", "jobs/segments/")}
     for path in sources("jobs"):
         for name in imported(path):
             package = name.split(".")[0]
             if package in homes:
-                home = homes[package]
-                assert str(path.relative_to(ROOT)).startswith(home or "nowhere"), f"{path.relative_to(ROOT)} imports {package}"
+                assert str(path.relative_to(ROOT)).startswith(homes[package]), f"{path.relative_to(ROOT)} imports {package}"
 
 
 def test_dags_know_nothing_of_the_jobs():

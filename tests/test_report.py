@@ -82,7 +82,8 @@ def rows_of(table: str) -> list[dict]:
     return {
         "segments.candidates": [
             {"model_version": VERSION, "k": k, "day": DAY - timedelta(days=1), "n_customers": 1378, "wss": 4000 / k,
-             "silhouette": silhouette, "smallest_share": 0.19, "davies_bouldin": None, "stability": None,
+             "silhouette": silhouette, "smallest_share": 0.19, "davies_bouldin": 1.4, "stability": 0.9 if silhouette else None,
+             "calinski_harabasz": 3520.0, "cluster_stability": [0.97, 0.71] if silhouette else None,
              "refused_by": refused, "chosen": k == 3}
             for k, silhouette, refused in ((3, 0.478, None), (4, 0.431, None), (5, None, "fewer clusters than asked"))
         ],
@@ -245,8 +246,8 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "of 1,378 active customers" in page["map"]
     assert "23 customers are in another segment than on 2026-03-30" in page["moves"]
     assert "· new customers 3 Browsing a lot, looking only 12 1,200" in page["moves"]
-    assert "3 0.478 1,333 19.0 % – – chosen" in page["number"]
-    assert "5 – 800 19.0 % – – refused: fewer clusters than asked" in page["number"]
+    assert "3 0.478 0.9 0.71 19.0 % 1.4 3,520 1,333 chosen" in page["number"]
+    assert "5 – – – 19.0 % 1.4 3,520 800 refused: fewer clusters than asked" in page["number"]
     assert "5.0 % of the 400 events of the day are flagged as robots (rate 20, 5.0 %)" in page["quality"]
     assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
     assert "0.0412, against 0.0533" in page["model"]

@@ -1,15 +1,23 @@
 """K-Means by MLlib over the active customers, repeatable bit for bit."""
 
-import numpy as np
-from pyspark.ml.clustering import KMeans, KMeansModel
-from pyspark.ml.functions import array_to_vector
-from pyspark.sql import DataFrame
+import functools
+from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
+from pyspark.ml.clustering import KMeans, KMeansModel
+from pyspark.ml.functions import array_to_vector, vector_to_array
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs import lake as lakes
+from jobs.segments import _centres
 from jobs.settings import Segment
 
 # Sums of two addends do not depend on their order, those of three do: whichever of two tasks ends first, the same fit.
 FIT_PARTITIONS = 2
 MAX_ITERATIONS = 50
+NEARLY = 0.001  # of the sum of squares
 
 
 def points(customers: DataFrame) -> DataFrame:
@@ -18,15 +26,40 @@ def points(customers: DataFrame) -> DataFrame:
     return ordered.select("customer_id", array_to_vector("vector").alias("vector"))
 
 
-def best_centres(points: DataFrame, k: int, segment: Segment) -> np.ndarray:
-    """Centres (k x latent) of the best of `segment.seeds` fits by within-cluster sum of squares.
+def spread(points: DataFrame, centres: np.ndarray) -> float:
+    """Sum of the squared distances of points, as of points(), from the nearest of centres (k x latent)."""
+    vectors = points.select(vector_to_array("vector", "float32").alias("vector"))
+    return vectors.mapInArrow(functools.partial(_squares, centres), "squares DOUBLE").agg(F.sum("squares")).first()[0]
+
+
+def best_centres(points: DataFrame, k: int, segment: Segment, enough: float) -> np.ndarray:
+    """Centres (k x latent) of the best of at most `segment.seeds` fits by within-cluster sum of squares; the first that comes
+    within NEARLY of `enough` is the last.
 
     `points` as from points(), persisted. Fewer than k come out where the customers do not differ enough.
     """
-    fits = (_fit(points, k, segment.seed + i) for i in range(segment.seeds))
-    return np.array(min(fits, key=lambda model: model.summary.trainingCost).clusterCenters())
+    best = None
+    for number in range(segment.seeds):
+        fitted = _fit(points, k, segment.seed + number)
+        if best is None or fitted.summary.trainingCost < best.summary.trainingCost:
+            best = fitted
+        if best.summary.trainingCost <= enough * (1 + NEARLY):
+            break
+    than_wanted = f"{best.summary.trainingCost / enough - 1:+.2%}" if enough else "none"
+    lakes.log(
+        f"fit   {k} clusters of all active customers, start {number + 1} of at most {segment.seeds}; "
+        f"sum of squares against the centres of the sample: {than_wanted}"
+    )
+    return np.array(best.clusterCenters())
 
 
 def _fit(points: DataFrame, k: int, seed: int) -> KMeansModel:
     kmeans = KMeans(featuresCol="vector", k=k, seed=seed, solver="block", initMode="k-means||", maxIter=MAX_ITERATIONS)
     return kmeans.fit(points)
+
+
+def _squares(centres: np.ndarray, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        points = batch["vector"].flatten().to_numpy().reshape(batch.num_rows, -1)
+        squares = _centres.distances(points, centres).min(axis=1) ** 2
+        yield pa.RecordBatch.from_arrays([pa.array([squares.sum()], pa.float64())], names=["squares"])

