@@ -119,7 +119,7 @@ def _history(folder: str, n: int) -> tuple[float, float]:
 
 def _assigned(spark, n: int, number: int) -> DataFrame:
     """segments.assignments, as far as history reads it, of one day; on each day one of a hundred other customers has moved."""
-    moves = sum((F.col("id") % 100 == day).cast("int") for day in range(1, number + 1)) if number else F.lit(0)
+    moves = sum(((F.col("id") % 100 == day).cast("int") for day in range(1, number + 1)), F.lit(0))
     return (
         spark.range(n, numPartitions=2)
         .select(

@@ -153,8 +153,7 @@ def _columns(preprocess: preprocessing.Preprocess, attributes: int, constants: d
     used = used[torch.argsort(kinds[used], stable=True)]
     constants |= {name: getattr(preprocess, name)[used] for name in _BY_FEATURE}
     constants["weights"] = preprocess.weights[used][:, used]
-    row = {int(feature): row for row, feature in enumerate(preprocess.ranked)}  # of its knots
-    rows = torch.tensor([row[int(feature)] for feature in used if int(feature) in row], dtype=torch.int64)
+    rows = _places(preprocess.ranked, d)[used[kinds[used] == 2]]
     constants |= {name: getattr(preprocess, name)[rows] for name in ("knots", "widths", "gains")}
     lines = [
         _gathered("features", "known", used, d, constants),
@@ -168,13 +167,24 @@ def _columns(preprocess: preprocessing.Preprocess, attributes: int, constants: d
         "centred = Sub(shaped, mean)",
         "scaled_0 = Div(centred, scale)",
         *_regressions(preprocess.sweeps),
-        _gathered("scaled", "numbers", torch.tensor([used.tolist().index(feature) for feature in seen]), len(used), constants),
+        _gathered("scaled", "numbers", _places(used, d)[seen], len(used), constants),
         *_extra(preprocess, extra, attributes, constants),
     ]
     return "\n".join(lines)
 
 
 _BY_FEATURE = ("fill", "low", "high", "mean", "scale", "scaled_low", "scaled_high", "regressed", "chained", "bias")
+
+
+def _places(features: Tensor, d: int) -> Tensor:
+    """d int64: where each of these stands among them, 0 for a feature that is not there.
+
+    >>> _places(torch.tensor([2, 0]), 4).tolist()
+    [1, 0, 0, 0]
+    """
+    places = torch.zeros(d, dtype=torch.int64)
+    places[features] = torch.arange(len(features))
+    return places
 
 
 def _gathered(source: str, target: str, places: Tensor, of: int, constants: dict[str, Tensor]) -> str:

@@ -66,8 +66,8 @@ class Machine:
                 for process in processes:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.send_signal(number)
-            worker.wait(10)
-            wait_for(lambda gone=processes: not any(alive(p.pid) for p in gone), 10)
+            worker.wait(600)
+            wait_for(lambda gone=processes: not any(alive(p.pid) for p in gone))
         self.workers.clear()
 
 
@@ -125,27 +125,27 @@ def test_training_survives_its_worker_and_without_one_there_is_an_alert(project,
     try:
         code, _, err = local(project, "up", "--port", str(port), **SECRET, **SECONDS, **airflow)
         assert (code, err) == (0, "")
-        wait_for(lambda: api(port, "dags/daily_refresh/dagRuns")["dag_runs"], 60)
+        wait_for(lambda: api(port, "dags/daily_refresh/dagRuns")["dag_runs"])
         run = f"dags/daily_refresh/dagRuns/{api(port, 'dags/daily_refresh/dagRuns')['dag_runs'][0]['dag_run_id']}"
-        wait_for(lambda: [t["state"] for t in tries()] == ["queued"], 60)
-        wait_for(lambda: lines, 15 + 1 + 5 + 15)  # in the queue, until the next look, until the next parse; and slack
+        wait_for(lambda: [t["state"] for t in tries()] == ["queued"])
+        wait_for(lambda: lines, 15 + 1 + 5 + 99)  # in the queue, until the next look, until the next parse; and slack
         assert len(lines) == 1
         assert lines[0].startswith(f"shoal: train of {day} failed (try 1): no worker of queue gpu took it in time")
-        wait_for(lambda: state() == "failed", 20)
+        wait_for(lambda: state() == "failed")
 
         first = machine.start()
-        wait_for((machine.home / "var" / "airflow" / "airflow-edge-worker.pid").exists, 60)  # it listens
+        wait_for((machine.home / "var" / "airflow" / "airflow-edge-worker.pid").exists)  # it listens
         again = {"dry_run": False, "dag_run_id": run.split("/")[-1], "task_ids": ["train"], "include_downstream": True}
         api(port, "dags/daily_refresh/clearTaskInstances", again | {"only_failed": False, "reset_dag_runs": True})
-        wait_for(lambda: [*models.glob("autoencoder/.checkpoint-*")], 60)
+        wait_for(lambda: [*models.glob("autoencoder/.checkpoint-*")])
         parts = [first, *first.children(recursive=True)]
         assert [p for p in parts if p.cmdline()[:1] == [str(machine.home / ".venv/train/bin/python")]]
         machine.kill()
         assert [t["state"] for t in tries()] == ["failed", "running"]
 
         second = machine.start()
-        wait_for(lambda: tries()[1]["state"] != "running", 60)
-        wait_for(lambda: state() != "running", 120)
+        wait_for(lambda: tries()[1]["state"] != "running")
+        wait_for(lambda: state() != "running")
         done = tries()
         assert state() == "success"
         assert [t["state"] for t in done] == ["failed", "failed", "success"]

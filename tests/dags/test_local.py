@@ -36,7 +36,7 @@ def start(project, *arguments: str, jvm: bool = False, **variables: str) -> subp
 def local(project, *arguments: str, **variables: str) -> tuple[int, list[str], str]:
     """The exit code, the lines on stdout and the text on stderr of `python -m dags.local ...`."""
     with start(project, *arguments, **variables) as process:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
     return process.returncode, out.splitlines(), err
 
 
@@ -113,12 +113,12 @@ def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
 def test_a_stopped_run_leaves_no_process_and_no_open_run(project, number, step, parts):
     project.plan(**{step: "sleep"})
     with start(project, "run", "--day", "2026-11-20", jvm=step == "clean") as process:
-        wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()), 150)
+        wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()))
         pids = [pid for name, pid in project.pids().items() if name in parts]
         assert all(map(alive, pids))
         refused = local(project, "run", "--day", "2026-11-19")
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
     assert refused == (1, [], "error: another refresh is running here; wait for it or stop it\n")
     assert (process.returncode, err) == (130, "stopped\n")
     assert "not run: " in out
@@ -163,39 +163,39 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         assert local(project, "run", "--day", "2026-11-20")[2].startswith("error: the scheduler is up")
         assert local(project, "up")[1] == [f"already up: http://localhost:{port}/dags/daily_refresh"]
 
-        wait_for(landed, 120)
+        wait_for(landed)
         scheduled = api(port, "dags/daily_refresh/dagRuns")["dag_runs"][0]
         assert scheduled["run_type"] == "scheduled"
-        wait_for(lambda: api(port, f"dags/daily_refresh/dagRuns/{scheduled['dag_run_id']}")["state"] == "failed", 60)
+        wait_for(lambda: api(port, f"dags/daily_refresh/dagRuns/{scheduled['dag_run_id']}")["state"] == "failed")
         assert len(landed()) == 1  # exit code 2 is not tried again
         end = datetime.fromisoformat(scheduled["data_interval_end"])
         assert end == datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0) or datetime.now(UTC).hour < 2
         assert landed() == [f"{end - timedelta(days=1):%Y-%m-%d}"]
 
         trigger(logical_date="2011-12-10T12:00:00Z")
-        wait_for(lambda: landed()[1:] == ["2011-12-09"], 60)
+        wait_for(lambda: landed()[1:] == ["2011-12-09"])
 
         backfill = {"dag_id": "daily_refresh", "from_date": "2026-11-01T00:00:00Z", "to_date": "2026-11-03T00:00:00Z"}
         api(port, "backfills", backfill | {"max_active_runs": 1, "run_backwards": False, "dag_run_conf": {}})
-        wait_for(lambda: landed()[2:] == ["2026-11-01", "2026-11-02"], 90)
+        wait_for(lambda: landed()[2:] == ["2026-11-01", "2026-11-02"])
 
         project.plan(train=99)
         run = trigger(conf={"day": "2021-01-31"})
-        wait_for(lambda: api(port, f"dags/daily_refresh/dagRuns/{run}")["state"] == "success", 120)
+        wait_for(lambda: api(port, f"dags/daily_refresh/dagRuns/{run}")["state"] == "success")
         assert [entry[0] for entry in project.journal()[-11:]] == STEPS
         assert {entry[entry.index("--day") + 1] for entry in project.journal()[-11:]} == {"2021-01-31"}
 
         project.plan(land="sleep")
         run = trigger(conf={"day": "2021-02-01"})
-        wait_for(lambda: project.pids().get("driver"), 60)
+        wait_for(lambda: project.pids().get("driver"))
         driver = project.pids()["driver"]
         assert alive(driver)
         api(port, f"dags/daily_refresh/dagRuns/{run}", {"state": "failed"}, "PATCH")
-        wait_for(lambda: not alive(driver), 30)
+        wait_for(lambda: not alive(driver))
 
         (project.var / "pid-driver").unlink()
         trigger(conf={"day": "2021-02-02"})
-        wait_for(lambda: project.pids().get("driver"), 60)
+        wait_for(lambda: project.pids().get("driver"))
         driver = project.pids()["driver"]
         session = json.loads((project.var / "airflow" / "session.json").read_text())["session"]
     finally:

@@ -108,12 +108,12 @@ def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, how,
     )
     command, log = [sys.executable, "-c", TASK, kind, step], project.var / "log"
     with log.open("w") as out, subprocess.Popen(command, env=env, stdout=out, stderr=out) as process:
-        wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()), 90)
+        wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()))
         pids = [pid for name, pid in project.pids().items() if name in parts]
         assert all(map(alive, pids))  # or the test below would prove nothing
         process.send_signal(how)
-        wait_for(lambda: not any(map(alive, pids)), 10)
-        assert process.wait(10) != 0
+        wait_for(lambda: not any(map(alive, pids)))
+        assert process.wait(600) != 0
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
@@ -159,7 +159,8 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def wait_for(condition, seconds: float) -> None:
+def wait_for(condition, seconds: float = 600) -> None:
+    """Until it is so; the limit only ends a test that hangs, on a machine however busy."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not so after {seconds} s"

@@ -25,6 +25,7 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
     assert [row["k"] for row in rows if row["chosen"]] == [4]
     assert rows[2]["cluster_sizes"] == [60, 50, 40, 30]
     assert rows[2]["smallest_share"] == 30 / 180
+    assert rows[2]["refused_by"] is None
     assert rows[2]["stability"] == 1.0
     assert rows[2]["cluster_stability"] == [1.0] * 4
     assert all(row["wss"] > 0 for row in rows)
