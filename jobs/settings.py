@@ -71,6 +71,7 @@ class Train:
     checkpoint_seconds: float = _within(30.0, 0)
     memory_share: float = _within(0.5, 0, 1)
     min_customers: int = _within(50, 1)
+    backtest_days: int = _within(30, 0)
     tracking: str = "local"
     tensorboard: str = ""
 

@@ -4,7 +4,7 @@ import torch
 from sklearn.manifold import trustworthiness
 from torch import Tensor
 
-from jobs.autoencoder.model import Autoencoder, principal_axes
+from jobs.autoencoder.model import Autoencoder
 from jobs.autoencoder.preprocessing import ROWS_AT_ONCE
 
 SAMPLE = 2000  # customers whose neighbours are compared: of each pair the distance is needed
@@ -14,15 +14,14 @@ FEATURES_NAMED = 3
 
 
 @torch.no_grad()
-def of(model: Autoencoder, train: Tensor, test: Tensor, ids: list[str], names: list[str]) -> dict:
-    """What meta.json says of the test customers (n x inputs, their ids, the inputs' names); the PCA is fitted on `train`.
+def of(model: Autoencoder, pca: tuple[Tensor, Tensor], test: Tensor, ids: list[str], names: list[str]) -> dict:
+    """What meta.json says of the test customers (n x inputs, their ids, the inputs' names), beside a PCA as of model.components.
 
     {"test_error", "test_error_pca": mean squared error in scaled units; "better_than_pca"; "errors": by input both;
     "trustworthiness", "trustworthiness_pca": 0 to 1, how far the nearest in the vector are near in the inputs (Venna and Kaski
     2001), None below three customers; "worst": the customers restored worst, each with the inputs that are most to blame}.
     """
-    mean, axes, _ = principal_axes(train)
-    axes = axes[:, : model.sizes.latent]
+    mean, axes = pca
     by_input, by_customer = torch.zeros(2, len(names), dtype=torch.float64), []
     for part in test.split(ROWS_AT_ONCE):
         errors, projected = model.squared_errors(part), (part - mean) @ axes

@@ -28,7 +28,7 @@ from jobs.errors import UserError
 TOLERANCE = 1e-5
 CHECKED_ROWS = 1000
 GOLDEN_ROWS = 16
-OUTPUTS = ["vector", "reconstruction_error", "isolation_score"]
+OUTPUTS = ["vector", "reconstruction_error", "isolation_score", "inputs", "components"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Trained:
     model: Autoencoder
     forest: IsolationForest
     categories: dict[str, list[str]]  # by attribute
+    pca: tuple[Tensor, Tensor]  # mean and axes, as of model.components
 
 
 def write(folder: Path, trained: Trained, checked: tuple[np.ndarray, np.ndarray], facts: dict) -> None:
@@ -92,10 +93,12 @@ def encoder(trained: Trained) -> onnx.ModelProto:
 
     Inputs: `features` float32 (n x d), NaN or infinite = missing; where the customers have attributes, `attributes` text
     (n x a), empty = missing. Outputs: `vector` (n x latent), `reconstruction_error` (n, mean squared error in scaled
-    units), `isolation_score` (n, as of isolation.py), and `inputs`, the columns that the network saw.
+    units), `isolation_score` (n, as of isolation.py), and what the vector is held against: `inputs`, the columns that the
+    network saw, and `components` (n x latent), their principal components.
     """
     model, categories = trained.model, trained.categories
     constants: dict[str, Tensor] = {"latent_mean": model.latent_mean, "latent_axes": model.latent_axes}
+    constants |= dict(zip(("input_mean", "input_axes"), trained.pca, strict=True))
     constants |= {"zero": torch.zeros(()), "one": torch.ones(()), "last_axis": torch.tensor([1]), "knot_axis": torch.tensor([2])}
     constants |= {f"attribute_{place}": torch.tensor([place]) for place in range(len(categories))}
     columns = _columns(model.preprocess, len(categories), constants)
@@ -110,7 +113,7 @@ def encoder(trained: Trained) -> onnx.ModelProto:
         <ir_version: 8, opset_import: ["": 18, "ai.onnx.ml": 3]>
         shoal_encoder (float[n, {len(model.preprocess.fill)}] features{texts})
             => (float[n, {model.sizes.latent}] vector, float[n] reconstruction_error, float[n] isolation_score,
-                float[n, {model.sizes.inputs}] inputs)
+                float[n, {model.sizes.inputs}] inputs, float[n, {trained.pca[1].shape[1]}] components)
         {{
             {columns}
             {encode}
@@ -122,6 +125,8 @@ def encoder(trained: Trained) -> onnx.ModelProto:
             reconstruction_error = ReduceMean<keepdims = 0>(squared, last_axis)
             latent_centred = Sub(latent, latent_mean)
             vector = MatMul(latent_centred, latent_axes)
+            inputs_centred = Sub(inputs, input_mean)
+            components = MatMul(inputs_centred, input_axes)
         }}
     """)
     nodes = [*_label_encoders(categories), *parsed.graph.node]
@@ -311,17 +316,17 @@ def _require_equal(trained: Trained, session: onnxruntime.InferenceSession, rows
         [pa.array(column, pa.string()) for column in texts.T], list(trained.categories.values()), len(rows)
     )
     theirs = dict(zip(OUTPUTS, _answers(session, rows, texts), strict=True))
-    inputs = session.run(["inputs"], {"features": rows} | ({"attributes": texts} if texts.shape[1] else {}))[0]
     with torch.no_grad():
-        ours = dict(
-            zip(
-                OUTPUTS,
-                (output.numpy() for output in trained.model(torch.from_numpy(rows), torch.from_numpy(coded))),
-                strict=False,
-            )
-        )
-    # On the graph's own columns: a split may part two that differ by less than the tolerance.
-    ours[OUTPUTS[2]] = -trained.forest.score_samples(inputs)
+        inputs = trained.model.preprocess(torch.from_numpy(rows), torch.from_numpy(coded))
+        vectors, errors = trained.model(torch.from_numpy(rows), torch.from_numpy(coded))
+        ours = {
+            "vector": vectors.numpy(),
+            "reconstruction_error": errors.numpy(),
+            # on the graph's own columns: a split may part two that differ by less than the tolerance
+            "isolation_score": -trained.forest.score_samples(theirs["inputs"]),
+            "inputs": inputs.numpy(),
+            "components": ((inputs - trained.pca[0]) @ trained.pca[1]).numpy(),
+        }
     for name in OUTPUTS:
         if not np.allclose(theirs[name], ours[name], rtol=TOLERANCE, atol=TOLERANCE):
             furthest = np.abs(theirs[name] - ours[name]).max()

@@ -148,6 +148,12 @@ def principal_axes(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean.float(), axes.float(), variances.float()
 
 
+def components(points: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The mean (d) of points and their first n principal axes (d x n)."""
+    mean, axes, _ = principal_axes(points)
+    return mean, axes[:, :n]
+
+
 def _with_rest(logits: Tensor) -> Tensor:
     """With a column for the category that has no number of its own: none is known, or one that the network does not see."""
     return torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -25,13 +25,14 @@ from jobs.autoencoder import data, evaluation, export, isolation, losses, prepro
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
-from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.autoencoder.model import Autoencoder, Sizes, components
 from jobs.autoencoder.room import Room
 from jobs.errors import UserError
 from jobs.policy import Column, Policy
 from jobs.settings import Settings, Train
 
-FORMAT = 5  # raise it when the same inputs shall give another model
+FORMAT = 6  # raise it when the same inputs shall give another model
+BACKTEST = "backtest.onnx"  # in a model's folder: the encoder as the same training gives it as of an earlier day
 FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 # No weight hangs on them.
@@ -65,26 +66,57 @@ def run(settings: Settings, day: date) -> str:
             checkpoints = Checkpoints(settings.models, version, settings.train.checkpoint_seconds)
             with tracking.of(settings, version, say) if first else nullcontext(tracking.Tracker([], say)) as tracker:
                 trained, facts = _train(ready, chosen, rules, checkpoints, tracker, say)
+                checked = ready.checked
+                del ready
+                earlier, backtest = _backtest(settings, day, version, chosen, rules, say)
                 facts = {
                     "version": version,
                     **facts,
+                    "backtest": backtest,
                     "search": found and found["search"],
                     "seconds": round(time.perf_counter() - started, 1),
                     "warnings": [],
                 }
 
                 def write(folder: Path) -> None:
-                    export.write(folder, trained, ready.checked, facts)
+                    export.write(folder, trained, checked, facts)
+                    if earlier:
+                        (folder / BACKTEST).write_bytes(export.encoder(earlier).SerializeToString())
                     if lost := tracker.end(folder, facts):
                         export.write_facts(folder, facts | {"warnings": lost})
 
                 if first:
                     models.save(settings.models, version, write)
                     models.remove_checkpoint(settings.models, version)
+                    models.remove_checkpoint(settings.models, f"{version}-backtest")
         if first:
             models.promote(settings.models, version, since=day)
         say(f"{version} is champion from {day} on")
     return version
+
+
+def _backtest(
+    settings: Settings, day: date, version: str, chosen: Train, rules: Policy, say: Callable[[str], None]
+) -> tuple[export.Trained | None, dict | None]:
+    """What the same training gives on the customers as of train.backtest_days before, and what meta.json says of it.
+
+    By it the gate of the segments sees how far the vector told what customers did next, which this model can't have seen.
+    """
+    if not settings.train.backtest_days:
+        return None, None
+    before = day - timedelta(days=settings.train.backtest_days)
+    try:
+        customers = data.read(settings.lake, before, settings.train.min_customers, settings.train.memory_share)
+    except UserError as error:
+        say(f"no backtest: {error}")
+        return None, {"day": before.isoformat(), "left_out": str(error)}
+    say(f"backtest: the same once more as of {before}, {len(customers.ids)} active customers")
+    ready = _ready(customers, chosen, rules)
+    del customers
+    checkpoints = Checkpoints(settings.models, f"{version}-backtest", settings.train.checkpoint_seconds)
+    trained, facts = _train(ready, chosen, rules, checkpoints, tracking.Tracker([], say), say)
+    kept = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
+    return trained, {name: facts[name] for name in kept}
 
 
 def _identity(customers: data.Customers, settings: Train, rules: Policy) -> str:
@@ -172,7 +204,8 @@ def _train(
         ready.room.new,
     )
     model = learned.model
-    found = evaluation.of(model, scaled["train"], scaled["test"], ready.tested, facts["inputs"])
+    pca = components(scaled["train"], settings.latent)
+    found = evaluation.of(model, pca, scaled["test"], ready.tested, facts["inputs"])
     say(
         f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
         f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
@@ -191,7 +224,7 @@ def _train(
         "device": _device(),
         "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES},
     }
-    return export.Trained(model, ready.forest, ready.categories), facts
+    return export.Trained(model, ready.forest, ready.categories, pca), facts
 
 
 @dataclass(frozen=True)

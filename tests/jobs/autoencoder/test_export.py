@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import onnxruntime
@@ -10,7 +11,7 @@ import torch
 
 from jobs import autoencoder, models
 from jobs.autoencoder import data, export, isolation, preprocessing
-from jobs.autoencoder.model import Autoencoder, Sizes
+from jobs.autoencoder.model import Autoencoder, Sizes, components
 from jobs.autoencoder.preprocessing import Numbers
 from jobs.errors import UserError
 from jobs.policy import MISSING, OUTLIERS, SCALING, Column, Selection
@@ -34,7 +35,7 @@ def fitted(request, shop, tmp_path_factory):
     made = preprocessing.fit(customers.matrix, coded, customers.names, columns, categories, Selection(), seed=3)
     model = Autoencoder(Sizes(len(made.names), 3, (6, 5), dropout=0.1, layer_norm=True), made.numbers).eval()
     forest = isolation.fit(made.inputs.numpy(), seed=3)
-    return export.Trained(model, forest, categories), customers, made.names
+    return export.Trained(model, forest, categories, components(made.inputs, 3)), customers, made.names
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,13 @@ def run(fitted):
 
 
 def torch_says(trained: export.Trained, rows: np.ndarray, countries: list[str]) -> list[np.ndarray]:
-    """Vector, error and the network's columns."""
+    """Vector, error, the network's columns and their principal components."""
     coded = preprocessing.codes([pa.array(countries, pa.string())], list(trained.categories.values()), len(rows))
     given = torch.from_numpy(rows), torch.from_numpy(coded)
+    mean, axes = trained.pca
     with torch.no_grad():
-        return [output.numpy() for output in (*trained.model(*given), trained.model.preprocess(*given))]
+        inputs = trained.model.preprocess(*given)
+        return [output.numpy() for output in (*trained.model(*given), inputs, (inputs - mean) @ axes)]
 
 
 def test_the_exported_graph_equals_torch_and_the_forest_on_any_rows(fitted, run):
@@ -66,8 +69,8 @@ def test_the_exported_graph_equals_torch_and_the_forest_on_any_rows(fitted, run)
     rows[random.random(rows.shape) < 0.01] = -np.inf
     for part in (rows, customers.matrix, rows[:1], rows[:0]):
         countries = random.choice(["GB", "DE", "FR", "Atlantis", ""], len(part)).tolist()
-        vector, error, score, inputs = run(part, countries, [*export.OUTPUTS, "inputs"])
-        for ours, theirs in zip(torch_says(trained, part, countries), (vector, error, inputs), strict=True):
+        vector, error, score, inputs, components = run(part, countries)
+        for ours, theirs in zip(torch_says(trained, part, countries), (vector, error, inputs, components), strict=True):
             assert np.isfinite(theirs).all()
             np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
         if len(part):
@@ -123,11 +126,42 @@ def test_the_files_agree_with_each_other(settings, shop):
     assert np.isinf(rows).any()
     assert "no such category" in texts
     theirs = session.run(export.OUTPUTS, {"features": rows, "attributes": texts})
-    ours = torch_says(export.Trained(model, None, categories), rows, texts[:, 0].tolist())
+    pca = components(torch.from_numpy(theirs[3]), told["sizes"]["latent"])
+    ours = torch_says(export.Trained(model, None, categories, pca), rows, texts[:, 0].tolist())
     for name, answers in zip(export.OUTPUTS, theirs, strict=True):
         np.testing.assert_allclose(answers, golden[name], rtol=1e-5, atol=1e-5)
     for name, answers in zip(export.OUTPUTS, ours[:2], strict=False):
         np.testing.assert_allclose(answers, golden[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_encoder_of_the_backtest_is_that_of_a_training_on_the_earlier_day(settings, shop):
+    before = shop.day - timedelta(days=30)
+    shop.write(settings.lake, shop.values())
+    shop.write(settings.lake, shop.values(seed=6), mode="append", day=[before] * 300)
+
+    version = autoencoder.run(settings, shop.day, retrain=False)
+
+    told = models.meta(settings.models, version)["backtest"]
+    assert (told["day"], told["features"]) == (before.isoformat(), [f"feature_{j}" for j in range(shop.features)])
+    earlier = replace(settings, models=f"{settings.models}-earlier")
+    alone = models.read(earlier.models, autoencoder.run(earlier, before, retrain=False), "encoder.onnx")
+    texts = np.array([[country or ""] for country in shop.countries()], dtype=object)
+    given = {"features": shop.values(), "attributes": texts}
+    pairs = (
+        onnxruntime.InferenceSession(graph).run(["vector", "components"], given)
+        for graph in (models.read(settings.models, version, "backtest.onnx"), alone)
+    )
+    for ours, theirs in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    later = models.read(settings.models, version, "encoder.onnx")
+    assert not np.allclose(onnxruntime.InferenceSession(later).run(["components"], given)[0], theirs, rtol=1e-2)
+
+
+def test_a_model_whose_lake_lacks_the_earlier_day_says_so(settings, shop):
+    shop.write(settings.lake, shop.values())
+    told = models.meta(settings.models, autoencoder.run(settings, shop.day, retrain=False))["backtest"]
+    assert told["day"] == "2026-01-01"
+    assert told["left_out"].startswith("train: features.customers, day 2026-01-01: no rows; run first: shoal features")
 
 
 def test_json_files_hold_no_number_that_json_does_not_know(settings, shop):
