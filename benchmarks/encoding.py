@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from benchmarks import measure
 from jobs import models
 from jobs.encoded import customers as encoded
+from jobs.encoder import OnnxEncoder, opened
 from jobs.session import open_session
 
 FEATURES = 96
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-class _WithoutIsolation(encoded.OnnxEncoder):
+class _WithoutIsolation(OnnxEncoder):
     """An encoder that answers what the ways with torch do, from a graph that computes nothing else."""
 
     def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +86,7 @@ def _compare(spark, root: str, version: str, packages: Path, given: argparse.Nam
     ).cache()  # fmt: skip
     few = rows.limit(given.row_wise).repartition(spark.sparkContext.defaultParallelism).cache()
     rows.count(), few.count()
-    encoder = encoded._onnx_encoder(root, version)
+    encoder = opened(root, version, ["vector", "reconstruction_error", "isolation_score"])
     same = _WithoutIsolation(Path(root, "same.onnx").read_bytes(), ["vector", "reconstruction_error"])
     matrix = np.random.default_rng(1).uniform(0, 100, (given.rows, FEATURES)).astype(np.float32)
     no_attributes = np.empty((given.rows, 0), dtype=object)

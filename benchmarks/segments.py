@@ -21,7 +21,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 
 from benchmarks import measure
 from jobs.lake import Lake
-from jobs.segments import candidates, definitions, history
+from jobs.segments import _sweep, definitions, history
 from jobs.session import open_session
 from jobs.settings import Segment
 
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     vectors = _made(given.customers)
     started = time.perf_counter()
-    curve = candidates.candidates(vectors[:SAMPLE], "v1", DAY, Segment(k_min=2, k_max=15))
+    curve = [one.row for one in _sweep.every(vectors[:SAMPLE], DAY, Segment(k_min=2, k_max=15))]
     measure.at_most(f"segments: k = 2 to 15 tried on {SAMPLE:,} customers, seconds", time.perf_counter() - started, SWEEP_SECONDS)
     of_sample = np.array(next(row["centers"] for row in curve if row["k"] == CLUSTERS))
     seconds, centres = _published(vectors, of_sample)

@@ -19,25 +19,30 @@ from pyarrow import fs
 from jobs.errors import UserError
 
 FAMILY = "autoencoder"
+LEARNED = "learned"  # the representation of a model of which nothing else was decided
 
 
 def champion(root: str, day: date) -> dict | None:
-    """The champion as of `day`: {"version", "since"} with `since` the first day it held, or None before the first."""
+    """The champion as of `day`, as in reigns(), with `since` the first day it held, or None before the first."""
     held = [entry for entry in reigns(root) if date.fromisoformat(entry["since"]) <= day]
     return max(held, key=lambda entry: entry["since"]) if held else None
 
 
-def promote(root: str, version: str, since: date) -> None:
+def promote(root: str, version: str, since: date, representation: str | None = None) -> None:
     """Make `version` the champion from the day `since` on; the file changes in one step.
 
+    `representation` says by what of it customers are clustered; without it, what was last decided for the version.
     Raises UserError where the version is not there whole.
     """
     if not exists(root, version):
         raise UserError(f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain")
-    entries = [entry for entry in reigns(root) if entry["since"] != since.isoformat()]
-    entries = sorted([*entries, {"version": version, "since": since.isoformat()}], key=lambda entry: entry["since"])
+    known = reigns(root)
+    if representation is None:
+        representation = next((one["representation"] for one in reversed(known) if one["version"] == version), LEARNED)
+    new = {"version": version, "since": since.isoformat(), "representation": representation}
+    entries = sorted([*(e for e in known if e["since"] != new["since"]), new], key=lambda entry: entry["since"])
     filesystem, base = _at(root)
-    text = json.dumps({"version": entries[-1]["version"], "since": entries[-1]["since"], "history": entries}, indent=1)
+    text = json.dumps(entries[-1] | {"history": entries}, indent=1)
     with _naming(f"{base}/champion.json"):
         _write_atomically(filesystem, f"{base}/champion.json", text.encode())
 
@@ -62,14 +67,17 @@ def rollback(root: str, since: date | None = None) -> dict:
 
 
 def reigns(root: str) -> list[dict]:
-    """Who was champion since when, oldest first: {"version", "since"} each."""
+    """Who was champion since when, oldest first: {"version", "since", "representation"} each."""
     filesystem, base = _at(root)
     path = f"{base}/champion.json"
     if (content := _read_if_there(filesystem, path)) is None:
         return []
     try:
         entries = json.loads(content)["history"]
-        return [{"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()} for e in entries]
+        return [
+            {"representation": LEARNED} | e | {"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()}
+            for e in entries
+        ]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
 

@@ -17,6 +17,15 @@ _OTHER_VARIABLES = {
 }  # fmt: skip
 
 
+BEST = "best"  # of the representations, as the gate finds
+KMEANS = "kmeans"
+
+
+def _one_of(default: str, *others: str):
+    """A setting that is one of these words."""
+    return field(default=default, metadata={"words": (default, *others)})
+
+
 def _within(default, least: float, most: float = math.inf):
     """A setting with a range; of several numbers each is within it."""
     return field(default=default, metadata={"range": (least, most)})
@@ -91,6 +100,8 @@ class Segment:
     sample: int = _within(100_000, 1)
     outlier_sigmas: float = _within(3.0, 0)
     min_cell: int = _within(5, 1)
+    representation: str = _one_of(BEST, "learned", "pca", "features")
+    method: str = _one_of(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
 @dataclass(frozen=True)
@@ -168,6 +179,9 @@ def _typed(kind: type, values: dict, path: str, prefix: str):
                 made[name] = read(value)
             except (TypeError, ValueError, KeyError):
                 raise UserError(f"{where} must be {what}") from None
+            words = known[name].metadata.get("words")
+            if words and made[name] not in words:
+                raise UserError(f"{where} must be one of {', '.join(words)}")
             least, most = known[name].metadata.get("range", (None, None))
             numbers = made[name] if isinstance(made[name], tuple) else (made[name],)
             if least is not None and not all(least <= number <= most for number in numbers):

@@ -87,8 +87,19 @@ def _features(lake: Lake, made: Settings, days: list[date], arguments: argparse.
     from jobs.features import customer_days, customers
 
     customer_days.run(lake, made, days)
-    for day in days:
+    for day in [*_backtest_days(lake, made, days[-1], arguments), *days]:
         customers.run(lake, made, day)
+
+
+def _backtest_days(lake: Lake, made: Settings, day: date, arguments: argparse.Namespace) -> list[date]:
+    """The earlier day whose customers a training on `day` needs too, where one is due and they are not there."""
+    from jobs import models
+
+    champion, before = models.champion(made.models, day), day - timedelta(days=made.train.backtest_days)
+    is_young = champion and (day - date.fromisoformat(champion["since"])).days < made.train.retrain_every_days
+    is_due = made.train.backtest_days and (getattr(arguments, "retrain", False) or not is_young)
+    is_known = before in lake.days("features.customers") or before < min(lake.days("features.customer_days"), default=day)
+    return [before] if is_due and not is_known else []
 
 
 def _encode(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
@@ -102,10 +113,14 @@ def _encode(lake: Lake, made: Settings, days: list[date], arguments: argparse.Na
 
 
 def _segment(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+    from jobs.encoded import customers
     from jobs.segments import assignments, candidates, definitions, history, lineage
 
     for day in days:
-        for table in (candidates, definitions, lineage, assignments, history):
+        candidates.run(lake, made, day)
+        if customers.is_stale(lake, made, day):  # the gate took another representation than was encoded, or the model before
+            _encode(lake, made, [day], arguments)
+        for table in (definitions, lineage, assignments, history):
             table.run(lake, made, day)
 
 

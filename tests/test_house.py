@@ -12,6 +12,7 @@ from jobs import flow
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = [(layer, table) for layer, tables in flow.TABLES.items() for table in tables]
 FOUNDATION = {
+    "encoder",
     "errors",
     "lake",
     "models",

@@ -9,18 +9,19 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Protocol
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import lake as lakes
 from jobs import models
+from jobs.encoder import REPRESENTATIONS, Encoder, opened
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
+from jobs.models import LEARNED
 from jobs.settings import Settings
 from jobs.workers import user_errors
 
@@ -28,17 +29,16 @@ GOLDEN_TOLERANCE = 1e-5  # absolute and relative, between the vectors of the tra
 
 _KEPT = ["customer_id", "day", "is_active"]
 _SCORES = ["reconstruction_error", "isolation_score"]
-_OUTPUTS = ["vector", *_SCORES]
-_ROWS_AT_ONCE = 1024  # what the graph keeps between its steps fits into a core's cache
 
 SCHEMA = """
     customer_id STRING COMMENT 'Customer',
     day DATE COMMENT 'As of the end of this day, UTC',
     model_version STRING COMMENT 'Version of the encoder',
-    vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model; not comparable across models',
+    vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model and representation; not comparable across them',
     reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers of the training',
     is_active BOOLEAN COMMENT 'Not dormant: only such customers are trained on and clustered',
-    isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits part it'
+    isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits part it',
+    representation STRING COMMENT 'learned, by the autoencoder; pca, principal components; features, as scaled; null: learned'
 """
 TABLE = Table(
     "encoded.customers",
@@ -49,30 +49,12 @@ TABLE = Table(
 )
 
 
-class Encoder(Protocol):
-    """What turns features (n x d float32, NaN = missing) and attributes (n x a text, empty = missing) into the outputs.
-
-    These are vectors (n x latent), reconstruction errors (n) and isolation scores (n).
-    """
-
-    def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
-
-
-class OnnxEncoder:
-    """An ONNX encoder that travels to the workers as bytes; a worker opens one session with one thread."""
-
-    def __init__(self, content: bytes, outputs: Sequence[str] = _OUTPUTS):
-        self.content, self.outputs = content, outputs
-
-    def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        inputs = {"features": matrix} | ({"attributes": attributes} if attributes.shape[1] else {})
-        session, starts = _session(self.content), range(0, max(len(matrix), 1), _ROWS_AT_ONCE)
-        parts = [session.run(self.outputs, {k: v[start : start + _ROWS_AT_ONCE] for k, v in inputs.items()}) for start in starts]
-        return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
-
-
-def customers(features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = ()) -> DataFrame:
+def customers(
+    features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED
+) -> DataFrame:
     """(customer_id, day, is_active, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
+
+    The outputs of `encoder` are the vector, the reconstruction error and the isolation score.
 
     Evaluating it raises UserError, inside the workers, where the encoder gives a customer a vector that is no number.
     """
@@ -80,7 +62,8 @@ def customers(features: DataFrame, encoder: Encoder, version: str, attributes: S
         f"customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, {', '.join(f'{name} DOUBLE' for name in _SCORES)}"
     )
     rows = features.select(*_KEPT, "vector", *attributes).mapInArrow(functools.partial(_encoded, encoder), schema)
-    return rows.withColumn("model_version", F.lit(version)).select(*TABLE.columns)
+    told = {"model_version": F.lit(version), "representation": F.lit(representation)}
+    return rows.withColumns(told).select(*TABLE.columns)
 
 
 def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -104,14 +87,7 @@ def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa
         offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
         lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel(), pa.float32()))
         columns = [*(batch[name] for name in _KEPT), lists, *(pa.array(score, pa.float64()) for score in scores)]
-        yield pa.RecordBatch.from_arrays(columns, names=[*_KEPT, *_OUTPUTS])
-
-
-@functools.lru_cache(maxsize=1)
-def _session(content: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # Spark has a worker per core already
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        yield pa.RecordBatch.from_arrays(columns, names=[*_KEPT, "vector", *_SCORES])
 
 
 def _require_same_features(names: list[str], attributes: list[str], told: dict, version: str) -> None:
@@ -139,11 +115,11 @@ def _require_same_features(names: list[str], attributes: list[str], told: dict, 
         )
 
 
-def _require_golden(encoder: Encoder, golden: dict, version: str) -> None:
-    """Raise UserError where the encoder, here, does not give the vectors it gave where it was trained."""
+def _require_golden(encoder: Encoder, golden: dict, version: str, outputs: Sequence[str]) -> None:
+    """Raise UserError where the encoder, here, does not give the outputs it gave where it was trained."""
     texts = np.array(golden["attributes"], dtype=object).reshape(len(golden["features"]), -1)
     answers = encoder.run(np.array(golden["features"], dtype=np.float32), texts)
-    for name, got in zip(_OUTPUTS, answers, strict=True):
+    for name, got in zip(outputs, answers, strict=True):
         wanted = np.array(golden[name], dtype=np.float64)
         if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
             raise UserError(
@@ -152,16 +128,13 @@ def _require_golden(encoder: Encoder, golden: dict, version: str) -> None:
             )
 
 
-def _onnx_encoder(root: str, version: str) -> OnnxEncoder:
-    encoder = OnnxEncoder(models.read(root, version, "encoder.onnx"))
-    try:
-        _session(encoder.content)
-    except Exception as error:  # onnxruntime has no common base for what a damaged file can raise
-        raise UserError(
-            f"encode: model {version}: encoder.onnx cannot be opened ({str(error).splitlines()[0]}); "
-            "train again: shoal train --retrain"
-        ) from error
-    return encoder
+def is_stale(lake: Lake, settings: Settings, day: date) -> bool:
+    """Whether the day is encoded, but by another model, or as another representation, than the day's champion's."""
+    lake.create(TABLE)  # a lake made before may lack the column
+    held = lake.count(TABLE.name, ["model_version", "representation"], ds.field("day") == day)
+    champion = models.champion(settings.models, day)
+    wanted = champion and (champion["version"], champion["representation"])
+    return any((version, representation or LEARNED) != wanted for version, representation in held)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
@@ -180,8 +153,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     names, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
     told = models.meta(settings.models, version)
     _require_same_features(names, attributes, told, version)
-    encoder = _onnx_encoder(settings.models, version)
-    _require_golden(encoder, models.golden(settings.models, version), version)
+    outputs = [REPRESENTATIONS[champion["representation"]], *_SCORES]
+    encoder = opened(settings.models, version, outputs)
+    _require_golden(encoder, models.golden(settings.models, version), version, outputs)
     known = lake.read("features.customers", day, day)
     with user_errors():
-        lake.replace_days(TABLE, customers(known, encoder, version, list(told["attributes"])), [day])
+        lake.replace_days(TABLE, customers(known, encoder, version, list(told["attributes"]), champion["representation"]), [day])

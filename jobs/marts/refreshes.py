@@ -1,7 +1,7 @@
 """One row per published run: the manifest that says what BI may rely on; written last.
 
-Input: the versions of all tables of the lake, and quality.reconciliation of the day where it exists. Times are those of
-the command line. A rerun of the same day and run id replaces its row.
+Input: the versions of all tables of the lake, segments.candidates, and quality.reconciliation of the day where it exists.
+Times are those of the command line. A rerun of the same day and run id replaces its row.
 """
 
 from datetime import date, datetime
@@ -14,6 +14,7 @@ from jobs.marts import _members
 from jobs.settings import Settings
 
 RECONCILIATION = "quality.reconciliation"
+CANDIDATES = "segments.candidates"
 
 SCHEMA = """
     run_id STRING COMMENT 'The run that published, as the scheduler names it',
@@ -26,7 +27,19 @@ SCHEMA = """
     n_events BIGINT COMMENT 'Rows of clean.events of the day; null where not known',
     n_orders BIGINT COMMENT 'Rows of clean.orders of the day; null where not known',
     n_rejects BIGINT COMMENT 'Rows of the day that cleaning refused; null where not known',
-    table_versions MAP<STRING,BIGINT> COMMENT 'Delta version of each table of the lake when the day was published'
+    table_versions MAP<STRING,BIGINT> COMMENT 'Delta version of each table of the lake when the day was published',
+    representation STRING COMMENT 'By what of the encoder customers are clustered: learned, pca or features',
+    decision STRING COMMENT 'What the gate last decided, up to the day, and why',
+    decided_on DATE COMMENT 'The day it did',
+    judged ARRAY<STRUCT<
+        representation: STRING COMMENT 'learned, pca, features, or live: what was published before',
+        k: INT COMMENT 'Number of clusters',
+        stability: DOUBLE COMMENT 'Mean adjusted Rand index over pairs of resamples of the customers',
+        separation: DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that clusters of that day told',
+        separation_low: DOUBLE COMMENT 'Lower end of its 95 % interval',
+        separation_high: DOUBLE COMMENT 'Upper end of its 95 % interval',
+        common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the scaled features, lower is better'
+    >> COMMENT 'The figures it decided by'
 """
 TABLE = Table(
     "marts.refreshes",
@@ -50,6 +63,25 @@ def _counts(lake: Lake, day: date) -> dict[str, int | None]:
     return {"n_events": out.get("clean.events"), "n_orders": out.get("clean.orders"), "n_rejects": refused}
 
 
+def _gate(lake: Lake, version: str, day: date) -> dict:
+    """What segments.candidates says of the last decision up to `day`, and of what is published."""
+    tried = [row for row in lake.look_up(CANDIDATES, where=ds.field("day") <= day) if row.get("decision")]
+    last = max((row["day"] for row in tried), default=None)
+    of_last = [row for row in tried if row["day"] == last]
+    chosen = next((row for row in tried if row["model_version"] == version and row["chosen"]), {})
+    return {
+        "representation": chosen.get("representation"),
+        "decision": of_last[0]["decision"] if of_last else None,
+        "decided_on": last,
+        "judged": [{name: row[name] for name in _JUDGED} for row in of_last if row["common_davies_bouldin"] is not None],
+    }
+
+
+_JUDGED = (
+    "representation", "k", "stability", "separation", "separation_low", "separation_high", "common_davies_bouldin",
+)  # fmt: skip
+
+
 def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: datetime, finished_at: datetime) -> None:
     """Write the manifest row of a run whose tables are all written; both times with time zone."""
     version, n_customers = _members.assigned(lake, day)
@@ -62,6 +94,6 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "finished_at": finished_at,
         "model_version": version,
         "n_customers": n_customers,
-    }
+    } | _gate(lake, version, day)
     rows = refreshes(facts, _counts(lake, day), versions)
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = {quoted(run_id)}")

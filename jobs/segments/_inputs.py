@@ -12,12 +12,17 @@ from jobs.lake import Lake
 from jobs.settings import Settings
 
 
-def champion_version(settings: Settings, day: date) -> str:
-    """The version of the model that is champion on `day`; raises UserError where there is none."""
-    champion = models.champion(settings.models, day)
-    if champion is None:
+def champion(settings: Settings, day: date) -> dict:
+    """The model that is champion on `day`, as of models.reigns(); raises UserError where there is none."""
+    found = models.champion(settings.models, day)
+    if found is None:
         raise UserError(f"segment: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
-    return champion["version"]
+    return found
+
+
+def champion_version(settings: Settings, day: date) -> str:
+    """Its version alone."""
+    return champion(settings, day)["version"]
 
 
 def known_customers(lake: Lake, version: str, day: date) -> DataFrame:

@@ -1,40 +1,24 @@
-"""One row per model and number of clusters that was tried: the evidence for the number that was chosen.
+"""One row per model, representation, method and number of clusters that was tried: the evidence for what is published.
 
-Input: encoded.customers of the day the model is first clustered on; at most `segment.sample` active customers, chosen
-by a hash of their id, so that the choice does not depend on order or partitions. Written once per model. A number is
-refused where it gives fewer clusters than asked, or one too small, or where other customers drawn from the same would
-have been clustered otherwise (Ben-Hur, Elisseeff, Guyon, "A stability based method", PSB 2002; per cluster Hennig,
-"Cluster-wise assessment of cluster stability", CSDA 2007). Of the rest the best silhouette counts, and of those nearly
-as good the fewest clusters. The sweep runs in the driver: a fit of the sample takes a tenth of a second there, and a
-dozen Spark jobs on a cluster; what is published is then fitted by MLlib on all active customers.
+Input: features.customers and encoded.customers of the day the model is first clustered on, features.customers of the day of
+the model's backtest and features.customer_days since; at most `segment.sample` active customers, chosen by a hash of their
+id, so that the choice does not depend on order or partitions. Written once per model. What was learned is tried with every
+number of clusters; by the number chosen it is held against the scaled features and their principal components, clustered
+the same way. What the gate decides of that, `models` keeps: the representation of the champion, or the champion before.
 """
 
-import os
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow.dataset as ds
-from pyspark.sql import functions as F
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score, pairwise_distances_argmin
-from sklearn.metrics.cluster import contingency_matrix
-from threadpoolctl import threadpool_limits
 
-from jobs import lake as lakes
+from jobs import models
+from jobs.encoder import REPRESENTATIONS, opened
 from jobs.errors import UserError
 from jobs.lake import Lake, Table, quoted
-from jobs.segments import _inputs
-from jobs.settings import Segment, Settings
-
-CUSTOMERS_PER_CLUSTER = 10  # k is tried with at least this many customers of the sample for each cluster
-ITERATIONS = 100
-NEARLY = 0.02  # of the best silhouette: within it the fewest clusters are taken
+from jobs.models import LEARNED
+from jobs.segments import _customers, _inputs, _judge, _methods, _sweep
+from jobs.settings import BEST, KMEANS, Segment, Settings
 
 SCHEMA = """
     model_version STRING COMMENT 'Version of the encoder whose vectors were clustered',
@@ -44,191 +28,80 @@ SCHEMA = """
     wss DOUBLE COMMENT 'Within-cluster sum of squared distances, the best of the seeds',
     silhouette DOUBLE COMMENT 'Mean silhouette on squared Euclidean distances, -1 to 1',
     smallest_share DOUBLE COMMENT 'Share of the sample in the smallest cluster, 0 to 1',
-    davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index, lower is better',
+    davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index in its own space, lower is better',
     stability DOUBLE COMMENT 'Mean adjusted Rand index over pairs of resamples of the customers, 1: clustered alike',
-    refused_by STRING COMMENT 'The rule that refused this k; null: accepted',
-    chosen BOOLEAN COMMENT 'Whether this k was clustered and published; a refused one only where all were',
+    refused_by STRING COMMENT 'The rule, or the gate, that refused this row; null: accepted',
+    chosen BOOLEAN COMMENT 'Whether this is what is published; by a k that is refused only where all were',
     calinski_harabasz DOUBLE COMMENT 'Calinski-Harabasz index, higher is better',
     centers ARRAY<ARRAY<FLOAT>> COMMENT 'Centres of the clusters of the sample, the largest cluster first',
     cluster_sizes ARRAY<BIGINT> COMMENT 'By cluster: its customers of the sample',
-    cluster_stability ARRAY<DOUBLE> COMMENT 'By cluster: mean Jaccard overlap with the most alike of each resample, 0 to 1'
+    cluster_stability ARRAY<DOUBLE> COMMENT 'By cluster: mean Jaccard overlap with the most alike of each resample, 0 to 1',
+    representation STRING COMMENT 'learned, pca or features; live: what was published before; null: learned',
+    method STRING COMMENT 'kmeans, bisecting, gaussian_mixture, ward or hdbscan; null: kmeans',
+    common_davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index in the space of the scaled features, by which the gate judges',
+    separation DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that clusters of that day told',
+    separation_low DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
+    separation_high DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
+    decision STRING COMMENT 'What the gate decided of the model, and why'
 """
 TABLE = Table(
     "segments.candidates",
-    "One row per model and number of clusters tried: the evidence for the number chosen.",
+    "One row per model, representation, method and number of clusters tried: the evidence for what is published.",
     SCHEMA,
     checks={"k_positive": "k > 0"},
 )
 
 
-class Fit(NamedTuple):
-    """A clustering of n customers."""
+def candidates(vectors: np.ndarray, version: str, day: date, segment: Segment, representation: str = LEARNED) -> list[dict]:
+    """Vectors (n x latent) of the sample of `day` -> rows of segments.candidates of the model `version`, one of them chosen.
 
-    inertia: float
-    labels: np.ndarray  # n
-    centres: np.ndarray  # k x latent
-
-
-def candidates(vectors: np.ndarray, version: str, day: date, segment: Segment) -> list[dict]:
-    """Vectors (n x latent) of the sample of `day` -> rows of segments.candidates of the model `version`.
-
-    Where every number is refused, the most stable one is taken, and the log says so. Raises UserError where there are too
-    few customers, or too few that differ, for the smallest k, and for a vector that is no number.
+    Raises UserError as _sweep.every() and _methods.beside() do.
     """
-    if broken := int((~np.isfinite(vectors)).any(axis=1).sum()):
-        raise UserError(
-            f"segment: encoded.customers, day {day}: {broken} active customers have a vector that is no number; "
-            f"run again: shoal encode --day {day}"
-        )
-    ks = _tried(len(vectors), len(np.unique(vectors, axis=0)), day, segment)
-    curve = list(_curve(vectors, ks, segment))
-    chosen = _chosen(curve)
-    if chosen is None:
-        raise UserError(
-            f"segment: the customers active on {day} cannot be clustered: {len(ks)} values of k tried, none gave as "
-            "many clusters as asked; the vectors differ too little, train again: shoal train --retrain"
-        )
-    if chosen["refused_by"] is not None:
-        lakes.log(
-            f"segment: every number of clusters was refused; took k = {chosen['k']}, the most stable: {chosen['refused_by']}"
-        )
-    facts = {"model_version": version, "day": day, "n_customers": len(vectors)}
-    return [facts | row | {"chosen": row is chosen} for row in curve]
-
-
-def _chosen(curve: list[dict]) -> dict | None:
-    """
-    >>> rows = [(2, 0.50, "unstable"), (3, 0.395, None), (4, 0.39, None), (5, 0.40, None)]
-    >>> _chosen([{"k": k, "silhouette": one, "stability": 1.0, "refused_by": rule} for k, one, rule in rows])["k"]
-    3
-    """
-    accepted = [row for row in curve if row["refused_by"] is None]
-    if accepted:
-        best = max(row["silhouette"] for row in accepted)
-        return min((row for row in accepted if row["silhouette"] >= best - NEARLY * abs(best)), key=lambda row: row["k"])
-    clustered = [row for row in curve if row["stability"] is not None]
-    return max(clustered, key=lambda row: (row["stability"], -row["k"]), default=None)
-
-
-def silhouette(vectors: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Mean silhouette on squared Euclidean distances of vectors (n x latent) in clusters 0..k-1, none empty.
-
-    From the moments of the clusters, in n x k and not n x n steps; a customer alone in a cluster counts 0.
-
-    >>> silhouette(np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([0, 0, 1, 1]), 2).__round__(6)
-    0.98995
-    """
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    squares = np.einsum("ij,ij->i", centred, centred)
-    sizes = np.bincount(labels, minlength=k)
-    centres = np.stack([np.bincount(labels, column, k) for column in centred.T], axis=1) / sizes[:, None]
-    mean_squares = np.bincount(labels, squares, k) / sizes
-    to_cluster = squares[:, None] - 2 * centred @ centres.T + mean_squares  # mean squared distance to the members
-    every, others = np.arange(len(vectors)), np.maximum(sizes[labels] - 1, 1)
-    own = to_cluster[every, labels] * sizes[labels] / others  # to the other members: its own distance is 0
-    to_cluster[every, labels] = np.inf
-    nearest = to_cluster.min(axis=1)
-    larger = np.maximum(own, nearest)
-    scores = np.divide(nearest - own, larger, out=np.zeros(len(own)), where=larger > 0)
-    return float(np.where(sizes[labels] > 1, scores, 0.0).mean())
-
-
-def _tried(n: int, n_distinct: int, day: date, segment: Segment) -> list[int]:
-    if not 2 <= segment.k_min <= segment.k_max:
-        raise UserError(
-            f"settings: segment.k_min = {segment.k_min} and segment.k_max = {segment.k_max}: "
-            "k_min must be at least 2 and at most k_max"
-        )
-    most = min(segment.k_max, n // CUSTOMERS_PER_CLUSTER, n_distinct - 1)
-    if most < segment.k_min:
-        raise UserError(
-            f"segment: too few customers to cluster on {day}: {n} active with {n_distinct} different vectors; "
-            f"segment.k_min = {segment.k_min} needs {segment.k_min * CUSTOMERS_PER_CLUSTER} active customers and "
-            f"{segment.k_min + 1} different vectors; take a later day or lower the setting"
-        )
-    return list(range(segment.k_min, most + 1))
-
-
-def _curve(vectors: np.ndarray, ks: list[int], segment: Segment) -> Iterator[dict]:
-    n = len(vectors)
-    draws = [np.random.default_rng([segment.seed, number]).integers(n, size=n) for number in range(segment.resamples)]
-    # One thread a fit: sums of more threads depend on which ends first.
-    with (
-        warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
-        ThreadPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool,
-    ):
-        for k in ks:
-            found = [pool.submit(_best, vectors, rows, k, segment) for rows in (None, *draws)]
-            fit, *resampled = (future.result() for future in found)
-            # What resamples found are good places to start from too.
-            again = [pool.submit(_fitted, vectors, k, init=one.centres) for one in resampled]
-            best = min((fit, *(future.result() for future in again)), key=lambda one: one.inertia)
-            yield _row(vectors, k, best, [one.labels for one in resampled], segment)
-
-
-def _row(vectors: np.ndarray, k: int, fit: Fit, resampled: list[np.ndarray], segment: Segment) -> dict:
-    """The evidence for k: what the best fit is like, and how alike `resampled` cluster the same customers."""
-    figures = ("wss", "silhouette", "smallest_share", "davies_bouldin", "calinski_harabasz", "stability")
-    row = {"k": k, **dict.fromkeys([*figures, "centers", "cluster_sizes", "cluster_stability"])}
-    if len(np.unique(fit.labels)) < k:
-        return row | {"refused_by": "fewer clusters than asked"}
-    sizes = np.bincount(fit.labels, minlength=k)
-    by_size = np.argsort(-sizes, kind="stable")
-    row |= {
-        "wss": fit.inertia,
-        "silhouette": silhouette(vectors, fit.labels, k),
-        "smallest_share": float(sizes.min() / len(vectors)),
-        "davies_bouldin": float(davies_bouldin_score(vectors, fit.labels)),
-        "calinski_harabasz": float(calinski_harabasz_score(vectors, fit.labels)),
-        "stability": float(np.mean([adjusted_rand_score(one, other) for one, other in combinations(resampled, 2)])),
-        "centers": fit.centres[by_size].tolist(),
-        "cluster_sizes": sizes[by_size].tolist(),
-        "cluster_stability": np.mean([_overlaps(fit.labels, labels) for labels in resampled], axis=0)[by_size].tolist(),
-    }
-    return row | {"refused_by": _refused_by(row, segment)}
-
-
-def _refused_by(row: dict, segment: Segment) -> str | None:
-    smallest = row["cluster_sizes"][-1]
-    if smallest < segment.min_customers or row["smallest_share"] < segment.min_share:
-        return f"a cluster of {smallest} customers, {row['smallest_share']:.1%}"
-    if row["stability"] < segment.min_stability:
-        return f"stability {row['stability']:.2f}"
-    return None
-
-
-def _overlaps(labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Of each cluster of `labels`, the Jaccard overlap with the cluster of `others` that is most alike.
-
-    >>> _overlaps(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1])).round(2)
-    array([0.67, 0.5 ])
-    """
-    both = contingency_matrix(labels, others)
-    return (both / (both.sum(axis=1, keepdims=True) + both.sum(axis=0) - both)).max(axis=1)
-
-
-def _best(vectors: np.ndarray, rows: np.ndarray | None, k: int, segment: Segment) -> Fit:
-    """The best of the seeds fitted on these rows (None: all), and the clusters it gives all customers, some of them empty
-    where the rows hold too few that differ."""
-    drawn = vectors if rows is None else vectors[rows]
-    seeds = range(segment.seed, segment.seed + segment.seeds)
-    best = min((_fitted(drawn, k, random_state=seed) for seed in seeds), key=lambda fit: fit.inertia)
-    return best if rows is None else best._replace(labels=pairwise_distances_argmin(vectors, best.centres))
-
-
-def _fitted(vectors: np.ndarray, k: int, **start) -> Fit:
-    found = KMeans(k, n_init=1, max_iter=ITERATIONS, **start).fit(vectors)
-    return Fit(float(found.inertia_), found.labels_, found.cluster_centers_)
+    rows = _methods.beside([one.row for one in _sweep.every(vectors, day, segment)], vectors, segment)
+    facts = {"representation": representation, "decision": f"segment.representation is {representation}: not judged"}
+    return _with_facts([row | facts for row in rows], version, day, len(vectors))
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Try the numbers of clusters for the day's champion; a model that was tried before is left as it is."""
-    version = _inputs.champion_version(settings, day)
-    if lake.look_up(TABLE, ["k"], ds.field("model_version") == version):
-        return
-    active = _inputs.known_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
-    by_hash = active.orderBy(F.xxhash64("customer_id"), "customer_id").limit(settings.segment.sample)
-    sample = by_hash.select("vector").toArrow()["vector"].combine_chunks()
-    vectors = sample.flatten().to_numpy().reshape(len(sample), -1 if len(sample) else 1)
-    rows = candidates(vectors, version, day, settings.segment)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quoted(version)}")
+    """Judge the day's champion, once, and let `models` know: by what of it customers are clustered, or that the one before stays.
+
+    Raises UserError where nothing can be clustered; the champion is as it was then.
+    """
+    champion = _inputs.champion(settings, day)
+    version, representation = champion["version"], settings.segment.representation
+    lake.create(TABLE)  # a lake made before may lack columns
+    rows = lake.look_up(TABLE, ["representation", "chosen"], ds.field("model_version") == version)
+    if not rows:
+        _inputs.known_customers(lake, version, day)
+        if representation == BEST:
+            found, n = _judge.judged(lake, settings, day, champion)
+            rows = _with_facts(found, version, day, n)
+        else:
+            rows = candidates(_vectors(lake, settings, day, version), version, day, settings.segment, representation)
+        frame = lake.spark.createDataFrame([dict.fromkeys(TABLE.columns) | row for row in rows], SCHEMA)
+        lake.replace(TABLE, frame, f"model_version = {quoted(version)}")
+    since = date.fromisoformat(champion["since"])
+    chosen = next((row["representation"] or LEARNED for row in rows if row["chosen"]), None)
+    if chosen is None:
+        before = _judge.live(lake, settings, champion)
+        if before is None:
+            raise UserError(
+                f"segment: the gate refused model {version} on {day} and nothing else is live; train again: shoal train --retrain"
+            )
+        models.promote(settings.models, before["version"], since, before["representation"])
+    elif chosen != champion["representation"]:
+        models.promote(settings.models, version, since, chosen)
+
+
+def _vectors(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
+    """The sample of the day (n x latent) as the representation of the setting."""
+    name, n = settings.segment.representation, settings.segment.sample
+    if name == LEARNED:
+        active = _inputs.known_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
+        return _customers.matrix(_customers.drawn(active, n).select("vector").toArrow()["vector"])
+    sample = _customers.sample(lake, day, models.meta(settings.models, version), n)
+    return opened(settings.models, version, [REPRESENTATIONS[name]]).run(*sample.given)[0]
+
+
+def _with_facts(rows: list[dict], version: str, day: date, n: int) -> list[dict]:
+    return [{"method": KMEANS, "n_customers": n} | row | {"model_version": version, "day": day} for row in rows]

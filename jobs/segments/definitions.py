@@ -22,7 +22,7 @@ from jobs.catalogue import Feature
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
 from jobs.segments import _centres, _clustering, _inputs, _matching, candidates
-from jobs.settings import Segment, Settings
+from jobs.settings import KMEANS, Segment, Settings
 from jobs.traits import DORMANT, Trait
 
 DESCRIBED_TRAITS = 3
@@ -157,12 +157,13 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     known = lake.look_up(TABLE)
     if any(row["model_version"] == version for row in known):
         return
-    curve = lake.look_up(candidates.TABLE, ["centers"], (ds.field("model_version") == version) & ds.field("chosen"))
-    if not curve:
+    curve = lake.look_up(candidates.TABLE, ["centers", "method"], (ds.field("model_version") == version) & ds.field("chosen"))
+    if not curve or curve[0]["centers"] is None:  # null: the row was written before they were kept
         raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)
-    of_sample = np.array(curve[0]["centers"])
-    centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), of_sample, settings.segment)
+    centres = np.array(curve[0]["centers"], dtype=np.float32)
+    if curve[0]["method"] in (None, KMEANS):  # of another method the centres are those of the sample
+        centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), centres, settings.segment)
     numbered = _centres.Centres(
         np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf)
     )

@@ -77,7 +77,9 @@ def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
                 Decimal(10 * orders),
             )
             features.append((*row, values))
-            vectors.append((customer.customer_id, day, version, vector(customer, version), 0.01, bool(customer.values), 0.4))
+            vectors.append(
+                (customer.customer_id, day, version, vector(customer, version), 0.01, bool(customer.values), 0.4, "learned")
+            )
     lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), made)
     lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), made)
 
@@ -99,6 +101,6 @@ def promote(root: str, version: str, since: date) -> None:
 
 def settings(lake: Lake, **segment) -> Settings:
     """Settings over the lake of a test and the models beside it; small numbers of clusters."""
-    small = {"k_min": 3, "k_max": 6, "min_customers": 10} | segment
+    small = {"k_min": 3, "k_max": 6, "min_customers": 10, "representation": "learned"} | segment
     models_root = f"{lake.root}-models"
     return Settings(lake=lake.root, models=models_root, reports="", source="", input="", segment=Segment(**small))

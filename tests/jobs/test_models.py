@@ -28,7 +28,7 @@ def test_a_day_has_the_champion_it_had_then(root):
     days = (date(2026, 1, 9), JANUARY, date(2026, 2, 9), FEBRUARY, date(2026, 12, 31))
     found = [models.champion(str(root), day) for day in days]
     assert [entry and entry["version"] for entry in found] == [None, "a", "a", "b", "b"]
-    assert found[1] == {"version": "a", "since": "2026-01-10"}
+    assert found[1] == {"version": "a", "since": "2026-01-10", "representation": "learned"}
 
 
 def test_without_any_model_there_is_no_champion(tmp_path):
@@ -48,6 +48,14 @@ def test_promoting_twice_on_a_day_keeps_the_last(root):
     models.promote(str(root), "a", FEBRUARY)
     assert models.champion(str(root), FEBRUARY)["version"] == "a"
     assert len(json.loads((root / models.FAMILY / "champion.json").read_text())["history"]) == 2
+
+
+def test_what_was_decided_of_a_version_holds_when_it_is_champion_again(root):
+    models.promote(str(root), "a", date(2026, 1, 10), "pca")
+    models.promote(str(root), "a", date(2026, 3, 1))
+    models.promote(str(root), "c", date(2026, 3, 2))
+    days = (date(2026, 1, 10), date(2026, 3, 1), date(2026, 3, 2))
+    assert [models.champion(str(root), day)["representation"] for day in days] == ["pca", "pca", "learned"]
 
 
 def test_a_version_that_is_not_there_cannot_be_champion(root):

@@ -47,7 +47,8 @@ def fitted_numbers(settings: Settings, version: str) -> tuple:
 
 def test_the_trained_model_is_champion_from_its_day_on(trained, shop):
     settings, version = trained
-    assert models.champion(settings.models, shop.day) == {"version": version, "since": shop.day.isoformat()}
+    champion = {"version": version, "since": shop.day.isoformat(), "representation": "learned"}
+    assert models.champion(settings.models, shop.day) == champion
     assert models.champion(settings.models, shop.day - timedelta(days=1)) is None
 
 

@@ -11,11 +11,14 @@ import pytest
 
 from jobs import models
 from jobs.encoded import customers as encoded
+from jobs.encoder import OnnxEncoder
 from jobs.errors import UserError
 from jobs.settings import HOME
 from jobs.workers import user_errors
 from tests.jobs import planted
 from tests.jobs.planted import DAY
+
+OUTPUTS = ["vector", "reconstruction_error", "isolation_score"]
 
 
 class Halves:
@@ -47,9 +50,9 @@ def test_every_customer_gets_the_vector_of_the_encoder_with_null_as_missing(spar
     rows = encoded.customers(features(spark), Halves(), "v1", ["device", "country"]).orderBy("customer_id").collect()
 
     assert [tuple(row) for row in rows] == [
-        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, True, 8.0),
-        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0, False, 5.0),
-        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0, True, 0.0),
+        ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, True, 8.0, "learned"),
+        ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0, False, 5.0, "learned"),
+        ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0, True, 0.0, "learned"),
     ]
 
 
@@ -81,7 +84,7 @@ def test_an_encoder_that_does_not_give_its_golden_vectors_is_refused(vector, err
     golden |= {"isolation_score": [score]}
 
     with pytest.raises(UserError, match=r"differs from golden.json"):
-        encoded._require_golden(Halves(), golden, "v1")
+        encoded._require_golden(Halves(), golden, "v1", OUTPUTS)
 
 
 def test_an_encoder_that_gives_its_golden_vectors_is_taken():
@@ -91,7 +94,7 @@ def test_an_encoder_that_gives_its_golden_vectors_is_taken():
         "vector": [[4.0, 0.000001], [np.inf, 0.0]],
     }
 
-    encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0], "isolation_score": [2.0, 0.0]}, "v1")
+    encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0], "isolation_score": [2.0, 0.0]}, "v1", OUTPUTS)
 
 
 def test_no_champion_no_rows_or_no_good_files_stop_before_anything_is_written(shop, tmp_path):
@@ -135,7 +138,7 @@ def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alo
     rows = {row.customer_id: row for row in lake.read(encoded.TABLE).collect()}
     values = np.array([c.values or (0.0, np.nan, np.nan) for c in made], dtype=np.float32)
     countries = np.array([[customer.country or ""] for customer in made], dtype=object)
-    encoder = encoded.OnnxEncoder(models.read(settings.models, version, "encoder.onnx"))
+    encoder = OnnxEncoder(models.read(settings.models, version, "encoder.onnx"), OUTPUTS)
     wanted, errors, scores = encoder.run(values, countries)
     assert {row.model_version for row in rows.values()} == {version}
     assert len(rows) == len(made)
@@ -167,7 +170,6 @@ def _require_same_on_random_rows(spark, encoder, n):
     frame = spark.createDataFrame(table).repartition(3)
     found = encoded.customers(frame, encoder, "v1", ["country"]).toPandas().set_index("customer_id").loc[table["customer_id"]]
     session = onnxruntime.InferenceSession(encoder.content, providers=["CPUExecutionProvider"])
-    outputs = ["vector", "reconstruction_error", "isolation_score"]
-    wanted = session.run(outputs, {"features": values, "attributes": countries.astype(object).reshape(-1, 1)})
-    for name, answers in zip(outputs, wanted, strict=True):
+    wanted = session.run(OUTPUTS, {"features": values, "attributes": countries.astype(object).reshape(-1, 1)})
+    for name, answers in zip(OUTPUTS, wanted, strict=True):
         np.testing.assert_allclose(np.stack(found[name]), answers, rtol=1e-5, atol=1e-5)

@@ -6,7 +6,8 @@ import pytest
 
 from jobs.errors import UserError
 from jobs.marts import refreshes
-from tests.jobs.conftest import FIRST, LAST
+from jobs.segments import candidates
+from tests.jobs.conftest import FIRST, LAST, SECOND
 
 STARTED, FINISHED = datetime(2024, 3, 5, 2, 0, tzinfo=UTC), datetime(2024, 3, 5, 2, 4, tzinfo=UTC)
 RECONCILIATION = "table STRING, day DATE, rows_in BIGINT, rows_out BIGINT, rejects MAP<STRING,BIGINT>"
@@ -26,6 +27,40 @@ def test_a_rerun_replaces_its_row_and_another_run_adds_one(shop):
     assert "features.customers" in versions
     assert "clean.orders" not in versions  # this shop has none
     assert (row["n_events"], row["n_orders"], row["n_rejects"]) == (None, None, None)
+
+
+def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
+    judged = {"stability": 0.9, "common_davies_bouldin": 1.5, "separation": 0.2, "separation_low": 0.1, "separation_high": 0.3}
+    made = [
+        {
+            "model_version": "v1",
+            "day": FIRST,
+            "k": 4,
+            "chosen": True,
+            "representation": "pca",
+            "decision": "pca: better",
+            **judged,
+        },
+        {"model_version": "v1", "day": FIRST, "k": 5, "chosen": False, "representation": "pca", "decision": "pca: better"},
+        {
+            "model_version": "v2",
+            "day": LAST,
+            "k": 3,
+            "chosen": False,
+            "representation": "live",
+            "decision": "live: stays",
+            **judged,
+        },
+    ]
+    rows = [dict.fromkeys(candidates.TABLE.columns) | row for row in made]
+    lake.replace(candidates.TABLE, lake.spark.createDataFrame(rows, candidates.SCHEMA))
+
+    assert refreshes._gate(lake, "v1", SECOND) == {
+        "representation": "pca", "decision": "pca: best", "decided_on": FIRST,
+        "judged": [{"representation": "pca", "k": 4, **judged}],
+    }  # fmt: skip
+    later = refreshes._gate(lake, "v1", LAST)
+    assert (later["representation"], later["decision"], later["judged"][0]["representation"]) == ("pca", "live: on", "live")
 
 
 def test_counts_come_from_the_reconciliation_of_the_day(shop):
