@@ -13,11 +13,13 @@ _FIGURES = ("customers", "inputs", "latent", "epochs", "seconds", "test error", 
 
 
 def print_list(arguments: Namespace) -> None:
-    """Every model, newest last, with its figures and the days since which it is champion."""
+    """Every model, newest last, with its figures, the days since which it is champion, and by what of it where not what it learned.
+    """
     root = settings.load().models
     reigns: dict[str, list[str]] = {}
     for reign in models.reigns(root):
-        reigns.setdefault(reign["version"], []).append(reign["since"])
+        by = "" if reign["representation"] == models.LEARNED else f" by {reign['representation']}"
+        reigns.setdefault(reign["version"], []).append(reign["since"] + by)
     found = models.versions(root)
     if not found:
         raise UserError(f"models: none in {root}; run first: shoal train --day D")

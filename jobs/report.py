@@ -20,7 +20,7 @@ from pyarrow import fs
 
 from jobs import catalogue, lake, models, source, text_table
 from jobs.errors import UserError
-from jobs.settings import Settings
+from jobs.settings import KMEANS, Settings
 
 DORMANT = 0
 TRAITS_SHOWN = 3
@@ -251,6 +251,7 @@ def _page(settings: Settings, day: date) -> str:
     names = {d["segment_id"]: d["name"] for d in sorted(definitions, key=lambda d: d["fitted_on"])}
     names |= {p["segment_id"]: p["segment_name"] for p in profiles}
     results = rows("quality.results", day=day)
+    tried = [dict.fromkeys(_LATER_COLUMNS) | row for row in rows("segments.candidates")]
     headline = _headline(profiles)
     segments = _segments(profiles, headline["active"], [d for d in definitions if d["model_version"] == version], shop.currency)
     return _environment().get_template(_TEMPLATE).render(
@@ -261,7 +262,9 @@ def _page(settings: Settings, day: date) -> str:
         segments=segments,
         map=_map(settings.lake, day, version, definitions, segments),
         moves=_moves(rows("marts.segment_moves", day=day), names),
-        candidates=_candidates([c for c in rows("segments.candidates") if c["model_version"] == version]),
+        candidates=_candidates([c for c in tried if c["model_version"] == version]),
+        gate=_gate(tried, day),
+        represented=REPRESENTED,
         accounts=_accounts(rows("quality.reconciliation"), day),
         robots=_robots(settings.lake, day),
         alarms=Counter(alarm["rule"] for alarm in rows("clean.identity_alarms") if alarm["since"] <= day),
@@ -440,11 +443,44 @@ def _moves(moves: list[dict], names: dict[int, str]) -> dict:
     }
 
 
-def _candidates(curve: list[dict]) -> dict | None:
-    """The numbers of segments that were tried, in order, and two figures of each as lines of a picture, 0 at its foot."""
-    if not curve:
+# What customers can be clustered by, as a person calls it.
+REPRESENTED = {
+    "learned": "what was learned",
+    "pca": "principal components",
+    "features": "scaled features",
+    "live": "what was live",
+}
+
+# Of segments.candidates: a lake made before may lack them.
+_LATER_COLUMNS = (
+    "calinski_harabasz", "cluster_stability", "representation", "method", "common_davies_bouldin", "separation",
+    "separation_low", "separation_high", "decision",
+)  # fmt: skip
+
+
+def _gate(tried: list[dict], day: date) -> dict | None:
+    """What was last decided up to the day, and the figures of the representations that were held against each other."""
+    decided = [c for c in tried if c["decision"] and c["day"] <= day]
+    if not decided:
         return None
-    rows = [dict.fromkeys(("calinski_harabasz", "cluster_stability")) | c for c in sorted(curve, key=lambda c: c["k"])]
+    last = max((c["day"], c["model_version"]) for c in decided)
+    of_last = [c for c in decided if (c["day"], c["model_version"]) == last]
+    published, _, reason = of_last[0]["decision"].partition(": ")
+    judged = (c for c in of_last if c["common_davies_bouldin"] is not None)
+    rows = sorted(judged, key=lambda c: [*REPRESENTED].index(c["representation"]))
+    return {"day": last[0], "published": published, "reason": reason, "rows": rows}
+
+
+def _candidates(tried: list[dict]) -> dict | None:
+    """The numbers of segments that were tried of what is published, in order, two figures of each as lines of a picture, 0 at its
+    foot, and the other methods."""
+    published = next((c["representation"] for c in tried if c["chosen"]), None)
+    tried = [c for c in tried if c["representation"] == published]
+    rows = sorted((c for c in tried if c["method"] in (None, KMEANS)), key=lambda c: c["k"])
+    if not rows:
+        return None
+    taken = next((c["k"] for c in tried if c["chosen"]), None)
+    others = [c for c in tried if c["method"] not in (None, KMEANS)]
     step = CURVE_WIDTH / len(rows)
     drawn = [c | {"x": round(step * (at + 0.5))} for at, c in enumerate(rows)]
 
@@ -458,6 +494,8 @@ def _candidates(curve: list[dict]) -> dict | None:
         "width": CURVE_WIDTH,
         "height": CURVE_HEIGHT,
         "is_refused": any(c["chosen"] and c["refused_by"] for c in rows),
+        "representation": published,
+        "methods": [*(c for c in rows if c["k"] == taken and others), *sorted(others, key=lambda c: c["method"])],
     }
 
 

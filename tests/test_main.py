@@ -1,10 +1,12 @@
 """What the command line refuses: exit code 2 and one line that says why."""
 
+from argparse import Namespace
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 
-from jobs import steps
+from jobs import models, settings, steps
 from jobs.__main__ import main
 from jobs.errors import UserError
 
@@ -43,3 +45,30 @@ def test_a_missing_train_environment_is_named(monkeypatch):
     monkeypatch.setenv("SHOAL_TRAIN_PYTHON", "/nowhere/python")
     with pytest.raises(UserError, match="/nowhere/python does not exist; run: make setup"):
         steps._train_apart(date(2026, 3, 1), retrain=False)
+
+
+@pytest.mark.parametrize(
+    ("champion_since", "retrain", "known", "made"),
+    [
+        (None, False, [], ["2026-03-02"]),
+        ("2026-03-31", False, [], []),  # young: no training is due
+        ("2026-03-31", True, [], ["2026-03-02"]),
+        ("2026-03-25", False, [], ["2026-03-02"]),
+        (None, False, ["2026-03-02"], []),
+    ],
+)
+def test_the_customers_of_the_backtest_are_made_where_a_training_is_due_and_lacks_them(
+    tmp_path, champion_since, retrain, known, made
+):
+    local = settings.load({"SHOAL_MODELS": str(tmp_path)})
+    if champion_since:
+        models.save(str(tmp_path), "v1", lambda folder: (folder / "meta.json").write_text("{}"))
+        models.promote(str(tmp_path), "v1", date.fromisoformat(champion_since))
+    tables = {"features.customers": [*map(date.fromisoformat, known)], "features.customer_days": [date(2026, 3, 1)]}
+
+    def found(lake):
+        return [str(day) for day in steps._backtest_days(lake, local, date(2026, 4, 1), Namespace(retrain=retrain))]
+
+    assert found(SimpleNamespace(days=tables.__getitem__)) == made
+    tables["features.customer_days"] = [date(2026, 3, 3)]  # there was nobody then
+    assert found(SimpleNamespace(days=tables.__getitem__)) == []

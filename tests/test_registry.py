@@ -38,9 +38,11 @@ def root(tmp_path, monkeypatch):
 
 def test_the_list_has_each_model_its_figures_and_its_reign(root, capsys):
     assert models.versions(root) == [OLD, NEW]
+    models.promote(root, NEW, date(2026, 1, 17), "pca")
     assert main(["models", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == [OLD, "1,000", "2", "2", "3", "9.5", "0.1000", "0.2000", "0.9500", "2026-01-10"]
+    assert lines[3].endswith("  2026-01-17 by pca")
     assert len(lines) == 4
 
 

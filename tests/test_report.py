@@ -44,6 +44,10 @@ SHOP = {
 }  # fmt: skip
 
 
+DECISION = "pca: learned does not beat features (stability); pca is the better of the plain ones"
+JUDGED = {"common_davies_bouldin": 1.62, "separation": 0.123, "separation_low": 0.101, "separation_high": 0.147}
+
+
 def rows_of(table: str) -> list[dict]:
     """What the shop's lake holds for DAY, in the contract's columns."""
     known = sum(s[1] for s in SHOP.values())
@@ -84,8 +88,14 @@ def rows_of(table: str) -> list[dict]:
             {"model_version": VERSION, "k": k, "day": DAY - timedelta(days=1), "n_customers": 1378, "wss": 4000 / k,
              "silhouette": silhouette, "smallest_share": 0.19, "davies_bouldin": 1.4, "stability": 0.9 if silhouette else None,
              "calinski_harabasz": 3520.0, "cluster_stability": [0.97, 0.71] if silhouette else None,
-             "refused_by": refused, "chosen": k == 3}
-            for k, silhouette, refused in ((3, 0.478, None), (4, 0.431, None), (5, None, "fewer clusters than asked"))
+             "refused_by": refused, "chosen": silhouette == 0.478, "method": method, "representation": "pca",
+             "common_davies_bouldin": None, "separation": None, "separation_low": None, "separation_high": None,
+             "decision": DECISION} | more
+            for k, silhouette, refused, method, more in (
+                (3, 0.478, None, "kmeans", JUDGED), (4, 0.431, None, "kmeans", {}),
+                (5, None, "fewer clusters than asked", "kmeans", {}), (3, 0.401, None, "ward", {}),
+                (6, 0.623, "34.0 % of the customers in no cluster", "hdbscan", {}),
+                (3, 0.322, "gate: pca is published", "kmeans", JUDGED | {"representation": "learned", "separation": 0.05}))
         ],
         "marts.segment_moves": [
             {"day": DAY, "previous_day": DAY - timedelta(days=1), "from_segment_id": old, "to_segment_id": new,
@@ -132,6 +142,8 @@ TYPES = {
     "center": pa.list_(pa.float32()), "retired_on": pa.date32(), "davies_bouldin": pa.float64(), "stability": pa.float64(),
     "bot_rule": pa.string(), "column": pa.string(), "unexpected_count": pa.int64(),
     "observed": pa.string(), "description": pa.string(), "unexpected_share": pa.float64(), "refused_by": pa.string(),
+    "separation": pa.float64(), "separation_low": pa.float64(), "separation_high": pa.float64(),
+    "common_davies_bouldin": pa.float64(),
 }  # fmt: skip
 TABLES = (
     "marts.segment_profiles", "segments.definitions", "segments.assignments", "encoded.customers", "segments.candidates",
@@ -248,6 +260,12 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "· new customers 3 Browsing a lot, looking only 12 1,200" in page["moves"]
     assert "3 0.478 0.9 0.71 19.0 % 1.4 3,520 1,333 chosen" in page["number"]
     assert "5 – – – 19.0 % 1.4 3,520 800 refused: fewer clusters than asked" in page["number"]
+    assert "ward 3 0.401 0.9 19.0 % 1.4 3,520" in page["number"]
+    assert "hdbscan 6 0.623 0.9 19.0 % 1.4 3,520 34.0 % of the customers in no cluster" in page["number"]
+    assert "0.322" not in page["number"]  # of another representation
+    assert "On 2026-03-30: principal components. Learned does not beat features (stability); pca is the better" in page["gate"]
+    assert "principal components 3 0.9 12.3 % 10.1 % to 14.7 % 1.62 published" in page["gate"]
+    assert "what was learned 3 0.9 5.0 % 10.1 % to 14.7 % 1.62" in page["gate"]
     assert "5.0 % of the 400 events of the day are flagged as robots (rate 20, 5.0 %)" in page["quality"]
     assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
     assert "0.0412, against 0.0533" in page["model"]

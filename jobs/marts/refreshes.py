@@ -35,7 +35,7 @@ SCHEMA = """
         representation: STRING COMMENT 'learned, pca, features, or live: what was published before',
         k: INT COMMENT 'Number of clusters',
         stability: DOUBLE COMMENT 'Mean adjusted Rand index over pairs of resamples of the customers',
-        separation: DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that clusters of that day told',
+        separation: DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that its clusters told',
         separation_low: DOUBLE COMMENT 'Lower end of its 95 % interval',
         separation_high: DOUBLE COMMENT 'Upper end of its 95 % interval',
         common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the scaled features, lower is better'

@@ -39,7 +39,7 @@ SCHEMA = """
     representation STRING COMMENT 'learned, pca or features; live: what was published before; null: learned',
     method STRING COMMENT 'kmeans, bisecting, gaussian_mixture, ward or hdbscan; null: kmeans',
     common_davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index in the space of the scaled features, by which the gate judges',
-    separation DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that clusters of that day told',
+    separation DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that its clusters told',
     separation_low DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
     separation_high DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
     decision STRING COMMENT 'What the gate decided of the model, and why'
