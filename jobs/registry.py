@@ -13,8 +13,7 @@ _FIGURES = ("customers", "inputs", "latent", "epochs", "seconds", "test error", 
 
 
 def print_list(arguments: Namespace) -> None:
-    """Every model, newest last, with its figures, the days since which it is champion, and by what of it where not what it learned.
-    """
+    """Every model, newest last, with its figures, the days since which it is champion, and by what if not as learned."""
     root = settings.load().models
     reigns: dict[str, list[str]] = {}
     for reign in models.reigns(root):

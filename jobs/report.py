@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from jobs import catalogue, lake, models, source, text_table
+from jobs import catalogue, lake, models, pictures, source, text_table
 from jobs.errors import UserError
 from jobs.settings import KMEANS, Settings
 
@@ -29,6 +29,7 @@ MOVES_SHOWN = 20
 MAP_POINTS = 5000
 MAP_WIDTH, MAP_HEIGHT = 760, 460
 MAP_LAYERS = 10
+DAYS_SHOWN = 365
 CURVE_WIDTH, CURVE_HEIGHT = 760, 180
 MAP_TAIL = 0.005  # this share of the points at either end of an axis may lie outside the map, so that few stretch it
 COLOURS = 8  # that most people can tell apart; the ninth segment takes the first again, its number is on the map
@@ -260,6 +261,7 @@ def _page(settings: Settings, day: date) -> str:
         currency=shop.currency,
         headline=headline,
         segments=segments,
+        sizes=_sizes(settings.lake, day, names),
         map=_map(settings.lake, day, version, definitions, segments),
         moves=_moves(rows("marts.segment_moves", day=day), names),
         candidates=_candidates([c for c in tried if c["model_version"] == version]),
@@ -422,6 +424,16 @@ def _dots(places: np.ndarray) -> str:
     return "".join(f"M{x:.0f} {y:.0f}h0" for x, y in places.tolist())
 
 
+def _sizes(root: str, day: date, names: dict[int, str]) -> dict | None:
+    """The customers of each segment on the published days up to the day, DAYS_SHOWN at most, as lines."""
+    known = _rows(root, "marts.segment_profiles", columns=["day", "segment_id", "n_customers"])
+    days = sorted({p["day"] for p in known if p["day"] <= day})[-DAYS_SHOWN:]
+    drawn = pictures.over_time((p["day"], p["segment_id"], p["n_customers"]) for p in known if p["day"] in days)
+    for line in drawn["lines"] if drawn else ():
+        line |= {"name": names.get(line["segment_id"], ""), "colour": _colour(line["segment_id"])}
+    return drawn
+
+
 def _moves(moves: list[dict], names: dict[int, str]) -> dict:
     moves.sort(key=lambda m: (-m["customers"], _last(m["from_segment_id"]), _last(m["to_segment_id"])))
     shown = [
@@ -435,7 +447,14 @@ def _moves(moves: list[dict], names: dict[int, str]) -> dict:
         for m in moves[:MOVES_SHOWN]
     ]
     rest = moves[MOVES_SHOWN:]
+    flow = pictures.flow([(m["from_segment_id"], m["to_segment_id"], m["customers"]) for m in moves]) if moves else None
+    for side, other in (("left", "new customers"), ("right", "no longer known")):
+        for bar in flow[side] if flow else ():
+            bar |= {"name": names.get(bar["segment_id"], other), "colour": _colour(bar["segment_id"])}
+    for ribbon in flow["ribbons"] if flow else ():
+        ribbon["colour"] = _colour(ribbon["from"])
     return {
+        "flow": flow,
         "rows": shown,
         "previous_day": moves[0]["previous_day"] if moves else None,
         "customers": sum(m["customers"] for m in moves),
@@ -565,9 +584,9 @@ def _table(root: str, name: str, columns: list[str], day: date) -> pa.Table | No
         return None
 
 
-def _rows(root: str, name: str, day: date | None = None) -> list[dict]:
+def _rows(root: str, name: str, day: date | None = None, columns: list[str] | None = None) -> list[dict]:
     try:
-        return lake.read_arrow(root, name, day=day).to_pylist()
+        return lake.read_arrow(root, name, columns, day=day).to_pylist()
     except UserError:  # not there: its section says so
         return []
 

@@ -258,6 +258,8 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "of 1,378 active customers" in page["map"]
     assert "23 customers are in another segment than on 2026-03-30" in page["moves"]
     assert "· new customers 3 Browsing a lot, looking only 12 1,200" in page["moves"]
+    assert "4 customers 7 customers 12 customers Discount shoppers 4 Browsing" in page["moves"]
+    assert "One day is published so far" in page["time"]
     assert "3 0.478 0.9 0.71 19.0 % 1.4 3,520 1,333 chosen" in page["number"]
     assert "5 – – – 19.0 % 1.4 3,520 800 refused: fewer clusters than asked" in page["number"]
     assert "ward 3 0.401 0.9 19.0 % 1.4 3,520" in page["number"]
@@ -335,6 +337,21 @@ def test_names_from_data_are_escaped(bare):
 
     assert "<b>Tom" not in page.source
     assert "<b>Tom & 'Jerry'</b>" in page["sizes"]
+
+
+def test_sizes_of_earlier_days_are_drawn_and_those_of_later_ones_are_not(shop, tmp_path):
+    earlier = replace(shop, lake=str(tmp_path / "lake"), reports=str(tmp_path / "other"))
+    for table in TABLES:
+        put(earlier.lake, table, rows_of(table))
+    profiles = rows_of("marts.segment_profiles")
+    days = [DAY - timedelta(days=40), DAY + timedelta(days=1)]
+    put(earlier.lake, "marts.segment_profiles", profiles + [p | {"day": day} for p in profiles[:2] for day in days])
+
+    page = Page(report.run(earlier, DAY))
+
+    assert f"{DAY - timedelta(days=40)} {DAY}" in page["time"]
+    assert str(DAY + timedelta(days=1)) not in page["time"]
+    assert page.source.count("<polyline points=") == 2 + len(profiles)  # and the two of the number of segments
 
 
 def test_the_same_lake_gives_the_same_page_whatever_the_order_of_its_rows(shop, tmp_path):
