@@ -1,0 +1,89 @@
+"""`python -m benchmarks.publishing`: an ordinary day of a million customers, from their vectors to what BI reads.
+
+A day before is published with the same model; on the day one of a hundred customers is another. Measured is one process that
+segments the day, publishes it and checks the marts: assignments, history, reasons, profiles, moves. The model is trained on few
+customers, which changes nothing here.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+
+from benchmarks import measure
+
+CUSTOMERS = 1_000_000
+SECONDS = 90.0
+# Runs in the training environment: a model, and customers of its features on its day and on the next.
+MADE = """
+import json, sys
+from datetime import timedelta
+from decimal import Decimal
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from benchmarks import training
+from jobs import autoencoder
+from jobs.autoencoder import data
+from jobs.settings import Settings, Train
+few, lake, root, customers = sys.argv[1:]
+training.write(few, 5_000)
+settings = Settings(lake=few, models=root, reports="", source="", input="", train=Train(hidden=(128, 64), latent=16, epochs=3))
+autoencoder.run(settings, training.DAY, retrain=True)
+for number in range(2):
+    for start in range(0, int(customers), 100_000):
+        n = min(100_000, int(customers) - start)
+        values = training.made(n, seed=start + 1)
+        if number:
+            values[::100] = training.made(n, seed=start + 2)[::100]
+        orders = np.abs(values[:, 0]).round().astype(int)
+        rows = {
+            "customer_id": [f"customer-{number}" for number in range(start, start + n)],
+            "day": pa.array([training.DAY + timedelta(days=number)] * n),
+            "is_active": np.arange(n) % 10 > 0,
+            "recency_days": pa.array(np.where(np.arange(n) % 10 > 0, 10, 400)),
+            "orders_365d": pa.array(orders),
+            "net_365d": pa.array(orders, pa.int32()).cast(pa.decimal128(18, 4)),
+            "vector": pa.ListArray.from_arrays(
+                np.arange(0, values.size + 1, values.shape[1], dtype=np.int32), pa.array(values.ravel())
+            ),
+        }
+        write_deltalake(f"{lake}/{data.TABLE}", pa.table(rows), partition_by=["day"], mode="append")
+names = json.dumps([f"feature_{number}" for number in range(training.FEATURES)])
+properties = {data.NAMES_PROPERTY: names, data.ATTRIBUTES_PROPERTY: "[]"}
+DeltaTable(f"{lake}/{data.TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)
+print(training.DAY, training.DAY + timedelta(days=1))
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.publishing", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--customers", type=int, default=CUSTOMERS)
+    given = parser.parse_args(arguments)
+    train = measure.ROOT / ".venv" / "train" / "bin" / "python"
+    if not train.exists():
+        print(f"publishing: {train} is missing; run: make environments", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
+        command = [train, "-c", MADE, f"{folder}/few", f"{folder}/lake", f"{folder}/models", str(given.customers)]
+        made = subprocess.run(command, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        first, day = made.stdout.split()[-2:]
+        environment = {"SHOAL_LAKE": f"{folder}/lake", "SHOAL_MODELS": f"{folder}/models", "SHOAL_REPORTS": f"{folder}/reports"}
+        environment |= {"SHOAL_SEGMENT__REPRESENTATION": "learned", "SHOAL_SEGMENT__SAMPLE": "20000"}
+
+        def refresh(of: str, steps: str) -> measure.Run:
+            return measure.run(measure.python("-m", "jobs", "refresh", "--day", of, "--steps", steps), environment)
+
+        refresh(first, "encode,segment,publish")
+        refresh(day, "encode")
+        run = refresh(day, "segment,publish,check_marts")
+    told = f"a day of {given.customers:,} customers without retraining"
+    measure.say(f"{told}: {', '.join(f'{name} {cost.seconds:.1f} s' for name, cost in run.steps.items())}")
+    measure.at_most(f"{told}: segment, publish and their checks, seconds", run.seconds, SECONDS)
+    measure.memory(told, run.peak_bytes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
