@@ -425,8 +425,9 @@ def _dots(places: np.ndarray) -> str:
 
 
 def _sizes(root: str, day: date, names: dict[int, str]) -> dict | None:
-    """The customers of each segment on the published days up to the day, DAYS_SHOWN at most, as lines."""
-    known = _rows(root, "marts.segment_profiles", columns=["day", "segment_id", "n_customers"])
+    """The customers of each segment but the dormant on the published days up to the day, DAYS_SHOWN at most, as lines."""
+    rows = _rows(root, "marts.segment_profiles", columns=["day", "segment_id", "n_customers"])
+    known = [p for p in rows if p["segment_id"] != DORMANT]
     days = sorted({p["day"] for p in known if p["day"] <= day})[-DAYS_SHOWN:]
     drawn = pictures.over_time((p["day"], p["segment_id"], p["n_customers"]) for p in known if p["day"] in days)
     for line in drawn["lines"] if drawn else ():
