@@ -95,6 +95,8 @@ class Segment:
     resamples: int = _within(7, 2)
     kept_share: float = _within(0.5, 0, 1)
     moved_share: float = _within(0.5, 0, 1)
+    renamed_at: float = _within(0.5, 0)
+    known_days: int = _within(30, 1)
     seeds: int = _within(10, 1)
     seed: int = 17
     sample: int = _within(100_000, 1)

@@ -1,19 +1,23 @@
 """What marks a segment: its features against those of the average active customer, in numbers and in words."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from jobs import catalogue as catalogues
 from jobs.catalogue import Feature
 
 DORMANT = 0  # the segment that is given by rule; its customers are not active
 INTERVAL_SDS = 1.96  # half a 95 % interval in standard errors
 NAMING_EFFECT = 0.2  # a trait weaker than this (in standard deviations) gives no name
-NAME_TRAITS = 2  # traits in a name, more only where two segments would share it
+NAME_TRAITS = 2  # traits in a name, one more where two segments would share it
+NAME_WORDS = 6  # a name is made of the strongest of them
+FACTS = 3  # traits that a name rests on
 KNOWN_SHARE = 0.5  # a feature known for fewer of a segment's customers marks none
 DECIMALS = 6
 
@@ -78,15 +82,44 @@ def traits(statistics: Statistics, catalogue: Sequence[Feature]) -> dict[int, li
     return found
 
 
-def names(traits: dict[int, list[Trait]], catalogue: Sequence[Feature]) -> dict[int, str]:
-    """A short name per segment from the catalogue's words for its strongest traits; no two are equal."""
+def names(traits: dict[int, list[Trait]], catalogue: Sequence[Feature], kept: Mapping[int, str] | None = None) -> dict[int, str]:
+    """A short name per segment from the catalogue's words for its strongest traits, or the one it has `kept`; no two are equal.
+
+    Where the two strongest words name another segment already, the next pair is taken, then three words, and last the number.
+    """
     given: dict[int, str] = {}
-    for segment_id in sorted(traits):
-        words = list(_words(traits[segment_id], catalogue)) or ["average customers"]
-        tries = [_title(words[:n]) for n in range(min(NAME_TRAITS, len(words)), len(words) + 1)]
-        fresh = (name for name in [*tries, f"{tries[-1]} ({segment_id})"] if name not in given.values())
+    for segment_id, name in sorted((kept or {}).items()):
+        if name not in given.values():
+            given[segment_id] = name
+    for segment_id in sorted(traits.keys() - given):
+        words = [word for word, _ in _words(traits[segment_id], catalogue)][:NAME_WORDS] or ["average customers"]
+        tries = [_title(some) for n in (NAME_TRAITS, NAME_TRAITS + 1) for some in combinations(words, min(n, len(words)))]
+        fresh = (name for name in [*tries, f"{tries[0]} ({segment_id})"] if name not in given.values())
         given[segment_id] = next(fresh)
     return given
+
+
+def facts(traits: Sequence[Trait], catalogue: Sequence[Feature]) -> list[Trait]:
+    """The FACTS traits that a name rests on: the strongest of different words, then the strongest of other features."""
+    worded = [trait for _, trait in _words(traits, catalogue)]
+    return [*worded, *(trait for trait in traits if trait not in worded)][:FACTS]
+
+
+def in_words(trait: Trait, catalogue: Sequence[Feature]) -> str:
+    """A trait as a shop says it: what is typical, and of the average active customer."""
+    units = {feature.name: feature.unit for feature in catalogue}
+    typical, overall = (in_unit(value, units[trait.feature]) for value in (trait.typical, trait.overall))
+    return f"{catalogues.said(trait.feature, typical)} (average {overall})"
+
+
+def in_unit(value: float, unit: str) -> str:
+    """
+    >>> in_unit(0.2384, "share"), in_unit(0.00059, "share"), in_unit(11.0, "count"), in_unit(58.53, "days")
+    ('24 %', '0.059 %', '11', '58.5')
+    """
+    if unit != "share":
+        return number(value)
+    return f"{value * 100:.0f} %" if abs(value) >= 0.1 or value == 0 else f"{value * 100:.2g} %"
 
 
 def number(value: float) -> str:
@@ -98,7 +131,8 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
-def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[str]:
+def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[tuple[str, Trait]]:
+    """The words of the traits that have one, each once, with the strongest trait of it."""
     high = {feature.name: feature.high for feature in catalogue}
     low = {feature.name: feature.low for feature in catalogue}
     seen = set()
@@ -106,10 +140,10 @@ def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[st
         word = (high if trait.effect > 0 else low).get(trait.feature, "")
         if word and word not in seen and abs(trait.effect) >= NAMING_EFFECT:
             seen.add(word)
-            yield word
+            yield word, trait
 
 
-def _title(words: list[str]) -> str:
+def _title(words: Iterable[str]) -> str:
     text = ", ".join(words)
     return text[0].upper() + text[1:]
 

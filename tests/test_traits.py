@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs import traits
+from jobs import catalogue, traits
 from jobs.traits import Trait
 from tests.jobs import planted
 
@@ -49,11 +49,42 @@ def test_a_feature_known_for_few_of_a_segment_does_not_mark_it(spark):
 
 
 def test_names_are_short_and_no_two_are_equal():
-    same = {1: marks(2.0, -1.0, 0.5), 2: marks(2.0, -1.0, 0.5), 3: marks(2.0, -1.0, 0.5), 4: marks(0.1, 0.1, 0.1)}
+    same = {number: marks(2.0, -1.0, 0.5) for number in (1, 2, 3, 5, 6)} | {4: marks(0.1, 0.1, 0.1)}
 
     assert traits.names(same, planted.CATALOGUE) == {
         1: "Frequent buyers, few returns",
-        2: "Frequent buyers, few returns, by night",
-        3: "Frequent buyers, few returns, by night (3)",
+        2: "Frequent buyers, by night",
+        3: "Few returns, by night",
         4: "Average customers",
+        5: "Frequent buyers, few returns, by night",
+        6: "Frequent buyers, few returns (6)",
     }
+
+
+def test_a_kept_name_is_given_to_no_other_segment():
+    same = {1: marks(2.0, -1.0, 0.5), 2: marks(2.0, -1.0, 0.5)}
+
+    assert traits.names(same, planted.CATALOGUE, {2: "Frequent buyers, few returns"}) == {
+        1: "Frequent buyers, by night",
+        2: "Frequent buyers, few returns",
+    }
+
+
+def test_a_name_rests_on_three_facts_of_different_words_first():
+    found = [
+        Trait(name, "", 1, 1, e, e, e) for name, e in (("orders_365d", 2.0), ("orders_90d", 1.9), ("night_share_365d", -0.1))
+    ]
+    words = [f for f in catalogue.FEATURES if f.name in {trait.feature for trait in found}]
+
+    assert [trait.feature for trait in traits.facts(found, words)] == ["orders_365d", "orders_90d", "night_share_365d"]
+    found.append(Trait("views_30d", "", 1, 1, 0.5, 0.5, 0.5))
+    assert [
+        trait.feature for trait in traits.facts(found, [*words, next(f for f in catalogue.FEATURES if f.name == "views_30d")])
+    ] == ["orders_365d", "views_30d", "orders_90d"]
+
+
+def test_every_feature_of_the_vector_can_be_said():
+    for feature in (feature for feature in catalogue.FEATURES if feature.in_vector):
+        text = traits.in_words(Trait(feature.name, "", 0.25, 3, 1, 1, 1), [feature])
+        assert ("25 %" if feature.unit == "share" else "0.25") in text
+        assert ("days" in text) == (feature.window > 0 or "days" in feature.name)

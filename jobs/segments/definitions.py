@@ -2,13 +2,17 @@
 
 Input: encoded.customers and features.customers of that day, the chosen k of segments.candidates, and the assignments
 under the model before. A cluster that shares at least `segment.kept_share` of the customers of the smaller side with a
-live segment keeps its id; any other gets an id never used before. Segment 0, dormant, is given by rule and has no centre.
+live segment keeps its id; any other gets an id never used before. A segment that keeps its id keeps its name too, unless one of
+the facts the name rests on has changed by `segment.renamed_at` standard deviations since the name was given. Segment 0,
+dormant, is given by rule and has no centre.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from datetime import date
 from itertools import count
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +29,8 @@ from jobs.segments import _centres, _clustering, _inputs, _matching, candidates
 from jobs.settings import KMEANS, Segment, Settings
 from jobs.traits import DORMANT, Trait
 
-DESCRIBED_TRAITS = 3
 DISTANCE_DECIMALS = 9
+FACT = ("feature", "typical", "overall", "effect")
 
 SCHEMA = """
     segment_id INT COMMENT 'Keeps its meaning across models; 0 is dormant, clusters start at 1',
@@ -39,7 +43,13 @@ SCHEMA = """
     n_customers BIGINT COMMENT 'Members at the fit',
     fitted_on DATE COMMENT 'Day whose customers were clustered',
     born_on DATE COMMENT 'First day the segment existed, under whichever model',
-    retired_on DATE COMMENT 'First day it no longer did; null while it lives'
+    retired_on DATE COMMENT 'First day it no longer did; null while it lives',
+    facts ARRAY<STRUCT<
+        feature: STRING COMMENT 'Name of the feature',
+        typical: DOUBLE COMMENT 'Mean of the segment',
+        overall: DOUBLE COMMENT 'Mean of all active customers',
+        effect: DOUBLE COMMENT '(typical - overall) / standard deviation of all active customers'
+    >> COMMENT 'What the name rests on, as it was when the name was given; null for dormant'
 """
 TABLE = Table(
     "segments.definitions",
@@ -67,6 +77,7 @@ def definitions(
     version: str,
     day: date,
     features: Sequence[Feature],
+    renamed_at: float,
 ) -> list[dict]:
     """All rows of segments.definitions once `version`, fitted on `day`, joins the `known` rows.
 
@@ -76,19 +87,28 @@ def definitions(
     fresh = count(max((row["segment_id"] for row in known), default=DORMANT) + 1)
     by_size = sorted(clusters, key=lambda cluster: (-cluster.n_customers, cluster.number))
     ids = {c.number: DORMANT if c.number == DORMANT else kept.get(c.number) or next(fresh) for c in by_size}
-    names = traits.names({ids[c.number]: c.traits for c in clusters if c.number != DORMANT}, features)
+    marks = {ids[c.number]: c.traits for c in clusters if c.number != DORMANT}
+    lasting = _lasting(marks, known, renamed_at)
+    names = traits.names(marks, features, {segment_id: row["name"] for segment_id, row in lasting.items()})
     names[DORMANT] = "Dormant"
+    facts = {
+        segment_id: lasting[segment_id]["facts"]
+        if segment_id in lasting and names[segment_id] == lasting[segment_id]["name"]
+        else [dict(zip(FACT, (t.feature, t.typical, t.overall, t.effect), strict=True)) for t in traits.facts(found, features)]
+        for segment_id, found in marks.items()
+    }
     new = [
         {
             "segment_id": ids[cluster.number],
             "model_version": version,
             "name": names[ids[cluster.number]],
-            "description": _description(cluster),
+            "description": _description(cluster, facts.get(ids[cluster.number], []), features),
             "center": cluster.center,
             "radius": cluster.radius,
             "outlier_distance": cluster.outlier_distance,
             "n_customers": cluster.n_customers,
             "fitted_on": day,
+            "facts": facts.get(ids[cluster.number]),
         }
         for cluster in clusters
     ]
@@ -96,13 +116,28 @@ def definitions(
     return [row | _life(row, rows) for row in rows]
 
 
-def _description(cluster: Cluster) -> str:
+def _lasting(marks: dict[int, list[Trait]], known: list[dict], renamed_at: float) -> dict[int, dict]:
+    """By segment id the latest known row, where all facts its name rests on are still much as they were."""
+    latest = {row["segment_id"]: row for row in sorted(known, key=itemgetter("fitted_on"))}
+    return {
+        segment_id: latest[segment_id]
+        for segment_id, found in marks.items()
+        if segment_id in latest and _change(latest[segment_id].get("facts"), found) < renamed_at
+    }
+
+
+def _change(facts: list[dict] | None, found: list[Trait]) -> float:
+    """The largest change of a fact's effect; endless where a fact is gone, or none were kept: by an earlier version of Shoal."""
+    effects = {trait.feature: trait.effect for trait in found}
+    return max((abs(effects.get(fact["feature"], math.inf) - fact["effect"]) for fact in facts or []), default=math.inf)
+
+
+def _description(cluster: Cluster, facts: list[dict], features: Sequence[Feature]) -> str:
     if cluster.number == DORMANT:
         return f"{cluster.n_customers:,} customers without a recent event or order"
-    facts = [
-        f"{t.feature} {traits.number(t.typical)} (average {traits.number(t.overall)})" for t in cluster.traits[:DESCRIBED_TRAITS]
-    ]
-    return f"{cluster.n_customers:,} customers: {', '.join(facts)}" if facts else f"{cluster.n_customers:,} customers"
+    found = {trait.feature: trait for trait in cluster.traits}
+    told = "; ".join(traits.in_words(found[fact["feature"]], features) for fact in facts)
+    return f"{cluster.n_customers:,} customers: {told}" if told else f"{cluster.n_customers:,} customers"
 
 
 def _life(row: dict, rows: list[dict]) -> dict[str, date | None]:
@@ -178,5 +213,5 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
             kept = _matching.matches(_matching.shared_customers(before, clustered), settings.segment.kept_share)
     finally:
         clustered.unpersist()
-    rows = definitions(clusters, kept, known, version, day, catalogue.FEATURES)
+    rows = definitions(clusters, kept, known, version, day, catalogue.FEATURES, settings.segment.renamed_at)
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA))

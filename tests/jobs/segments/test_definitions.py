@@ -23,13 +23,16 @@ def ids(rows, version):
 
 
 def test_ids_are_kept_or_new_and_never_used_twice():
-    first = definitions.definitions([DORMANT, cluster(1, 10), cluster(2, 30)], {}, [], "v1", FIRST, planted.CATALOGUE)
+    def defined(clusters, kept, known, version, day):
+        return definitions.definitions([DORMANT, *clusters], kept, known, version, day, planted.CATALOGUE, renamed_at=0.5)
+
+    first = defined([cluster(1, 10), cluster(2, 30)], {}, [], "v1", FIRST)
     assert ids(first, "v1") == {7: 0, 30: 1, 10: 2}  # the largest first
 
-    second = definitions.definitions([DORMANT, cluster(1, 31), cluster(2, 20)], {1: 1}, first, "v2", SECOND, planted.CATALOGUE)
+    second = defined([cluster(1, 31), cluster(2, 20)], {1: 1}, first, "v2", SECOND)
     assert ids(second, "v2") == {7: 0, 31: 1, 20: 3}
 
-    third = definitions.definitions([DORMANT, cluster(1, 5)], {}, second, "v3", LAST, planted.CATALOGUE)
+    third = defined([cluster(1, 5)], {}, second, "v3", LAST)
     assert ids(third, "v3") == {7: 0, 5: 4}
     lives = {row["segment_id"]: (row["born_on"], row["retired_on"]) for row in third}
     assert lives == {
@@ -39,6 +42,42 @@ def test_ids_are_kept_or_new_and_never_used_twice():
         3: (SECOND, LAST),
         4: (LAST, None),
     }
+
+
+@pytest.mark.parametrize(
+    ("effect_now", "name", "rests_on"),
+    [(1.4, "Frequent buyers", 1.0), (1.5, "Frequent buyers", 1.5), (-1.0, "Rare buyers", -1.0)],
+)
+def test_a_name_stays_with_the_segment_until_what_it_rests_on_has_changed(effect_now, name, rests_on):
+    def defined(found, kept, known, version, day):
+        return definitions.definitions([DORMANT, *found], kept, known, version, day, planted.CATALOGUE, renamed_at=0.5)
+
+    first = defined([cluster(1, 30, effect=1.0)], {}, [], "v1", FIRST)
+    # A larger segment that is new would be named first, and alike.
+    rows = defined([cluster(1, 40, effect=1.0), cluster(2, 10, effect=effect_now)], {2: 1}, first, "v2", SECOND)
+
+    now = {row["segment_id"]: row for row in rows if row["model_version"] == "v2"}
+    assert now[1]["name"] == name
+    assert now[1]["facts"][0]["effect"] == rests_on
+    assert now[2]["name"] != name
+
+
+def test_small_changes_add_up_to_a_new_name():
+    rows = []
+    for version, day, effect in (("v1", FIRST, 1.0), ("v2", SECOND, 0.7), ("v3", LAST, 0.4)):
+        found = [DORMANT, cluster(1, 30, effect=effect)]
+        rows = definitions.definitions(found, {1: 1} if rows else {}, rows, version, day, planted.CATALOGUE, renamed_at=0.5)
+
+    assert [row["facts"][0]["effect"] for row in rows if row["segment_id"] == 1] == [1.0, 1.0, 0.4]
+
+
+def test_a_lake_written_before_facts_were_kept_is_named_anew():
+    first = definitions.definitions([DORMANT, cluster(1, 30)], {}, [], "v1", FIRST, planted.CATALOGUE, renamed_at=0.5)
+    before = [row | {"name": "Of old", "facts": None} for row in first]
+
+    rows = definitions.definitions([DORMANT, cluster(1, 30)], {1: 1}, before, "v2", SECOND, planted.CATALOGUE, renamed_at=0.5)
+
+    assert [row["name"] for row in rows if row["segment_id"] == 1] == ["Of old", "Frequent buyers"]
 
 
 def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark):
@@ -66,7 +105,8 @@ def test_names_and_descriptions_come_from_what_was_planted(shop, version, day):
     assert rows[0]["name"] == "Dormant"
     nightly = rows[shop.segment_of("nightly", day)]
     assert nightly["name"].startswith("By night")
-    assert nightly["description"].startswith("50 customers: night_share 0.8")
+    assert nightly["description"].startswith("50 customers: 0.8")
+    assert "of the time on the site from 0 to 6 o'clock UTC (average 0." in nightly["description"]
     assert nightly["n_customers"] == 50
     assert nightly["center"] == pytest.approx(planted.vector(planted.Customer("", planted.TYPES["nightly"]), version), abs=0.1)
     assert nightly["outlier_distance"] > nightly["radius"] > 0
