@@ -46,7 +46,7 @@ TABLES = {
     ),
     "features": ("customer_days", "customers"),
     "encoded": ("customers",),
-    "segments": ("assignments", "definitions", "lineage", "history", "candidates"),
+    "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "marts": ("customer_segments", "segment_profiles", "segment_moves", "refreshes"),
 }
 CHECKED_LAYERS = ("clean", "features", "encoded", "marts")

@@ -114,13 +114,13 @@ def _encode(lake: Lake, made: Settings, days: list[date], arguments: argparse.Na
 
 def _segment(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
     from jobs.encoded import customers
-    from jobs.segments import assignments, candidates, definitions, history, lineage
+    from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
 
     for day in days:
         candidates.run(lake, made, day)
         if customers.is_stale(lake, made, day):  # the gate took another representation than was encoded, or the model before
             _encode(lake, made, [day], arguments)
-        for table in (definitions, lineage, assignments, history):
+        for table in (definitions, calibration, lineage, assignments, history):
             table.run(lake, made, day)
 
 

@@ -26,7 +26,8 @@ def champion_version(settings: Settings, day: date) -> str:
 
 
 def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
-    """All customers of `day`: (customer_id, day, is_active, vector), vector null where `version` did not encode them.
+    """All customers of `day`: (customer_id, day, is_active, vector, isolation_score), the last two null where `version` did not
+    encode them.
 
     Raises UserError where the day was not encoded with `version`.
     """
@@ -36,4 +37,4 @@ def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
         )
     encoded = lake.read("encoded.customers", day, day).where(F.col("model_version") == version)
     features = lake.read("features.customers", day, day).select("customer_id", "day", "is_active")
-    return features.join(encoded.select("customer_id", "vector"), "customer_id", how="left")
+    return features.join(encoded.select("customer_id", "vector", "isolation_score"), "customer_id", how="left")

@@ -1,7 +1,7 @@
 """One row per customer and day: the segment with the nearest centre; dormant customers get segment 0 by rule.
 
-Input: features.customers, encoded.customers and the segments.definitions of the day's champion. Ties go to the lower
-segment_id. An outlier keeps its nearest segment and is flagged.
+Input: features.customers, encoded.customers, and the segments.definitions and segments.calibration of the day's champion.
+Ties go to the lower segment_id. An outlier keeps its nearest segment and is flagged, with the reason.
 """
 
 from datetime import date
@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
-from jobs.segments import _centres, _inputs, definitions
+from jobs.segments import _centres, _inputs, calibration, definitions
 from jobs.settings import Settings
 from jobs.workers import user_errors
 
@@ -23,8 +23,9 @@ SCHEMA = """
     distance DOUBLE COMMENT 'Euclidean distance from the centre of the segment; null for dormant',
     runner_up_id INT COMMENT 'Segment with the second nearest centre; null for dormant',
     margin DOUBLE COMMENT '1 - distance / distance of the runner-up: 0: on the border, 1: at the centre; null: dormant',
-    is_outlier BOOLEAN COMMENT 'Farther from the centre than the outlier distance of the segment; false for dormant',
-    model_version STRING COMMENT 'Version of the encoder'
+    is_outlier BOOLEAN COMMENT 'By distance from the centre, or by isolation score; false for dormant',
+    model_version STRING COMMENT 'Version of the encoder',
+    outlier_reason STRING COMMENT 'Far from the segment, unlike other customers, or both; null: no outlier'
 """
 TABLE = Table(
     "segments.assignments",
@@ -36,8 +37,8 @@ TABLE = Table(
 
 
 def assignments(customers: DataFrame, centres: _centres.Centres, version: str) -> DataFrame:
-    """(customer_id, day, is_active, vector) -> segments.assignments under the model `version`."""
-    return _centres.nearest(customers, centres).withColumn("model_version", F.lit(version))
+    """(customer_id, day, is_active, vector, isolation_score) -> segments.assignments under the model `version`."""
+    return _centres.nearest(customers, centres).withColumn("model_version", F.lit(version)).select(*TABLE.columns)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
@@ -46,9 +47,13 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     Raises UserError where the champion has no centres or an active customer has no vector; nothing is written then.
     """
     version = _inputs.champion_version(settings, day)
-    defined = lake.look_up(definitions.TABLE, where=ds.field("model_version") == version)
-    if not defined:
-        raise UserError(f"segment: segments.definitions lacks model {version}; run again: shoal segment --day {day}")
+    of_model = ds.field("model_version") == version
+    defined, calibrated = (lake.look_up(table, where=of_model) for table in (definitions.TABLE, calibration.TABLE))
+    if not defined or not calibrated:
+        raise UserError(
+            f"segment: segments.definitions or segments.calibration lacks model {version}; run again: shoal segment --day {day}"
+        )
     customers = _inputs.known_customers(lake, version, day)
+    centres = _centres.from_definitions(defined, calibrated[0]["outlier_isolation"])
     with user_errors():
-        lake.replace_days(TABLE, assignments(customers, _centres.from_definitions(defined), version), [day])
+        lake.replace_days(TABLE, assignments(customers, centres, version), [day])

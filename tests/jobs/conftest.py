@@ -8,11 +8,11 @@ import pytest
 from jobs import catalogue
 from jobs.lake import Lake
 from jobs.marts import customer_segments, segment_moves, segment_profiles
-from jobs.segments import assignments, candidates, definitions, history, lineage
+from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
 from jobs.settings import Settings
 from tests.jobs import planted
 
-SEGMENT = (candidates, definitions, lineage, assignments, history)
+SEGMENT = (candidates, definitions, calibration, lineage, assignments, history)
 PUBLISH = (customer_segments, segment_profiles, segment_moves)
 FIRST, SECOND, LAST = date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 4)  # no refresh on the third
 
@@ -23,9 +23,10 @@ class Shop:
     settings: Settings
 
     def run(self, tables, day: date) -> None:
-        """Run these tables for a day, with the planted features for a catalogue."""
+        """Run these tables for a day, with the planted features for a catalogue and the planted encoder."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
+            patch.setattr(customer_segments, "opened", planted.opened)
             for table in tables:
                 table.run(self.lake, self.settings, day)
 
@@ -50,7 +51,7 @@ def shop(spark, tmp_path_factory):
     by_id = {customer.customer_id: customer for customer in first}
     by_id["loyal-0"] = planted.Customer("loyal-0", by_id["rare-1"].values)
     by_id["rare-0"] = planted.Customer("rare-0", recency_days=366)
-    by_id["loyal-new"] = planted.Customer("loyal-new", by_id["loyal-1"].values)
+    by_id["loyal-new"] = planted.Customer("loyal-new", by_id["loyal-1"].values, tenure_days=2)
     second = list(by_id.values())
     last = [planted.Customer(c.customer_id, recency_days=366) if "returner" in c.customer_id else c for c in second]
     last += planted.customers({"bulk": 25}, seed=6)

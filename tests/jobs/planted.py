@@ -36,7 +36,7 @@ FEATURES = Table(
     "features.customers",
     "As much of it as the later layers read.",
     """customer_id STRING, day DATE, is_active BOOLEAN, country STRING, recency_days BIGINT, orders_365d BIGINT,
-       net_365d DECIMAL(18,4), vector ARRAY<FLOAT>""",
+       net_365d DECIMAL(18,4), tenure_days BIGINT, vector ARRAY<FLOAT>""",
     partition="day",
     properties={"shoal.vector": json.dumps(NAMES), "shoal.attributes": json.dumps(["country"])},
 )
@@ -48,6 +48,7 @@ class Customer:
     values: tuple[float | None, ...] = ()  # by NAMES; empty: dormant
     recency_days: int | None = 1
     country: str | None = None
+    tenure_days: int = 400
 
 
 def customers(sizes: dict[str, int], seed: int = 5, dormant: int = 0) -> list[Customer]:
@@ -75,6 +76,7 @@ def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
                 customer.recency_days,
                 orders,
                 Decimal(10 * orders),
+                customer.tenure_days,
             )
             features.append((*row, values))
             vectors.append(
@@ -86,9 +88,28 @@ def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
 
 def vector(customer: Customer, version: str) -> list[float]:
     """The spaces of two models have nothing in common: each version turns the axes in its own way."""
-    scaled = np.nan_to_num(customer.values or (0.0, 0.0, 0.0), posinf=0.0, neginf=0.0) / UNIT
+    return _vectors(np.array([customer.values or (0.0, 0.0, 0.0)]), version)[0].tolist()
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What gives vector(): stands for the file that promote() does not write."""
+
+    version: str
+
+    def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray]:
+        return (_vectors(matrix, self.version).astype(np.float32),)
+
+
+def opened(root: str, version: str, outputs: list[str]) -> Encoder:
+    """In the place of jobs.encoder.opened()."""
+    assert outputs == ["vector"]
+    return Encoder(version)
+
+
+def _vectors(values: np.ndarray, version: str) -> np.ndarray:
     axes, _ = np.linalg.qr(np.random.default_rng(list(version.encode())).normal(size=(len(NAMES), len(NAMES))))
-    return (scaled @ axes).tolist()
+    return np.nan_to_num(values, posinf=0.0, neginf=0.0) / UNIT @ axes
 
 
 def promote(root: str, version: str, since: date) -> None:

@@ -10,12 +10,14 @@ from jobs.workers import user_errors
 from tests.jobs.conftest import FIRST, SECOND
 from tests.jobs.planted import DAY
 
-CENTRES = Centres(np.array([2, 5], dtype=np.int32), np.array([[0.0, 0.0], [10.0, 0.0]]), np.array([3.0, 1.0]))
-INPUT = "customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>"
+CENTRES = Centres(np.array([2, 5], dtype=np.int32), np.array([[0.0, 0.0], [10.0, 0.0]]), np.array([3.0, 1.0]), 0.6)
+INPUT = "customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, isolation_score DOUBLE"
 
 
 def assigned(spark, *rows):
-    frame = spark.createDataFrame([(name, DAY, active, vector) for name, active, vector in rows], INPUT)
+    frame = spark.createDataFrame(
+        [(name, DAY, active, vector, *(score or [0.5])) for name, active, vector, *score in rows], INPUT
+    )
     return assignments.assignments(frame, CENTRES, "v1").orderBy("customer_id").collect()
 
 
@@ -24,17 +26,21 @@ def test_nearest_runner_up_margin_and_outliers_by_hand(spark):
         spark,
         ("at_centre", True, [10.0, 0.0]),
         ("border", True, [5.0, 0.0]),  # equally near: the lower id
-        ("dormant", False, [10.0, 0.0]),
+        ("dormant", False, [10.0, 0.0], 0.9),
         ("far", True, [0.0, 4.0]),
-        ("near", True, [2.0, 0.0]),
+        ("far_and_odd", True, [0.0, 4.0], 0.7),
+        ("near", True, [2.0, 0.0], None),
+        ("odd", True, [2.0, 0.0], 0.7),
     )
 
     assert [tuple(row) for row in rows] == [
-        ("at_centre", DAY, 5, 0.0, 2, 1.0, False, "v1"),
-        ("border", DAY, 2, 5.0, 5, 0.0, True, "v1"),
-        ("dormant", DAY, 0, None, None, None, False, "v1"),
-        ("far", DAY, 2, 4.0, 5, 1 - 4 / 116**0.5, True, "v1"),
-        ("near", DAY, 2, 2.0, 5, 0.75, False, "v1"),
+        ("at_centre", DAY, 5, 0.0, 2, 1.0, False, "v1", None),
+        ("border", DAY, 2, 5.0, 5, 0.0, True, "v1", "far from the segment"),
+        ("dormant", DAY, 0, None, None, None, False, "v1", None),
+        ("far", DAY, 2, 4.0, 5, 1 - 4 / 116**0.5, True, "v1", "far from the segment"),
+        ("far_and_odd", DAY, 2, 4.0, 5, 1 - 4 / 116**0.5, True, "v1", "far from the segment and unlike other customers"),
+        ("near", DAY, 2, 2.0, 5, 0.75, False, "v1", None),
+        ("odd", DAY, 2, 2.0, 5, 0.75, True, "v1", "unlike other customers"),
     ]
 
 
