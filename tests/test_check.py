@@ -42,7 +42,7 @@ GOOD = {
     },
     "features.customers": {"is_active": True, "vector": [1.0, None, 3.0]},
     "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
-    "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5},
+    "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5, "reasons_hold": True},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
     "marts.segment_moves": {"to_segment_id": 2, "previous_day": DAY - timedelta(days=1)},
     "marts.refreshes": {"status": "published", "n_customers": 2, "table_versions": {"clean.orders": 3}},
@@ -296,6 +296,7 @@ def test_each_expectation_on_rows_is_broken_by_its_bad_row_and_by_no_other(lake,
         ("features.customers", [{"is_active": False}], {("active", "0.0")}),
         ("marts.customer_segments", [{}, {"customer_id": "2", "as_of_day": LATER.date() + timedelta(days=1)}],
          {("as_of_day", "2"), ("segment_id", "1")}),
+        ("marts.customer_segments", [{"reasons_hold": False}, {"segment_id": 2, "reasons_hold": None}], {("held", "0.0")}),
         ("marts.customer_segments", [], {(None, "0"), ("as_of_day", "0"), ("segment_id", "0")}),
         ("marts.refreshes", [], {(None, "0")}),
     ],
@@ -315,7 +316,7 @@ def test_a_count_has_no_largest_value():
 
 def test_all_expectations_with_bounds_are_broken_by_a_test_above():
     seen = {("clean.events", "robot"), ("clean.events", "of_no_known_type"), ("features.customers", "active")}
-    seen |= {("marts.customer_segments", "as_of_day"), ("marts.customer_segments", "segment_id")}
+    seen |= {("marts.customer_segments", column) for column in ("as_of_day", "segment_id", "held")}
     counted = {"features.customers", "encoded.customers", "marts.customer_segments", "marts.refreshes"}
     seen |= {(name, None) for name in counted}
     bounded = {

@@ -16,6 +16,7 @@ FOUNDATION = {
     "errors",
     "lake",
     "models",
+    "encoder",
     "settings",
     "reconciliation",
     "catalogue",

@@ -1,5 +1,6 @@
 """The customers of a day with their segment and what the marts say of them."""
 
+from collections.abc import Sequence
 from datetime import date
 
 import pyarrow.dataset as ds
@@ -9,12 +10,13 @@ from pyspark.sql import functions as F
 from jobs.errors import UserError
 from jobs.lake import Lake
 
-CUSTOMER_COLUMNS = ("customer_id", "recency_days", "orders_365d", "net_365d")
-SEGMENT_COLUMNS = ("customer_id", "segment_id", "runner_up_id", "margin", "is_outlier", "model_version")
+CUSTOMER_COLUMNS = ("customer_id", "recency_days", "orders_365d", "net_365d", "tenure_days")
+SEGMENT_COLUMNS = ("customer_id", "segment_id", "runner_up_id", "margin", "is_outlier", "model_version", "outlier_reason")
 
 
-def members(lake: Lake, day: date) -> DataFrame:
-    """CUSTOMER_COLUMNS of features.customers and SEGMENT_COLUMNS of segments.assignments, one row per customer.
+def members(lake: Lake, day: date, attributes: Sequence[str] = ()) -> DataFrame:
+    """CUSTOMER_COLUMNS of features.customers, its `attributes` as an array of that name, and SEGMENT_COLUMNS of
+    segments.assignments, one row per customer.
 
     `vector` is null for dormant customers: they are in their segment by rule, and may be nineteen of twenty.
     Raises UserError where the day has no assignments.
@@ -22,7 +24,9 @@ def members(lake: Lake, day: date) -> DataFrame:
     assigned(lake, day)
     assignments = lake.read("segments.assignments", day, day)
     customers = lake.read("features.customers", day, day).select(
-        *CUSTOMER_COLUMNS, F.when(F.col("is_active"), F.col("vector")).alias("vector")
+        *CUSTOMER_COLUMNS,
+        F.when(F.col("is_active"), F.col("vector")).alias("vector"),
+        F.array(*(F.col(name) for name in attributes)).cast("array<string>").alias("attributes"),
     )
     return customers.join(assignments.select(*SEGMENT_COLUMNS), "customer_id", how="inner")
 

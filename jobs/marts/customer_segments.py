@@ -1,28 +1,38 @@
-"""One row per customer, as of the latest published day: the segment, since when, how clearly and why.
+"""One row per customer, as of the latest published day: the segment, since when, how sure and why.
 
-Input: features.customers, segments.assignments, segments.definitions, segments.history. Publishing a day older than
-what is published changes nothing.
+Input: features.customers, segments.assignments, segments.definitions, segments.calibration, segments.history, and the
+encoder of the day. Publishing a day older than what is published changes nothing. Confidence is the share of refits under
+which customers with such a margin stay where they are. Of a customer first known fewer than `segment.known_days` days ago
+less is known: in proportion to the missing days, what counts instead is the segment's share of all active customers, which
+is what one would guess of a customer never seen.
 """
 
 import functools
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs import catalogue, models
 from jobs import lake as lakes
-from jobs import traits
+from jobs.encoder import REPRESENTATIONS, opened
+from jobs.errors import UserError
 from jobs.lake import Lake, Table
-from jobs.marts import _members
+from jobs.marts import _members, _reasons
+from jobs.marts._reasons import Contrasts
 from jobs.settings import Settings
-from jobs.traits import DORMANT, Statistics
+from jobs.traits import DORMANT
 
-REASONS = 3
-REASON_SDS = 0.25  # nearer to this segment than to the runner-up by at least this many standard deviations
+# Lists of the features that go together, and so are one reason, as JSON.
+FAMILIES_PROPERTY = "shoal.families"
+SAMPLE_PER_SEGMENT = 2000  # customers that reasons are found on; a share by hash, so about as many
 
 SCHEMA = """
     customer_id STRING COMMENT 'Customer',
@@ -34,41 +44,71 @@ SCHEMA = """
     recency_days BIGINT COMMENT 'Days since the last event or order; null: never any',
     orders_365d BIGINT COMMENT 'Orders in the last 365 days',
     net_365d DECIMAL(18,4) COMMENT 'Net amount of the orders of the last 365 days, home currency',
-    confidence DOUBLE COMMENT 'How clearly the customer belongs to the segment rather than to the next nearest: 0 to 1',
-    reasons ARRAY<STRING> COMMENT 'Up to three features that speak for this segment rather than the next nearest',
-    model_version STRING COMMENT 'Version of the encoder'
+    confidence DOUBLE COMMENT 'Share of refits on other customers under which such a customer is in this segment: 0 to 1',
+    reasons ARRAY<STRING> COMMENT 'Up to three: what puts the customer here rather than in the runner-up',
+    model_version STRING COMMENT 'Version of the encoder',
+    runner_up_id INT COMMENT 'Segment with the second nearest centre; null for dormant',
+    runner_up_name STRING COMMENT 'Name of that segment',
+    reasons_hold BOOLEAN COMMENT 'With the reasons as is typical of the runner-up, the customer would be in another segment',
+    outlier_reason STRING COMMENT 'Far from the segment, unlike other customers, or both; null: no outlier'
 """
 TABLE = Table(
     "marts.customer_segments",
-    "One row per customer: the segment as of the latest published day, since when, how clearly and why.",
+    "One row per customer: the segment as of the latest published day, since when, how sure and why.",
     SCHEMA,
     checks={"has_customer": "customer_id IS NOT NULL", "segment_not_negative": "segment_id >= 0"},
 )
 
 
+@dataclass(frozen=True)
+class Sureness:
+    """How sure a margin makes one of a segment, by segment id."""
+
+    curves: dict[int, tuple[list[float], list[float]]]  # margins and shares
+    sizes: dict[int, float]  # share of the active customers
+    known_days: int
+
+    def confidence(self, segments: np.ndarray, margins: np.ndarray, tenure_days: np.ndarray) -> np.ndarray:
+        """Of n active customers, 0 to 1.
+
+        >>> sure = Sureness({1: ([0.0, 0.2], [0.5, 1.0])}, {1: 0.3}, known_days=10)
+        >>> sure.confidence(np.array([1, 1, 1]), np.array([0.1, 0.9, 0.9]), np.array([400, 9, 4])).tolist()
+        [0.75, 1.0, 0.65]
+        """
+        known = np.minimum((tenure_days + 1) / self.known_days, 1.0)
+        sure = np.empty(len(segments))
+        for segment_id in np.unique(segments):
+            mine, (at, share) = segments == segment_id, self.curves[segment_id]
+            size = self.sizes[segment_id]
+            sure[mine] = size + known[mine] * (np.interp(margins[mine], at, share) - size if at else 0.0)
+        return sure
+
+
 def customer_segments(
-    members: DataFrame, definitions: DataFrame, stays: DataFrame, statistics: Statistics, day: date
+    members: DataFrame, names: dict[int, str], stays: DataFrame, contrasts: Contrasts, sureness: Sureness, day: date
 ) -> DataFrame:
     """members as from _members.members(), stays as from stays() -> marts.customer_segments as of `day`."""
-    named = members.join(
-        F.broadcast(definitions.select("segment_id", F.col("name").alias("segment_name"))), "segment_id", "inner"
-    )
-    known = named.join(stays, "customer_id", how="left")
-    rows = known.select(*_CARRIED, "runner_up_id", "vector")
-    return rows.mapInArrow(functools.partial(_reasoned, statistics), _REASONED).select(
+    known = members.join(stays, "customer_id", how="left")
+    explain = functools.partial(_explained, contrasts, sureness)
+    explained = known.select(*_CARRIED, *_GIVEN).mapInArrow(explain, _EXPLAINED)
+    named = F.create_map(*(F.lit(part) for pair in names.items() for part in pair))
+    return explained.select(
         "customer_id",
         "segment_id",
-        "segment_name",
+        named[F.col("segment_id")].alias("segment_name"),
         "since_day",
         "previous_segment_id",
         F.lit(day).alias("as_of_day"),
         "recency_days",
         "orders_365d",
         "net_365d",
-        # the rule for dormant customers leaves no doubt
-        F.when(F.col("segment_id") == DORMANT, F.lit(1.0)).otherwise(F.col("margin")).alias("confidence"),
+        "confidence",
         "reasons",
         "model_version",
+        "runner_up_id",
+        named[F.col("runner_up_id")].alias("runner_up_name"),
+        "reasons_hold",
+        "outlier_reason",
     )
 
 
@@ -84,47 +124,47 @@ def stays(history: DataFrame, day: date) -> DataFrame:
 
 
 _CARRIED = (
-    "customer_id", "segment_id", "segment_name", "since_day", "previous_segment_id", "recency_days", "orders_365d",
-    "net_365d", "margin", "model_version",
+    "customer_id", "segment_id", "since_day", "previous_segment_id", "recency_days", "orders_365d", "net_365d",
+    "model_version", "runner_up_id", "outlier_reason",
 )  # fmt: skip
-_REASONED = """
-    customer_id STRING, segment_id INT, segment_name STRING, since_day DATE, previous_segment_id INT,
-    recency_days BIGINT, orders_365d BIGINT, net_365d DECIMAL(18,4), margin DOUBLE, model_version STRING,
-    reasons ARRAY<STRING>
+_GIVEN = ("margin", "tenure_days", "vector", "attributes")
+_EXPLAINED = """
+    customer_id STRING, segment_id INT, since_day DATE, previous_segment_id INT, recency_days BIGINT, orders_365d BIGINT,
+    net_365d DECIMAL(18,4), model_version STRING, runner_up_id INT, outlier_reason STRING,
+    confidence DOUBLE, reasons ARRAY<STRING>, reasons_hold BOOLEAN
 """
 
 
-def _reasoned(statistics: Statistics, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _explained(contrasts: Contrasts, sureness: Sureness, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        reasons = pa.array(_reasons(statistics, batch), pa.list_(pa.string()))
-        yield pa.RecordBatch.from_arrays([batch[name] for name in _CARRIED] + [reasons], names=[*_CARRIED, "reasons"])
-
-
-def _reasons(statistics: Statistics, batch: pa.RecordBatch) -> list[list[str]]:
-    reasons = [_dormant_for(days) for days in batch["recency_days"].to_pylist()]
-    rows = np.flatnonzero(batch["segment_id"].to_numpy() != DORMANT)
-    if len(rows) == 0:
-        return reasons
-    of = {segment_id: row for row, segment_id in enumerate(statistics.segment_ids)}
-    active = batch.take(pa.array(rows))
-    values = active["vector"].flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(len(rows), -1)
-    own = statistics.mean[[of[i] for i in active["segment_id"].to_pylist()]]
-    # A runner-up without members has no typical values, and so gives no reasons.
-    unknown = np.full_like(statistics.overall_mean, np.nan)
-    others = active["runner_up_id"].to_pylist()
-    other = np.stack([statistics.mean[of[i]] if i in of else unknown for i in others])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        nearer = (np.abs(values - other) - np.abs(values - own)) / statistics.overall_sd
-    nearer = np.where(np.isfinite(nearer), nearer, 0.0)
-    strongest = np.argsort(-nearer, axis=1, kind="stable")[:, :REASONS]
-    for at, row in enumerate(rows):
-        reasons[row] = [
-            f"{statistics.features[j]} {traits.number(values[at, j])} (typical here {traits.number(own[at, j])}, "
-            f"in the runner-up {traits.number(other[at, j])})"
-            for j in strongest[at]
-            if nearer[at, j] >= REASON_SDS
+        confidence = np.ones(batch.num_rows)  # the rule for dormant customers leaves no doubt
+        reasons = [_dormant_for(days) for days in batch["recency_days"].to_pylist()]
+        hold = np.zeros(batch.num_rows, dtype=bool)
+        rows = np.flatnonzero(batch["segment_id"].to_numpy() != DORMANT)
+        if len(rows):
+            active = batch.take(pa.array(rows))
+            segments = active["segment_id"].to_numpy()
+            values, attributes = _matrices(active)
+            found, hold[rows] = _reasons.reasons(contrasts, values, attributes, segments, active["runner_up_id"].to_numpy())
+            for row, texts in zip(rows, found, strict=True):
+                reasons[row] = texts
+            confidence[rows] = sureness.confidence(segments, active["margin"].to_numpy(), active["tenure_days"].to_numpy())
+        is_dormant = np.isin(np.arange(batch.num_rows), rows, invert=True)
+        columns = [
+            *(batch[name] for name in _CARRIED),
+            pa.array(confidence),
+            pa.array(reasons, pa.list_(pa.string())),
+            pa.array(hold, mask=is_dormant),
         ]
-    return reasons
+        yield pa.RecordBatch.from_arrays(columns, names=[*_CARRIED, "confidence", "reasons", "reasons_hold"])
+
+
+def _matrices(rows: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Columns vector and attributes as an encoder is given them: n x d float32, NaN = unknown; n x a text, empty = unknown."""
+
+    values, attributes = (rows[name].flatten() for name in ("vector", "attributes"))
+    matrix = values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(rows.num_rows, -1)
+    return matrix, attributes.fill_null("").to_numpy(zero_copy_only=False).astype(object).reshape(rows.num_rows, -1)
 
 
 def _dormant_for(days: int | None) -> list[str]:
@@ -137,11 +177,48 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     if published > day:
         lakes.log(f"kept  {TABLE.name}: {published} is published, {day} is older")
         return
-    members = _members.members(lake, day)
-    names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
-    statistics = traits.statistics(members.where(F.col("segment_id") != DORMANT), names)
-    stays_of_day = stays(lake.read("segments.history"), day)
     version, _ = _members.assigned(lake, day)
-    definitions = lake.read("segments.definitions").where(F.col("model_version") == version)
-    frame = customer_segments(members, definitions, stays_of_day, statistics, day)
+    of_model = ds.field("model_version") == version
+    calibrated = lake.look_up("segments.calibration", where=of_model)
+    if not calibrated:
+        raise UserError(f"publish: segments.calibration lacks model {version}; run first: shoal segment --day {day}")
+    sizes = {
+        i: n for (i,), n in lake.count("segments.assignments", ["segment_id"], ds.field("day") == day).items() if i != DORMANT
+    }
+    sureness = Sureness(
+        {row["segment_id"]: (row["margins"], row["shares"]) for row in calibrated},
+        {segment_id: n / sum(sizes.values()) for segment_id, n in sizes.items()},
+        settings.segment.known_days,
+    )
+    members = _members.members(lake, day, list(models.meta(settings.models, version)["attributes"]))
+    contrasts = _contrasts(lake, settings, version, members, sizes)
+    frame = customer_segments(
+        members, _members.names(lake, day), stays(lake.read("segments.history"), day), contrasts, sureness, day
+    )
     lake.replace(TABLE, frame.repartition(1).sortWithinPartitions("customer_id"))
+    families = [[contrasts.features[column] for column in family] for family in contrasts.families]
+    lake.set_property(TABLE, FAMILIES_PROPERTY, json.dumps(families))
+
+
+def _contrasts(lake: Lake, settings: Settings, version: str, members: DataFrame, sizes: dict[int, int]) -> Contrasts:
+    defined = lake.look_up("segments.definitions", ["segment_id", "center"], ds.field("model_version") == version)
+    rows = sorted((row for row in defined if row["segment_id"] != DORMANT), key=itemgetter("segment_id"))
+    features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
+    units = {feature.name: feature.unit for feature in catalogue.FEATURES}
+    # Of a smaller segment all, of a larger one a share by hash.
+    drawn = " OR ".join(
+        f"segment_id = {segment_id} AND pmod(xxhash64(customer_id), {n}) < {SAMPLE_PER_SEGMENT}"
+        for segment_id, n in sizes.items()
+    )
+    sample = members.where(drawn).select("customer_id", "segment_id", "vector", "attributes").orderBy("customer_id").toArrow()
+    (batch,) = sample.combine_chunks().to_batches()
+    representation = next(one["representation"] for one in reversed(models.reigns(settings.models)) if one["version"] == version)
+    return _reasons.contrasts(
+        opened(settings.models, version, [REPRESENTATIONS[representation]]),
+        features,
+        [units[name] for name in features],
+        np.array([row["segment_id"] for row in rows]),
+        np.array([row["center"] for row in rows], dtype=np.float64),
+        *_matrices(batch),
+        batch["segment_id"].to_numpy(),
+    )

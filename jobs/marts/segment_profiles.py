@@ -1,7 +1,7 @@
 """One row per segment and day: its size, its money and what marks it against the average active customer.
 
 Input: features.customers, segments.assignments, segments.definitions. A segment with fewer customers than
-`segment.min_cell` is not published.
+`segment.min_cell` is not published, nor is a number of outliers below it.
 """
 
 import json
@@ -26,7 +26,7 @@ SCHEMA = """
     segment_name STRING COMMENT 'Name of the segment',
     n_customers BIGINT COMMENT 'Customers in the segment',
     share DOUBLE COMMENT 'Share of all customers of the day, dormant ones included, 0 to 1',
-    n_outliers BIGINT COMMENT 'Customers far from the centre of the segment',
+    n_outliers BIGINT COMMENT 'Customers far from the centre or unlike others; null: some, but too few to publish',
     orders_365d BIGINT COMMENT 'Orders of the segment in the last 365 days',
     orders_365d_per_customer DOUBLE COMMENT 'Orders per customer',
     net_365d DECIMAL(18,4) COMMENT 'Net amount of the segment in the last 365 days, home currency',
@@ -73,6 +73,7 @@ def segment_profiles(
         | {
             "day": day,
             "segment_name": names[row["segment_id"]],
+            "n_outliers": row["n_outliers"] if row["n_outliers"] >= min_cell or row["n_outliers"] == 0 else None,
             "share": row["n_customers"] / n_customers,
             "orders_365d_per_customer": (row["orders_365d"] or 0) / row["n_customers"],
             "net_365d_per_customer": _per(row["net_365d"], row["n_customers"]),

@@ -15,6 +15,7 @@ ARROW = {
     "BIGINT": pa.int64(),
     "DOUBLE": pa.float64(),
     "DATE": pa.date32(),
+    "BOOLEAN": pa.bool_(),
     "DECIMAL(18,4)": pa.decimal128(18, 4),
     "ARRAY<STRING>": pa.list_(pa.string()),
 }
@@ -22,6 +23,7 @@ CONTRACT = [
     ("customer_id", "STRING"), ("segment_id", "INT"), ("segment_name", "STRING"), ("since_day", "DATE"),
     ("previous_segment_id", "INT"), ("as_of_day", "DATE"), ("recency_days", "BIGINT"), ("orders_365d", "BIGINT"),
     ("net_365d", "DECIMAL(18,4)"), ("confidence", "DOUBLE"), ("reasons", "ARRAY<STRING>"), ("model_version", "STRING"),
+    ("runner_up_id", "INT"), ("runner_up_name", "STRING"), ("reasons_hold", "BOOLEAN"), ("outlier_reason", "STRING"),
 ]  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import re
 from datetime import timedelta
 
+import pytest
+
 from jobs.marts import customer_segments
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
@@ -27,9 +29,14 @@ def test_each_customer_of_the_latest_day_is_there_once_with_its_stay(shop):
 def test_reasons_name_the_features_that_speak_against_the_runner_up(shop):
     rows = rows_of(shop)
 
-    by_night = r"night_share 0\.[78]\d* \(typical here 0\.8\d*, in the runner-up 0\.1\d*\)"
+    by_night = r"0\.[78]\d* of the time on the site from 0 to 6 o'clock UTC, typical of the runner-up 0\.(1\d*|0[89]\d*)"
     assert re.fullmatch(by_night, rows["nightly-3"]["reasons"][0])
+    assert rows["nightly-3"]["runner_up_name"] in {row["segment_name"] for row in rows.values()} - {
+        rows["nightly-3"]["segment_name"]
+    }
     assert all(1 <= len(row["reasons"]) <= 3 for row in rows.values())
+    assert {row["reasons_hold"] for row in rows.values() if row["segment_id"]} == {True}
+    assert rows["dormant-7"]["reasons_hold"] is None
     assert rows["dormant-7"]["reasons"] == ["no event or order for 407 days"]
     assert rows["dormant-0"]["reasons"] == ["no event or order on record"]
 
@@ -40,6 +47,15 @@ def test_confidence_is_a_share_and_certain_for_dormant(shop):
     assert all(0 <= row["confidence"] <= 1 for row in rows.values())
     assert rows["dormant-7"]["confidence"] == 1.0
     assert rows["nightly-3"]["confidence"] > 0.8
+
+
+def test_a_customer_first_known_a_few_days_ago_is_given_less_confidence(shop):
+    rows = rows_of(shop)
+    active = [row for row in rows.values() if row["segment_id"]]
+    share = sum(row["segment_id"] == rows["loyal-1"]["segment_id"] for row in active) / len(active)
+
+    assert rows["loyal-1"]["confidence"] == 1.0
+    assert rows["loyal-new"]["confidence"] == pytest.approx(share + 3 / 30 * (1 - share))
 
 
 def test_an_older_day_leaves_what_is_published(shop):

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.marts import _members, segment_profiles
 from tests.jobs import planted
@@ -42,6 +43,18 @@ def test_effects_are_standardised_differences_from_the_average_active_customer(s
     numbers = [first[column] for column in ("typical", "overall", "effect", "low", "high")]
     expected = [nightly[:, 2].mean(), everyone[:, 2].mean(), effect, effect - half, effect + half]
     assert numbers == pytest.approx(expected, abs=2e-6)
+
+
+def test_few_outliers_are_not_counted(shop):
+    members = _members.members(shop.lake, FIRST).withColumn(
+        "is_outlier", F.col("customer_id").isin("loyal-1", "rare-1", "rare-2")
+    )
+    loyal, rare, nightly = (shop.segment_of(kind, FIRST) for kind in ("loyal", "rare", "nightly"))
+
+    rows = segment_profiles.segment_profiles(members, dict.fromkeys(range(6), "a name"), {}, FIRST, min_cell=2)
+
+    found = {row["segment_id"]: row["n_outliers"] for row in rows}
+    assert (found[loyal], found[rare], found[nightly]) == (None, 2, 0)
 
 
 def test_a_segment_below_the_smallest_cell_is_not_published(shop):
