@@ -89,12 +89,12 @@ def names(traits: dict[int, list[Trait]], catalogue: Sequence[Feature], kept: Ma
     """
     given: dict[int, str] = {}
     for segment_id, name in sorted((kept or {}).items()):
-        if name not in given.values():
+        if _is_fresh(name, given):
             given[segment_id] = name
     for segment_id in sorted(traits.keys() - given):
         words = [word for word, _ in _words(traits[segment_id], catalogue)][:NAME_WORDS] or ["average customers"]
         tries = [_title(some) for n in (NAME_TRAITS, NAME_TRAITS + 1) for some in combinations(words, min(n, len(words)))]
-        fresh = (name for name in [*tries, f"{tries[0]} ({segment_id})"] if name not in given.values())
+        fresh = (name for name in [*tries, f"{tries[0]} ({segment_id})"] if _is_fresh(name, given))
         given[segment_id] = next(fresh)
     return given
 
@@ -141,6 +141,15 @@ def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[tu
         if word and word not in seen and abs(trait.effect) >= NAMING_EFFECT:
             seen.add(word)
             yield word, trait
+
+
+def _is_fresh(name: str, given: Mapping[int, str]) -> bool:
+    """Whether no segment has a name of these words, in whichever order.
+
+    >>> _is_fresh("By day, frequent buyers", {1: "Frequent buyers, by day"}), _is_fresh("By day", {1: "Frequent buyers, by day"})
+    (False, True)
+    """
+    return set(name.lower().split(", ")) not in [set(other.lower().split(", ")) for other in given.values()]
 
 
 def _title(words: Iterable[str]) -> str:

@@ -16,7 +16,6 @@ FOUNDATION = {
     "errors",
     "lake",
     "models",
-    "encoder",
     "settings",
     "reconciliation",
     "catalogue",

@@ -70,6 +70,15 @@ def test_a_kept_name_is_given_to_no_other_segment():
     }
 
 
+def test_the_same_words_in_another_order_are_the_same_name():
+    found = {1: marks(2.0, -1.0, 0.1), 2: marks(2.0, -1.0, 0.1)[::-1]}
+
+    assert traits.names(found, planted.CATALOGUE) == {
+        1: "Frequent buyers, few returns",
+        2: "Few returns, frequent buyers (2)",
+    }
+
+
 def test_a_name_rests_on_three_facts_of_different_words_first():
     found = [
         Trait(name, "", 1, 1, e, e, e) for name, e in (("orders_365d", 2.0), ("orders_90d", 1.9), ("night_share_365d", -0.1))

@@ -74,15 +74,20 @@ def contrasts(
             for part in np.array_split(np.arange(len(values)), len(values) // PART + 1)
         ]
     )
-    fitted, tried = slice(0, None, 2), slice(1, 2 * TRIED, 2)
+    tried = slice(1, 2 * TRIED, 2)
     for r in FAMILY_R:
         ranked = np.full((len(ids), len(ids), PAIR_FAMILIES), -1)
         found = Contrasts(encoder, features, units, ids, centres, families(values, r), typical, spread, ranked)
-        pairs = np.stack([rows, runners_up], axis=1)
-        for row, other in np.unique(pairs[fitted], axis=0):
-            of_pair = np.flatnonzero((pairs[fitted] == (row, other)).all(axis=1))[:PAIR_CUSTOMERS] * 2
-            order = _ranking(found, values[of_pair], attributes[of_pair], row, other)
-            ranked[row, other, : len(order)] = order
+        for row in np.unique(rows):
+            others, counts = np.unique(runners_up[rows == row], return_counts=True)
+            for other in others:
+                of_pair = np.flatnonzero((rows == row) & (runners_up == other))
+                fitted = of_pair[of_pair % 2 == 0]
+                of_pair = (fitted if len(fitted) else of_pair)[:PAIR_CUSTOMERS]
+                order = _ranking(found, values[of_pair], attributes[of_pair], row, other)
+                ranked[row, other, : len(order)] = order
+            # A runner-up that no customer of the sample has is treated as the commonest.
+            ranked[row, np.isin(np.arange(len(ids)), others, invert=True)] = ranked[row, others[counts.argmax()]]
         _, hold = reasons(found, values[tried], attributes[tried], segments[tried], ids[runners_up[tried]])
         if hold.mean() >= HOLD:
             break

@@ -85,9 +85,12 @@ class Sureness:
 
 
 def customer_segments(
-    members: DataFrame, names: dict[int, str], stays: DataFrame, contrasts: Contrasts, sureness: Sureness, day: date
+    members: DataFrame, names: dict[int, str], stays: DataFrame, contrasts: Contrasts | None, sureness: Sureness, day: date
 ) -> DataFrame:
-    """members as from _members.members(), stays as from stays() -> marts.customer_segments as of `day`."""
+    """members as from _members.members(), stays as from stays() -> marts.customer_segments as of `day`.
+
+    `contrasts` may be missing where all are dormant.
+    """
     known = members.join(stays, "customer_id", how="left")
     explain = functools.partial(_explained, contrasts, sureness)
     explained = known.select(*_CARRIED, *_GIVEN).mapInArrow(explain, _EXPLAINED)
@@ -135,7 +138,7 @@ _EXPLAINED = """
 """
 
 
-def _explained(contrasts: Contrasts, sureness: Sureness, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _explained(contrasts: Contrasts | None, sureness: Sureness, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         confidence = np.ones(batch.num_rows)  # the rule for dormant customers leaves no doubt
         reasons = [_dormant_for(days) for days in batch["recency_days"].to_pylist()]
@@ -191,17 +194,25 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         settings.segment.known_days,
     )
     members = _members.members(lake, day, list(models.meta(settings.models, version)["attributes"]))
-    contrasts = _contrasts(lake, settings, version, members, sizes)
+    contrasts = _contrasts(lake, settings, version, day, members, sizes) if sizes else None  # all are dormant: by rule
     frame = customer_segments(
         members, _members.names(lake, day), stays(lake.read("segments.history"), day), contrasts, sureness, day
     )
     lake.replace(TABLE, frame.repartition(1).sortWithinPartitions("customer_id"))
-    families = [[contrasts.features[column] for column in family] for family in contrasts.families]
-    lake.set_property(TABLE, FAMILIES_PROPERTY, json.dumps(families))
+    if contrasts:
+        families = [[contrasts.features[column] for column in family] for family in contrasts.families]
+        lake.set_property(TABLE, FAMILIES_PROPERTY, json.dumps(families))
 
 
-def _contrasts(lake: Lake, settings: Settings, version: str, members: DataFrame, sizes: dict[int, int]) -> Contrasts:
-    defined = lake.look_up("segments.definitions", ["segment_id", "center"], ds.field("model_version") == version)
+def _contrasts(lake: Lake, settings: Settings, version: str, day: date, members: DataFrame, sizes: dict[int, int]) -> Contrasts:
+    of_model = ds.field("model_version") == version
+    encoded = lake.count("encoded.customers", ["representation"], of_model & (ds.field("day") == day))
+    if not encoded:
+        raise UserError(
+            f"publish: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
+        )
+    representation = next(iter(encoded))[0] or models.LEARNED
+    defined = lake.look_up("segments.definitions", ["segment_id", "center"], of_model)
     rows = sorted((row for row in defined if row["segment_id"] != DORMANT), key=itemgetter("segment_id"))
     features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
     units = {feature.name: feature.unit for feature in catalogue.FEATURES}
@@ -212,7 +223,6 @@ def _contrasts(lake: Lake, settings: Settings, version: str, members: DataFrame,
     )
     sample = members.where(drawn).select("customer_id", "segment_id", "vector", "attributes").orderBy("customer_id").toArrow()
     (batch,) = sample.combine_chunks().to_batches()
-    representation = next(one["representation"] for one in reversed(models.reigns(settings.models)) if one["version"] == version)
     return _reasons.contrasts(
         opened(settings.models, version, [REPRESENTATIONS[representation]]),
         features,

@@ -1,11 +1,14 @@
 """marts.customer_segments: the latest day only, since when, and reasons that hold."""
 
+import json
 import re
 from datetime import timedelta
 
 import pytest
 
+from jobs import lake
 from jobs.marts import customer_segments
+from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 
@@ -39,6 +42,12 @@ def test_reasons_name_the_features_that_speak_against_the_runner_up(shop):
     assert rows["dormant-7"]["reasons_hold"] is None
     assert rows["dormant-7"]["reasons"] == ["no event or order for 407 days"]
     assert rows["dormant-0"]["reasons"] == ["no event or order on record"]
+
+
+def test_the_table_says_which_features_are_one_reason(shop):
+    families = json.loads(lake.read_properties(shop.lake.path(customer_segments.TABLE.name))[customer_segments.FAMILIES_PROPERTY])
+
+    assert sorted(name for family in families for name in family) == sorted(planted.NAMES)
 
 
 def test_confidence_is_a_share_and_certain_for_dormant(shop):

@@ -9,6 +9,7 @@ from jobs.marts import _reasons
 
 FEATURES = ["orders_90d", "orders_365d", "return_share_365d", "night_share_365d"]
 SAID = ["orders in 90 days", "orders in 365 days", "of the money returned", "from 0 to 6 o'clock"]
+UNITS = ["count", "count", "share", "share"]
 IDS = np.array([2, 5])
 CENTRES = np.array([[0.0, 0.0], [4.0, 4.0]])
 
@@ -35,9 +36,7 @@ def customers(n, seed):
 
 @pytest.fixture(scope="module")
 def contrasts():
-    return _reasons.contrasts(
-        OrdersAndReturns(), FEATURES, ["count", "count", "share", "share"], IDS, CENTRES, *customers(500, 1)
-    )
+    return _reasons.contrasts(OrdersAndReturns(), FEATURES, UNITS, IDS, CENTRES, *customers(500, 1))
 
 
 def test_windows_of_one_thing_are_one_family(contrasts):
@@ -81,6 +80,16 @@ def test_a_reason_says_the_number_and_what_is_typical_of_the_runner_up(contrasts
         "12 orders in 90 days, typical of the runner-up 3",
         "55 % of the money returned in 365 days, typical of the runner-up 15 %",
     )
+
+
+def test_a_runner_up_that_no_customer_of_the_sample_has_is_treated_as_the_commonest():
+    values, attributes, segments = customers(500, 1)
+    centres = np.vstack([CENTRES, [[90.0, 90.0]]])
+
+    found = _reasons.contrasts(OrdersAndReturns(), FEATURES, UNITS, np.array([2, 5, 6]), centres, values, attributes, segments)
+
+    assert (found.ranked[0, 2] == found.ranked[0, 1]).all()
+    assert found.ranked[0, 1, 0] >= 0
 
 
 def test_an_unknown_value_is_not_named(contrasts):
