@@ -93,8 +93,12 @@ def test_a_runner_up_that_no_customer_of_the_sample_has_is_treated_as_the_common
 
 
 def test_an_unknown_value_is_not_named(contrasts):
+    ranked = np.full_like(contrasts.ranked, -1)
+    ranked[:, :, :2] = 0, 1  # the orders, the returns
     values = np.array([[np.nan, np.nan, 0.15, 0.5]], dtype=np.float32)
 
-    texts, _ = _reasons.reasons(contrasts, values, np.empty((1, 0), dtype=object), IDS[:1], IDS[1:])
+    found = replace(contrasts, ranked=ranked)
+    texts, _ = _reasons.reasons(found, values, np.empty((1, 0), dtype=object), IDS[:1], IDS[1:])
 
-    assert "orders" not in "; ".join(texts[0])
+    assert len(texts[0]) == 1
+    assert SAID[2] in texts[0][0]
