@@ -38,10 +38,10 @@ def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
             "k": 4,
             "chosen": True,
             "representation": "pca",
-            "decision": "pca: better",
+            "decision": "pca: best",
             **judged,
         },
-        {"model_version": "v1", "day": FIRST, "k": 5, "chosen": False, "representation": "pca", "decision": "pca: better"},
+        {"model_version": "v1", "day": FIRST, "k": 5, "chosen": False, "representation": "pca", "decision": "pca: best"},
         {
             "model_version": "v2",
             "day": LAST,
