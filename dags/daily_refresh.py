@@ -7,9 +7,9 @@ order, and gives the same rows.
 **Normal.** One run a day, green to the end; `train` pink (skipped) on most days, because the model is not due. BI reads
 `marts.*` and sees the new day only when `publish` has ended.
 
-**Worry when** a box is red, when a run still goes on at noon, or when `marts.refreshes` has no row for yesterday. In a
-red box's log the last line that begins with `error:` says what is wrong, where, and what to do. Until `publish`, what
-BI reads is untouched: yesterday's segments stand.
+**Worry when** a box is red, or when `marts.refreshes` has no row for yesterday: where `publish` has not ended by 06:00
+UTC (`AIRFLOW__SHOAL__PUBLISHED_BY`) there is an alert. In a red box's log the last line that begins with `error:` says
+what is wrong, where, and what to do. Until `publish`, what BI reads is untouched: yesterday's segments stand.
 
 - **Red at once**, without a retry: a person is needed. A bad file, a wrong setting, a failed expectation. Mend it, then
   clear the red task *with its downstream*; the run goes on from there.
@@ -30,7 +30,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag
 
-from dags.steps import alert, day, gpu, plain, spark
+from dags.steps import alert, day, gpu, plain, published_by, spark
 
 PUBLISHED = [
     Asset("segments.assignments"),
@@ -47,6 +47,7 @@ PUBLISHED = [
     start_date=datetime(2000, 1, 1, tzinfo=UTC),  # before any day someone may refresh: earlier runs would have no tasks
     catchup=False,
     max_active_runs=1,
+    deadline=published_by(),
     description="One day from source files to customer segments, marts and a report",
     doc_md=__doc__,
     tags=["shoal", "daily"],
@@ -166,7 +167,7 @@ and clear `encode` with its downstream.
     report = plain(
         "report",
         execution_timeout=timedelta(minutes=30),
-        doc_md="""The page in `<reports>/<day>/`.
+        doc_md="""The page in `<reports>/<day>/`, which the tab Report of a run's page shows.
 
 **Red:** the tables are fine, only the page is missing; clear it.""",
     )

@@ -309,6 +309,7 @@ def _configure(more: dict[str, str] | None = None) -> None:
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(DAGS / "plugins"),
         "AIRFLOW__CORE__PARALLELISM": "4",  # LocalExecutor starts as many workers
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",  # no log-in: only this machine can connect
         # Wait for SQLite's lock rather than fail: scheduler, API server and processor all write to it.

@@ -19,18 +19,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import BaseHook, BaseOperator, conf
+from airflow.sdk import AsyncCallback, BaseHook, BaseOperator, DeadlineAlert, DeadlineReference, conf
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
     AirflowNotFoundException,
     AirflowSkipException,
 )
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from asgiref.sync import sync_to_async
 
 USER_ERROR, NOT_DUE = 2, 99
 ANSWER_SECONDS = 60.0  # for a Spark Connect server to answer; one takes 5 s to start on two idle cores
@@ -72,18 +74,49 @@ def plain(command: str, *arguments: str, **kwargs) -> BaseOperator:
 
 
 def alert(context) -> None:
-    """Log a failed task in one line; post it as {"text": line} to AIRFLOW__SHOAL__ALERT_URL, if set."""
+    """Tell that a task has failed."""
     ti = context["ti"]
     # The scheduler fails a task without an exception: it sat in the queue for too long, or its worker fell silent.
     why = context.get("exception") or f"no worker of queue {ti.task.queue} took it in time, or its worker is gone"
     about = day(context["params"], context["dag_run"])
-    line = f"shoal: {ti.task_id} of {about} failed (try {ti.try_number}): {why} -- {ti.log_url}"
+    _tell(f"shoal: {ti.task_id} of {about} failed (try {ti.try_number}): {why} -- {ti.log_url}")
+
+
+def published_by() -> DeadlineAlert | None:
+    """Tell when a scheduled run has not published its day by AIRFLOW__SHOAL__PUBLISHED_BY of the next; never where it is empty.
+
+    Raises ValueError for what is not a time.
+    """
+    if not (text := conf.get("shoal", "published_by", fallback="06:00")):
+        return None
+    by = datetime.strptime(text, "%H:%M")  # noqa: DTZ007
+    # a scheduled run's logical date is 02:00 of the day that it is about: 22 hours before the next begins
+    after = timedelta(hours=22 + by.hour, minutes=by.minute)
+    return DeadlineAlert(DeadlineReference.DAGRUN_LOGICAL_DATE, after, AsyncCallback(late, {"by": text}))
+
+
+async def late(context, by: str) -> None:
+    """Tell that a scheduled run's day is not published yet; the triggerer calls this when a run is not done in time."""
+    run = context["dag_run"]
+    if run["run_type"] != "scheduled":  # one by hand or of a backfill may be about any day
+        return
+    told = {"dag_id": run["dag_id"], "run_ids": [run["dag_run_id"]], "task_ids": ["publish"]}
+    states = await sync_to_async(RuntimeTaskInstance.get_task_states)(**told)
+    state = states.get(run["dag_run_id"], {}).get("publish")
+    if state != "success":
+        page = f"{conf.get('api', 'base_url', fallback='')}/dags/{run['dag_id']}/runs/{run['dag_run_id']}"
+        about = str(run["data_interval_start"])[:10]
+        await sync_to_async(_tell)(f"shoal: {about} is not published by {by} UTC (publish: {state or 'not begun'}) -- {page}")
+
+
+def _tell(line: str) -> None:
+    """Log a line; post it as {"text": line} to AIRFLOW__SHOAL__ALERT_URL, if set."""
     log.error(line)
     if url := conf.get("shoal", "alert_url", fallback=""):
         request = urllib.request.Request(url, json.dumps({"text": line}).encode(), {"Content-Type": "application/json"})  # noqa: S310
         try:
             urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
-        except (OSError, ValueError) as error:  # the task has failed already; a dead webhook must not hide why
+        except (OSError, ValueError) as error:  # what it is about has happened; a dead webhook must not hide it
             log.error("shoal: the alert could not be posted to [shoal] alert_url: %s", error)
 
 

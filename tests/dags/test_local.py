@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 
-from tests.dags.test_steps import alive, wait_for
+from tests.dags.test_steps import Webhook, alive, wait_for
 
 STEPS = [
     "land", "clean", "check_clean", "features", "check_features", "train",
@@ -71,6 +72,20 @@ def api(port: int, path: str, body: dict | None = None, method: str | None = Non
                 raise
             time.sleep(2)
     raise AssertionError
+
+
+def report_page(port: int, run: str) -> str:
+    """What the tab Report of a run's page shows."""
+    views = [view for plugin in api(port, "plugins")["plugins"] for view in plugin["external_views"]]
+    (view,) = (view for view in views if view["name"] == "Report" and view["destination"] == "dag_run")
+    named = view["href"].format(DAG_ID="daily_refresh", RUN_ID=urllib.parse.quote(run, safe=""))  # as the page does it
+    return f"http://127.0.0.1:{port}{named}"
+
+
+@pytest.fixture
+def webhook():
+    with Webhook() as made:
+        yield made
 
 
 def test_airflows_own_commands_work_on_the_same_home(project):
@@ -144,7 +159,7 @@ def test_up_refuses_a_port_in_use_and_down_without_up_says_so(project):
     assert local(project, "down") == (0, ["nothing is up"], "")
 
 
-def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
+def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project, webhook):
     """One start for all that only a scheduler shows: schedule, form, backfill, a run marked failed, the end."""
     port = free_port()
 
@@ -155,8 +170,13 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
     def trigger(**body) -> str:
         return api(port, "dags/daily_refresh/dagRuns", {"logical_date": None, **body})["dag_run_id"]
 
+    def late() -> list[str]:
+        """What was told of days that are not published in time."""
+        return [line for line in webhook.lines if "is not published" in line]
+
     project.plan(land=2)  # where only the day matters, a run need not go on
-    code, lines, err = local(project, "up", "--port", str(port))
+    told = {"AIRFLOW__SHOAL__ALERT_URL": webhook.url, "AIRFLOW__SHOAL__PUBLISHED_BY": "02:00"}  # before any run can be done
+    code, lines, err = local(project, "up", "--port", str(port), **told)
     try:
         assert (code, err) == (0, "")
         assert lines[1] == f"up: http://localhost:{port}/dags/daily_refresh"
@@ -171,6 +191,9 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         end = datetime.fromisoformat(scheduled["data_interval_end"])
         assert end == datetime.now(UTC).replace(hour=2, minute=0, second=0, microsecond=0) or datetime.now(UTC).hour < 2
         assert landed() == [f"{end - timedelta(days=1):%Y-%m-%d}"]
+        wait_for(late)
+        assert late()[0].startswith(f"shoal: {landed()[0]} is not published by 02:00 UTC (publish: ")
+        assert late()[0].endswith(f") -- http://localhost:{port}/dags/daily_refresh/runs/{scheduled['dag_run_id']}")
 
         trigger(logical_date="2011-12-10T12:00:00Z")
         wait_for(lambda: landed()[1:] == ["2011-12-09"])
@@ -185,6 +208,15 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         assert [entry[0] for entry in project.journal()[-11:]] == STEPS
         assert {entry[entry.index("--day") + 1] for entry in project.journal()[-11:]} == {"2021-01-31"}
 
+        page = report_page(port, run)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(page, timeout=30)  # noqa: S310
+        written = project.var / "reports" / "2021-01-31" / "index.html"
+        written.parent.mkdir(parents=True)
+        written.write_text("the report of that day")
+        with urllib.request.urlopen(page, timeout=30) as answer:  # noqa: S310
+            assert answer.read() == b"the report of that day"
+
         project.plan(land="sleep")
         run = trigger(conf={"day": "2021-02-01"})
         wait_for(lambda: project.pids().get("driver"))
@@ -198,6 +230,7 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         wait_for(lambda: project.pids().get("driver"))
         driver = project.pids()["driver"]
         session = json.loads((project.var / "airflow" / "session.json").read_text())["session"]
+        assert len(late()) == 1  # neither those by hand nor the backfill, which are about other days
     finally:
         ended = local(project, "down")
     assert ended == (0, ["down"], "")

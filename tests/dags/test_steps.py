@@ -1,11 +1,14 @@
 """What a task makes of its job's end, and that nothing of a job outlives its task."""
 
+import asyncio
+import json
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
@@ -125,17 +128,6 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
 
 
 def test_an_alert_is_one_line_in_the_log_and_one_post(caplog, monkeypatch):
-    posts = []
-
-    class Webhook(BaseHTTPRequestHandler):
-        def do_POST(self):
-            posts.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            """Quiet."""
-
     context = {
         "ti": SimpleNamespace(task_id="land", try_number=1, log_url="http://shoal/log"),
         "params": {"day": "2026-11-20"},
@@ -143,15 +135,68 @@ def test_an_alert_is_one_line_in_the_log_and_one_post(caplog, monkeypatch):
         "exception": AirflowFailException("error: orders.csv, line 7: 3 columns, not 8"),
     }
     line = "shoal: land of 2026-11-20 failed (try 1): error: orders.csv, line 7: 3 columns, not 8 -- http://shoal/log"
-    with HTTPServer(("127.0.0.1", 0), Webhook) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        monkeypatch.setenv("AIRFLOW__SHOAL__ALERT_URL", f"http://127.0.0.1:{server.server_port}/hook")
+    with Webhook() as webhook:
+        monkeypatch.setenv("AIRFLOW__SHOAL__ALERT_URL", webhook.url)
         steps.alert(context)
-    assert posts == [b'{"text": "%s"}' % line.encode()]
+    assert webhook.lines == [line]
 
     steps.alert(context)  # nobody listens any more
     assert [r.getMessage() for r in caplog.records if "shoal: land" in r.getMessage()] == [line, line]
     assert "the alert could not be posted" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "says"),
+    [
+        ("scheduled", "success", []),  # the checks after it are still at work
+        ("scheduled", "running", ["publish: running"]),
+        ("scheduled", None, ["publish: not begun"]),
+        ("backfill", None, []),
+        ("manual", None, []),
+    ],
+)
+def test_a_day_that_is_not_published_in_time_is_an_alert_for_scheduled_runs_only(caplog, monkeypatch, kind, state, says):
+    monkeypatch.delenv("AIRFLOW__SHOAL__ALERT_URL", raising=False)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://shoal")
+    states = {"r": {"publish": state}} if state else {}
+    monkeypatch.setattr(steps.RuntimeTaskInstance, "get_task_states", lambda **asked: states)
+    run = {"dag_id": "d", "dag_run_id": "r", "run_type": kind, "data_interval_start": "2026-11-20T02:00:00Z"}
+    asyncio.run(steps.late({"dag_run": run}, by="06:00"))
+    assert [r.getMessage() for r in caplog.records] == [
+        f"shoal: 2026-11-20 is not published by 06:00 UTC ({why}) -- http://shoal/dags/d/runs/r" for why in says
+    ]
+
+
+@pytest.mark.parametrize(("by", "after"), [("06:00", timedelta(hours=28)), ("23:59", timedelta(hours=45, minutes=59))])
+def test_a_day_is_due_at_that_time_of_the_next(monkeypatch, by, after):
+    monkeypatch.setenv("AIRFLOW__SHOAL__PUBLISHED_BY", by)
+    assert steps.published_by().interval == after
+    monkeypatch.setenv("AIRFLOW__SHOAL__PUBLISHED_BY", "")
+    assert steps.published_by() is None
+
+
+class Webhook(HTTPServer):
+    """What is posted to it while it is open."""
+
+    def __init__(self) -> None:
+        self.lines = []
+        super().__init__(("127.0.0.1", 0), Posted)
+        self.url = f"http://127.0.0.1:{self.server_port}/hook"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *error) -> None:
+        self.shutdown()
+        super().__exit__(*error)
+
+
+class Posted(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.lines.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        """Quiet."""
 
 
 def alive(pid: int) -> bool:
