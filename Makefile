@@ -32,7 +32,7 @@ ENVIRONMENTS := $(DONE)/spark $(DONE)/train $(DONE)/airflow
 UV := requirements/uv.sh
 export VENV
 
-.PHONY: help setup refresh test up down worker bench lint format lock clean environments spark-home secret sample
+.PHONY: help setup refresh test up down worker bi bench lint format lock clean environments spark-home secret sample
 
 help: ## Show this list
 	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
@@ -45,6 +45,7 @@ test: ## Check the style and run every test of all three environments
 up: ## Start Airflow with the daily schedule and its web page on localhost
 down: ## Stop it
 worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:8080, LAKE= and MODELS= as it has them
+bi: ## Serve the marts of a lake to BI tools over JDBC until Ctrl-C: LAKE=, PORT=10000
 bench: ## Measure time and memory, beside what one would use instead: PARTS="features daily" EVENTS=1000000
 lint: ## Check the style
 format: ## Put the sources into the common format
@@ -93,7 +94,7 @@ secret: $(DONE)/spark
 
 refresh up down worker: export SHOAL_SOURCE = $(SOURCE)
 refresh up down worker: export SHOAL_INPUT = $(INPUT)
-refresh up down worker: export SHOAL_LAKE = $(LAKE)
+refresh up down worker bi: export SHOAL_LAKE = $(LAKE)
 refresh up down worker: export SHOAL_MODELS = $(MODELS)
 refresh up down worker: export SHOAL_REPORTS = $(REPORTS)
 ifneq ($(VENV),.venv)
@@ -132,6 +133,9 @@ down: $(DONE)/airflow
 # All that training needs, and no more: neither Spark nor a Java.
 worker: $(DONE)/airflow $(DONE)/train
 	@exec $(AIRFLOW)/python -m dags.local worker $(if $(API),--api $(API))
+
+bi: $(DONE)/spark spark-home
+	@exec $(SPARK)/shoal bi $(if $(PORT),--port $(PORT))
 
 # --- Quality
 

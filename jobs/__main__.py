@@ -16,7 +16,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
     # Submitted as a file: the package's parent belongs on the path, its inside does not.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from jobs import flow, registry, steps
+from jobs import bi, flow, registry, steps
 from jobs.errors import NotDue, UserError
 
 
@@ -73,6 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=steps.print_reconciliation)
     sub = commands.add_parser("tables", help="Every table: rows, version, newest day.")
     sub.set_defaults(run=steps.print_tables)
+    sub = commands.add_parser("bi", help="A Thrift server over the marts, for JDBC and ODBC; until Ctrl-C.")
+    sub.add_argument("--host", default="127.0.0.1", help="who may reach it, without a password; default: this machine only")
+    sub.add_argument("--port", type=int, default=10000, help="default: %(default)s")
+    sub.set_defaults(run=bi.serve)
     _add_models(commands.add_parser("models", help="The trained models: list, show, compare, promote, rollback."))
     sub = commands.add_parser("catalogue", help="The features as a page (docs/features.md).")
     sub.set_defaults(run=steps.print_catalogue)

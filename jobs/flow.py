@@ -49,5 +49,6 @@ TABLES = {
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "marts": ("customer_segments", "segment_profiles", "segment_moves", "refreshes"),
 }
+QUALITY = {"quality": ("results", "profiles", "quarantine", "reconciliation")}  # of no step of their own
 CHECKED_LAYERS = ("clean", "features", "encoded", "marts")
 NOT_DUE_EXIT_CODE = 99

@@ -202,7 +202,7 @@ def print_tables(arguments: argparse.Namespace) -> None:
 
     made = settings.load()
     print(f"{'table':<30}{'version':>9}{'rows':>15}  newest day")
-    for layer, tables in {**flow.TABLES, "quality": ("results", "profiles", "quarantine", "reconciliation")}.items():
+    for layer, tables in (flow.TABLES | flow.QUALITY).items():
         for table in tables:
             path = f"{made.lake}/{layer}/{table}"
             if DeltaTable.is_deltatable(path):

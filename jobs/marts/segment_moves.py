@@ -66,4 +66,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         for before, now in pairs
     ]
     nothing = lake.spark.createDataFrame([], SCHEMA)  # the first known day has no moves, whatever an earlier run said
-    lake.replace_days(TABLE, union([nothing, *frames]), {day, *(now for _, now in pairs)})
+    lake.replace_days(TABLE, union([nothing, *frames]).coalesce(1), {day, *(now for _, now in pairs)})

@@ -95,4 +95,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
     marks = traits.traits(traits.statistics(members.where(F.col("segment_id") != DORMANT), features), catalogue.FEATURES)
     rows = segment_profiles(members, _members.names(lake, day), marks, day, settings.segment.min_cell)
-    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA), [day])
+    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), [day])  # a file a day, for whoever reads one

@@ -1,13 +1,29 @@
-"""What BI relies on: marts.customer_segments as clients without Spark see it."""
+"""What BI relies on: the marts as delta-rs, DuckDB and clients of the Thrift server see them."""
 
+import contextlib
+import json
+import os
 import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
+from impala.dbapi import connect
 
-from jobs.marts import customer_segments, segment_moves, segment_profiles
+from jobs import flow
+from jobs.lake import Lake
+from jobs.marts import customer_segments, refreshes, segment_moves, segment_profiles
+from tests.jobs.conftest import LAST
+
+ROOT = Path(__file__).resolve().parents[3]
 
 ARROW = {
     "STRING": pa.string(),
@@ -65,5 +81,130 @@ def test_delta_rs_and_duckdb_read_the_rows_that_spark_reads(shop, table):
     assert found == [(name, *totals[name]) for name in sorted(totals)]
 
 
-def test_the_latest_day_is_one_file(table):
+def test_the_latest_day_is_one_file_of_each_table(shop, table):
     assert len(table.file_uris()) == 1
+    for module in (segment_profiles, segment_moves):
+        of_day = DeltaTable(shop.lake.path(module.TABLE.name)).file_uris(file_pruning_predicate=f"day = '{LAST}'")
+        assert len(of_day) == 1
+
+
+def test_the_log_has_the_bounds_of_what_a_report_filters_on(table):
+    (file,) = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    assert file["min.as_of_day"] == file["max.as_of_day"] == LAST
+    assert file["min.segment_id"] == 0
+    for column in ("customer_id", "segment_name", "since_day", "recency_days", "orders_365d", "net_365d", "confidence"):
+        assert file[f"min.{column}"] < file[f"max.{column}"]
+
+
+def test_every_published_table_has_its_constraints(shop):
+    for module in (customer_segments, segment_profiles, segment_moves):
+        kept = DeltaTable(shop.lake.path(module.TABLE.name)).metadata().configuration
+        assert module.TABLE.checks
+        assert {name: kept[f"delta.constraints.{name}"] for name in module.TABLE.checks} == module.TABLE.checks
+
+
+class Served:
+    """A copy of the shop's lake, `make bi` over it, and a client of that."""
+
+    def __init__(self, shop, folder: Path) -> None:
+        self.folder, self.lake = folder, Lake(shop.lake.spark, shutil.copytree(shop.lake.root, folder / "lake"))
+        refreshes.run(self.lake, shop.settings, LAST, "run", *[datetime(2024, 3, 5, tzinfo=UTC)] * 2)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.environment = os.environ | {"TMPDIR": str(folder)}
+        venv = Path(sys.prefix).parent  # set up already
+        command = ["make", "bi", f"LAKE={self.lake.root}", f"PORT={self.port}", f"VENV={venv}"]
+        command += ["-o", f"{venv}/.done/spark", "-o", "spark-home"]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=self.environment)
+        self.says = self.process.stdout.readline()
+        self.client = connect("127.0.0.1", self.port, auth_mechanism="PLAIN")
+        self.cursor = self.client.cursor()
+
+    def rows(self, query: str) -> list[dict]:
+        """What a query gives; the protocol sends what is nested as JSON."""
+        self.cursor.execute(query)
+        names = [column[0] for column in self.cursor.description]
+        plain = [[json.loads(v) if isinstance(v, bytes) else v for v in row] for row in self.cursor.fetchall()]
+        return [dict(zip(names, row, strict=True)) for row in plain]
+
+    def end(self) -> tuple[int, str]:
+        self.cursor.close()
+        self.client.close()
+        self.process.terminate()
+        out, _ = self.process.communicate(timeout=600)
+        return self.process.returncode, out
+
+
+@pytest.fixture(scope="module")
+def served(shop, tmp_path_factory):
+    made = Served(shop, tmp_path_factory.mktemp("served"))
+    yield made
+    if made.process.poll() is None:
+        made.end()
+
+
+@pytest.mark.parametrize("module", [customer_segments, segment_profiles, segment_moves])
+def test_the_thrift_server_gives_the_rows_that_delta_rs_and_duckdb_give(served, module):
+    dataset = DeltaTable(served.lake.path(module.TABLE.name)).to_pyarrow_dataset()
+    by_duckdb = duckdb.from_arrow(dataset).to_arrow_table().to_pylist()
+    by_delta_rs = dataset.to_table().to_pylist()
+    by_thrift = served.rows(f"TABLE {module.TABLE.name}")
+    assert by_duckdb
+    assert sorted(map(str, by_thrift)) == sorted(map(str, by_delta_rs)) == sorted(map(str, by_duckdb))
+
+
+def test_a_tool_on_the_thrift_server_is_told_tables_columns_and_comments(served):
+    assert {row["tableName"] for row in served.rows("SHOW TABLES IN marts")} == set(flow.TABLES["marts"])
+    listed = served.cursor.get_table_schema("customer_segments", "marts")
+    assert [name for name, *_ in listed] == [name for name, _ in CONTRACT]
+    described = {row["col_name"]: row["comment"] for row in served.rows("DESCRIBE marts.customer_segments")}
+    assert described["segment_id"] == "Segment; keeps its meaning over time; 0: dormant"
+
+
+def test_the_thrift_server_reads_what_is_newest_and_any_version_that_the_manifest_names(served):
+    (manifest,) = served.rows("SELECT * FROM marts.refreshes WHERE run_id = 'run'")
+    version = json.loads(manifest["table_versions"])["marts.segment_moves"]
+    count, path = "SELECT count(*) AS n FROM marts.segment_moves", served.lake.path("marts.segment_moves")
+    before = DeltaTable(path).to_pyarrow_table()
+    assert served.rows(count) == [{"n": before.num_rows}]
+    write_deltalake(path, before.slice(1), mode="overwrite")
+    assert served.rows(count) == [{"n": before.num_rows - 1}]
+    assert served.rows(f"{count} VERSION AS OF {version}") == [{"n": before.num_rows}]
+
+
+def test_a_port_in_use_and_a_lake_without_marts_are_refused_in_a_line(served, tmp_path):
+    def refused(**changed: str) -> str:
+        given = served.environment | {"SHOAL_LAKE": served.lake.root} | changed
+        command = [sys.executable, "-m", "jobs", "bi", "--port", str(served.port)]
+        result = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=600)
+        assert result.returncode == 2
+        return result.stdout + result.stderr
+
+    assert refused() == (
+        f"error: bi: port {served.port} cannot be used (Address already in use); choose another: make bi PORT=10001\n"
+    )
+    assert refused(SHOAL_LAKE=str(tmp_path)) == (
+        f"error: bi: nothing was published in {tmp_path} yet; run first: make refresh, or name another lake with LAKE=\n"
+    )
+
+
+def test_only_this_machine_can_reach_the_thrift_server_and_its_end_leaves_nothing(served):
+    assert served.says.startswith(f"bi: jdbc:hive2://127.0.0.1:{served.port}/marts (Ctrl-C ends it; its log is ")
+    mark = f"hive.server2.thrift.port={served.port}".encode()
+
+    def running() -> list[str]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # one that has just ended
+                if mark in (process / "cmdline").read_bytes():
+                    found.append(process.name)
+        return found
+
+    bound = [row.split()[1] for kind in ("tcp", "tcp6") for row in Path("/proc/net", kind).read_text().splitlines()]
+    loopback = f"0100007F:{served.port:04X}"  # as the kernel lists it
+    assert {address[-13:] for address in bound if address.endswith(loopback[-5:])} == {loopback}
+    assert running()
+    assert served.end() == (-signal.SIGTERM, "bi: ended\n")
+    assert not running()
+    assert not list(served.folder.glob("shoal_bi_*"))
