@@ -17,7 +17,7 @@ from benchmarks.generator import Shop
 # Parts with options of their own, where they are here: python -m benchmarks.NAME --help
 OTHERS = [
     name
-    for name in ("robots", "validation", "equality", "fuzz", "training", "encoding", "planted", "segments", "publishing")
+    for name in ("robots", "validation", "equality", "fuzz", "training", "encoding", "planted", "segments", "publishing", "bi")
     if (Path(__file__).parent / f"{name}.py").exists()
 ]
 PARTS = ("features", "daily", "skew", "sizes", "flow", *OTHERS)

@@ -1,0 +1,120 @@
+"""`python -m benchmarks.bi`: what a report asks of the latest day, with a year of published days behind it, through delta-rs.
+
+The year is written as a year writes it, a commit a day; of marts.customer_segments, which holds the latest day only, the
+days before are small.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from benchmarks import measure
+from jobs.lake import Lake
+from jobs.marts import customer_segments, segment_moves, segment_profiles
+from jobs.session import open_session
+
+CUSTOMERS, DAYS, SEGMENTS, REPEAT = 1_000_000, 365, 8, 9
+LAST = date(2026, 3, 31)  # as in QUERIES
+SECONDS, FILES = 0.2, 1
+QUERIES = {
+    "customers and money by segment": (
+        customer_segments,
+        "SELECT segment_name, count(*), sum(net_365d), avg(confidence) FROM t GROUP BY segment_name",
+    ),
+    "one customer": (customer_segments, "SELECT * FROM t WHERE customer_id = 'customer-0500000'"),
+    "the day's profiles": (segment_profiles, "SELECT * FROM t WHERE day = DATE '2026-03-31'"),
+    "the day's moves": (segment_moves, "SELECT * FROM t WHERE day = DATE '2026-03-31'"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bi", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--customers", type=int, default=CUSTOMERS)
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
+        _write(folder, given.customers)
+        for name, (module, query) in QUERIES.items():
+            path = f"{folder}/{module.TABLE.name.replace('.', '/')}"
+            of_day = f"day = '{LAST}'" if module.TABLE.partition else None
+            measure.at_most(
+                f"bi: {name}: files of the latest day", len(DeltaTable(path).file_uris(file_pruning_predicate=of_day)), FILES
+            )
+            seconds = sorted(_seconds(path, query) for _ in range(REPEAT))
+            print(f"{name}: {seconds[0]:.3f} to {seconds[-1]:.3f} s")
+            measure.at_most(f"bi: {name}, seconds from opening the table", statistics.median(seconds), SECONDS)
+    return 0
+
+
+def _seconds(path: str, query: str) -> float:
+    started = time.perf_counter()
+    rows = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute(query).read_all())
+    seconds = time.perf_counter() - started
+    if not rows.num_rows:
+        raise RuntimeError(f"no rows: {query}")
+    return seconds
+
+
+def _write(root: str, n: int) -> None:
+    """The year's commits by delta-rs, in seconds, and the latest day's customers by Spark, as `shoal publish` writes them."""
+    spark = open_session("benchmark of BI")
+    try:
+        lake = Lake(spark, root)
+        for module in (customer_segments, segment_profiles, segment_moves):
+            lake.create(module.TABLE)
+        for day in (LAST - timedelta(days=DAYS - 1 - nth) for nth in range(DAYS)):
+            for module, rows in _day(day):
+                path = lake.path(module.TABLE.name)
+                schema = DeltaTable(path).to_pyarrow_dataset().schema
+                write_deltalake(
+                    path, pa.Table.from_pylist(rows, schema), mode="append" if module.TABLE.partition else "overwrite"
+                )
+        lake.replace(customer_segments.TABLE, _customers(lake, n).repartition(1).sortWithinPartitions("customer_id"))
+    finally:
+        spark.stop()
+
+
+def _day(day: date) -> Iterator[tuple]:
+    money, random = Decimal("1234.5000"), np.random.default_rng(day.toordinal())
+    of_segment = [{"day": day, "segment_id": i, "segment_name": f"Segment {i}", "n_customers": 9} for i in range(SEGMENTS)]
+    yield segment_profiles, [row | {"traits": [], "net_365d": money, "share": random.random()} for row in of_segment]
+    pairs = [(a, b) for a in range(SEGMENTS) for b in range(SEGMENTS) if a != b]
+    yield (
+        segment_moves,
+        [{"day": day, "from_segment_id": a, "to_segment_id": b, "customers": 1 + int(random.integers(99))} for a, b in pairs],
+    )
+    yield customer_segments, [{"customer_id": f"customer-{i}", "segment_id": i, "as_of_day": day} for i in range(SEGMENTS)]
+
+
+def _customers(lake: Lake, n: int) -> DataFrame:
+    of = (F.col("id") % SEGMENTS).cast("INT")
+    texts = [F.concat(F.lit(f"feature_{j} "), (F.rand(j) * 100).cast("INT"), F.lit(" (typical here 3)")) for j in range(3)]
+    return lake.spark.range(n).select(
+        F.format_string("customer-%07d", "id").alias("customer_id"),
+        of.alias("segment_id"),
+        F.concat(F.lit("Segment "), of).alias("segment_name"),
+        F.date_sub(F.lit(LAST), (F.rand(3) * 300).cast("INT")).alias("since_day"),
+        (of - 1).alias("previous_segment_id"),
+        F.lit(LAST).alias("as_of_day"),
+        (F.rand(4) * 365).cast("BIGINT").alias("recency_days"),
+        (F.rand(5) * 20).cast("BIGINT").alias("orders_365d"),
+        (F.rand(6) * 2000).cast("DECIMAL(18,4)").alias("net_365d"),
+        F.rand(7).alias("confidence"),
+        F.array(*texts).alias("reasons"),
+        F.lit("2026-03-28-0f51d756").alias("model_version"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
