@@ -96,8 +96,8 @@ def _history(folder: str, n: int) -> tuple[float, float]:
             changes.persist().count()
             changes.createOrReplaceTempView("changes")
             started = time.perf_counter()
-            step = history.history_after(lake.read(history.TABLE), now, day)
-            lake.replace(history.TABLE, step, history.since(day), gather=False)
+            step = history.history_around(lake.read(history.TABLE), now, day)
+            lake.replace(history.TABLE, step, history.around(day, None), gather=False)
             ours = time.perf_counter() - started
             started = time.perf_counter()
             spark.sql(f"""

@@ -1,63 +1,121 @@
-"""segments.history: intervals that never overlap, the same by a step forward as made anew."""
+"""segments.history: intervals that never overlap, the same by steps in any order of days as told day by day."""
 
-import random
 from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from jobs.segments import assignments, history
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 SCHEMA = "customer_id STRING, day DATE, segment_id INT, model_version STRING"
+CUSTOMERS = 25
 
 
 def oracle(days):
-    """{day: {customer: segment}} -> the intervals, told day by day."""
+    """{day: ({customer: segment}, model)} -> the intervals, told day by day."""
     closed, is_open = [], {}
     for day in sorted(days):
-        for customer in set(is_open) | set(days[day]):
-            now, before = days[day].get(customer), is_open.get(customer)
+        of_day, model = days[day]
+        for customer in set(is_open) | set(of_day):
+            now, before = of_day.get(customer), is_open.get(customer)
             if before and before[1] != now:
-                closed.append((*is_open.pop(customer)[:3], day, before[3]))
+                closed.append((*is_open.pop(customer)[:3], day, *before[4:]))
             if now is not None and customer not in is_open:
-                is_open[customer] = (customer, now, day, f"v{day.day}")
-    return sorted(closed + [(*row[:3], None, row[3]) for row in is_open.values()])
+                is_open[customer] = (customer, now, day, None, model, before[1] if before else None)
+    return sorted(closed + list(is_open.values()), key=str)
 
 
 def intervals(frame):
-    return sorted(tuple(row) for row in frame.select(*COLUMNS).collect())
-
-
-COLUMNS = ("customer_id", "segment_id", "valid_from", "valid_to", "model_version")
-TYPES = ("STRING", "INT", "DATE", "DATE", "STRING")
+    return sorted((tuple(row) for row in frame.select(*history.TABLE.columns).collect()), key=str)
 
 
 def frame(spark, days):
-    rows = [(c, day, segment, f"v{day.day}") for day, of_day in days.items() for c, segment in of_day.items()]
+    rows = [(c, day, segment, model) for day, (of_day, model) in days.items() for c, segment in of_day.items()]
     return spark.createDataFrame(rows, SCHEMA)
 
 
-def test_steps_forward_and_made_anew_agree_on_random_moves_with_gaps_and_reruns(spark):
-    chance = random.Random(1)  # noqa: S311
-    numbers = sorted(chance.sample(range(20), 4))
-    customers = [f"c{i}" for i in range(40)]
-
-    def of_day():
-        return {c: chance.choice([0, 1, 1, 1, 2]) for c in customers if chance.random() < 0.85}
-
-    days, stepped = {}, None
-    for number in numbers:
+def told(spark, writes):
+    """After each write of (day number, {customer: segment}, model): the known days so far, and the intervals by steps."""
+    days, rows = {}, []
+    for number, of_day, model in writes:
         day = FIRST + timedelta(days=number)
-        for _ in range(chance.choice([1, 2])):  # a rerun replaces what the first run of the day said
-            days[day] = of_day()
-            today = frame(spark, {day: days[day]})
-            if stepped is None:
-                rows = intervals(history.history(today))
-            else:
-                rows = intervals(stepped.where(f"NOT ({history.since(day)})"))
-                rows = sorted(rows + intervals(history.history_after(stepped, today, day)))
-            stepped = spark.createDataFrame(rows, ", ".join(f"{c} {t}" for c, t in zip(COLUMNS, TYPES, strict=True)))
-        assert rows == oracle(days)
+        days[day] = (of_day, model)
+        after = min((known for known in days if known > day), default=None)
+        held = spark.createDataFrame(rows, history.SCHEMA)
+        step = history.history_around(held, frame(spark, {day: days[day]}), day, after, days[after][1] if after else None)
+        rows = sorted(intervals(held.where(f"NOT ({history.around(day, after)})")) + intervals(step), key=str)
+        yield days, rows
 
-    assert intervals(history.history(frame(spark, days))) == oracle(days)
+
+SEGMENTS = st.lists(st.sampled_from([None, 0, 1, 1, 2]), min_size=CUSTOMERS, max_size=CUSTOMERS)
+OF_DAY = SEGMENTS.map(lambda segments: {f"c{i}": segment for i, segment in enumerate(segments) if segment is not None})
+WRITES = st.lists(st.tuples(st.integers(0, 9), OF_DAY, st.sampled_from(["v1", "v2"])), min_size=5, max_size=7)
+
+
+@settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
+@given(writes=WRITES)
+def test_days_written_in_any_order_and_again_give_what_is_told_day_by_day(spark, writes):
+    for days, rows in told(spark, writes):
+        assert rows == oracle(days)
+    assert intervals(history.history(frame(spark, days))) == rows
+
+
+# Writes of (day number, segment or None), and the intervals of (segment, from, to, model, segment before) they come to.
+BY_HAND = {
+    "a missing day lies within the interval": ([(0, 1), (2, 1)], [(1, 0, None, "v0", None)]),
+    "a missing day that comes late and differs parts it": (
+        [(0, 1), (2, 1), (1, 2)], [(1, 0, 1, "v0", None), (2, 1, 2, "v1", 1), (1, 2, None, "v2", 2)],
+    ),
+    "a day that is run again joins what it had parted": ([(0, 1), (1, 2), (2, 1), (1, 1)], [(1, 0, None, "v0", None)]),
+    "who comes back begins anew, in the same segment too": (
+        [(0, 1), (1, None), (2, 1)], [(1, 0, 1, "v0", None), (1, 2, None, "v2", None)],
+    ),
+    "a day before all others begins before them": ([(1, 1), (0, 2)], [(2, 0, 1, "v0", None), (1, 1, None, "v1", 2)]),
+    "a day run again has its last model": ([(0, 1), (1, 2), ("1b", 2)], [(1, 0, 1, "v0", None), (2, 1, None, "v1b", 1)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_by_hand(spark, case):
+    writes, expected = BY_HAND[case]
+    numbered = [(int(str(of)[0]), {} if segment is None else {"c": segment}, f"v{of}") for of, segment in writes]
+    *_, (_, rows) = told(spark, numbered)
+    of_day = {FIRST + timedelta(days=number): number for number in range(3)} | {None: None}
+    assert sorted((s, of_day[f], of_day[t], m, p) for _, s, f, t, m, p in rows) == sorted(expected)
+
+
+def write(lake, number, segments, model):
+    """Assign the customers of a day, and bring the history up to it."""
+    day = FIRST + timedelta(days=number)
+    rows = [(f"c{i}", day, segment, None, None, None, False, model) for i, segment in enumerate(segments)]
+    lake.replace_days(assignments.TABLE, lake.spark.createDataFrame(rows, assignments.SCHEMA), [day])
+    history.run(lake, None, day)
+    return {day: ({f"c{i}": segment for i, segment in enumerate(segments)}, model)}
+
+
+def test_in_the_lake_a_late_day_and_a_rerun_are_steps(lake, monkeypatch):
+    days = write(lake, 0, [1, 2], "v1")
+    monkeypatch.setattr(history, "history", None)
+
+    for number, segments, model in ((4, [1, 1, 3], "v1"), (8, [2, 1, 3], "v1"), (2, [1, 2, 3], "v2"), (4, [2, 2], "v2")):
+        days |= write(lake, number, segments, model)
+
+    assert intervals(lake.read(history.TABLE)) == oracle(days)
+
+
+def test_a_table_of_before_without_the_segment_before_is_made_anew_once(lake):
+    write(lake, 0, [1], "v1")
+    write(lake, 1, [2], "v1")
+    expected = intervals(lake.read(history.TABLE))
+    old = lake.read(history.TABLE).drop("previous_segment_id").collect()
+    old = lake.spark.createDataFrame(old, history.SCHEMA.rpartition(",")[0])
+    old.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(lake.path(history.TABLE.name))
+
+    history.run(lake, None, FIRST + timedelta(days=1))
+
+    assert intervals(lake.read(history.TABLE)) == expected
 
 
 def test_the_history_of_the_shop_spans_the_day_without_a_refresh(shop):
