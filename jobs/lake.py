@@ -42,8 +42,10 @@ _MOST_RUNS = 8
 _AT_ONCE = 2
 _REFUSALS = (
     "Permission denied", "AccessDeniedException", "Read-only file system", "Mkdirs failed", "CANNOT_CREATE_LOG_PATH",
-    "ParentNotDirectory", "Not a directory", "No space left",
+    "ParentNotDirectory", "Not a directory",
 )  # fmt: skip
+_NO_SPACE = "No space left"
+_CONFLICTS = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,8 @@ class Lake:
             columns = ", ".join(
                 f"{f.name} {f.dataType.simpleString()} COMMENT {quoted(f.metadata.get('comment', ''))}" for f in new
             )
-            self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({columns})")
+            with self._writing(table):
+                self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({columns})")
 
     @contextmanager
     def _writing(self, table: Table) -> Iterator[None]:
@@ -197,7 +200,17 @@ class Lake:
         try:
             yield
         except Exception as error:
-            if any(refusal in str(error) for refusal in _REFUSALS):
+            said = str(error)
+            if any(conflict in said for conflict in _CONFLICTS):
+                raise UserError(
+                    f"lake: another run changed table {table.name} in {self.root} meanwhile, and this one left it so; "
+                    "run again when it has ended"
+                ) from error
+            if _NO_SPACE in said:
+                raise UserError(
+                    f"lake: no space is left in {self.root} (table {table.name} stays as it was); make room and run again"
+                ) from error
+            if any(refusal in said for refusal in _REFUSALS):
                 raise UserError(
                     f"lake: {self.root} cannot be written (table {table.name}); choose another root with SHOAL_LAKE"
                 ) from error
@@ -206,7 +219,8 @@ class Lake:
     def set_property(self, table: Table, key: str, value: str) -> None:
         """Set a table property that clients without Spark can read too; nothing is written where it holds already."""
         if read_properties(self.path(table.name)).get(key) != value:
-            self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({quoted(key)} = {quoted(value)})")
+            with self._writing(table):
+                self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({quoted(key)} = {quoted(value)})")
 
     def version(self, name: str) -> int:
         return last_commit(self.path(name))[0]
@@ -228,9 +242,14 @@ class Lake:
 
 
 def read_arrow(
-    root: str, name: str, columns: list[str] | None = None, day: date | None = None, version: int | None = None
+    root: str,
+    name: str,
+    columns: list[str] | None = None,
+    day: date | None = None,
+    version: int | None = None,
+    where: "ds.Expression | None" = None,
 ) -> pa.Table:
-    """A table, or one day of it, as Arrow, without Spark. Raises UserError where it does not exist."""
+    """A table, or one day of it, or the rows `where`, as Arrow, without Spark. Raises UserError where it does not exist."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -241,7 +260,7 @@ def read_arrow(
         raise UserError(f"lake: table {name} does not exist in {root}; run the step that writes it first") from None
     import pyarrow.dataset as ds
 
-    return dataset(table).to_table(columns=columns, filter=None if day is None else ds.field("day") == day)
+    return dataset(table).to_table(columns=columns, filter=where if day is None else ds.field("day") == day)
 
 
 def sums(

@@ -1,8 +1,12 @@
 """What the lake says of a table without a Spark job."""
 
+import errno
+import os
 from datetime import date
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
@@ -57,3 +61,38 @@ def test_a_root_that_takes_no_files_is_named_in_one_line(spark, root):
     with pytest.raises(UserError, match=rf"lake: {root} cannot be written \(table clean\.things\)") as error:
         Lake(spark, root).create(TABLE)
     assert "\n" not in str(error.value)
+
+
+PLAIN = Table("marts.things", "Things.", "day DATE COMMENT 'd', name STRING COMMENT 'n'", "day")
+
+
+def plain(lake, name):
+    return lake.spark.createDataFrame([(date(2024, 3, 1), name)], "day DATE, name STRING")
+
+
+def test_a_write_that_another_run_has_overtaken_is_told_in_a_line_and_leaves_the_other_ones_rows(lake):
+    path = lake.path(PLAIN.name)
+
+    def overtaken(batches):
+        for batch in batches:
+            theirs = pa.table({"day": batch["day"], "name": ["theirs"]})
+            write_deltalake(path, theirs, mode="overwrite", predicate="day = '2024-03-01'")
+            yield batch
+
+    lake.replace(PLAIN, plain(lake, "before"), "day = DATE'2024-03-01'")
+    frame = plain(lake, "ours").mapInArrow(overtaken, "day DATE, name STRING")
+    with pytest.raises(UserError, match=r"another run changed table marts\.things in .*; run again when it has ended$"):
+        lake.replace(PLAIN, frame, "day = DATE'2024-03-01'")
+
+    assert DeltaTable(path).to_pyarrow_table()["name"].to_pylist() == ["theirs"]
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_the_rows_before(lake):
+    def full(batches):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    lake.replace(PLAIN, plain(lake, "before"))
+    with pytest.raises(UserError, match=r"no space is left in .* \(table marts\.things stays as it was\); .*again$"):
+        lake.replace(PLAIN, plain(lake, "ours").mapInArrow(full, "day DATE, name STRING"))
+
+    assert lake.look_up(PLAIN, ["name"]) == [{"name": "before"}]
