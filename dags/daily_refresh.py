@@ -37,6 +37,7 @@ PUBLISHED = [
     Asset("segments.history"),
     Asset("marts.customer_segments"),
     Asset("marts.segment_profiles"),
+    Asset("marts.segment_changes"),
     Asset("marts.segment_moves"),
     Asset("marts.refreshes"),
 ]

@@ -47,7 +47,7 @@ TABLES = {
     "features": ("customer_days", "customers"),
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
-    "marts": ("customer_segments", "segment_profiles", "segment_moves", "refreshes"),
+    "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "refreshes"),
 }
 QUALITY = {"quality": ("results", "profiles", "quarantine", "reconciliation")}  # of no step of their own
 CHECKED_LAYERS = ("clean", "features", "encoded", "marts")

@@ -437,6 +437,7 @@ def _sizes(root: str, day: date, names: dict[int, str]) -> dict | None:
 
 def _moves(moves: list[dict], names: dict[int, str]) -> dict:
     moves.sort(key=lambda m: (-m["customers"], _last(m["from_segment_id"]), _last(m["to_segment_id"])))
+    apart = [m for m in moves if (m["from_segment_id"], m["to_segment_id"]) != (None, None)]
     shown = [
         m
         | {
@@ -445,10 +446,10 @@ def _moves(moves: list[dict], names: dict[int, str]) -> dict:
             "from_colour": _colour(m["from_segment_id"]),
             "to_colour": _colour(m["to_segment_id"]),
         }
-        for m in moves[:MOVES_SHOWN]
+        for m in apart[:MOVES_SHOWN]
     ]
-    rest = moves[MOVES_SHOWN:]
-    flow = pictures.flow([(m["from_segment_id"], m["to_segment_id"], m["customers"]) for m in moves]) if moves else None
+    rest = apart[MOVES_SHOWN:]
+    flow = pictures.flow([(m["from_segment_id"], m["to_segment_id"], m["customers"]) for m in apart]) if apart else None
     for side, other in (("left", "new customers"), ("right", "no longer known")):
         for bar in flow[side] if flow else ():
             bar |= {"name": names.get(bar["segment_id"], other), "colour": _colour(bar["segment_id"])}
@@ -460,6 +461,7 @@ def _moves(moves: list[dict], names: dict[int, str]) -> dict:
         "previous_day": moves[0]["previous_day"] if moves else None,
         "customers": sum(m["customers"] for m in moves),
         "rest": (len(rest), sum(m["customers"] for m in rest)),
+        "together": sum(m["customers"] for m in moves) - sum(m["customers"] for m in apart),
     }
 
 

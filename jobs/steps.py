@@ -125,11 +125,11 @@ def _segment(lake: Lake, made: Settings, days: list[date], arguments: argparse.N
 
 
 def _publish(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
-    from jobs.marts import customer_segments, refreshes, segment_moves, segment_profiles
+    from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
 
     started_at = arguments.started_at or datetime.now(UTC)
     for day in days:
-        tables = (customer_segments, segment_profiles, segment_moves)
+        tables = (customer_segments, segment_profiles, segment_changes, segment_moves)
         side_by_side({table.TABLE.name: partial(table.run, lake, made, day) for table in tables})
         refreshes.run(lake, made, day, arguments.run_id, started_at, datetime.now(UTC))
 
@@ -183,6 +183,16 @@ def print_segments(arguments: argparse.Namespace) -> None:
     from jobs import report
 
     print(report.segments_as_text(settings.load()))
+
+
+def print_changes(arguments: argparse.Namespace) -> None:
+    """Whose segment is another than on an earlier day, as a table of how many or as a file of each; read without Spark."""
+    from jobs import changes
+
+    rows, day = changes.between(settings.load(), arguments.since, arguments.day)
+    if arguments.out:
+        changes.write(rows, arguments.out)
+    print(changes.as_text(rows, arguments.since, day))
 
 
 def print_reconciliation(arguments: argparse.Namespace) -> None:

@@ -44,6 +44,7 @@ GOOD = {
     "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5, "reasons_hold": True},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
+    "marts.segment_changes": {"change": "changed", "to_segment_id": 2},
     "marts.segment_moves": {"to_segment_id": 2, "previous_day": DAY - timedelta(days=1)},
     "marts.refreshes": {"status": "published", "n_customers": 2, "table_versions": {"clean.orders": 3}},
 }  # fmt: skip
@@ -63,6 +64,7 @@ SECOND = {
     "features.customers": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
+    "marts.segment_changes": {"customer_id": "2"},
     "marts.segment_moves": {"from_segment_id": 3},
     "marts.refreshes": {"run_id": "2"},
 }
@@ -75,7 +77,8 @@ DIFFER = {
     "clean.visitor_days": "visitor_id", "clean.identities": "visitor_id", "clean.products": "product_id",
     "clean.customers": "customer_id", "features.customer_days": "customer_id", "features.customers": "customer_id",
     "clean.identity_alarms": "id", "marts.customer_segments": "customer_id", "marts.segment_profiles": "segment_id",
-    "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id", "encoded.customers": "customer_id",
+    "marts.segment_changes": "customer_id", "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
+    "encoded.customers": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},
@@ -137,6 +140,12 @@ BREAKS = {
         "outliers_over_customers": {"n_outliers": 2},
         "unknown_segment": {"segment_id": 999},
     },
+    "marts.segment_changes": {
+        "stays": {"from_segment_id": 2},
+        "wrong_side_missing": {"to_segment_id": None},
+        "unknown_from": {"from_segment_id": 999},
+        "unknown_to": {"to_segment_id": 999},
+    },
     "marts.segment_moves": {
         "stays": {"from_segment_id": 150, "to_segment_id": 150},
         "from_later": {"previous_day": DAY},
@@ -161,6 +170,8 @@ FOLLOWS = {
     ("marts.segment_profiles", "segment_id"): {"unknown_segment"},
     ("marts.segment_profiles", "share_of_day"): {"share"},
     ("marts.segment_profiles", "n_customers"): {"outliers_over_customers"},
+    ("marts.segment_changes", "from_segment_id"): {"unknown_from"},
+    ("marts.segment_changes", "to_segment_id"): {"unknown_to"},
     ("marts.segment_moves", "from_segment_id"): {"unknown_from"},
     ("marts.segment_moves", "to_segment_id"): {"unknown_to"},
     **{

@@ -100,7 +100,7 @@ def rows_of(table: str) -> list[dict]:
         "marts.segment_moves": [
             {"day": DAY, "previous_day": DAY - timedelta(days=1), "from_segment_id": old, "to_segment_id": new,
              "customers": n, "net_365d": Decimal(n * 100)}
-            for old, new, n in ((None, 3, 12), (3, 1, 7), (2, 0, 4))
+            for old, new, n in ((None, 3, 12), (3, 1, 7), (2, 0, 4), (None, None, 3))
         ],
         "marts.refreshes": [
             {"run_id": "manual__1", "day": DAY, "started_at": datetime(2026, 4, 1, 2, tzinfo=UTC),
@@ -256,7 +256,9 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "When last clustered, on 2026-03-30: 262 customers: as they are." in page["segments"]
     assert "Drawn are" in page["map"]
     assert "of 1,378 active customers" in page["map"]
-    assert "23 customers are in another segment than on 2026-03-30" in page["moves"]
+    assert "26 customers are in another segment than on 2026-03-30" in page["moves"]
+    assert "; 3 of them in moves of too few customers to be told apart." in page["moves"]
+    assert "no longer known" not in page["moves"]
     assert "· new customers 3 Browsing a lot, looking only 12 1,200" in page["moves"]
     assert "4 customers 7 customers 12 customers Discount shoppers 4 Browsing" in page["moves"]
     assert "One day is published so far" in page["time"]

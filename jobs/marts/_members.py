@@ -44,3 +44,27 @@ def names(lake: Lake, day: date) -> dict[int, str]:
     version, _ = assigned(lake, day)
     of_model = ds.field("model_version") == version
     return {row["segment_id"]: row["name"] for row in lake.look_up("segments.definitions", ["segment_id", "name"], of_model)}
+
+
+def history(lake: Lake, day: date) -> DataFrame:
+    """segments.history; raises UserError where it is of a version without the segment before."""
+    intervals = lake.read("segments.history")
+    if "previous_segment_id" not in intervals.columns:
+        raise UserError(
+            f"publish: segments.history in {lake.root} has no column previous_segment_id; run first: shoal segment --day {day}"
+        )
+    return intervals
+
+
+def days_to_publish(lake: Lake, name: str, day: date) -> list[date]:
+    """The days of a table of changes that publishing `day` must write: itself, the known day after it, whose day before it is,
+    and known days before it that were never published, so that what is published adds up.
+
+    Raises UserError where the day has no assignments.
+    """
+    assigned(lake, day)
+    known = lake.days("segments.assignments")
+    runs = lake.count("marts.refreshes", ["day"]) if lake.exists(name) else {}
+    published = max((of for (of,) in runs if of < day), default=date.min)
+    after = min((of for of in known if of > day), default=day)
+    return [of for of in known if published < of <= after]

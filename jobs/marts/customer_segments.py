@@ -39,7 +39,7 @@ SCHEMA = """
     segment_id INT COMMENT 'Segment; keeps its meaning over time; 0: dormant',
     segment_name STRING COMMENT 'Name of the segment, unique per day',
     since_day DATE COMMENT 'First day of the present stay in the segment',
-    previous_segment_id INT COMMENT 'Segment before the present one; null: none',
+    previous_segment_id INT COMMENT 'Segment on the known day before since_day; null: not known on it',
     as_of_day DATE COMMENT 'Nothing after the end of this day (UTC) is in this row',
     recency_days BIGINT COMMENT 'Days since the last event or order; null: never any',
     orders_365d BIGINT COMMENT 'Orders in the last 365 days',
@@ -118,13 +118,8 @@ def customer_segments(
 
 def stays(history: DataFrame, day: date) -> DataFrame:
     """segments.history -> (customer_id, since_day, previous_segment_id) of the stay that holds on `day`."""
-    begun = history.where(F.col("valid_from") <= F.lit(day))
-    holds = F.col("valid_to").isNull() | (F.col("valid_to") > F.lit(day))
-    by_customer = begun.groupBy("customer_id").agg(
-        F.max(F.when(holds, F.col("valid_from"))).alias("since_day"),
-        F.max_by(F.when(~holds, F.col("segment_id")), F.when(~holds, F.col("valid_from"))).alias("previous_segment_id"),
-    )
-    return by_customer.where("since_day IS NOT NULL")
+    holds = (F.col("valid_from") <= F.lit(day)) & (F.col("valid_to").isNull() | (F.col("valid_to") > F.lit(day)))
+    return history.where(holds).select("customer_id", F.col("valid_from").alias("since_day"), "previous_segment_id")
 
 
 _CARRIED = (
@@ -197,7 +192,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     members = _members.members(lake, day, list(models.meta(settings.models, version)["attributes"]))
     contrasts = _contrasts(lake, settings, version, day, members, sizes) if sizes else None  # all are dormant: by rule
     frame = customer_segments(
-        members, _members.names(lake, day), stays(lake.read("segments.history"), day), contrasts, sureness, day
+        members, _members.names(lake, day), stays(_members.history(lake, day), day), contrasts, sureness, day
     )
     lake.replace(TABLE, frame.repartition(1).sortWithinPartitions("customer_id"))
     if contrasts:

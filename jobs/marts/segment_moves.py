@@ -1,23 +1,27 @@
 """One row per day and pair of different segments: who moved since the known day before, and their money.
 
-Input: segments.assignments and features.customers. The first known day has no moves. A rerun of an earlier day renews
-the moves of the day after it too.
+Input: segments.history and features.customers. The first known day has no moves. A rerun or a late day renews the moves
+of the day after it too. Moves of fewer customers than `segment.min_cell` are not told apart: they are one row of the day,
+from null to null, together with as many of the next smallest as bring it to that number. So the rows of a day still add up
+to all who moved. Where even all moves of a day are of fewer, the row has no money.
 """
 
 from datetime import date
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.errors import UserError
-from jobs.lake import Lake, Table, union
+from jobs.lake import Lake, Table
+from jobs.marts import _members, segment_changes
 from jobs.settings import Settings
 
 SCHEMA = """
     day DATE COMMENT 'Day on which the customers were in the new segment',
     previous_day DATE COMMENT 'The known day before, on which they were in the old one',
     from_segment_id INT COMMENT 'Segment on the previous day; null: a new customer',
-    to_segment_id INT COMMENT 'Segment on the day; null: the customer is no longer known',
+    to_segment_id INT COMMENT 'Segment on the day; null: no longer known; both null: all moves too small to tell apart',
     customers BIGINT COMMENT 'Customers who moved',
     net_365d DECIMAL(18,4) COMMENT 'Their net amount in the 365 days up to day (no longer known: to previous_day)'
 """
@@ -30,40 +34,47 @@ TABLE = Table(
 )
 
 
-def segment_moves(before: DataFrame, now: DataFrame, money: DataFrame, previous_day: date, day: date) -> DataFrame:
-    """(customer_id, segment_id) of two days, (customer_id, day, net_365d) of both -> marts.segment_moves of `day`."""
-    pairs = before.select("customer_id", F.col("segment_id").alias("from_segment_id")).join(
-        now.select("customer_id", F.col("segment_id").alias("to_segment_id")), "customer_id", how="full_outer"
-    )
-    moved = pairs.where("from_segment_id IS DISTINCT FROM to_segment_id").withColumn(
-        "money_day", F.when(F.col("to_segment_id").isNull(), F.lit(previous_day)).otherwise(F.lit(day))
+def segment_moves(changes: DataFrame, money: DataFrame, day_before: dict[date, date]) -> DataFrame:
+    """marts.segment_changes, (customer_id, day, net_365d), and the known day before each day -> marts.segment_moves, however
+    small."""
+    days = changes.sparkSession.createDataFrame(list(day_before.items()), "day DATE, previous_day DATE")
+    moved = changes.join(F.broadcast(days), "day", how="inner").withColumn(
+        "money_day", F.when(F.col("to_segment_id").isNull(), F.col("previous_day")).otherwise(F.col("day"))
     )
     money = money.select("customer_id", F.col("day").alias("money_day"), "net_365d")
     with_money = moved.join(money, ["customer_id", "money_day"], how="left")
-    return with_money.groupBy("from_segment_id", "to_segment_id").agg(
+    return with_money.groupBy("day", "previous_day", "from_segment_id", "to_segment_id").agg(
         F.count("*").alias("customers"), F.sum("net_365d").cast("decimal(18,4)").alias("net_365d")
-    ).select(
-        F.lit(day).alias("day"), F.lit(previous_day).alias("previous_day"), "from_segment_id", "to_segment_id",
-        "customers", "net_365d",
-    )  # fmt: skip
+    )
+
+
+def large_enough(moves: list[dict], min_cell: int) -> list[dict]:
+    """The moves of a day, those of fewer customers than `min_cell` put together.
+
+    >>> moves = [{"from_segment_id": 1, "to_segment_id": i, "customers": n, "net_365d": n} for i, n in ((2, 9), (3, 5), (4, 1))]
+    >>> [(row["from_segment_id"], row["to_segment_id"], row["customers"]) for row in large_enough(moves, 5)]
+    [(1, 2, 9), (None, None, 6)]
+    """
+    moves = sorted(moves, key=itemgetter("customers"))
+    together, customers = 0, 0
+    while together < len(moves) and (moves[together]["customers"] < min_cell or 0 < customers < min_cell):
+        customers += moves[together]["customers"]
+        together += 1
+    if not together:
+        return moves
+    nets = [row["net_365d"] for row in moves[:together] if row["net_365d"] is not None]
+    rest = moves[0] | {"from_segment_id": None, "to_segment_id": None, "customers": customers}
+    return [*moves[together:], rest | {"net_365d": sum(nets) if nets and customers >= min_cell else None}]
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Publish the moves into `day`, and those into the known day after it, whose day before is `day`."""
-    days = lake.days("segments.assignments")
-    if day not in days:
-        raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
-    at = days.index(day)
-    pairs = [(days[i - 1], days[i]) for i in (at, at + 1) if 0 < i < len(days)]
-    frames = [
-        segment_moves(
-            lake.read("segments.assignments", before, before),
-            lake.read("segments.assignments", now, now),
-            lake.read("features.customers").where(F.col("day").isin(before, now)),
-            before,
-            now,
-        )
-        for before, now in pairs
+    """Publish the moves that publishing `day` brings."""
+    days = _members.days_to_publish(lake, TABLE.name, day)
+    day_before = {now: before for before, now in pairwise(lake.days("segments.assignments")) if now in days}
+    changes = segment_changes.segment_changes(_members.history(lake, day), days)
+    money = lake.read("features.customers").where(F.col("day").isin(*day_before, *day_before.values()))
+    moves = sorted((row.asDict() for row in segment_moves(changes, money, day_before).collect()), key=itemgetter("day"))
+    rows = [
+        row for _, of_day in groupby(moves, itemgetter("day")) for row in large_enough(list(of_day), settings.segment.min_cell)
     ]
-    nothing = lake.spark.createDataFrame([], SCHEMA)  # the first known day has no moves, whatever an earlier run said
-    lake.replace_days(TABLE, union([nothing, *frames]).coalesce(1), {day, *(now for _, now in pairs)})
+    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), days)

@@ -113,7 +113,8 @@ def test_only_publish_has_outlets_named_as_the_published_tables():
     assert outlets == {
         "publish": [
             "segments.assignments", "segments.history",
-            "marts.customer_segments", "marts.segment_profiles", "marts.segment_moves", "marts.refreshes",
+            "marts.customer_segments", "marts.segment_profiles", "marts.segment_changes", "marts.segment_moves",
+            "marts.refreshes",
         ]
     }  # fmt: skip
 

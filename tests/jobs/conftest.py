@@ -7,13 +7,13 @@ import pytest
 
 from jobs import catalogue
 from jobs.lake import Lake
-from jobs.marts import customer_segments, segment_moves, segment_profiles
+from jobs.marts import customer_segments, segment_changes, segment_moves, segment_profiles
 from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
 from jobs.settings import Settings
 from tests.jobs import planted
 
 SEGMENT = (candidates, definitions, calibration, lineage, assignments, history)
-PUBLISH = (customer_segments, segment_profiles, segment_moves)
+PUBLISH = (customer_segments, segment_profiles, segment_changes, segment_moves)
 FIRST, SECOND, LAST = date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 4)  # no refresh on the third
 
 

@@ -20,7 +20,7 @@ from impala.dbapi import connect
 
 from jobs import flow
 from jobs.lake import Lake
-from jobs.marts import customer_segments, refreshes, segment_moves, segment_profiles
+from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
 from tests.jobs.conftest import LAST
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +49,7 @@ def table(shop):
 
 
 def test_every_published_table_has_reader_version_1(shop):
-    for module in (customer_segments, segment_profiles, segment_moves):
+    for module in (customer_segments, segment_profiles, segment_changes, segment_moves):
         protocol = DeltaTable(shop.lake.path(module.TABLE.name)).protocol()
         assert protocol.min_reader_version == 1
         assert protocol.min_writer_version <= 4

@@ -1,41 +1,56 @@
 """marts.segment_moves: who moved since the known day before, and their money."""
 
-from jobs.marts import segment_moves
+import pytest
+
+from jobs.marts import segment_changes, segment_moves
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 
 def test_moves_by_hand(spark):
-    segments = "customer_id STRING, segment_id INT"
-    before = spark.createDataFrame([("a", 1), ("b", 1), ("c", 2), ("gone", 2)], segments)
-    now = spark.createDataFrame([("a", 2), ("b", 2), ("c", 2), ("new", 1)], segments)
     rows = [
-        ("a", SECOND, 5),
-        ("a", FIRST, 99),
-        ("b", SECOND, 7),
-        ("c", SECOND, 1),
-        ("new", SECOND, 3),
-        ("gone", FIRST, 4),
+        (SECOND, "a", "changed", 1, 2),
+        (SECOND, "b", "changed", 1, 2),
+        (SECOND, "new", "added", None, 1),
+        (SECOND, "gone", "removed", 2, None),
+        (FIRST, "a", "added", None, 1),
     ]
+    changes = spark.createDataFrame(rows, segment_changes.SCHEMA)
+    rows = [("a", SECOND, 5), ("a", FIRST, 99), ("b", SECOND, 7), ("c", SECOND, 1), ("new", SECOND, 3), ("gone", FIRST, 4)]
     nets = spark.createDataFrame(rows, "customer_id STRING, day DATE, net INT").selectExpr(
         "customer_id", "day", "CAST(net AS DECIMAL(18,4)) AS net_365d"
     )
 
-    moves = segment_moves.segment_moves(before, now, nets, FIRST, SECOND)
+    moves = segment_moves.segment_moves(changes, nets, {SECOND: FIRST})
 
     assert sorted((tuple(row) for row in moves.collect()), key=str) == sorted(
         [(SECOND, FIRST, 1, 2, 2, 12), (SECOND, FIRST, None, 1, 1, 3), (SECOND, FIRST, 2, None, 1, 4)], key=str
     )
 
 
+@pytest.mark.parametrize(
+    ("moves", "published"),
+    [
+        ([], []),
+        ([(1, 2, 9, 90), (2, 1, 5, 50)], [(2, 1, 5, 50), (1, 2, 9, 90)]),
+        ([(1, 2, 9, 90), (2, 1, 4, 40), (2, 3, 1, 10)], [(1, 2, 9, 90), (None, None, 5, 50)]),
+        ([(1, 2, 9, 90), (2, 1, 6, None), (2, 3, 4, 40)], [(1, 2, 9, 90), (None, None, 10, 40)]),  # 4 alone would be told apart
+        ([(1, 2, 2, 20), (None, 1, 1, 10)], [(None, None, 3, None)]),
+    ],
+)
+def test_what_is_too_small_to_tell_apart_is_published_together_and_the_sum_is_kept(moves, published):
+    columns = ("from_segment_id", "to_segment_id", "customers", "net_365d")
+    rows = segment_moves.large_enough([dict(zip(columns, row, strict=True)) for row in moves], min_cell=5)
+
+    assert [tuple(row[c] for c in columns) for row in rows] == published
+
+
 def test_moves_of_the_shop_are_against_the_known_day_before(shop):
-    loyal, rare, returner = (shop.segment_of(kind, FIRST) for kind in ("loyal", "rare", "returner"))
+    returner = shop.segment_of("returner", FIRST)
     rows = shop.rows(segment_moves, "day")
     moves = {(r["day"], r["previous_day"], r["from_segment_id"], r["to_segment_id"]): r["customers"] for r in rows}
 
     assert moves == {
-        (SECOND, FIRST, loyal, rare): 1,
-        (SECOND, FIRST, rare, 0): 1,
-        (SECOND, FIRST, None, loyal): 1,
+        (SECOND, FIRST, None, None): 3,
         (LAST, SECOND, returner, 0): 30,
         (LAST, SECOND, None, 5): 25,
     }

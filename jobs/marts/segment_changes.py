@@ -1,0 +1,48 @@
+"""One row per day and customer whose segment is another than on the known day before: the feed that activation follows.
+
+Input: segments.history. Applied in order of days to the segments of any day, or to none, the rows up to a later day give
+exactly the segments of that one. The first known day adds everybody. A rerun or a late day renews the day after it too.
+"""
+
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.lake import Lake, Table
+from jobs.marts import _members
+from jobs.settings import Settings
+
+SCHEMA = """
+    day DATE COMMENT 'Day from which it holds',
+    customer_id STRING COMMENT 'Customer',
+    change STRING COMMENT 'added, changed or removed (no longer known)',
+    from_segment_id INT COMMENT 'Segment on the known day before; null: added',
+    to_segment_id INT COMMENT 'Segment on the day; null: removed'
+"""
+TABLE = Table(
+    "marts.segment_changes",
+    "One row per day and customer whose segment is another than on the known day before.",
+    SCHEMA,
+    partition="day",
+    checks={"known_change": "change IN ('added', 'changed', 'removed')"},
+)
+
+
+def segment_changes(history: DataFrame, days: list[date]) -> DataFrame:
+    """segments.history -> marts.segment_changes of these known days."""
+    began = history.where(F.col("valid_from").isin(days))
+    ended = history.where(F.col("valid_to").isin(days))
+    pairs = ended.select("customer_id", F.col("valid_to").alias("day"), F.col("segment_id").alias("from_segment_id")).join(
+        began.select("customer_id", F.col("valid_from").alias("day"), F.col("segment_id").alias("to_segment_id")),
+        ["customer_id", "day"],
+        how="full_outer",
+    )
+    change = F.when(F.col("from_segment_id").isNull(), "added").when(F.col("to_segment_id").isNull(), "removed")
+    return pairs.select("day", "customer_id", change.otherwise("changed").alias("change"), "from_segment_id", "to_segment_id")
+
+
+def run(lake: Lake, settings: Settings, day: date) -> None:
+    """Publish the changes that publishing `day` brings."""
+    days = _members.days_to_publish(lake, TABLE.name, day)
+    lake.replace_days(TABLE, segment_changes(_members.history(lake, day), days), days)

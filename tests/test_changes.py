@@ -1,0 +1,87 @@
+"""`shoal changes`: the feed between two days comes to exactly what differs between their segments."""
+
+import random
+from datetime import date, timedelta
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from pyarrow import csv, parquet
+
+from jobs import changes
+from jobs.__main__ import main
+from tests.test_main import refused
+
+FIRST = date(2024, 3, 1)
+DAYS = [FIRST + timedelta(days=n) for n in (0, 1, 3, 4)]
+KINDS = {"day": pa.date32(), "customer_id": pa.string(), "change": pa.string()}
+SCHEMA = pa.schema(KINDS | dict.fromkeys(("from_segment_id", "to_segment_id"), pa.int32()))
+
+
+@pytest.fixture
+def segments(tmp_path, monkeypatch):
+    """{day: {customer: segment}} of random days that are published with their feed, in a lake that the settings name."""
+    chance, days, held, rows = random.Random(7), {}, {}, []  # noqa: S311
+    for day in DAYS:
+        made = {f"c{i}": chance.choice([None, 1, 1, 2]) for i in range(200)}
+        days[day] = {c: s for c, s in made.items() if s is not None}
+        for c in sorted(made):
+            was, now = held.get(c), days[day].get(c)
+            if was != now:
+                rows.append((day, c, "added" if was is None else "removed" if now is None else "changed", was, now))
+        held = days[day]
+    chance.shuffle(rows)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    write_deltalake(str(tmp_path / "lake/marts/segment_changes"), pa.table(columns, SCHEMA), partition_by=["day"])
+    write_deltalake(str(tmp_path / "lake/marts/refreshes"), pa.table({"day": DAYS}))
+    monkeypatch.setenv("SHOAL_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("SHOAL_SOURCE", "sample")
+    return days
+
+
+def difference(before, now):
+    """(customer, change, from, to) of each customer whose segment differs."""
+    pairs = {c: (before.get(c), now.get(c)) for c in {*before, *now}}
+    kinds = {c: "added" if was is None else "removed" if is_now is None else "changed" for c, (was, is_now) in pairs.items()}
+    return sorted((c, kinds[c], *pair) for c, pair in pairs.items() if pair[0] != pair[1])
+
+
+@pytest.mark.parametrize(("since", "until"), [(-1, 3), (0, 1), (0, 3), (1, 2), (1, 3)])
+def test_the_file_has_exactly_what_differs_between_the_two_days(segments, tmp_path, since, until):
+    days = {-1: FIRST - timedelta(days=1), **dict(enumerate(DAYS))}
+    out = tmp_path / "changes.parquet"
+    assert main(["changes", "--since", str(days[since]), "--day", str(days[until]), "--out", str(out)]) == 0
+    rows = parquet.read_table(out).to_pylist()
+    found = sorted((r["customer_id"], r["change"], r["from_segment_id"], r["to_segment_id"]) for r in rows)
+    assert found == difference(segments.get(days[since], {}), segments[days[until]])
+
+
+def test_a_day_without_a_refresh_has_the_segments_of_the_known_day_before(segments, tmp_path):
+    out = tmp_path / "changes.csv"
+    assert main(["changes", "--since", "2024-03-03", "--out", str(out)]) == 0
+    rows = csv.read_csv(out)
+    assert rows.column_names == changes.COLUMNS
+    assert sorted(rows["customer_id"].to_pylist()) == [c for c, *_ in difference(segments[DAYS[1]], segments[DAYS[3]])]
+
+
+def test_the_table_counts_them_by_pair(segments, capsys):
+    main(["changes", "--since", str(FIRST)])
+    said = capsys.readouterr().out.splitlines()
+    expected = difference(segments[FIRST], segments[DAYS[3]])
+    assert said[0].split() == ["change", "from", "to", "customers"]
+    n = sum(row[1:] == ("changed", 1, 2) for row in expected)
+    assert ["changed", "1", "2", str(n)] in [line.split() for line in said]
+    assert said[-1] == f"from the end of 2024-03-01 to the end of 2024-03-05: {len(expected)} customers"
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("--since", "2024-03-05"), "--since 2024-03-05 is not before 2024-03-05"),
+        (("--since", "2024-03-01", "--day", "2024-03-03"), "2024-03-03 is not published in"),
+        (("--since", "2024-03-01", "--out", "changes.xlsx"), "a file that ends in .csv or .parquet"),
+        (("--since", "2024-03-01", "--out", "/proc/changes.csv"), "/proc/changes.csv cannot be written"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_in_a_line(segments, capsys, argv, says):
+    assert says in refused(capsys, "changes", *argv)
