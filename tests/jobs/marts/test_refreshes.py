@@ -48,7 +48,7 @@ def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
             "k": 3,
             "chosen": False,
             "representation": "live",
-            "decision": "live: stays",
+            "decision": "live: on",
             **judged,
         },
     ]
