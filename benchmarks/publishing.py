@@ -18,16 +18,17 @@ SECONDS = 90.0
 MADE = """
 import json, sys
 from datetime import timedelta
-from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from benchmarks import training
-from jobs import autoencoder
+from jobs import autoencoder, catalogue
 from jobs.autoencoder import data
 from jobs.settings import Settings, Train
 few, lake, root, customers = sys.argv[1:]
+properties = {data.NAMES_PROPERTY: json.dumps(catalogue.VECTOR[: training.FEATURES]), data.ATTRIBUTES_PROPERTY: "[]"}
 training.write(few, 5_000)
+DeltaTable(f"{few}/{data.TABLE}").alter.set_table_properties(properties)
 settings = Settings(lake=few, models=root, reports="", source="", input="", train=Train(hidden=(128, 64), latent=16, epochs=3))
 autoencoder.run(settings, training.DAY, retrain=True)
 for number in range(2):
@@ -41,6 +42,7 @@ for number in range(2):
             "customer_id": [f"customer-{number}" for number in range(start, start + n)],
             "day": pa.array([training.DAY + timedelta(days=number)] * n),
             "is_active": np.arange(n) % 10 > 0,
+            "tenure_days": pa.array(np.arange(n) % 300),
             "recency_days": pa.array(np.where(np.arange(n) % 10 > 0, 10, 400)),
             "orders_365d": pa.array(orders),
             "net_365d": pa.array(orders, pa.int32()).cast(pa.decimal128(18, 4)),
@@ -49,8 +51,6 @@ for number in range(2):
             ),
         }
         write_deltalake(f"{lake}/{data.TABLE}", pa.table(rows), partition_by=["day"], mode="append")
-names = json.dumps([f"feature_{number}" for number in range(training.FEATURES)])
-properties = {data.NAMES_PROPERTY: names, data.ATTRIBUTES_PROPERTY: "[]"}
 DeltaTable(f"{lake}/{data.TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)
 print(training.DAY, training.DAY + timedelta(days=1))
 """
