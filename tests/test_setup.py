@@ -67,7 +67,7 @@ def test_a_source_of_ones_own_needs_input_and_day_and_says_so_before_any_set_up(
 
 def test_help_lists_every_target_a_person_calls():
     shown = re.findall(r"^  ([a-z]+) ", make("help").stdout, re.MULTILINE)
-    assert shown == ["help", "setup", "refresh", "test", "up", "down", "worker", "bench", "lint", "format", "lock", "clean"]
+    assert shown == ["help", "setup", "refresh", "test", "up", "down", "worker", "bi", "bench", "lint", "format", "lock", "clean"]
 
 
 @pytest.mark.parametrize("name", ["tools", "java", "spark", "train", "airflow"])

@@ -73,7 +73,7 @@ class Sureness:
         """Of n active customers, 0 to 1.
 
         >>> sure = Sureness({1: ([0.0, 0.2], [0.5, 1.0])}, {1: 0.3}, known_days=10)
-        >>> sure.confidence(np.array([1, 1, 1]), np.array([0.1, 0.9, 0.9]), np.array([400, 9, 4])).tolist()
+        >>> sure.confidence(np.array([1, 1, 1]), np.array([0.1, 0.9, 0.9]), np.array([400, 9, 4])).round(6).tolist()
         [0.75, 1.0, 0.65]
         """
         known = np.minimum((tenure_days + 1) / self.known_days, 1.0)

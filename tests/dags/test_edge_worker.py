@@ -109,7 +109,11 @@ def test_training_survives_its_worker_and_without_one_there_is_an_alert(project,
         "SHOAL_TRAIN__EPOCHS": "100", "SHOAL_TRAIN__PATIENCE": "100", "SHOAL_TRAIN__CHECKPOINT_SECONDS": "1",
     }  # fmt: skip
     machine = Machine(tmp_path / "machine", f"http://127.0.0.1:{port}", **SECRET, **SECONDS, **training)
-    airflow = {"AIRFLOW__CORE__EXECUTOR": WORKER["AIRFLOW__CORE__EXECUTOR"], "AIRFLOW__SHOAL__ALERT_URL": webhook}
+    airflow = {
+        "AIRFLOW__CORE__EXECUTOR": WORKER["AIRFLOW__CORE__EXECUTOR"],
+        "AIRFLOW__SHOAL__ALERT_URL": webhook,
+        "AIRFLOW__SHOAL__PUBLISHED_BY": "",
+    }
     python = ROOT / ".venv" / "train" / "bin" / "python"
     subprocess.run([python, "-c", CUSTOMERS, lake, day], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 

@@ -9,6 +9,7 @@ from argparse import Namespace
 import pyarrow.compute as pc
 
 from jobs import catalogue, lake, steps
+from jobs.marts import customer_segments
 from jobs.session import open_session
 from tests.jobs import planted
 
@@ -16,6 +17,7 @@ from tests.jobs import planted
 def main(root: str) -> None:
     """Every day that has assignments, from the first that the manifest lacks."""
     catalogue.FEATURES = planted.CATALOGUE
+    customer_segments.opened = planted.opened
     here = lake.Lake(open_session("publisher"), root)
     settings = planted.settings(here)
     published = pc.max(lake.read_arrow(root, "marts.refreshes")["day"]).as_py()

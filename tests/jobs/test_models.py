@@ -51,6 +51,7 @@ def test_promoting_twice_on_a_day_keeps_the_last(root):
 
 
 def test_what_was_decided_of_a_version_holds_when_it_is_champion_again(root):
+    save(root, "c")
     models.promote(str(root), "a", date(2026, 1, 10), "pca")
     models.promote(str(root), "a", date(2026, 3, 1))
     models.promote(str(root), "c", date(2026, 3, 2))

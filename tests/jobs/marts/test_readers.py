@@ -15,6 +15,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
+from jobs.encoded import customers as encoded
 from jobs.lake import Lake
 from jobs.marts import refreshes
 from jobs.segments import assignments
@@ -31,7 +32,7 @@ def lake(shop, tmp_path):
     """The shop with its last day published, and features and assignments of days that are not: each lacks one customer more."""
     lake = Lake(shop.lake.spark, shutil.copytree(shop.lake.root, tmp_path / "lake"))
     shutil.copytree(shop.settings.models, f"{lake.root}-models")
-    for table in (planted.FEATURES, assignments.TABLE):
+    for table in (planted.FEATURES, encoded.TABLE, assignments.TABLE):
         last = lake.read(table, LAST, LAST)
         later = last.drop("day").join(lake.spark.createDataFrame([(day,) for day in DAYS], "day DATE"), how="cross")
         nth = F.regexp_extract("customer_id", "^rare-([0-9]+)$", 1)

@@ -40,7 +40,7 @@ def published(spark, tmp_path_factory):
         day = FIRST + timedelta(days=number)
         chosen = {f"c{i}": chance.choice([None, 1, 1, 1, 2, 3]) for i in range(100)}
         days[day] = {customer: segment for customer, segment in chosen.items() if segment is not None}
-        rows = [(c, day, segment, None, None, None, False, "v1") for c, segment in days[day].items()]
+        rows = [(c, day, segment, None, None, None, False, "v1", None) for c, segment in days[day].items()]
         lake.replace_days(assignments.TABLE, spark.createDataFrame(rows, assignments.SCHEMA), [day])
         money = [(c, day, True, None, 1, 1, Decimal(7), []) for c in days[day]]
         lake.replace_days(planted.FEATURES, spark.createDataFrame(money, planted.FEATURES.schema), [day])

@@ -89,7 +89,7 @@ def test_by_hand(spark, case):
 def write(lake, number, segments, model):
     """Assign the customers of a day, and bring the history up to it."""
     day = FIRST + timedelta(days=number)
-    rows = [(f"c{i}", day, segment, None, None, None, False, model) for i, segment in enumerate(segments)]
+    rows = [(f"c{i}", day, segment, None, None, None, False, model, None) for i, segment in enumerate(segments)]
     lake.replace_days(assignments.TABLE, lake.spark.createDataFrame(rows, assignments.SCHEMA), [day])
     history.run(lake, None, day)
     return {day: ({f"c{i}": segment for i, segment in enumerate(segments)}, model)}
