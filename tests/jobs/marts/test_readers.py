@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import pytest
 from deltalake import DeltaTable
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.encoded import customers as encoded
-from jobs.lake import Lake
+from jobs.lake import Lake, Table
 from jobs.marts import refreshes
-from jobs.segments import assignments
+from jobs.segments import assignments, history
 from tests.jobs import planted
 from tests.jobs.conftest import LAST
 
@@ -32,14 +33,22 @@ def lake(shop, tmp_path):
     """The shop with its last day published, and features and assignments of days that are not: each lacks one customer more."""
     lake = Lake(shop.lake.spark, shutil.copytree(shop.lake.root, tmp_path / "lake"))
     shutil.copytree(shop.settings.models, f"{lake.root}-models")
-    for table in (planted.FEATURES, encoded.TABLE, assignments.TABLE):
-        last = lake.read(table, LAST, LAST)
-        later = last.drop("day").join(lake.spark.createDataFrame([(day,) for day in DAYS], "day DATE"), how="cross")
-        nth = F.regexp_extract("customer_id", "^rare-([0-9]+)$", 1)
-        left = (nth == "") | (nth.cast("INT") >= F.datediff("day", F.lit(LAST)))
-        lake.replace_days(table, later.where(left), DAYS)
+    for table in (planted.FEATURES, encoded.TABLE):
+        lake.replace_days(table, _later(lake, table, DAYS), DAYS)
+    for day in DAYS:
+        lake.replace_days(assignments.TABLE, _later(lake, assignments.TABLE, [day]), [day])
+        history.run(lake, shop.settings, day)
     refreshes.run(lake, shop.settings, LAST, "first", *[datetime(2024, 3, 5, tzinfo=UTC)] * 2)
     return lake
+
+
+def _later(lake: Lake, table: Table, days: list) -> DataFrame:
+    """The rows of the last day as those of later ones, each of which lacks one customer more."""
+    rows = (
+        lake.read(table, LAST, LAST).drop("day").join(lake.spark.createDataFrame([(d,) for d in days], "day DATE"), how="cross")
+    )
+    nth = F.regexp_extract("customer_id", "^rare-([0-9]+)$", 1)
+    return rows.where((nth == "") | (nth.cast("INT") >= F.datediff("day", F.lit(LAST))))
 
 
 class Reader(threading.Thread):

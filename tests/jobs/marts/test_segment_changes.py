@@ -42,7 +42,7 @@ def published(spark, tmp_path_factory):
         days[day] = {customer: segment for customer, segment in chosen.items() if segment is not None}
         rows = [(c, day, segment, None, None, None, False, "v1", None) for c, segment in days[day].items()]
         lake.replace_days(assignments.TABLE, spark.createDataFrame(rows, assignments.SCHEMA), [day])
-        money = [(c, day, True, None, 1, 1, Decimal(7), []) for c in days[day]]
+        money = [(c, day, True, None, 1, 1, Decimal(7), 400, []) for c in days[day]]
         lake.replace_days(planted.FEATURES, spark.createDataFrame(money, planted.FEATURES.schema), [day])
         history.run(lake, settings, day)
         if is_published:

@@ -16,7 +16,7 @@ from tests.jobs import planted
 from tests.jobs.planted import DAY
 
 TYPES, NOISES, N = 4, 4, 400
-NAMES = ["type", *(f"noise_{j}" for j in range(NOISES))]
+NAMES = list(catalogue.VECTOR[: 1 + NOISES])  # the first holds the type
 BEFORE, LATER = DAY - timedelta(days=30), DAY + timedelta(days=7)
 PROPERTIES = {"shoal.vector": json.dumps(NAMES), "shoal.attributes": "[]"}
 FEATURES = replace(planted.FEATURES, properties=PROPERTIES)
@@ -47,7 +47,7 @@ def gate(lake, monkeypatch):
     sharpness = {}
     ids = [f"c{number}" for number in range(N)]
     rows = [
-        (id_, day, True, None, 1, 1, Decimal(1), row.tolist())
+        (id_, day, True, None, 1, 1, Decimal(1), 400, row.tolist())
         for day in (BEFORE, DAY, LATER - timedelta(days=30), LATER)
         for id_, row in zip(ids, matrix, strict=True)
     ]
@@ -60,7 +60,6 @@ def gate(lake, monkeypatch):
     ]
     lake.replace(CUSTOMER_DAYS, lake.spark.createDataFrame(bought, CUSTOMER_DAYS.schema))
     monkeypatch.setattr(_judge, "opened", lambda root, version, outputs, file="": Showing(outputs, sharpness[version]))
-    monkeypatch.setattr(catalogue, "FEATURES", ())
 
     def run(version, day, vector, components, inputs, **meta):
         sharpness[version] = {"vector": vector, "components": components, "inputs": inputs}
