@@ -28,7 +28,7 @@ from jobs.settings import Settings, Train
 few, lake, root, customers = sys.argv[1:]
 properties = {data.NAMES_PROPERTY: json.dumps(catalogue.VECTOR[: training.FEATURES]), data.ATTRIBUTES_PROPERTY: "[]"}
 training.write(few, 5_000)
-DeltaTable(f"{few}/{data.TABLE}").alter.set_table_properties(properties)
+DeltaTable(f"{few}/{data.TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)
 settings = Settings(lake=few, models=root, reports="", source="", input="", train=Train(hidden=(128, 64), latent=16, epochs=3))
 autoencoder.run(settings, training.DAY, retrain=True)
 for number in range(2):
