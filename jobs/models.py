@@ -19,6 +19,7 @@ from pyarrow import fs
 from jobs.errors import UserError
 
 FAMILY = "autoencoder"
+BACKTEST = "backtest.onnx"  # in a model's folder: the encoder as the same training gives it as of an earlier day
 LEARNED = "learned"  # the representation of a model of which nothing else was decided
 
 

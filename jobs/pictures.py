@@ -27,7 +27,7 @@ def flow(moves: Sequence[tuple[int | None, int | None, int]]) -> dict:
     sides = [_bars(moves, side, scale) for side in (0, 1)]
     used = [dict.fromkeys(bars, 0.0) for bars in sides]
     ribbons = []
-    for move in sorted(moves, key=lambda move: (_order(move[0]), _order(move[1]))):
+    for move in sorted(moves, key=lambda move: (null_last(move[0]), null_last(move[1]))):
         thick = move[2] * scale
         left, right = (sides[side][move[side]]["y"] + used[side][move[side]] for side in (0, 1))
         for side in (0, 1):
@@ -72,9 +72,14 @@ def over_time(sizes: Iterable[tuple[date, int, int]]) -> dict | None:
     return {"lines": lines, "days": (days[0], days[-1]), "most": most}
 
 
+def null_last(segment_id: int | None) -> float:
+    """By which segments are put in order."""
+    return float("inf") if segment_id is None else segment_id
+
+
 def _bars(moves: Sequence[tuple[int | None, int | None, int]], side: int, scale: float) -> dict[int | None, dict]:
     found, y = {}, 0
-    for segment_id in sorted({move[side] for move in moves}, key=_order):
+    for segment_id in sorted({move[side] for move in moves}, key=null_last):
         customers = sum(move[2] for move in moves if move[side] == segment_id)
         found[segment_id] = {"segment_id": segment_id, "customers": customers, "y": y, "height": customers * scale}
         y += customers * scale + FLOW_GAP
@@ -86,7 +91,3 @@ def _ribbon(left: float, right: float, thick: float) -> str:
     upper = f"M{start:g} {left:.4g}C{middle:g} {left:.4g} {middle:g} {right:.4g} {end:g} {right:.4g}"
     left, right = left + thick, right + thick
     return f"{upper}V{right:.4g}C{middle:g} {right:.4g} {middle:g} {left:.4g} {start:g} {left:.4g}Z"
-
-
-def _order(segment_id: int | None) -> float:
-    return float("inf") if segment_id is None else segment_id

@@ -436,7 +436,7 @@ def _sizes(root: str, day: date, names: dict[int, str]) -> dict | None:
 
 
 def _moves(moves: list[dict], names: dict[int, str]) -> dict:
-    moves.sort(key=lambda m: (-m["customers"], _last(m["from_segment_id"]), _last(m["to_segment_id"])))
+    moves.sort(key=lambda m: (-m["customers"], pictures.null_last(m["from_segment_id"]), pictures.null_last(m["to_segment_id"])))
     apart = [m for m in moves if (m["from_segment_id"], m["to_segment_id"]) != (None, None)]
     shown = [
         m
@@ -596,10 +596,6 @@ def _rows(root: str, name: str, day: date | None = None, columns: list[str] | No
 
 def _by_id(row: dict) -> tuple[bool, int]:
     return row["segment_id"] == DORMANT, row["segment_id"]
-
-
-def _last(segment_id: int | None) -> float:
-    return float("inf") if segment_id is None else segment_id
 
 
 def _colour(segment_id: int | None) -> str:

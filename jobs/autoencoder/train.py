@@ -32,7 +32,6 @@ from jobs.policy import Column, Policy
 from jobs.settings import Settings, Train
 
 FORMAT = 6  # raise it when the same inputs shall give another model
-BACKTEST = "backtest.onnx"  # in a model's folder: the encoder as the same training gives it as of an earlier day
 FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 # No weight hangs on them.
@@ -81,7 +80,7 @@ def run(settings: Settings, day: date) -> str:
                 def write(folder: Path) -> None:
                     export.write(folder, trained, checked, facts)
                     if earlier:
-                        (folder / BACKTEST).write_bytes(export.encoder(earlier).SerializeToString())
+                        (folder / models.BACKTEST).write_bytes(export.encoder(earlier).SerializeToString())
                     if lost := tracker.end(folder, facts):
                         export.write_facts(folder, facts | {"warnings": lost})
 

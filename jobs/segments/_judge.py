@@ -1,7 +1,7 @@
 """The gate's work for one model: its representations clustered the same way, and what is live only where it is asked for."""
 
 from datetime import date, timedelta
-from functools import cached_property
+from functools import cache, cached_property, partial
 from operator import itemgetter
 
 import numpy as np
@@ -15,14 +15,13 @@ from jobs import models
 from jobs.encoder import REPRESENTATIONS, opened
 from jobs.errors import UserError
 from jobs.lake import Lake
-from jobs.models import LEARNED
+from jobs.models import BACKTEST, LEARNED
 from jobs.segments import _customers, _gate, _methods, _sweep
 from jobs.segments._customers import Sample
 from jobs.segments._gate import LIVE, Contender
 from jobs.settings import Settings
 
 PLAIN = ("pca", "features")  # the simplest last
-BACKTEST = "backtest.onnx"  # in a model's folder
 
 
 def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[list[dict], int]:
@@ -51,12 +50,7 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
         name: Contender(name, k, one.row["stability"], _compactness(common, one.fit.labels), told.get(name))
         for name, one in at_k.items()
     }
-    standing = []
-
-    def stands() -> Contender | None:
-        standing.append(_standing(lake, settings, champion, meta, today, common, backtest))
-        return standing[0]
-
+    stands = cache(partial(_standing, lake, settings, champion, meta, today, common, backtest))
     published, reason = _gate.decided(contenders.get(LEARNED), [contenders[name] for name in PLAIN], stands)
     decision = "; ".join(filter(None, [f"{published}: {reason}", lost, backtest.lacking]))
     lakes.log(f"gate  {day}  {decision}")
@@ -70,7 +64,8 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
         return _methods.beside(of_name, spaces[name], segment) if name == published else [r | {"chosen": False} for r in of_name]
 
     found = [row | {"representation": name} for name in at_k for row in rows(name)]
-    found += [_figures(one) | {"k": one.k, "representation": LIVE, "chosen": False} for one in standing if one]
+    if published != LEARNED and (standing := stands()):  # else nobody asked for it
+        found.append(_figures(standing) | {"k": standing.k, "representation": LIVE, "chosen": False})
     return [row | {"decision": decision} for row in found], len(today.ids)
 
 
@@ -90,9 +85,9 @@ class Backtest:
 
     def __init__(self, lake: Lake, settings: Settings, day: date, meta: dict):
         self._lake, self._settings, self._day, self._meta = lake, settings, day, meta
-        told = meta.get("backtest") or {"left_out": "train.backtest_days is 0"}
-        self._before = date.fromisoformat(told["day"]) if "left_out" not in told else None
+        told = _backtested(meta)
         lacking = told.get("left_out")
+        self._before = None if lacking else date.fromisoformat(told["day"])
         if self._before and self._before not in lake.days("features.customers"):
             self._before, lacking = None, f"features.customers has no rows on {self._before}"
         self.lacking = f"separation is not known: {lacking}" if lacking else None
@@ -102,7 +97,7 @@ class Backtest:
 
         Nothing where it is not known.
         """
-        if self._before is None or not wanted:
+        if self._before is None:
             return {}
         outputs, ks = zip(*wanted.values(), strict=True)
         spaces = opened(self._settings.models, version, outputs, BACKTEST).run(*self._sample.given)
@@ -140,14 +135,17 @@ def _standing(
             raise UserError(f"models: {version} was trained on other features")
         (vectors,) = opened(settings.models, version, [output]).run(*today.given)
         (tried,) = _sweep.sweep(vectors, [k], settings.segment)
-        earlier = (
-            backtest.told(version, {LIVE: (output, k)}) if "left_out" not in (told.get("backtest") or {"left_out": ""}) else {}
-        )
+        earlier = {} if "left_out" in _backtested(told) else backtest.told(version, {LIVE: (output, k)})
     except UserError as error:
         lakes.log(f"gate  {version}, which is live, cannot stay: {error}")
         return None
     labels = pairwise_distances_argmin(vectors, before["centers"])
     return Contender(LIVE, k, tried.row["stability"], _compactness(common, labels), earlier.get(LIVE))
+
+
+def _backtested(meta: dict) -> dict:
+    """What meta.json of a model says of its backtest; "left_out" is the reason where there is none."""
+    return meta.get("backtest") or {"left_out": "train.backtest_days is 0"}
 
 
 def _figures(one: Contender) -> dict:

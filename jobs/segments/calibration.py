@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from jobs.errors import UserError
 from jobs.lake import Lake, Table, quoted
-from jobs.segments import _centres, _inputs, definitions
+from jobs.segments import _centres, _customers, _inputs, definitions
 from jobs.settings import Settings
 
 SAMPLE = 10_000
@@ -118,8 +118,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     sigmas = settings.segment.outlier_sigmas
     isolation = F.avg("isolation_score") + sigmas * F.stddev_pop("isolation_score")
     outlier_isolation = active.agg(F.round(isolation, definitions.DISTANCE_DECIMALS)).first()[0]
-    sample = active.orderBy(F.xxhash64("customer_id"), "customer_id").limit(SAMPLE).select("vector").toArrow()["vector"]
-    vectors = sample.combine_chunks().flatten().to_numpy().reshape(len(sample), centres.points.shape[1])
+    vectors = _customers.matrix(_customers.drawn(active, SAMPLE).select("vector").toArrow()["vector"])
     rows = [
         {
             "segment_id": segment_id,

@@ -11,6 +11,7 @@ from datetime import date
 
 import numpy as np
 import pyarrow.dataset as ds
+from pyspark.sql import DataFrame
 
 from jobs import models
 from jobs.encoder import REPRESENTATIONS, opened
@@ -72,12 +73,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     lake.create(TABLE)  # a lake made before may lack columns
     rows = lake.look_up(TABLE, ["representation", "chosen"], ds.field("model_version") == version)
     if not rows:
-        _inputs.known_customers(lake, version, day)
+        known = _inputs.known_customers(lake, version, day)
         if representation == BEST:
             found, n = _judge.judged(lake, settings, day, champion)
             rows = _with_facts(found, version, day, n)
         else:
-            rows = candidates(_vectors(lake, settings, day, version), version, day, settings.segment, representation)
+            rows = candidates(_vectors(lake, settings, day, version, known), version, day, settings.segment, representation)
         frame = lake.spark.createDataFrame([dict.fromkeys(TABLE.columns) | row for row in rows], SCHEMA)
         lake.replace(TABLE, frame, f"model_version = {quoted(version)}")
     since = date.fromisoformat(champion["since"])
@@ -93,11 +94,11 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         models.promote(settings.models, version, since, chosen)
 
 
-def _vectors(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
-    """The sample of the day (n x latent) as the representation of the setting."""
+def _vectors(lake: Lake, settings: Settings, day: date, version: str, known: DataFrame) -> np.ndarray:
+    """The sample of the `known` customers of the day (n x latent) as the representation of the setting."""
     name, n = settings.segment.representation, settings.segment.sample
     if name == LEARNED:
-        active = _inputs.known_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
+        active = known.where("is_active AND vector IS NOT NULL")
         return _customers.matrix(_customers.drawn(active, n).select("vector").toArrow()["vector"])
     sample = _customers.sample(lake, day, models.meta(settings.models, version), n)
     return opened(settings.models, version, [REPRESENTATIONS[name]]).run(*sample.given)[0]
