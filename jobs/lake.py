@@ -162,12 +162,14 @@ class Lake:
         frame = self._conform(table, frame)
         if table.partition and gather:
             frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
+        before, _ = last_commit(self.path(table.name))
         writer = frame.write.format("delta").mode("overwrite")
         if where is not None:
             writer = writer.option("replaceWhere", where)
         with self._writing(table):
             writer.save(self.path(table.name))
         version, rows = last_commit(self.path(table.name))
+        rows = rows if version > before else 0  # no rows in the place of none are no commit
         log(f"wrote {table.name:<28} {rows:>12,} rows {time.monotonic() - started:7.1f} s  version {version}")
         return rows
 

@@ -35,8 +35,13 @@ def refresh(arguments: argparse.Namespace) -> None:
     made = settings.load()
     days = days_of(arguments)
     arguments.started_at = datetime.now(UTC)
+    steps = [step for step in flow.STEPS if step.name in arguments.steps]
     with _session("refresh") as lake:
-        for step in (step for step in flow.STEPS if step.name in arguments.steps):
+        if any(step.command[0] in ("check", "encode") for step in steps):
+            from jobs import check
+
+            check.preload()
+        for step in steps:
             arguments.command = step.command[0]
             arguments.layer = step.command[-1]
             if step.name == "train":

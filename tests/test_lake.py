@@ -7,6 +7,7 @@ from datetime import date
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import functions as F
 
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
@@ -34,6 +35,8 @@ def test_days_follow_what_was_replaced(lake):
     assert lake.days(TABLE.name) == [first, second]
     assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0
     assert lake.days(TABLE.name) == [first]
+    lake.replace_days(TABLE, rows.where(F.col("day") == first), [first])
+    assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0  # not the row of the write before
     assert lake.look_up(TABLE, ["table"]) == [{"table": "a"}]
 
 

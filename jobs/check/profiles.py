@@ -46,10 +46,11 @@ class Profile:
 def measured(lake: Lake, suite: Suite, rows: DataFrame, first: date | None, last: date) -> dict[date, Profile]:
     """The profile of each day with rows, or of the whole table as of `last`. One query, and one per table beside it."""
     figures = {name: F.expr(sql) for name, sql in suite.meta.get("figures", {}).items()}
-    n_keys = F.count_distinct(F.xxhash64(*suite.key)) if keyed(suite) else F.lit(0)
-    grouped = rows.groupBy("day") if suite.profile_by_day else rows.withColumn("as_of", F.lit(last)).groupBy("as_of")
-    found = _aggregated(suite, grouped, {"_rows": F.count("*"), "_keys": n_keys, **figures})
-    profiles = {day: Profile(int(f.pop("_rows")), f, int(f.pop("_keys"))) for day, f in found.items()}
+    of_days = rows if suite.profile_by_day else rows.withColumn("as_of", F.lit(last))
+    grouped = of_days.groupBy("day" if suite.profile_by_day else "as_of")
+    n_keys = grouped.agg(F.count_distinct(F.xxhash64(*suite.key)).alias("_keys")) if keyed(suite) else None
+    found = _aggregated(suite, grouped, {"_rows": F.count("*"), **figures}, n_keys)
+    profiles = {day: Profile(int(f.pop("_rows")), f, int(f.pop("_keys", 0))) for day, f in found.items()}
     for table, other in suite.meta.get("beside", {}).items():
         theirs = lake.read(table, first, last + timedelta(days=SPILL_DAYS))
         aggregates = {name: F.expr(sql) for name, sql in other["figures"].items()}
@@ -65,14 +66,20 @@ def keyed(suite: Suite) -> bool:
     return bool(suite.key) and (not suite.profile_by_day or "day" in suite.key)
 
 
-def _aggregated(suite: Suite, grouped: GroupedData, aggregates: dict[str, Column]) -> dict[date, dict[str, Decimal]]:
-    """The aggregates that are not null, by day, for rows grouped by day."""
+def _aggregated(
+    suite: Suite, grouped: GroupedData, aggregates: dict[str, Column], beside: DataFrame | None = None
+) -> dict[date, dict[str, Decimal]]:
+    """The aggregates that are not null, by day, for rows grouped by day; and those `beside` them, computed on their own: with
+    a count of different keys in one aggregation Spark would keep the others for each key.
+    """
     columns = [aggregate.cast("decimal(38,6)").alias(name) for name, aggregate in aggregates.items()]
     try:
-        found = grouped.agg(*columns).collect()
+        found = grouped.agg(*columns)
+        found = (found.join(beside, found.columns[0]) if beside else found).collect()
     except AnalysisException as error:
         raise UserError(f"check: {suite.file}: meta.figures: {str(error).splitlines()[0]}") from None
-    return {row[0]: {name: row[name] for name in aggregates if row[name] is not None} for row in found if row[0]}
+    named = ((row[0], zip(row.__fields__[1:], row[1:], strict=True)) for row in found)
+    return {day: {name: value for name, value in values if value is not None} for day, values in named if day}
 
 
 def compare(lake: Lake, tables: list[tuple[Suite, dict[date, Profile], list[date]]]) -> None:

@@ -11,24 +11,27 @@ from jobs.errors import UserError
 from jobs.lake import Lake
 
 CUSTOMER_COLUMNS = ("customer_id", "recency_days", "orders_365d", "net_365d", "tenure_days")
-SEGMENT_COLUMNS = ("customer_id", "segment_id", "runner_up_id", "margin", "is_outlier", "model_version", "outlier_reason")
+SEGMENT_COLUMNS = (
+    "customer_id", "segment_id", "distance", "runner_up_id", "margin", "is_outlier", "model_version", "outlier_reason",
+)  # fmt: skip
 
 
-def members(lake: Lake, day: date, attributes: Sequence[str] = ()) -> DataFrame:
+def members(lake: Lake, day: date, attributes: Sequence[str] = (), few: str | None = None) -> DataFrame:
     """CUSTOMER_COLUMNS of features.customers, its `attributes` as an array of that name, and SEGMENT_COLUMNS of
-    segments.assignments, one row per customer.
+    segments.assignments, one row per customer; with `few`, of those alone for whom this SQL predicate on the latter holds.
 
     `vector` is null for dormant customers: they are in their segment by rule, and may be nineteen of twenty.
     Raises UserError where the day has no assignments.
     """
     assigned(lake, day)
-    assignments = lake.read("segments.assignments", day, day)
+    assignments = lake.read("segments.assignments", day, day).select(*SEGMENT_COLUMNS)
     customers = lake.read("features.customers", day, day).select(
         *CUSTOMER_COLUMNS,
         F.when(F.col("is_active"), F.col("vector")).alias("vector"),
         F.array(*(F.col(name) for name in attributes)).cast("array<string>").alias("attributes"),
     )
-    return customers.join(assignments.select(*SEGMENT_COLUMNS), "customer_id", how="inner")
+    # Few are sent to where the customers are read, who then need not be sorted to meet them.
+    return customers.join(assignments if few is None else F.broadcast(assignments.where(few)), "customer_id", how="inner")
 
 
 def assigned(lake: Lake, day: date) -> tuple[str, int]:

@@ -11,9 +11,6 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
-from scipy.stats import rankdata
 
 from jobs import catalogue, traits
 from jobs.encoder import Encoder
@@ -28,6 +25,7 @@ ASIDE = 0.1  # how much a difference counts that is not the one between the two 
 KNOWN_SHARE = 0.5  # of a segment's customers: of a feature known for fewer, being unknown is typical
 PAIR_CUSTOMERS = 50  # tried for a pair at most
 PAIR_FAMILIES = 6  # ranked for a pair at most
+ROUNDING = 1e-6  # of a distance: to come nearer by less is not to come nearer
 ENOUGH = 0.99  # of the customers tried for a pair: once so many change sides no further family is ranked
 
 
@@ -68,12 +66,11 @@ def contrasts(
         for column in np.flatnonzero(is_known.mean(axis=0) >= KNOWN_SHARE):
             typical[row, column] = np.median(mine[is_known[:, column], column])
     spread = np.array([column[here].std() if here.any() else 0.0 for column, here in zip(values.T, known.T, strict=True)])
-    runners_up = np.concatenate(
-        [
-            _distances(encoder, values[part], attributes[part], centres, rows[part])[1].argmin(axis=1)
-            for part in np.array_split(np.arange(len(values)), len(values) // PART + 1)
-        ]
-    )
+    parts = np.array_split(np.arange(len(values)), len(values) // PART + 1)
+    found = [_distances(encoder, values[part], attributes[part], centres, rows[part]) for part in parts]
+    mine, others = (np.concatenate(part) for part in zip(*found, strict=True))
+    runners_up = others.argmin(axis=1)
+    towards = mine - others.min(axis=1)
     tried = slice(1, 2 * TRIED, 2)
     for r in FAMILY_R:
         ranked = np.full((len(ids), len(ids), PAIR_FAMILIES), -1)
@@ -88,7 +85,7 @@ def contrasts(
                 ranked[row, other, : len(order)] = order
             # A runner-up that no customer of the sample has is treated as the commonest.
             ranked[row, np.isin(np.arange(len(ids)), others, invert=True)] = ranked[row, others[counts.argmax()]]
-        _, hold = reasons(found, values[tried], attributes[tried], segments[tried], ids[runners_up[tried]])
+        _, hold = reasons(found, values[tried], attributes[tried], segments[tried], ids[runners_up[tried]], towards[tried])
         if hold.mean() >= HOLD:
             break
     return found
@@ -102,6 +99,10 @@ def families(values: np.ndarray, r: float) -> list[np.ndarray]:
     >>> [one.tolist() for one in families(np.stack([a, [5.0, 5.0, 5.0, 5.0], -a, [2.0, 1.0, 1.0, 2.0]], axis=1), 0.6)]
     [[0, 2], [1], [3]]
     """
+    from scipy.cluster.hierarchy import fcluster, linkage  # here: Spark's workers need none of it
+    from scipy.spatial.distance import squareform
+    from scipy.stats import rankdata
+
     if values.shape[1] < 2:
         return [np.array([0])]
     ranks = rankdata(np.where(np.isfinite(values), values, -np.inf), axis=0)
@@ -116,16 +117,23 @@ def families(values: np.ndarray, r: float) -> list[np.ndarray]:
 
 
 def reasons(
-    contrasts: Contrasts, values: np.ndarray, attributes: np.ndarray, segments: np.ndarray, runners_up: np.ndarray
+    contrasts: Contrasts,
+    values: np.ndarray,
+    attributes: np.ndarray,
+    segments: np.ndarray,
+    runners_up: np.ndarray,
+    towards: np.ndarray,
 ) -> tuple[list[list[str]], np.ndarray]:
     """Of n active customers the reasons, and whether they hold: with their families as typical of the runner-up, the customer
-    would be in another segment."""
+    would be in another segment. `towards` is by how much the centre of the runner-up is nearer than the own: not at all, so
+    below 0.
+    """
     own, other = (np.searchsorted(contrasts.ids, ids) for ids in (segments, runners_up))
     typical = contrasts.typical[other]
     differs = _differs(contrasts, values, contrasts.typical[own], typical)
     texts: list[list[str]] = [[] for _ in values]
     n_texts = np.zeros(len(values), dtype=int)
-    changed, towards = values.copy(), _towards(contrasts, values, attributes, own)
+    changed, towards = values.copy(), towards.copy()
     for place in range(contrasts.ranked.shape[2]):
         family = contrasts.ranked[own, other, place]
         rows = np.flatnonzero((family >= 0) & (towards <= 0) & (n_texts < REASONS))
@@ -137,7 +145,7 @@ def reasons(
         for number in np.unique(family[rows]):
             _swap(tried, np.flatnonzero(family[rows] == number), contrasts.families[number], typical[rows])
         now = _towards(contrasts, tried, attributes[rows], own[rows])
-        helps = now > towards[rows]
+        helps = now > towards[rows] + ROUNDING * np.abs(towards[rows])
         rows, columns = rows[helps], strongest[helps]
         changed[rows], towards[rows] = tried[helps], now[helps]
         n_texts[rows] += 1
@@ -145,6 +153,19 @@ def reasons(
         for row, column, here, there in zip(*(part.tolist() for part in told), strict=True):
             texts[row].append(_text(contrasts.features[column], contrasts.units[column], here, there))
     return texts, towards > 0
+
+
+def towards_runner_up(
+    contrasts: Contrasts, segments: np.ndarray, runners_up: np.ndarray, distances: np.ndarray, margins: np.ndarray
+) -> np.ndarray:
+    """By how much the centre of the runner-up is nearer than the own, of n customers of segments.assignments.
+
+    A margin of 1 says how far the own centre is, which is not at all, but not how far the other: as far as the centres are apart.
+    """
+    own, other = (contrasts.centres[np.searchsorted(contrasts.ids, ids)] for ids in (segments, runners_up))
+    apart = np.linalg.norm(own - other, axis=1)
+    shares = np.where(margins < 1, 1 - margins, 1.0)
+    return np.where(margins < 1, distances - distances / shares, distances - apart)
 
 
 @functools.lru_cache(maxsize=100_000)  # most customers share their reasons with many

@@ -126,7 +126,7 @@ _CARRIED = (
     "customer_id", "segment_id", "since_day", "previous_segment_id", "recency_days", "orders_365d", "net_365d",
     "model_version", "runner_up_id", "outlier_reason",
 )  # fmt: skip
-_GIVEN = ("margin", "tenure_days", "vector", "attributes")
+_GIVEN = ("distance", "margin", "tenure_days", "vector", "attributes")
 _EXPLAINED = """
     customer_id STRING, segment_id INT, since_day DATE, previous_segment_id INT, recency_days BIGINT, orders_365d BIGINT,
     net_365d DECIMAL(18,4), model_version STRING, runner_up_id INT, outlier_reason STRING,
@@ -137,18 +137,22 @@ _EXPLAINED = """
 def _explained(contrasts: Contrasts | None, sureness: Sureness, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         confidence = np.ones(batch.num_rows)  # the rule for dormant customers leaves no doubt
-        reasons = [_dormant_for(days) for days in batch["recency_days"].to_pylist()]
+        reasons = np.empty(batch.num_rows, dtype=object)
         hold = np.zeros(batch.num_rows, dtype=bool)
-        rows = np.flatnonzero(batch["segment_id"].to_numpy() != DORMANT)
-        if len(rows):
-            active = batch.take(pa.array(rows))
-            segments = active["segment_id"].to_numpy()
+        is_dormant = batch["segment_id"].to_numpy() == DORMANT
+        for row in np.flatnonzero(is_dormant):
+            reasons[row] = _dormant_for(batch["recency_days"][row].as_py())
+        if not is_dormant.all():
+            rows = np.flatnonzero(~is_dormant)
+            active = batch.filter(pa.array(~is_dormant))
+            known = (active[name].to_numpy() for name in ("segment_id", "runner_up_id", "distance", "margin", "tenure_days"))
+            segments, runners_up, distances, margins, tenure_days = known
             values, attributes = _matrices(active)
-            found, hold[rows] = _reasons.reasons(contrasts, values, attributes, segments, active["runner_up_id"].to_numpy())
-            for row, texts in zip(rows, found, strict=True):
+            towards = _reasons.towards_runner_up(contrasts, segments, runners_up, distances, margins)
+            found, hold[rows] = _reasons.reasons(contrasts, values, attributes, segments, runners_up, towards)
+            for row, texts in zip(rows.tolist(), found, strict=True):
                 reasons[row] = texts
-            confidence[rows] = sureness.confidence(segments, active["margin"].to_numpy(), active["tenure_days"].to_numpy())
-        is_dormant = np.isin(np.arange(batch.num_rows), rows, invert=True)
+            confidence[rows] = sureness.confidence(segments, margins, tenure_days)
         columns = [
             *(batch[name] for name in _CARRIED),
             pa.array(confidence),
@@ -189,8 +193,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         {segment_id: n / sum(sizes.values()) for segment_id, n in sizes.items()},
         settings.segment.known_days,
     )
-    members = _members.members(lake, day, list(models.meta(settings.models, version)["attributes"]))
-    contrasts = _contrasts(lake, settings, version, day, members, sizes) if sizes else None  # all are dormant: by rule
+    attributes = list(models.meta(settings.models, version)["attributes"])
+    members = _members.members(lake, day, attributes)
+    contrasts = _contrasts(lake, settings, version, day, attributes, sizes) if sizes else None  # all are dormant: by rule
     frame = customer_segments(
         members, _members.names(lake, day), stays(_members.history(lake, day), day), contrasts, sureness, day
     )
@@ -200,7 +205,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         lake.set_property(TABLE, FAMILIES_PROPERTY, json.dumps(families))
 
 
-def _contrasts(lake: Lake, settings: Settings, version: str, day: date, members: DataFrame, sizes: dict[int, int]) -> Contrasts:
+def _contrasts(
+    lake: Lake, settings: Settings, version: str, day: date, attributes: list[str], sizes: dict[int, int]
+) -> Contrasts:
     of_model = ds.field("model_version") == version
     encoded = lake.count("encoded.customers", ["representation"], of_model & (ds.field("day") == day))
     if not encoded:
@@ -217,8 +224,8 @@ def _contrasts(lake: Lake, settings: Settings, version: str, day: date, members:
         f"segment_id = {segment_id} AND pmod(xxhash64(customer_id), {n}) < {SAMPLE_PER_SEGMENT}"
         for segment_id, n in sizes.items()
     )
-    sample = members.where(drawn).select("customer_id", "segment_id", "vector", "attributes").orderBy("customer_id").toArrow()
-    (batch,) = sample.combine_chunks().to_batches()
+    sample = _members.members(lake, day, attributes, drawn).select("customer_id", "segment_id", "vector", "attributes")
+    (batch,) = sample.toArrow().sort_by("customer_id").combine_chunks().to_batches()
     return _reasons.contrasts(
         opened(settings.models, version, [REPRESENTATIONS[representation]]),
         features,

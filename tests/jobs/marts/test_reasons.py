@@ -26,12 +26,23 @@ def nearest(values):
     return np.stack([np.linalg.norm(vectors - centre, axis=1) for centre in CENTRES]).argmin(axis=0)
 
 
+def distances(values, segments):
+    (vectors,) = OrdersAndReturns().run(values, None)
+    return np.linalg.norm(vectors - CENTRES[np.searchsorted(IDS, segments)], axis=1)
+
+
 def customers(n, seed):
     random = np.random.default_rng(seed)
     orders = np.where(random.random(n) < 0.5, 10, 2) + random.integers(0, 3, n)
     returns = np.where(random.random(n) < 0.5, 0.5, 0.1) + random.random(n) * 0.1
     values = np.stack([orders, orders * 2, returns, random.random(n)], axis=1).astype(np.float32)
     return values, np.full((n, 0), "", dtype=object), IDS[nearest(values)]
+
+
+def explained(contrasts, values, segments, runners_up):
+    own, other = distances(values, segments), distances(values, runners_up)
+    towards = _reasons.towards_runner_up(contrasts, segments, runners_up, own, 1 - own / other)
+    return _reasons.reasons(contrasts, values, np.full((len(values), 0), "", dtype=object), segments, runners_up, towards)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +55,9 @@ def test_windows_of_one_thing_are_one_family(contrasts):
 
 
 def test_with_the_named_families_as_is_typical_of_the_runner_up_the_segment_is_another(contrasts):
-    values, attributes, segments = customers(300, 2)
+    values, _, segments = customers(300, 2)
     runners_up = IDS.sum() - segments
-    texts, hold = _reasons.reasons(contrasts, values, attributes, segments, runners_up)
+    texts, hold = explained(contrasts, values, segments, runners_up)
 
     changed, typical = values.copy(), contrasts.typical[np.searchsorted(IDS, runners_up)]
     for row, text in enumerate("; ".join(some) for some in texts):
@@ -64,17 +75,23 @@ def test_what_does_not_bring_the_customer_over_is_no_reason_though_it_is_ranked_
     values = np.array([[12, 24, 0.25, 0.95]], dtype=np.float32)
 
     found = replace(contrasts, ranked=ranked)
-    texts, hold = _reasons.reasons(found, values, np.empty((1, 0), dtype=object), IDS[1:], IDS[:1])
+    texts, hold = explained(found, values, IDS[1:], IDS[:1])
 
     assert len(texts[0]) == 1
     assert SAID[0] in texts[0][0]
     assert hold.tolist() == [True]
 
 
+def test_a_customer_at_the_centre_is_as_far_from_the_runner_up_as_the_centres_are_apart(contrasts):
+    towards = _reasons.towards_runner_up(contrasts, IDS[:1], IDS[1:], np.array([0.0]), np.array([1.0]))
+
+    assert towards.tolist() == pytest.approx([-np.sqrt(32)])
+
+
 def test_a_reason_says_the_number_and_what_is_typical_of_the_runner_up(contrasts):
     values = np.array([[12, 24, 0.55, 0.5]], dtype=np.float32)
 
-    texts, _ = _reasons.reasons(contrasts, values, np.empty((1, 0), dtype=object), IDS[1:], IDS[:1])
+    texts, _ = explained(contrasts, values, IDS[1:], IDS[:1])
 
     assert texts[0][0] in (
         "12 orders in 90 days, typical of the runner-up 3",
@@ -98,7 +115,7 @@ def test_an_unknown_value_is_not_named(contrasts):
     values = np.array([[np.nan, np.nan, 0.15, 0.5]], dtype=np.float32)
 
     found = replace(contrasts, ranked=ranked)
-    texts, _ = _reasons.reasons(found, values, np.empty((1, 0), dtype=object), IDS[:1], IDS[1:])
+    texts, _ = explained(found, values, IDS[:1], IDS[1:])
 
     assert len(texts[0]) == 1
     assert SAID[2] in texts[0][0]
