@@ -252,6 +252,7 @@ def _page(settings: Settings, day: date) -> str:
     names = {d["segment_id"]: d["name"] for d in sorted(definitions, key=lambda d: d["fitted_on"])}
     names |= {p["segment_id"]: p["segment_name"] for p in profiles}
     results = rows("quality.results", day=day)
+    run = max(rows("marts.refreshes", day=day), key=lambda run: run["finished_at"], default=None)
     tried = [dict.fromkeys(_LATER_COLUMNS) | row for row in rows("segments.candidates")]
     headline = _headline(profiles)
     segments = _segments(profiles, headline["active"], [d for d in definitions if d["model_version"] == version], shop.currency)
@@ -265,7 +266,7 @@ def _page(settings: Settings, day: date) -> str:
         map=_map(settings.lake, day, version, definitions, segments),
         moves=_moves(rows("marts.segment_moves", day=day), names),
         candidates=_candidates([c for c in tried if c["model_version"] == version]),
-        gate=_gate(tried, day),
+        gate=_gate(run),
         represented=REPRESENTED,
         accounts=_accounts(rows("quality.reconciliation"), day),
         robots=_robots(settings.lake, day),
@@ -273,7 +274,7 @@ def _page(settings: Settings, day: date) -> str:
         checks=_checks(results),
         drift=_drift(results),
         model=_model(settings.models, version, day),
-        run=max(rows("marts.refreshes", day=day), key=lambda run: run["finished_at"], default=None),
+        run=run,
     )  # fmt: skip
 
 
@@ -474,23 +475,16 @@ REPRESENTED = {
 }
 
 # Of segments.candidates: a lake made before may lack them.
-_LATER_COLUMNS = (
-    "calinski_harabasz", "cluster_stability", "representation", "method", "common_davies_bouldin", "separation",
-    "separation_low", "separation_high", "decision",
-)  # fmt: skip
+_LATER_COLUMNS = ("calinski_harabasz", "cluster_stability", "representation", "method")
 
 
-def _gate(tried: list[dict], day: date) -> dict | None:
-    """What was last decided up to the day, and the figures of the representations that were held against each other."""
-    decided = [c for c in tried if c["decision"] and c["day"] <= day]
-    if not decided:
+def _gate(run: dict | None) -> dict | None:
+    """What the manifest says was last decided, and the figures of the representations that were held against each other."""
+    if not (run and run.get("decision")):
         return None
-    last = max((c["day"], c["model_version"]) for c in decided)
-    of_last = [c for c in decided if (c["day"], c["model_version"]) == last]
-    published, _, reason = of_last[0]["decision"].partition(": ")
-    judged = (c for c in of_last if c["common_davies_bouldin"] is not None)
-    rows = sorted(judged, key=lambda c: [*REPRESENTED].index(c["representation"]))
-    return {"day": last[0], "published": published, "reason": reason, "rows": rows}
+    published, _, reason = run["decision"].partition(": ")
+    rows = sorted(run["judged"], key=lambda one: [*REPRESENTED].index(one["representation"]))
+    return {"day": run["decided_on"], "published": published, "reason": reason, "rows": rows}
 
 
 def _candidates(tried: list[dict]) -> dict | None:

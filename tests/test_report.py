@@ -45,7 +45,10 @@ SHOP = {
 
 
 DECISION = "pca: learned does not beat features (stability); pca is the better of the plain ones"
-JUDGED = {"common_davies_bouldin": 1.62, "separation": 0.123, "separation_low": 0.101, "separation_high": 0.147}
+JUDGED = {
+    "representation": "pca", "k": 3, "stability": 0.9, "common_davies_bouldin": 1.62, "separation": 0.123,
+    "separation_low": 0.101, "separation_high": 0.147,
+}  # fmt: skip
 
 
 def rows_of(table: str) -> list[dict]:
@@ -88,14 +91,12 @@ def rows_of(table: str) -> list[dict]:
             {"model_version": VERSION, "k": k, "day": DAY - timedelta(days=1), "n_customers": 1378, "wss": 4000 / k,
              "silhouette": silhouette, "smallest_share": 0.19, "davies_bouldin": 1.4, "stability": 0.9 if silhouette else None,
              "calinski_harabasz": 3520.0, "cluster_stability": [0.97, 0.71] if silhouette else None,
-             "refused_by": refused, "chosen": silhouette == 0.478, "method": method, "representation": "pca",
-             "common_davies_bouldin": None, "separation": None, "separation_low": None, "separation_high": None,
-             "decision": DECISION} | more
-            for k, silhouette, refused, method, more in (
-                (3, 0.478, None, "kmeans", JUDGED), (4, 0.431, None, "kmeans", {}),
-                (5, None, "fewer clusters than asked", "kmeans", {}), (3, 0.401, None, "ward", {}),
-                (6, 0.623, "34.0 % of the customers in no cluster", "hdbscan", {}),
-                (3, 0.322, "gate: pca is published", "kmeans", JUDGED | {"representation": "learned", "separation": 0.05}))
+             "refused_by": refused, "chosen": silhouette == 0.478, "method": method, "representation": of}
+            for k, silhouette, refused, method, of in (
+                (3, 0.478, None, "kmeans", "pca"), (4, 0.431, None, "kmeans", "pca"),
+                (5, None, "fewer clusters than asked", "kmeans", "pca"), (3, 0.401, None, "ward", "pca"),
+                (6, 0.623, "34.0 % of the customers in no cluster", "hdbscan", "pca"),
+                (3, 0.322, "gate: pca is published", "kmeans", "learned"))
         ],
         "marts.segment_moves": [
             {"day": DAY, "previous_day": DAY - timedelta(days=1), "from_segment_id": old, "to_segment_id": new,
@@ -106,7 +107,9 @@ def rows_of(table: str) -> list[dict]:
             {"run_id": "manual__1", "day": DAY, "started_at": datetime(2026, 4, 1, 2, tzinfo=UTC),
              "finished_at": datetime(2026, 4, 1, 2, 3, 9, tzinfo=UTC), "status": "published", "model_version": VERSION,
              "n_customers": known, "n_events": 5120, "n_orders": 98, "n_rejects": 5,
-             "table_versions": [("clean.events", 11), ("segments.assignments", 4)]}
+             "table_versions": [("clean.events", 11), ("segments.assignments", 4)], "decision": DECISION,
+             "decided_on": DAY - timedelta(days=1),
+             "judged": [JUDGED, JUDGED | {"representation": "learned", "separation": 0.05}]}
         ],
         "quality.reconciliation": [
             {"table": table, "day": day, "rows_in": rows_in, "rows_out": rows_in - 9, "rejects": [("malformed", 5)],

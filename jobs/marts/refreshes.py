@@ -64,15 +64,18 @@ def _counts(lake: Lake, day: date) -> dict[str, int | None]:
 
 
 def _gate(lake: Lake, version: str, day: date) -> dict:
-    """What segments.candidates says of the last decision up to `day`, and of what is published."""
+    """What segments.candidates says of the last decision up to `day`, and of what is published.
+
+    Of models that were judged on the same day it is the one that is published, where that is one of them.
+    """
     tried = [row for row in lake.look_up(CANDIDATES, where=ds.field("day") <= day) if row.get("decision")]
-    last = max((row["day"] for row in tried), default=None)
-    of_last = [row for row in tried if row["day"] == last]
+    judged = [(row["day"], row["model_version"] == version, row["model_version"]) for row in tried]
+    of_last = [row for row, one in zip(tried, judged, strict=True) if one == max(judged)]
     chosen = next((row for row in tried if row["model_version"] == version and row["chosen"]), {})
     return {
         "representation": chosen.get("representation"),
         "decision": of_last[0]["decision"] if of_last else None,
-        "decided_on": last,
+        "decided_on": of_last[0]["day"] if of_last else None,
         "judged": [{name: row[name] for name in _JUDGED} for row in of_last if row["common_davies_bouldin"] is not None],
     }
 

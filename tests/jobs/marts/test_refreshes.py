@@ -52,6 +52,8 @@ def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
             **judged,
         },
     ]
+    # Another that was judged on that day, and is not published either.
+    made.append(made[-1] | {"model_version": "v0", "decision": "live: earlier"})
     rows = [dict.fromkeys(candidates.TABLE.columns) | row for row in made]
     lake.replace(candidates.TABLE, lake.spark.createDataFrame(rows, candidates.SCHEMA))
 
@@ -60,7 +62,8 @@ def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
         "judged": [{"representation": "pca", "k": 4, **judged}],
     }  # fmt: skip
     later = refreshes._gate(lake, "v1", LAST)
-    assert (later["representation"], later["decision"], later["judged"][0]["representation"]) == ("pca", "live: on", "live")
+    assert (later["representation"], later["decision"], len(later["judged"])) == ("pca", "live: on", 1)
+    assert refreshes._gate(lake, "v0", LAST)["decision"] == "live: earlier"
 
 
 def test_counts_come_from_the_reconciliation_of_the_day(shop):
