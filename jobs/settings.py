@@ -92,6 +92,8 @@ class Segment:
     min_share: float = _within(0.01, 0, 1)
     min_customers: int = _within(50, 1)
     min_stability: float = _within(0.6, 0, 1)
+    k_lead: float = _within(0.05, 0)
+    continuity: float = _within(0.03, 0)
     resamples: int = _within(7, 2)
     kept_share: float = _within(0.5, 0, 1)
     moved_share: float = _within(0.5, 0, 1)

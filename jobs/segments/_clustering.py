@@ -11,8 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import lake as lakes
+from jobs import traits
 from jobs.segments import _centres
 from jobs.settings import Segment
+from jobs.traits import DORMANT
 
 # Sums of two addends do not depend on their order, those of three do: whichever of two tasks ends first, the same fit.
 FIT_PARTITIONS = 2
@@ -30,6 +32,19 @@ def spread(points: DataFrame, centres: np.ndarray) -> float:
     """Sum of the squared distances of points, as of points(), from the nearest of centres (k x latent)."""
     vectors = points.select(vector_to_array("vector", "float32").alias("vector"))
     return vectors.mapInArrow(functools.partial(_squares, centres), "squares DOUBLE").agg(F.sum("squares")).first()[0]
+
+
+def carried_over(points: DataFrame, before: DataFrame) -> np.ndarray:
+    """Where the segments `before`, of segments.assignments, lie among points(): the means of their active customers (m x latent).
+
+    In a space that has not changed this is one step of K-Means from the centres before (Lloyd 1982).
+    """
+    members = points.select("customer_id", vector_to_array("vector", "float32").alias("vector")).join(
+        before.where(F.col("segment_id") != DORMANT).select("customer_id", "segment_id"), "customer_id", how="inner"
+    )
+    ordered = members.repartition(FIT_PARTITIONS, "customer_id").sortWithinPartitions("customer_id")
+    latent = len(points.first()["vector"])
+    return traits.statistics(ordered, [str(number) for number in range(latent)]).mean
 
 
 def best_centres(points: DataFrame, k: int, segment: Segment, enough: float) -> np.ndarray:

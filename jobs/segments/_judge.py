@@ -35,12 +35,13 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
     outputs = opened(settings.models, version, list(REPRESENTATIONS.values())).run(*today.given)
     spaces = dict(zip(REPRESENTATIONS, outputs, strict=True))
     backtest = Backtest(lake, settings, day, meta)
+    live_k = n_live(lake, settings, champion)
     try:
         base, lost = LEARNED, None
-        curves = {base: _sweep.every(spaces[base], day, segment)}
+        curves = {base: _sweep.every(spaces[base], day, segment, live_k)}
     except UserError as error:
         base, lost = PLAIN[0], str(error)
-        curves = {base: _sweep.every(spaces[base], day, segment)}
+        curves = {base: _sweep.every(spaces[base], day, segment, live_k)}
     at_k = {base: next(one for one in curves[base] if one.row["chosen"])}
     k = at_k[base].row["k"]
     at_k |= {name: next(_sweep.sweep(spaces[name], [k], segment)) for name in PLAIN if name != base}
@@ -55,7 +56,7 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
     decision = "; ".join(filter(None, [f"{published}: {reason}", lost, backtest.lacking]))
     lakes.log(f"gate  {day}  {decision}")
     if published not in (LIVE, *curves):
-        curves[published] = _sweep.every(spaces[published], day, segment)
+        curves[published] = _sweep.every(spaces[published], day, segment, live_k)
 
     def rows(name: str) -> list[dict]:
         refusal = {} if name == published else {"refused_by": at_k[name].row["refused_by"] or f"gate: {published} is published"}
@@ -78,6 +79,12 @@ def live(lake: Lake, settings: Settings, champion: dict) -> dict | None:
     of_model = (ds.field("model_version") == before["version"]) & ds.field("center").is_valid()
     centers = [row["center"] for row in lake.look_up("segments.definitions", ["center"], of_model)]
     return before | {"centers": np.array(centers)} if centers else None
+
+
+def n_live(lake: Lake, settings: Settings, champion: dict) -> int | None:
+    """How many segments are live, the dormant not counted; None where there are none."""
+    before = live(lake, settings, champion)
+    return len(before["centers"]) if before else None
 
 
 class Backtest:

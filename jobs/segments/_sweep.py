@@ -45,14 +45,15 @@ class Tried(NamedTuple):
     fit: Fit
 
 
-def every(vectors: np.ndarray, day: date, segment: Segment) -> list[Tried]:
+def every(vectors: np.ndarray, day: date, segment: Segment, live_k: int | None = None) -> list[Tried]:
     """Vectors (n x latent) of the sample of `day` with every number of clusters, and one of the rows chosen.
 
+    `live_k` is the number that is live: it stays while no other is much better, for who knows six segments is not helped by five.
     Where every number is refused, the most stable one is taken, and the log says so. Raises UserError where there are too
     few customers, or too few that differ, for the smallest k, and for a vector that is no number.
     """
     tried = list(sweep(vectors, numbers(vectors, day, segment), segment))
-    taken = chosen([one.row for one in tried])
+    taken = chosen([one.row for one in tried], live_k, segment.k_lead)
     if taken is None:
         raise UserError(
             f"segment: the customers active on {day} cannot be clustered: {len(tried)} values of k tried, none gave as "
@@ -63,16 +64,21 @@ def every(vectors: np.ndarray, day: date, segment: Segment) -> list[Tried]:
     return [one._replace(row=one.row | {"chosen": one.row is taken}) for one in tried]
 
 
-def chosen(curve: list[dict]) -> dict | None:
-    """The row of the number to take: where every one is refused the most stable, None where none could be clustered.
+def chosen(curve: list[dict], live_k: int | None = None, lead: float = 0.0) -> dict | None:
+    """The row of the number to take: `live_k` unless the best silhouette is better than its by more than `lead`, a share of it;
+    where every one is refused the most stable, None where none could be clustered.
 
     >>> rows = [(2, 0.50, "unstable"), (3, 0.395, None), (4, 0.39, None), (5, 0.40, None)]
-    >>> chosen([{"k": k, "silhouette": one, "stability": 1.0, "refused_by": rule} for k, one, rule in rows])["k"]
-    3
+    >>> curve = [{"k": k, "silhouette": one, "stability": 1.0, "refused_by": rule} for k, one, rule in rows]
+    >>> [chosen(curve, live_k, 0.03)["k"] for live_k in (None, 2, 4)], chosen(curve, 4, 0.02)["k"]
+    ([3, 3, 4], 3)
     """
     accepted = [row for row in curve if row["refused_by"] is None]
     if accepted:
         best = max(row["silhouette"] for row in accepted)
+        live = next((row for row in accepted if row["k"] == live_k), None)
+        if live and best - live["silhouette"] <= lead * abs(best):
+            return live
         return min((row for row in accepted if row["silhouette"] >= best - NEARLY * abs(best)), key=lambda row: row["k"])
     clustered = [row for row in curve if row["stability"] is not None]
     return max(clustered, key=lambda row: (row["stability"], -row["k"]), default=None)

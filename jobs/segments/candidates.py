@@ -53,12 +53,21 @@ TABLE = Table(
 )
 
 
-def candidates(vectors: np.ndarray, version: str, day: date, segment: Segment, representation: str = LEARNED) -> list[dict]:
+def candidates(
+    vectors: np.ndarray,
+    version: str,
+    day: date,
+    segment: Segment,
+    representation: str = LEARNED,
+    live_k: int | None = None,
+) -> list[dict]:
     """Vectors (n x latent) of the sample of `day` -> rows of segments.candidates of the model `version`, one of them chosen.
+
+    `live_k` is as of _sweep.every().
 
     Raises UserError as _sweep.every() and _methods.beside() do.
     """
-    rows = _methods.beside([one.row for one in _sweep.every(vectors, day, segment)], vectors, segment)
+    rows = _methods.beside([one.row for one in _sweep.every(vectors, day, segment, live_k)], vectors, segment)
     facts = {"representation": representation, "decision": f"segment.representation is {representation}: not judged"}
     return _with_facts([row | facts for row in rows], version, day, len(vectors))
 
@@ -78,7 +87,8 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
             found, n = _judge.judged(lake, settings, day, champion)
             rows = _with_facts(found, version, day, n)
         else:
-            rows = candidates(_vectors(lake, settings, day, version, known), version, day, settings.segment, representation)
+            vectors, live_k = _vectors(lake, settings, day, version, known), _judge.n_live(lake, settings, champion)
+            rows = candidates(vectors, version, day, settings.segment, representation, live_k)
         frame = lake.spark.createDataFrame([dict.fromkeys(TABLE.columns) | row for row in rows], SCHEMA)
         lake.replace(TABLE, frame, f"model_version = {quoted(version)}")
     since = date.fromisoformat(champion["since"])

@@ -148,15 +148,24 @@ def _life(row: dict, rows: list[dict]) -> dict[str, date | None]:
     return {"born_on": born_on, "retired_on": min(without, default=None)}
 
 
-def _fitted_centres(active: DataFrame, of_sample: np.ndarray, segment: Segment) -> np.ndarray:
+def _fitted_centres(active: DataFrame, of_sample: np.ndarray, before: DataFrame | None, segment: Segment) -> np.ndarray:
     """(customer_id, vector) -> as many centres as the sample has (k x latent), float32, as they are stored and used later.
 
     MLlib starts again until the customers are as near to its centres as to those of the sample, which is cheap to fit often.
+    Where the segments `before` are as many, and lie in the new space nearly as well, their places are taken instead: many fits
+    are nearly as good as the best, and of those the one that moves few customers is the better.
     """
     k = len(of_sample)
     points = _clustering.points(active).persist()
     try:
         fitted = _clustering.best_centres(points, k, segment, _clustering.spread(points, of_sample))
+        earlier = fitted[:0] if before is None else _clustering.carried_over(points, before)
+        if len(earlier) == len(fitted):
+            free, carried = (_clustering.spread(points, centres) for centres in (fitted, earlier))
+            stay = carried <= free * (1 + segment.continuity)
+            worse = f"{carried / free - 1:+.2%}" if free else "none"
+            lakes.log(f"fit   the segments before, in the new space: sum of squares {worse}; they {'stay' if stay else 'do not'}")
+            fitted = earlier if stay else fitted
     finally:
         points.unpersist()
     centres = np.unique(fitted.astype(np.float32), axis=0)
@@ -197,8 +206,10 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)
     centres = np.array(curve[0]["centers"], dtype=np.float32)
+    before = _matching.before(lake, version, day)
     if curve[0]["method"] in (None, KMEANS):  # of another method the centres are those of the sample
-        centres = _fitted_centres(customers.where("is_active").select("customer_id", "vector"), centres, settings.segment)
+        active = customers.where("is_active").select("customer_id", "vector")
+        centres = _fitted_centres(active, centres, before, settings.segment)
     numbered = _centres.Centres(
         np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf)
     )
@@ -207,7 +218,6 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
         features = lake.read("features.customers", day, day).select("customer_id", "vector")
         clusters = _clusters(clustered, features, centres, names, settings.segment.outlier_sigmas)
-        before = _matching.before(lake, version, day)
         kept = {}
         if before is not None:
             kept = _matching.matches(_matching.shared_customers(before, clustered), settings.segment.kept_share)

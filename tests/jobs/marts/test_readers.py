@@ -23,7 +23,7 @@ from jobs.segments import assignments, history
 from tests.jobs import planted
 from tests.jobs.conftest import LAST
 
-DAYS = [LAST + timedelta(days=n) for n in range(1, 6)]
+DAYS = [LAST + timedelta(days=n) for n in range(1, 4)]
 KILLS = 2
 TABLES = ("marts.customer_segments", "marts.segment_profiles", "marts.segment_moves")
 

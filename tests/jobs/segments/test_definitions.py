@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import pairwise_distances_argmin
 
 from jobs.segments import definitions
 from jobs.segments.definitions import Cluster
@@ -86,7 +87,7 @@ def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark
 
     def fitted(rows, partitions):
         frame = spark.createDataFrame(rows, "customer_id STRING, vector ARRAY<FLOAT>").repartition(partitions)
-        return definitions._fitted_centres(frame, planted_centres, Segment(seeds=10))
+        return definitions._fitted_centres(frame, planted_centres, None, Segment(seeds=10))
 
     planted_centres = np.array([planted.vector(planted.Customer("", v), "v1") for v in planted.TYPES.values()])[:4]
 
@@ -94,6 +95,34 @@ def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark
     assert np.array_equal(centres, fitted(rows[::-1], 3))
     nearest = np.linalg.norm(centres[:, None] - planted_centres, axis=2).min(axis=1)
     assert nearest.max() < 0.1
+
+
+@pytest.mark.parametrize(("continuity", "stay"), [(0.03, True), (0.0, False)])
+def test_of_many_fits_nearly_as_good_the_one_that_moves_few_customers_is_taken(spark, continuity, stay):
+    at = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    ring = np.stack([np.cos(at), np.sin(at)], axis=1)  # three thirds of it are as good a fit as any other three
+    thirds = (np.arange(300) // 99 % 3 + 1).tolist()  # nearly: three customers are in the first third and lie beyond the last
+    customers = [(f"c{n}", row, third) for n, (row, third) in enumerate(zip(ring.tolist(), thirds, strict=True))]
+    frame = spark.createDataFrame(customers, "customer_id STRING, vector ARRAY<FLOAT>, segment_id INT")
+    before = frame.select("customer_id", "segment_id")
+
+    centres = definitions._fitted_centres(frame.drop("segment_id"), ring[::100], before, Segment(continuity=continuity))
+
+    now = pairwise_distances_argmin(ring, centres)
+    assert len(centres) == 3
+    assert (len(set(zip(thirds, now.tolist(), strict=True))) <= 5) == stay
+
+
+def test_segments_that_are_none_in_the_new_space_do_not_stay(spark):
+    vectors = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 20, axis=0)
+    customers = [(f"c{n}", row, n % 3 + 1) for n, row in enumerate(vectors.tolist())]  # a third of each place in each segment
+    frame = spark.createDataFrame(customers, "customer_id STRING, vector ARRAY<FLOAT>, segment_id INT")
+
+    centres = definitions._fitted_centres(
+        frame.drop("segment_id"), vectors[::20], frame.select("customer_id", "segment_id"), Segment()
+    )
+
+    assert sorted(centres.tolist()) == [[0.0, 0.0], [0.0, 9.0], [9.0, 0.0]]
 
 
 @pytest.mark.parametrize(("version", "day"), [("v1", FIRST), ("v2", LAST)])
