@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from pyspark.sql import functions as F
 
 from jobs import catalogue, models
 from jobs import lake as lakes
-from jobs.encoder import REPRESENTATIONS, opened
+from jobs.encoder import REPRESENTATIONS, OnnxEncoder, opened
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
 from jobs.marts import _members, _reasons
@@ -174,12 +175,26 @@ def _dormant_for(days: int | None) -> list[str]:
     return ["no event or order on record" if days is None else f"no event or order for {days:,} days"]
 
 
-def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Publish the day, unless a later one is published."""
+class Prepared(NamedTuple):
+    """What a day is published with, besides its customers."""
+
+    version: str
+    attributes: list[str]
+    sizes: dict[int, int]  # active customers by segment
+    sureness: Sureness
+    encoder: OnnxEncoder | None  # None where all are dormant: by rule
+
+
+def prepared(lake: Lake, settings: Settings, day: date) -> Prepared | None:
+    """Whatever publishing the day needs and may miss, so that it is missed before anything is written; None where a later day is
+    published.
+
+    Raises UserError where the day is not segmented or encoded, or its model has not all its files.
+    """
     published = max((of for (of,) in lake.count(TABLE.name, ["as_of_day"])), default=day)
     if published > day:
         lakes.log(f"kept  {TABLE.name}: {published} is published, {day} is older")
-        return
+        return None
     version, _ = _members.assigned(lake, day)
     of_model = ds.field("model_version") == version
     calibrated = lake.look_up("segments.calibration", where=of_model)
@@ -194,27 +209,41 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         settings.segment.known_days,
     )
     attributes = list(models.meta(settings.models, version)["attributes"])
-    members = _members.members(lake, day, attributes)
-    contrasts = _contrasts(lake, settings, version, day, attributes, sizes) if sizes else None  # all are dormant: by rule
-    frame = customer_segments(
-        members, _members.names(lake, day), stays(_members.history(lake, day), day), contrasts, sureness, day
-    )
+    return Prepared(version, attributes, sizes, sureness, _encoder(lake, settings, version, day) if sizes else None)
+
+
+def write(lake: Lake, day: date, known: Prepared) -> None:
+    """Publish the day."""
+    members = _members.members(lake, day, known.attributes)
+    contrasts = _contrasts(lake, day, known, known.encoder) if known.encoder else None
+    names, held = _members.names(lake, day), stays(_members.history(lake, day), day)
+    frame = customer_segments(members, names, held, contrasts, known.sureness, day)
     lake.replace(TABLE, frame.repartition(1).sortWithinPartitions("customer_id"))
     if contrasts:
         families = [[contrasts.features[column] for column in family] for family in contrasts.families]
         lake.set_property(TABLE, FAMILIES_PROPERTY, json.dumps(families))
 
 
-def _contrasts(
-    lake: Lake, settings: Settings, version: str, day: date, attributes: list[str], sizes: dict[int, int]
-) -> Contrasts:
-    of_model = ds.field("model_version") == version
-    encoded = lake.count("encoded.customers", ["representation"], of_model & (ds.field("day") == day))
+def run(lake: Lake, settings: Settings, day: date) -> None:
+    """Publish the day, unless a later one is published."""
+    known = prepared(lake, settings, day)
+    if known:
+        write(lake, day, known)
+
+
+def _encoder(lake: Lake, settings: Settings, version: str, day: date) -> OnnxEncoder:
+    of_day = (ds.field("model_version") == version) & (ds.field("day") == day)
+    encoded = lake.count("encoded.customers", ["representation"], of_day)
     if not encoded:
         raise UserError(
             f"publish: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
         )
     representation = next(iter(encoded))[0] or models.LEARNED
+    return opened(settings.models, version, [REPRESENTATIONS[representation]])
+
+
+def _contrasts(lake: Lake, day: date, known: Prepared, encoder: OnnxEncoder) -> Contrasts:
+    of_model = ds.field("model_version") == known.version
     defined = lake.look_up("segments.definitions", ["segment_id", "center"], of_model)
     rows = sorted((row for row in defined if row["segment_id"] != DORMANT), key=itemgetter("segment_id"))
     features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
@@ -222,12 +251,12 @@ def _contrasts(
     # Of a smaller segment all, of a larger one a share by hash.
     drawn = " OR ".join(
         f"segment_id = {segment_id} AND pmod(xxhash64(customer_id), {n}) < {SAMPLE_PER_SEGMENT}"
-        for segment_id, n in sizes.items()
+        for segment_id, n in known.sizes.items()
     )
-    sample = _members.members(lake, day, attributes, drawn).select("customer_id", "segment_id", "vector", "attributes")
+    sample = _members.members(lake, day, known.attributes, drawn).select("customer_id", "segment_id", "vector", "attributes")
     (batch,) = sample.toArrow().sort_by("customer_id").combine_chunks().to_batches()
     return _reasons.contrasts(
-        opened(settings.models, version, [REPRESENTATIONS[representation]]),
+        encoder,
         features,
         [units[name] for name in features],
         np.array([row["segment_id"] for row in rows]),

@@ -2,14 +2,16 @@
 
 import json
 import re
+from argparse import Namespace
 from datetime import timedelta
 
 import pytest
 
-from jobs import lake
+from jobs import lake, steps
+from jobs.errors import UserError
 from jobs.marts import customer_segments
 from tests.jobs import planted
-from tests.jobs.conftest import FIRST, LAST, SECOND
+from tests.jobs.conftest import FIRST, LAST, PUBLISH, SECOND
 
 
 def rows_of(shop):
@@ -73,3 +75,13 @@ def test_an_older_day_leaves_what_is_published(shop):
     customer_segments.run(shop.lake, shop.settings, LAST - timedelta(days=2))
 
     assert shop.lake.version(customer_segments.TABLE.name) == version
+
+
+def test_a_model_without_its_encoder_is_missed_before_anything_of_the_day_is_written(shop):
+    names = [table.TABLE.name for table in PUBLISH]
+    before = [shop.lake.version(name) for name in names]
+
+    with pytest.raises(UserError, match=r"v2/encoder.onnx is missing; train again"):
+        steps._publish(shop.lake, shop.settings, [LAST], Namespace(run_id="again", started_at=None))
+
+    assert [shop.lake.version(name) for name in names] == before
