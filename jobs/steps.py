@@ -135,7 +135,7 @@ def _publish(lake: Lake, made: Settings, days: list[date], arguments: argparse.N
     started_at = arguments.started_at or datetime.now(UTC)
     for day in days:
         known = customer_segments.prepared(lake, made, day)  # what is missing is said before anything is written
-        calls = {customer_segments.TABLE.name: partial(customer_segments.write, lake, day, known)} if known else {}
+        calls = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, day, known)} if known else {}
         others = (segment_profiles, segment_changes, segment_moves)
         side_by_side(calls | {table.TABLE.name: partial(table.run, lake, made, day) for table in others})
         refreshes.run(lake, made, day, arguments.run_id, started_at, datetime.now(UTC))

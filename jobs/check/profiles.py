@@ -75,7 +75,7 @@ def _aggregated(
     columns = [aggregate.cast("decimal(38,6)").alias(name) for name, aggregate in aggregates.items()]
     try:
         found = grouped.agg(*columns)
-        found = (found.join(beside, found.columns[0]) if beside else found).collect()
+        found = (found.join(beside, found.columns[0], how="inner") if beside else found).collect()
     except AnalysisException as error:
         raise UserError(f"check: {suite.file}: meta.figures: {str(error).splitlines()[0]}") from None
     named = ((row[0], zip(row.__fields__[1:], row[1:], strict=True)) for row in found)

@@ -212,7 +212,7 @@ def prepared(lake: Lake, settings: Settings, day: date) -> Prepared | None:
     return Prepared(version, attributes, sizes, sureness, _encoder(lake, settings, version, day) if sizes else None)
 
 
-def write(lake: Lake, day: date, known: Prepared) -> None:
+def publish(lake: Lake, day: date, known: Prepared) -> None:
     """Publish the day."""
     members = _members.members(lake, day, known.attributes)
     contrasts = _contrasts(lake, day, known, known.encoder) if known.encoder else None
@@ -228,7 +228,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the day, unless a later one is published."""
     known = prepared(lake, settings, day)
     if known:
-        write(lake, day, known)
+        publish(lake, day, known)
 
 
 def _encoder(lake: Lake, settings: Settings, version: str, day: date) -> OnnxEncoder:
