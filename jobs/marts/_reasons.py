@@ -67,10 +67,9 @@ def contrasts(
             typical[row, column] = np.median(mine[is_known[:, column], column])
     spread = np.array([column[here].std() if here.any() else 0.0 for column, here in zip(values.T, known.T, strict=True)])
     parts = np.array_split(np.arange(len(values)), len(values) // PART + 1)
-    found = [_distances(encoder, values[part], attributes[part], centres, rows[part]) for part in parts]
-    mine, others = (np.concatenate(part) for part in zip(*found, strict=True))
-    runners_up = others.argmin(axis=1)
-    towards = mine - others.min(axis=1)
+    distances = [_distances(encoder, values[part], attributes[part], centres, rows[part]) for part in parts]
+    from_own, from_others = (np.concatenate(part) for part in zip(*distances, strict=True))
+    runners_up, towards = from_others.argmin(axis=1), from_own - from_others.min(axis=1)
     tried = slice(1, 2 * TRIED, 2)
     for r in FAMILY_R:
         ranked = np.full((len(ids), len(ids), PAIR_FAMILIES), -1)
