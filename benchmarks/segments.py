@@ -69,9 +69,9 @@ def _published(vectors: np.ndarray, of_sample: np.ndarray) -> tuple[float, np.nd
         spark = open_session("benchmark of segments")
         try:
             customers = spark.read.parquet(folder)
-            definitions._fitted_centres(customers.limit(SAMPLE // 10), of_sample, Segment(seeds=1))
+            definitions._fitted_centres(customers.limit(SAMPLE // 10), of_sample, None, Segment(seeds=1))
             started = time.perf_counter()
-            centres = definitions._fitted_centres(customers, of_sample, Segment())
+            centres = definitions._fitted_centres(customers, of_sample, None, Segment())
             return time.perf_counter() - started, centres
         finally:
             spark.stop()

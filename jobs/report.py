@@ -255,7 +255,8 @@ def _page(settings: Settings, day: date) -> str:
     run = max(rows("marts.refreshes", day=day), key=lambda run: run["finished_at"], default=None)
     tried = [dict.fromkeys(_LATER_COLUMNS) | row for row in rows("segments.candidates")]
     headline = _headline(profiles)
-    segments = _segments(profiles, headline["active"], [d for d in definitions if d["model_version"] == version], shop.currency)
+    of_model = [d for d in definitions if d["model_version"] == version]
+    segments = _segments(profiles, headline["active"], of_model, shop.currency)
     return _environment().get_template(_TEMPLATE).render(
         day=day,
         source=shop.name.replace("_", " "),
@@ -266,6 +267,7 @@ def _page(settings: Settings, day: date) -> str:
         map=_map(settings.lake, day, version, definitions, segments),
         moves=_moves(rows("marts.segment_moves", day=day), names),
         candidates=_candidates([c for c in tried if c["model_version"] == version]),
+        fit=_fit(of_model),
         gate=_gate(run),
         represented=REPRESENTED,
         accounts=_accounts(rows("quality.reconciliation"), day),
@@ -512,6 +514,21 @@ def _candidates(tried: list[dict]) -> dict | None:
         "is_refused": any(c["chosen"] and c["refused_by"] for c in rows),
         "representation": published,
         "methods": [*(c for c in rows if c["k"] == taken and others), *sorted(others, key=lambda c: c["method"])],
+    }
+
+
+def _fit(definitions: list[dict]) -> dict | None:
+    """How well all active customers lay in the segments at the fit; None where a lake made before does not say."""
+    known = [d for d in definitions if d.get("silhouette") is not None]
+    if not known:
+        return None
+    n = sum(d["n_customers"] for d in known)
+    return {
+        "n_customers": n,
+        "day": known[0]["fitted_on"],
+        "silhouette": sum(d["silhouette"] * d["n_customers"] for d in known) / n,
+        "davies_bouldin": sum(d["davies_bouldin"] for d in known) / len(known),
+        "least": min(known, key=lambda d: d["silhouette"]),
     }
 
 

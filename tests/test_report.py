@@ -74,7 +74,8 @@ def rows_of(table: str) -> list[dict]:
         return [
             {"segment_id": i, "model_version": VERSION, "name": name, "description": f"{n} customers: as they are",
              "center": None if centre is None else [*centre, 0.0], "n_customers": n, "fitted_on": DAY - timedelta(days=1),
-             "born_on": DAY - timedelta(days=30), "retired_on": None}
+             "born_on": DAY - timedelta(days=30), "retired_on": None,
+             "silhouette": None if centre is None else 0.1 * i, "davies_bouldin": None if centre is None else 0.5 * i}
             for i, (name, n, _, _, _, centre, _) in SHOP.items()
         ]  # fmt: skip
     if table in ("segments.assignments", "encoded.customers"):
@@ -266,6 +267,12 @@ def test_the_page_says_what_the_tables_say(shop):
     assert "4 customers 7 customers 12 customers Discount shoppers 4 Browsing" in page["moves"]
     assert "One day is published so far" in page["time"]
     assert "3 0.478 0.9 0.71 19.0 % 1.4 3,520 1,333 chosen" in page["number"]
+    n = {i: SHOP[i][1] for i in (1, 2, 3)}
+    silhouette = sum(0.1 * i * n[i] for i in n) / sum(n.values())
+    assert (
+        f"fitted on all {sum(n.values()):,} customers active on 2026-03-30: silhouette {silhouette:.3f}, Davies-Bouldin 1. "
+        f"Least set apart is segment 1, {SHOP[1][0]}: silhouette 0.100."
+    ) in page["number"]
     assert "5 – – – 19.0 % 1.4 3,520 800 refused: fewer clusters than asked" in page["number"]
     assert "ward 3 0.401 0.9 19.0 % 1.4 3,520" in page["number"]
     assert "hdbscan 6 0.623 0.9 19.0 % 1.4 3,520 34.0 % of the customers in no cluster" in page["number"]

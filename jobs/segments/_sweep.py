@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies_bouldin_score, pairwise_distances_argmin
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
 from sklearn.metrics.cluster import contingency_matrix
 from threadpoolctl import threadpool_limits
 
 from jobs import lake as lakes
 from jobs.errors import UserError
+from jobs.segments import _indices
 from jobs.settings import Segment
 
 CUSTOMERS_PER_CLUSTER = 10  # k is tried with at least this many customers of the sample for each cluster
@@ -84,29 +85,6 @@ def chosen(curve: list[dict], live_k: int | None = None, lead: float = 0.0) -> d
     return max(clustered, key=lambda row: (row["stability"], -row["k"]), default=None)
 
 
-def silhouette(vectors: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Mean silhouette on squared Euclidean distances of vectors (n x latent) in clusters 0..k-1, none empty.
-
-    From the moments of the clusters, in n x k and not n x n steps; a customer alone in a cluster counts 0.
-
-    >>> silhouette(np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([0, 0, 1, 1]), 2).__round__(6)
-    0.98995
-    """
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    squares = np.einsum("ij,ij->i", centred, centred)
-    sizes = np.bincount(labels, minlength=k)
-    centres = np.stack([np.bincount(labels, column, k) for column in centred.T], axis=1) / sizes[:, None]
-    mean_squares = np.bincount(labels, squares, k) / sizes
-    to_cluster = squares[:, None] - 2 * centred @ centres.T + mean_squares  # mean squared distance to the members
-    every, others = np.arange(len(vectors)), np.maximum(sizes[labels] - 1, 1)
-    own = to_cluster[every, labels] * sizes[labels] / others  # to the other members: its own distance is 0
-    to_cluster[every, labels] = np.inf
-    nearest = to_cluster.min(axis=1)
-    larger = np.maximum(own, nearest)
-    scores = np.divide(nearest - own, larger, out=np.zeros(len(own)), where=larger > 0)
-    return float(np.where(sizes[labels] > 1, scores, 0.0).mean())
-
-
 def numbers(vectors: np.ndarray, day: date, segment: Segment) -> list[int]:
     """The numbers of clusters to try with vectors (n x latent); raises UserError where there are too few customers, or too few
     that differ, for the smallest, and for a vector that is no number."""
@@ -159,12 +137,12 @@ def stability(resampled: list[np.ndarray]) -> float:
 
 def indices(vectors: np.ndarray, labels: np.ndarray, k: int) -> dict:
     """How good vectors (n x latent) lie in clusters 0..k-1, none empty: by columns of segments.candidates."""
-    sizes = np.bincount(labels, minlength=k)
+    found = _indices.indices(vectors, labels, k)
     return {
-        "silhouette": silhouette(vectors, labels, k),
-        "smallest_share": float(sizes.min() / len(vectors)),
-        "davies_bouldin": float(davies_bouldin_score(vectors, labels)),
-        "calinski_harabasz": float(calinski_harabasz_score(vectors, labels)),
+        "silhouette": found.silhouette,
+        "smallest_share": float(found.sizes.min() / len(vectors)),
+        "davies_bouldin": found.davies_bouldin,
+        "calinski_harabasz": found.calinski_harabasz,
     }
 
 

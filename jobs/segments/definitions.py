@@ -25,12 +25,13 @@ from jobs import lake as lakes
 from jobs.catalogue import Feature
 from jobs.errors import UserError
 from jobs.lake import Lake, Table
-from jobs.segments import _centres, _clustering, _inputs, _matching, candidates
+from jobs.segments import _centres, _clustering, _indices, _inputs, _matching, candidates
 from jobs.settings import KMEANS, Segment, Settings
 from jobs.traits import DORMANT, Trait
 
 DISTANCE_DECIMALS = 9
 FACT = ("feature", "typical", "overall", "effect")
+INDICES = ("wss", "silhouette", "davies_bouldin")
 
 SCHEMA = """
     segment_id INT COMMENT 'Keeps its meaning across models; 0 is dormant, clusters start at 1',
@@ -49,7 +50,10 @@ SCHEMA = """
         typical: DOUBLE COMMENT 'Mean of the segment',
         overall: DOUBLE COMMENT 'Mean of all active customers',
         effect: DOUBLE COMMENT '(typical - overall) / standard deviation of all active customers'
-    >> COMMENT 'What the name rests on, as it was when the name was given; null for dormant'
+    >> COMMENT 'What the name rests on, as it was when the name was given; null for dormant',
+    wss DOUBLE COMMENT 'Sum of the squared distances of the members from their mean at the fit; null for dormant',
+    silhouette DOUBLE COMMENT 'Mean silhouette of the members at the fit, on squared distances, -1 to 1; null for dormant',
+    davies_bouldin DOUBLE COMMENT 'The segment in the Davies-Bouldin index, the mean of all; lower is better; null for dormant'
 """
 TABLE = Table(
     "segments.definitions",
@@ -68,6 +72,9 @@ class Cluster(NamedTuple):
     radius: float | None  # mean distance of the members
     outlier_distance: float | None
     traits: list[Trait]
+    wss: float | None = None
+    silhouette: float | None = None
+    davies_bouldin: float | None = None
 
 
 def definitions(
@@ -109,6 +116,7 @@ def definitions(
             "n_customers": cluster.n_customers,
             "fitted_on": day,
             "facts": facts.get(ids[cluster.number]),
+            **{name: getattr(cluster, name) for name in INDICES},
         }
         for cluster in clusters
     ]
@@ -195,6 +203,18 @@ def _clusters(clustered: DataFrame, features: DataFrame, centres: np.ndarray, na
     return clusters
 
 
+def _with_indices(clusters: list[Cluster], customers: DataFrame, centres: np.ndarray) -> list[Cluster]:
+    """The clusters with how well all active of `customers` lie in them; centres (k x latent) in the order of their numbers."""
+    has_members, found = _indices.distributed(customers.where("is_active"), centres)
+    lakes.log(
+        f"fit   {found.sizes.sum():,} active customers: silhouette {found.silhouette:.3f}, Davies-Bouldin "
+        f"{found.davies_bouldin:.3f}, Calinski-Harabasz {found.calinski_harabasz:,.0f}"
+    )
+    columns = (values.round(DISTANCE_DECIMALS).tolist() for values in (found.squares, found.silhouettes, found.overlaps))
+    of_number = dict(zip((np.flatnonzero(has_members) + 1).tolist(), zip(*columns, strict=True), strict=True))
+    return [c._replace(**dict(zip(INDICES, of_number.get(c.number, (None,) * 3), strict=True))) for c in clusters]
+
+
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Cluster the day's active customers once per champion; a model that has its segments keeps them."""
     version = _inputs.champion_version(settings, day)
@@ -218,6 +238,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
         features = lake.read("features.customers", day, day).select("customer_id", "vector")
         clusters = _clusters(clustered, features, centres, names, settings.segment.outlier_sigmas)
+        clusters = _with_indices(clusters, customers, numbered.points)
         kept = {}
         if before is not None:
             kept = _matching.matches(_matching.shared_customers(before, clustered), settings.segment.kept_share)

@@ -4,11 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pyspark.ml.evaluation import ClusteringEvaluator
-from pyspark.ml.functions import array_to_vector
 
 from jobs.errors import UserError
-from jobs.segments import _sweep, candidates
+from jobs.segments import candidates
 from jobs.settings import Segment
 from tests.jobs import planted
 from tests.jobs.planted import DAY
@@ -37,19 +35,6 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
     assert rows[2]["cluster_stability"] == [1.0] * 4
     assert all(row["wss"] > 0 for row in rows)
     assert rows == curve(vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
-
-
-def test_silhouette_is_that_of_mllib(spark):
-    points = np.random.default_rng(3).normal(size=(60, 3)) + 5
-    labels = np.r_[np.zeros(1, int), np.ones(29, int), np.full(30, 2)]  # one customer alone in a cluster
-    frame = spark.createDataFrame(
-        [(row.tolist(), float(label)) for row, label in zip(points, labels, strict=True)],
-        "vector ARRAY<DOUBLE>, prediction DOUBLE",
-    ).withColumn("vector", array_to_vector("vector"))
-
-    mllib = ClusteringEvaluator(featuresCol="vector", distanceMeasure="squaredEuclidean").evaluate(frame)
-
-    assert _sweep.silhouette(points, labels, 3) == pytest.approx(mllib, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import pairwise_distances_argmin
+from sklearn.metrics import davies_bouldin_score, pairwise_distances_argmin, silhouette_samples
 
 from jobs.segments import definitions
 from jobs.segments.definitions import Cluster
@@ -139,6 +139,21 @@ def test_names_and_descriptions_come_from_what_was_planted(shop, version, day):
     assert nightly["n_customers"] == 50
     assert nightly["center"] == pytest.approx(planted.vector(planted.Customer("", planted.TYPES["nightly"]), version), abs=0.1)
     assert nightly["outlier_distance"] > nightly["radius"] > 0
+
+
+def test_each_segment_says_how_well_all_its_customers_lie_in_it(shop):
+    rows = [row for row in shop.rows(definitions, "segment_id") if row["model_version"] == "v1"]
+    active = shop.lake.read("encoded.customers", FIRST, FIRST).where("customer_id NOT LIKE 'dormant%'")
+    vectors = np.array([row.vector for row in active.collect()])
+    labels = pairwise_distances_argmin(vectors, [row["center"] for row in rows[1:]])
+
+    silhouettes = silhouette_samples(vectors, labels, metric="sqeuclidean")
+
+    of_segment = [silhouettes[labels == number].mean() for number in range(len(rows) - 1)]
+    assert [row["silhouette"] for row in rows[1:]] == pytest.approx(of_segment)
+    assert np.mean([row["davies_bouldin"] for row in rows[1:]]) == pytest.approx(davies_bouldin_score(vectors, labels))
+    assert all(0 < row["wss"] <= row["n_customers"] * row["outlier_distance"] ** 2 for row in rows[1:])
+    assert (rows[0]["wss"], rows[0]["silhouette"], rows[0]["davies_bouldin"]) == (None, None, None)
 
 
 def test_a_retrain_keeps_the_ids_of_the_segments_that_are_still_there(shop):
