@@ -1,5 +1,6 @@
 """Other ways to cluster the same customers, for the table they are compared in."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -7,13 +8,12 @@ from sklearn.cluster import HDBSCAN, AgglomerativeClustering, BisectingKMeans, K
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
 
 from jobs.errors import UserError
 from jobs.segments import _sweep
 from jobs.settings import KMEANS, Segment
 
-CUSTOMERS = 20_000  # at most: what the dearest of them holds two by two still fits into memory
+CUSTOMERS = 10_000  # at most: HDBSCAN takes longer than the whole sweep with more, in many dimensions
 MICRO_CLUSTERS = 500  # that Ward's method joins
 _STARTS = 3
 
@@ -41,12 +41,14 @@ def alternatives(vectors: np.ndarray, k: int, segment: Segment) -> Iterator[dict
     HDBSCAN finds the number of clusters itself; its figures are those of the customers it puts into one.
     """
     vectors = vectors[:CUSTOMERS]
-    drawn = _sweep.draws(len(vectors), segment)
-    with threadpool_limits(1):  # sums of more threads depend on which ends first
+    samples = [vectors, *(vectors[rows] for rows in _sweep.draws(len(vectors), segment))]
+    with _sweep.side_by_side() as pool:
         for method, fit in FITS.items():
-            labels = fit(vectors, k, segment)(vectors)
-            resampled = [fit(vectors[rows], k, segment)(vectors) for rows in drawn]
-            yield {"method": method, **_row(vectors, labels), "stability": _sweep.stability(resampled)}
+            started = time.monotonic()
+            labels, *resampled = pool.map(lambda sample, fit=fit: fit(sample, k, segment)(vectors), samples)
+            row = {"method": method, **_row(vectors, labels), "stability": _sweep.stability(resampled)}
+            _sweep.log_tried(vectors, method, row, started)
+            yield row
 
 
 def _row(vectors: np.ndarray, labels: np.ndarray) -> dict:

@@ -7,6 +7,7 @@ cluster stability", CSDA 2007). Of the rest the best silhouette counts, and of t
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from jobs import lake as lakes
 from jobs.errors import UserError
 from jobs.segments import _indices
-from jobs.settings import Segment
+from jobs.settings import KMEANS, Segment
 
 CUSTOMERS_PER_CLUSTER = 10  # k is tried with at least this many customers of the sample for each cluster
 ITERATIONS = 100
@@ -111,18 +112,30 @@ def numbers(vectors: np.ndarray, day: date, segment: Segment) -> list[int]:
 
 def sweep(vectors: np.ndarray, ks: list[int], segment: Segment) -> Iterator[Tried]:
     """Vectors (n x latent) in each of these numbers of clusters."""
-    # One thread a fit: sums of more threads depend on which ends first.
-    with (
-        warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
-        ThreadPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool,
-    ):
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning), side_by_side() as pool:
         for k in ks:
+            started = time.monotonic()
             found = [pool.submit(_best, vectors, rows, k, segment) for rows in (None, *draws(len(vectors), segment))]
             fit, *resampled = (future.result() for future in found)
             # What resamples found are good places to start from too.
             again = [pool.submit(_fitted, vectors, k, init=one.centres) for one in resampled]
             fit = min((fit, *(future.result() for future in again)), key=lambda one: one.inertia)
-            yield Tried(_row(vectors, k, fit, [one.labels for one in resampled], segment), fit)
+            row = _row(vectors, k, fit, [one.labels for one in resampled], segment)
+            log_tried(vectors, KMEANS, row, started)
+            yield Tried(row, fit)
+
+
+def side_by_side() -> ThreadPoolExecutor:
+    """Where fits run; each in one thread, for sums of more threads depend on which ends first."""
+    return ThreadPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,))
+
+
+def log_tried(vectors: np.ndarray, method: str, row: dict, started: float) -> None:
+    """One line of progress: what was tried with vectors (n x latent) since `started`, of the monotonic clock."""
+    shape, seconds = f"{len(vectors):,} x {vectors.shape[1]}", time.monotonic() - started
+    figures = [f"{name} {'–' if row.get(name) is None else format(row[name], '.3f')}" for name in ("silhouette", "stability")]
+    outcome = f"  {row['refused_by']}" if row["refused_by"] else ""
+    lakes.log(f"tried {method:<17} k = {row['k']:<3} {shape:>14}  {'  '.join(figures)} {seconds:9.1f} s{outcome}")
 
 
 def draws(n: int, segment: Segment) -> list[np.ndarray]:
