@@ -34,7 +34,9 @@ def flow(moves: Sequence[tuple[int | None, int | None, int]]) -> dict:
             used[side][move[side]] += thick
         ribbons.append({"from": move[0], "to": move[1], "customers": move[2], "path": _ribbon(left, right, thick)})
     lowest = max(bar["y"] + bar["height"] for bars in sides for bar in bars.values())
-    return {"left": [*sides[0].values()], "right": [*sides[1].values()], "ribbons": ribbons, "height": round(lowest)}
+    left, right = ([*bars.values()] for bars in sides)
+    size = {"width": FLOW_WIDTH + 2 * FLOW_BAR, "height": round(lowest), "bar": FLOW_BAR}
+    return {"left": left, "right": right, "ribbons": ribbons} | size
 
 
 def over_time(sizes: Iterable[tuple[date, int, int]]) -> dict | None:
@@ -69,7 +71,7 @@ def over_time(sizes: Iterable[tuple[date, int, int]]) -> dict | None:
     for line in sorted(lines, key=lambda line: line["y"]):
         at = line["y"] if at is None else max(line["y"], at + LABEL)
         line["label_y"] = round(at, 1)
-    return {"lines": lines, "days": (days[0], days[-1]), "most": most}
+    return {"lines": lines, "days": (days[0], days[-1]), "most": most, "width": TIME_WIDTH, "height": TIME_HEIGHT}
 
 
 def null_last(segment_id: int | None) -> float:

@@ -21,12 +21,13 @@ INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.facto
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
-    """local[2], UTC, one shuffle partition, interpreted, no UI."""
+    """local[2], UTC, one shuffle partition, interpreted, no UI, one thread to collect garbage."""
     from jobs.session import open_session
 
     settings = {
         "spark.master": "local[2]",
         "spark.ui.enabled": "false",
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",  # other sessions want the cores too
         "spark.sql.shuffle.partitions": "1",
         "spark.databricks.delta.snapshotPartitions": "1",
         **INTERPRETED,

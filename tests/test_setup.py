@@ -28,7 +28,7 @@ spark.stop()
 
 def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("SOURCE", "INPUT", "DAY")}
-    return subprocess.run(["make", *arguments], cwd=ROOT, env=clean | variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=clean | variables, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,6 @@ def decided(learned: Contender | None, plain: Sequence[Contender], live: Callabl
 def _listed(against: dict[str, list[str]]) -> str:
     """
     >>> _listed({"pca": ["stability", "separation"], "features": []})
-    'pca (stability, separation) and features (in nothing)'
+    'pca (wins stability, separation) and features (wins nothing)'
     """
-    return " and ".join(f"{name} ({', '.join(found) or 'in nothing'})" for name, found in against.items())
+    return " and ".join(f"{name} (wins {', '.join(found) or 'nothing'})" for name, found in against.items())

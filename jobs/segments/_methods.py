@@ -56,7 +56,7 @@ def _row(vectors: np.ndarray, labels: np.ndarray) -> dict:
     found, labels = np.unique(labels[inside], return_inverse=True)
     row = {"k": max(1, len(found)), "n_customers": len(vectors), "refused_by": None}
     if not inside.all():
-        row["refused_by"] = f"{1 - inside.mean():.1%} of the customers in no cluster"
+        row["refused_by"] = f"{(1 - inside.mean()) * 100:.1f} % of the customers in no cluster"
     if len(found) < 2:
         return row | {"refused_by": "; ".join(filter(None, [row["refused_by"], "fewer than two clusters"]))}
     points = vectors[inside]

@@ -180,7 +180,7 @@ def _row(vectors: np.ndarray, k: int, fit: Fit, resampled: list[np.ndarray], seg
 def _refused_by(row: dict, segment: Segment) -> str | None:
     smallest = row["cluster_sizes"][-1]
     if smallest < segment.min_customers or row["smallest_share"] < segment.min_share:
-        return f"a cluster of {smallest} customers, {row['smallest_share']:.1%}"
+        return f"a cluster of {smallest} customers, {row['smallest_share'] * 100:.1f} %"
     if row["stability"] < segment.min_stability:
         return f"stability {row['stability']:.2f}"
     return None

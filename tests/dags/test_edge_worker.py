@@ -24,7 +24,7 @@ SECONDS = {  # where EDGE has minutes
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",  # an alert that meets a parse waits for the next one
     "AIRFLOW__EDGE__HEARTBEAT_INTERVAL": "3",
     "AIRFLOW__EDGE__JOB_POLL_INTERVAL": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "15",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "1",
@@ -132,7 +132,7 @@ def test_training_survives_its_worker_and_without_one_there_is_an_alert(project,
         wait_for(lambda: api(port, "dags/daily_refresh/dagRuns")["dag_runs"])
         run = f"dags/daily_refresh/dagRuns/{api(port, 'dags/daily_refresh/dagRuns')['dag_runs'][0]['dag_run_id']}"
         wait_for(lambda: [t["state"] for t in tries()] == ["queued"])
-        wait_for(lambda: lines, 15 + 1 + 5 + 99)  # in the queue, until the next look, until the next parse; and slack
+        wait_for(lambda: lines)
         assert len(lines) == 1
         assert lines[0].startswith(f"shoal: train of {day} failed (try 1): no worker of queue gpu took it in time")
         wait_for(lambda: state() == "failed")

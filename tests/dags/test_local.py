@@ -65,7 +65,7 @@ def api(port: int, path: str, body: dict | None = None, method: str | None = Non
     )
     for left in range(5, -1, -1):
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=600) as answer:  # noqa: S310
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             if error.code != 503 or not left:  # SQLite was locked for a moment; Postgres is not
@@ -210,11 +210,11 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project, we
 
         page = report_page(port, run)
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(page, timeout=30)  # noqa: S310
+            urllib.request.urlopen(page, timeout=600)  # noqa: S310
         written = project.var / "reports" / "2021-01-31" / "index.html"
         written.parent.mkdir(parents=True)
         written.write_text("the report of that day")
-        with urllib.request.urlopen(page, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(page, timeout=600) as answer:  # noqa: S310
             assert answer.read() == b"the report of that day"
 
         project.plan(land="sleep")

@@ -40,8 +40,8 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
 @pytest.mark.parametrize(
     ("limits", "refused"),
     [
-        ({"min_customers": 5}, "a cluster of 8 customers, 0.6%"),
-        ({"min_share": 0}, "a cluster of 8 customers, 0.6%"),
+        ({"min_customers": 5}, "a cluster of 8 customers, 0.6 %"),
+        ({"min_share": 0}, "a cluster of 8 customers, 0.6 %"),
         ({"min_share": 0, "min_customers": 5}, None),
     ],
 )
@@ -92,7 +92,7 @@ def test_customers_whom_hdbscan_leaves_out_are_counted_and_do_not_count():
     (row,) = [row for row in candidates.candidates(made, "v1", DAY, SMALL) if row["method"] == "hdbscan"]
 
     assert row["k"] == 2
-    assert row["refused_by"].endswith("% of the customers in no cluster")
+    assert row["refused_by"].endswith(" % of the customers in no cluster")
     assert 400 <= sum(row["cluster_sizes"]) < 440
     assert row["silhouette"] > 0.99
 

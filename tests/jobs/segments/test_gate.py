@@ -28,15 +28,15 @@ def test_what_beats_both_plain_ones_in_two_measures_is_published_whatever_is_liv
     learned = contender("learned", 0.95, 0.30, 1.5)
     unbeaten = contender(LIVE, 1.0, 0.9, 0.1)
     found = decided(learned, PCA, FEATURES, unbeaten)
-    assert found == ("learned", "learned beats pca (stability, separation) and features (stability, separation)")
+    assert found == ("learned", "learned beats pca (wins stability, separation) and features (wins stability, separation)")
 
 
 @pytest.mark.parametrize(
     ("learned", "reason"),
     [
-        (contender("learned", 0.95, 0.20, 1.5), "learned does not beat pca (stability) and features (stability)"),
-        (contender("learned", 0.905, 0.30, 1.5), "learned does not beat pca (separation)"),  # a trifle more stable
-        (contender("learned", 0.85, 0.255, 1.0, -0.01), "learned does not beat pca (compactness)"),  # separated more by chance
+        (contender("learned", 0.95, 0.20, 1.5), "learned does not beat pca (wins stability) and features (wins stability)"),
+        (contender("learned", 0.905, 0.30, 1.5), "learned does not beat pca (wins separation)"),  # a trifle more stable
+        (contender("learned", 0.85, 0.255, 1.0, -0.01), "learned does not beat pca (wins compactness)"),  # more by chance
     ],
 )
 def test_what_does_not_beat_both_leaves_the_better_of_the_plain_ones(learned, reason):
@@ -52,8 +52,8 @@ def test_what_is_live_stays_where_the_best_plain_one_does_not_beat_it():
     worse = contender("learned", 0.80, 0.20, 1.3)
     assert decided(worse, PCA, FEATURES, contender(LIVE, 0.90, 0.25, 1.3)) == (
         LIVE,
-        "learned does not beat pca (in nothing) and features (in nothing); "
-        "pca does not beat what is live (compactness), which stays",
+        "learned does not beat pca (wins nothing) and features (wins nothing); "
+        "pca does not beat what is live (wins compactness), which stays",
     )
     assert decided(worse, PCA, FEATURES, contender(LIVE, 0.80, 0.2, 1.2)).published == "pca"
 
