@@ -31,6 +31,7 @@ from jobs.traits import DORMANT, Trait
 
 DISTANCE_DECIMALS = 9
 FACT = ("feature", "typical", "overall", "effect")
+INDEX_DIGITS = 9  # that the order of a sum's addends does not reach
 INDICES = ("wss", "silhouette", "davies_bouldin")
 
 SCHEMA = """
@@ -210,7 +211,7 @@ def _with_indices(clusters: list[Cluster], customers: DataFrame, centres: np.nda
         f"fit   {found.sizes.sum():,} active customers: silhouette {found.silhouette:.3f}, Davies-Bouldin "
         f"{found.davies_bouldin:.3f}, Calinski-Harabasz {found.calinski_harabasz:,.0f}"
     )
-    columns = (values.round(DISTANCE_DECIMALS).tolist() for values in (found.squares, found.silhouettes, found.overlaps))
+    columns = ([float(f"{v:.{INDEX_DIGITS}g}") for v in values] for values in (found.squares, found.silhouettes, found.overlaps))
     of_number = dict(zip((np.flatnonzero(has_members) + 1).tolist(), zip(*columns, strict=True), strict=True))
     return [c._replace(**dict(zip(INDICES, of_number.get(c.number, (None,) * 3), strict=True))) for c in clusters]
 
