@@ -214,11 +214,13 @@ def days(value: float | None) -> str:
 def number(value: float | None) -> str:
     """Three digits, or all before the point.
 
-    >>> number(0.04213), number(12345.6), number(3.0)
-    ('0.0421', '12,346', '3')
+    >>> number(0.04213), number(12345.6), number(3.0), number(0.000663)
+    ('0.0421', '12,346', '3', '<0.001')
     """
     if value is None:
         return NONE
+    if 0 < value < 0.001:
+        return "<0.001"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
