@@ -106,6 +106,7 @@ WITH_SECRET = export SHOAL_SECRET="$${SHOAL_SECRET:-$$(cat .secret)}";
 
 refresh: wanted setup secret sample
 	@day="$(DAY)"; [ -n "$$day" ] || day=$$($(SPARK)/shoal sample --out $(INPUT) --print-last-day); $(WITH_SECRET) \
+	$(SPARK)/python -m jobs.config.locations; \
 	$(AIRFLOW)/python -m dags.local run --day "$$day" $(if $(filter-out 0 no false,$(RETRAIN)),--retrain); \
 	$(SPARK)/shoal segments; \
 	echo "report: $(REPORTS)/$$day/"
@@ -125,7 +126,7 @@ ifeq ($(SOURCE)|$(INPUT),sample|$(HERE)/input)
 endif
 
 up: setup secret sample
-	@$(WITH_SECRET) $(AIRFLOW)/python -m dags.local up
+	@$(WITH_SECRET) $(SPARK)/python -m jobs.config.locations; $(AIRFLOW)/python -m dags.local up
 
 down: $(DONE)/airflow
 	@$(AIRFLOW)/python -m dags.local down

@@ -20,9 +20,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from benchmarks import measure
-from jobs.lake import Lake
+from jobs.engine.session import open_session
 from jobs.marts import customer_segments, segment_moves, segment_profiles
-from jobs.session import open_session
+from jobs.storage.lake import Lake
 
 CUSTOMERS, DAYS, SEGMENTS, REPEAT = 1_000_000, 365, 8, 9
 LAST = date(2026, 3, 31)  # as in QUERIES

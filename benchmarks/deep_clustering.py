@@ -36,9 +36,9 @@ from sklearn.metrics import normalized_mutual_info_score
 from jobs.autoencoder import preprocessing
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.train import Learned, learn
+from jobs.config.policy import Column, Selection
+from jobs.config.settings import Train
 from jobs.errors import UserError
-from jobs.policy import Column, Selection
-from jobs.settings import Train
 
 STARTS = 20
 VALIDATION = 10  # one row in so many decides when to stop

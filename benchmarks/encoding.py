@@ -20,10 +20,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from benchmarks import measure
-from jobs import models
 from jobs.encoded import customers as encoded
-from jobs.encoder import OnnxEncoder, opened
-from jobs.session import open_session
+from jobs.encoder import OnnxEncoder, load_encoder
+from jobs.engine.session import open_session
+from jobs.storage import models
 
 FEATURES = 96
 TORCH_FASTER, ROWS_FASTER, PLAIN = 2.3, 20.0, 8.0
@@ -86,7 +86,7 @@ def _compare(spark, root: str, version: str, packages: Path, given: argparse.Nam
     ).cache()  # fmt: skip
     few = rows.limit(given.row_wise).repartition(spark.sparkContext.defaultParallelism).cache()
     rows.count(), few.count()
-    encoder = opened(root, version, ["vector", "reconstruction_error", "isolation_score"])
+    encoder = load_encoder(root, version, ["vector", "reconstruction_error", "isolation_score"])
     same = _WithoutIsolation(Path(root, "same.onnx").read_bytes(), ["vector", "reconstruction_error"])
     matrix = np.random.default_rng(1).uniform(0, 100, (given.rows, FEATURES)).astype(np.float32)
     no_attributes = np.empty((given.rows, 0), dtype=object)

@@ -14,9 +14,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from benchmarks import measure
-from jobs import reconciliation, settings, steps
+from jobs import reconciliation, steps
+from jobs.config.settings import Settings, load_settings
 from jobs.features import _holidays, customers
-from jobs.lake import Lake, read_arrow
+from jobs.storage.delta import read_arrow
+from jobs.storage.lake import Lake
 from tests.jobs.features import oracle
 
 SOURCES = ("rees46_october_2019", "uci_online_retail", "google_merchandise_store")
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             if chosen.source
             else _inputs(Path(folder), chosen.seed)
         )
-        with steps._session("equality") as lake:
+        with steps.open_lake("equality", load_settings()) as lake:
             wrong = [
                 _compared(Lake(lake.spark, f"{folder}/{source}"), source, input, chosen.days, chosen.seed)
                 for source, input in inputs.items()
@@ -63,7 +65,7 @@ def _inputs(folder: Path, seed: int) -> dict[str, Path]:
 def _compared(lake: Lake, source: str, input: Path, days: int, seed: int) -> int:
     """The number of rows that differ on the random days of a source."""
     known = {"SHOAL_LAKE": lake.root, "SHOAL_SOURCE": source, "SHOAL_INPUT": str(input)}
-    made = settings.load({**os.environ, **known})
+    made = load_settings({**os.environ, **known})
     os.environ.setdefault("SHOAL_SECRET", "of the comparison")
     _step("land", lake, made, datetime.now(UTC).date())
     landed = [day for table in ("events", "orders") for day in lake.days(f"bronze.{table}")]
@@ -81,11 +83,11 @@ def _compared(lake: Lake, source: str, input: Path, days: int, seed: int) -> int
     return wrong
 
 
-def _step(name: str, lake: Lake, made: settings.Settings, day: date) -> None:
-    steps._STEPS[name](lake, made, [day], argparse.Namespace())
+def _step(name: str, lake: Lake, made: Settings, day: date) -> None:
+    steps.run_on_lake(lake, (name,), made, steps.Options([day]))
 
 
-def differences(lake: Lake, made: settings.Settings, days: list[date]) -> tuple[int, dict[tuple[date, str], list[str]]]:
+def differences(lake: Lake, made: Settings, days: list[date]) -> tuple[int, dict[tuple[date, str], list[str]]]:
     """The rows of features.customers on these days, and by day and customer the columns that plain Python counts otherwise."""
     logs = _logs(lake)
     ordered_on = sorted({row["day"] for log in logs.values() for row in log["orders"]})

@@ -72,6 +72,6 @@ def differences(ours: pa.Table, theirs: pa.Table) -> dict[str, int]:
 
 def made(lake: Path) -> pa.Table:
     """Our features that the others make too, as of the last day."""
-    from jobs.lake import read_arrow
+    from jobs.storage.delta import read_arrow
 
     return read_arrow(str(lake), "features.customers", ["customer_id", *peers.FEATURES], LAST_DAY)

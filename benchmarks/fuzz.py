@@ -20,8 +20,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from jobs.bronze import _reading
+from jobs.config.source_mapping import COLUMNS, TableMapping
 from jobs.errors import UserError
-from jobs.source import COLUMNS, Mapping
 
 SECRET = "of the fuzz"  # noqa: S105
 PERSON = "someone@private.example"
@@ -50,10 +50,10 @@ def value(rng: random.Random) -> str:
     return f"{rng.choice(DAYS)} {rng.randrange(24):02}:{rng.randrange(60):02}:00"
 
 
-def case(seed: int) -> tuple[str, bytes, Mapping, list[list[str]] | None]:
+def case(seed: int) -> tuple[str, bytes, TableMapping, list[list[str]] | None]:
     """(file name, content, mapping, the rows it must be read as): one file; None where it may also be refused."""
     rng = random.Random(seed)  # noqa: S311
-    mapping = Mapping("events", "*", {}, personal={"mail": "email"})
+    mapping = TableMapping("events", "*", {}, personal={"mail": "email"})
     if rng.random() < 0.15:
         return rng.choice(("f.csv", "f.csv.gz")), rng.randbytes(rng.randrange(400)), mapping, None
     columns = ["a", "mail", *(f"c {n}" for n in range(rng.randrange(4)))]
@@ -131,14 +131,15 @@ def write_shop(folder: Path, cases: int, seed: int) -> None:
 
 def reconciled(lake, folder: Path, cases: int, seed: int) -> dict[str, tuple[int, int]]:
     """Land and clean a wild shop; by clean table (rows in, rows kept). Raises AssertionError where rows are lost."""
-    from jobs import settings, steps
+    from jobs import steps
+    from jobs.config.settings import load_settings
 
     write_shop(folder, cases, seed)
-    made = replace(settings.load({}), input=str(folder), source=str(folder / "wild.toml"))
+    made = replace(load_settings({}), input=str(folder), source=str(folder / "wild.toml"))
     for step in ("land", "clean"):
-        steps._STEPS[step](lake, made, [LAST], argparse.Namespace())
+        steps.run_on_lake(lake, (step,), made, steps.Options([LAST]))
     found: dict[str, tuple[int, int]] = {}
-    for row in lake.look_up("quality.reconciliation"):
+    for row in lake.read_small_table("quality.reconciliation"):
         assert row["difference"] == 0, f"rows are unaccounted for: {row}"
         rows_in, kept = found.get(row["table"], (0, 0))
         found[row["table"]] = rows_in + row["rows_in"], kept + row["rows_out"]
@@ -164,8 +165,8 @@ def main() -> int:
                 print(f"seed {seed}: {type(error).__name__}: {str(error)[:500]}")
                 return 1
         print(f"{files:,} files, {refused:,} of them refused with one line, the others read: {time.monotonic() - started:.0f} s")
-        from jobs.lake import Lake
-        from jobs.session import open_session
+        from jobs.engine.session import open_session
+        from jobs.storage.lake import Lake
 
         spark = open_session("fuzz")
         each = -(-(chosen.cases - files) // len(COLUMNS))

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from jobs import lake as lakes
+from jobs.config.settings import Segment
 from jobs.segments import _matching
-from jobs.settings import Segment
+from jobs.storage.delta import read_arrow
 from jobs.traits import DORMANT
 
 DRAWS = 10
@@ -41,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _segmented(lake: str) -> tuple[np.ndarray, np.ndarray]:
     """The vectors (n x latent) and segments (n) of the customers who are active on the last day."""
-    day = pc.max(lakes.read_arrow(lake, "segments.assignments", ["day"])["day"]).as_py()
-    assigned = lakes.read_arrow(lake, "segments.assignments", ["customer_id", "segment_id"], day)
-    encoded = lakes.read_arrow(lake, "encoded.customers", ["customer_id", "vector"], day)
+    day = pc.max(read_arrow(lake, "segments.assignments", ["day"])["day"]).as_py()
+    assigned = read_arrow(lake, "segments.assignments", ["customer_id", "segment_id"], day)
+    encoded = read_arrow(lake, "encoded.customers", ["customer_id", "vector"], day)
     ids = assigned.filter(pc.field("segment_id") != DORMANT)
     at = pc.index_in(ids["customer_id"], encoded["customer_id"].combine_chunks())
     vectors = encoded["vector"].take(at).combine_chunks().cast(pa.list_(pa.float32()))

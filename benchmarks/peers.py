@@ -84,7 +84,7 @@ def spark(lake: str, day: date, out: Path) -> None:
     from pyspark.sql import DataFrame, Window
     from pyspark.sql import functions as F
 
-    from jobs.session import open_session
+    from jobs.engine.session import open_session
 
     session = open_session("plain features")
 

@@ -24,9 +24,10 @@ from pyspark.sql import SparkSession
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks import measure
-from jobs import lake as lakes
-from jobs import models, sample
-from jobs.session import open_session
+from jobs import sample
+from jobs.engine.session import open_session
+from jobs.storage import models
+from jobs.storage.delta import read_arrow
 
 CUSTOMERS, DAYS, SEED = 100_000, 120, 11
 LAST = date(2026, 3, 31)
@@ -80,7 +81,7 @@ def _seen(lake: str, root: str, day: date) -> tuple[np.ndarray, np.ndarray, list
     """The active customers of the day: what the network sees of them (n x inputs), their vectors, their ids."""
     version = models.champion(root, day)["version"]
     told = models.meta(root, version)
-    rows = lakes.read_arrow(lake, "features.customers", ["customer_id", "is_active", "vector", *told["attributes"]], day)
+    rows = read_arrow(lake, "features.customers", ["customer_id", "is_active", "vector", *told["attributes"]], day)
     rows = rows.filter(pc.field("is_active")).combine_chunks()
     matrix = rows["vector"].combine_chunks().cast(pa.list_(pa.float32())).flatten().to_numpy(zero_copy_only=False)
     asked = {"features": matrix.reshape(rows.num_rows, -1)}

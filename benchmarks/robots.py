@@ -14,7 +14,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from benchmarks.measure import ROOT
-from jobs import lake, sample
+from jobs import sample
+from jobs.storage.delta import read_arrow
 
 CUSTOMERS, DAYS, SEED = 3000, 24, 11
 LAST = date(2026, 3, 31)
@@ -32,7 +33,7 @@ def main() -> int:
         for step in (["land", "--day", str(LAST)], ["clean", "--from", str(first), "--to", str(LAST)]):
             if subprocess.run([sys.executable, "-m", "jobs", *step], cwd=ROOT, env=environment, check=False).returncode:
                 return 1
-        found = lake.read_arrow(roots["SHOAL_LAKE"], "clean.events", ["visitor_id", "bot_rule"])
+        found = read_arrow(roots["SHOAL_LAKE"], "clean.events", ["visitor_id", "bot_rule"])
     flagged = defaultdict(set)
     for row in found.group_by(["visitor_id", "bot_rule"]).aggregate([]).to_pylist():
         if row["bot_rule"]:

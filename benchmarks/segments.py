@@ -20,10 +20,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from benchmarks import measure
-from jobs.lake import Lake
+from jobs.config.settings import Segment
+from jobs.engine.session import open_session
 from jobs.segments import _sweep, definitions, history
-from jobs.session import open_session
-from jobs.settings import Segment
+from jobs.storage.lake import Lake
 
 CUSTOMERS, SAMPLE, LATENT, TYPES, CLUSTERS = 1_000_000, 100_000, 16, 12, 8
 RESTARTS = 10

@@ -31,8 +31,8 @@ from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
 from jobs.autoencoder.model import Autoencoder, Sizes
-from jobs.policy import Column, Selection
-from jobs.settings import Train
+from jobs.config.policy import Column, Selection
+from jobs.config.settings import Train
 
 DAY = date(2026, 3, 31)
 FEATURES, TRAITS, KINDS = 96, 12, 8

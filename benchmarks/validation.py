@@ -19,8 +19,8 @@ from pyspark.sql import functions as F
 from jobs import check
 from jobs.check import suites
 from jobs.clean import events
-from jobs.lake import Lake
-from jobs.session import open_session
+from jobs.engine.session import open_session
+from jobs.storage.lake import Lake
 
 DAY = date(2024, 3, 5)
 TARGET = 1.2

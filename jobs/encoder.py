@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
-from jobs import models
 from jobs.errors import UserError
+from jobs.storage import models
 
 # What customers can be clustered by, and the output of the graph that gives it.
 REPRESENTATIONS = {"learned": "vector", "pca": "components", "features": "inputs"}
@@ -36,8 +36,8 @@ class OnnxEncoder:
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
 
-def opened(root: str, version: str, outputs: Sequence[str], file: str = "encoder.onnx") -> OnnxEncoder:
-    """The encoder of a model, ready for these outputs; raises UserError where its file is missing, damaged or lacks one."""
+def load_encoder(root: str, version: str, outputs: Sequence[str], file: str = "encoder.onnx") -> OnnxEncoder:
+    """Return the encoder of a model for these outputs. Raises UserError where its file is missing, damaged or lacks an output."""
     encoder = OnnxEncoder(models.read(root, version, file), outputs)
     try:
         known = {output.name for output in _session(encoder.content).get_outputs()}

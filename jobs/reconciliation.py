@@ -16,7 +16,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, in_days
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table, days_predicate
 
 SCHEMA = """
     `table` STRING NOT NULL COMMENT 'table',
@@ -64,13 +65,13 @@ def fingerprint(*parts: object) -> str:
 
 def revisions(lake: Lake, table: str) -> dict[date, str]:
     """The revision of every day of a table that was reconciled."""
-    rows = lake.look_up(TABLE, ["day", "revision"], ds.field("table") == table)
+    rows = lake.read_small_table(TABLE, ["day", "revision"], ds.field("table") == table)
     return {row["day"]: row["revision"] for row in rows}
 
 
 def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[date]) -> list[date]:
     """The days to work on: those asked for, and those whose inputs are not what the table was made from."""
-    rows = lake.look_up(TABLE, ["day", "inputs"], ds.field("table") == table)
+    rows = lake.read_small_table(TABLE, ["day", "inputs"], ds.field("table") == table)
     made_from = {row["day"]: row["inputs"] for row in rows}
     asked = set(forced) & set(wanted)
     return sorted(asked | {day for day, inputs in wanted.items() if made_from.get(day) != inputs})
@@ -81,7 +82,7 @@ def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
     accounts = {table: days for table, days in accounts.items() if days}
     if not accounts:
         return
-    earlier = lake.look_up(TABLE, ["table", "day", "inputs", "revision"], ds.field("table").isin(list(accounts)))
+    earlier = lake.read_small_table(TABLE, ["table", "day", "inputs", "revision"], ds.field("table").isin(list(accounts)))
     before = {(row["table"], row["day"]): (row["inputs"], row["revision"]) for row in earlier}
 
     def revision(table: str, a: Day) -> str:
@@ -93,7 +94,7 @@ def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
         for table, days in accounts.items()
         for a in days
     ]
-    of_tables = (f"(table = '{t}' AND ({in_days(sorted(a.day for a in days))}))" for t, days in accounts.items())
+    of_tables = (f"(table = '{t}' AND ({days_predicate(sorted(a.day for a in days))}))" for t, days in accounts.items())
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(of_tables))
     wrong = [(table, a) for table, days in accounts.items() for a in days if a.difference]
     if wrong:
@@ -122,5 +123,5 @@ def make_due(lake: Lake, table: str, days: Iterable[date]) -> None:
 def _change(lake: Lake, table: str, days: Iterable[date], column: str, value: Column) -> None:
     days = sorted(set(days))
     if days:
-        where = f"table = '{table}' AND ({in_days(days)})"
+        where = f"table = '{table}' AND ({days_predicate(days)})"
         lake.replace(TABLE, lake.read(TABLE).where(where).withColumn(column, value), where)

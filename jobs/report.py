@@ -18,9 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from jobs import catalogue, lake, models, pictures, source, text_table
+from jobs import catalogue, pictures
+from jobs.cli import text_table
+from jobs.config.settings import KMEANS, Settings
+from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
-from jobs.settings import KMEANS, Settings
+from jobs.progress import format_days
+from jobs.storage import models
+from jobs.storage.delta import read_arrow, sum_by
 
 DORMANT = 0
 TRAITS_SHOWN = 3
@@ -59,12 +64,12 @@ def segments_as_text(settings: Settings) -> str:
     """
     columns = ["day", "segment_id", "segment_name", "n_customers", "share", "orders_365d", "net_365d"]
     columns += ["typical_recency_days", "model_version"]
-    profiles = lake.read_arrow(settings.lake, "marts.segment_profiles", columns)
+    profiles = read_arrow(settings.lake, "marts.segment_profiles", columns)
     if profiles.num_rows == 0:
         raise UserError(f"report: marts.segment_profiles in {settings.lake} has no rows; run first: shoal refresh --day DAY")
     day = pc.max(profiles["day"]).as_py()
     rows = sorted(profiles.filter(pc.equal(profiles["day"], day)).to_pylist(), key=_by_id)
-    currency = source.load(settings.source).currency
+    currency = load_source(settings.source).currency
     head = ["segment", "name", "customers", "share", "orders, 365 days", f"net, 365 days, {currency}", "typical recency"]
     lines = [
         [
@@ -82,7 +87,7 @@ def segments_as_text(settings: Settings) -> str:
     written = "://" in path or Path(path).exists()
     return "\n".join(
         [
-            *text_table.aligned([head, *lines], left={1}),
+            *text_table.align_columns([head, *lines], left={1}),
             "",
             f"as of  {day}",
             f"model  {rows[0]['model_version']}",
@@ -98,10 +103,10 @@ def reconciliation_as_text(settings: Settings, days: list[date]) -> tuple[str, l
     Raises UserError where none of the days was cleaned.
     """
     wanted = set(days)
-    rows = [row for row in lake.read_arrow(settings.lake, "quality.reconciliation").to_pylist() if row["day"] in wanted]
+    rows = [row for row in read_arrow(settings.lake, "quality.reconciliation").to_pylist() if row["day"] in wanted]
     if not rows:
         raise UserError(
-            f"reconcile: quality.reconciliation in {settings.lake} has no rows for {lake.span(days)};"
+            f"reconcile: quality.reconciliation in {settings.lake} has no rows for {format_days(days)};"
             f" run first: shoal clean --day {days[-1]}"
         )
     accounts = _accounts(rows, days[-1])
@@ -118,12 +123,12 @@ def reconciliation_as_text(settings: Settings, days: list[date]) -> tuple[str, l
         for (table, kind, rule), n in accounts["rules"]
     ]
     parts = [
-        f"{lake.span(days)}, days with rows: {accounts['n_days']}",
+        f"{format_days(days)}, days with rows: {accounts['n_days']}",
         "",
-        *text_table.aligned([["table", *figures.values()], *tables], left={0}),
+        *text_table.align_columns([["table", *figures.values()], *tables], left={0}),
     ]
     if rules:
-        parts += ["", *text_table.aligned([["table", "what", "rule", "rows", "money"], *rules], left={0, 1, 2})]
+        parts += ["", *text_table.align_columns([["table", "what", "rule", "rows", "money"], *rules], left={0, 1, 2})]
     of_money, wrong_money = _money_by_day(settings, [row for row in rows if row["table"] == "clean.orders"])
     wrong = sorted((row["table"], row["day"]) for row in rows if row["difference"])
     return "\n".join(parts + of_money), [f"{table}, day {day}" for table, day in wrong] + wrong_money
@@ -135,10 +140,10 @@ def _money_by_day(settings: Settings, accounts: list[dict]) -> tuple[list[str], 
     Taken from the tables themselves, as a later return changes what stands at the day of its order.
     """
     of_orders = ["gross_amount", "discount_amount", "returned_amount", "net_amount"]
-    sold = lake.sums(settings.lake, "clean.orders", ["day"], of_orders)
+    sold = sum_by(settings.lake, "clean.orders", ["day"], of_orders)
     given_back: Counter = Counter()
     by_order: Counter = Counter()
-    for (day, order_day), (amount,) in lake.sums(settings.lake, "clean.returns", ["day", "order_day"], ["amount"]).items():
+    for (day, order_day), (amount,) in sum_by(settings.lake, "clean.returns", ["day", "order_day"], ["amount"]).items():
         given_back[day] += amount
         by_order[order_day or day] += amount
     lines, totals, wrong = [], [Decimal(0)] * 8, []
@@ -156,8 +161,8 @@ def _money_by_day(settings: Settings, accounts: list[dict]) -> tuple[list[str], 
         return [], wrong
     head = ["day", "came in", "refused", "repeated", "gross", "discounts", "returns", "net", "given back"]
     lines += [["in all", *map(money, totals)]] if lines[1:] else []
-    note = f"money in {source.load(settings.source).currency}: returns by the day of their order, given back by the day of refund"
-    return ["", note, "", *text_table.aligned([head, *lines], left={0})], wrong
+    note = f"money in {load_source(settings.source).currency}: returns by the day of their order, given back by the day of refund"
+    return ["", note, "", *text_table.align_columns([head, *lines], left={0})], wrong
 
 
 def _measured(rows: list[dict], table: str, name: str) -> Decimal | None:
@@ -241,13 +246,13 @@ def in_unit(feature: str, value: float, currency: str) -> str:
 
 
 def _page(settings: Settings, day: date) -> str:
-    profiles = lake.read_arrow(settings.lake, "marts.segment_profiles", day=day).to_pylist()
+    profiles = read_arrow(settings.lake, "marts.segment_profiles", day=day).to_pylist()
     if not profiles:
         raise UserError(
             f"report: marts.segment_profiles in {settings.lake} has no rows on {day}; run first: shoal publish --day {day}"
         )
     profiles.sort(key=_by_id)
-    shop = source.load(settings.source)
+    shop = load_source(settings.source)
     rows = functools.partial(_rows, settings.lake)
     version = profiles[0]["model_version"]
     definitions = rows("segments.definitions")
@@ -595,14 +600,14 @@ def _model(root: str, version: str, day: date) -> dict | None:
 
 def _table(root: str, name: str, columns: list[str], day: date) -> pa.Table | None:
     try:
-        return lake.read_arrow(root, name, columns, day)
+        return read_arrow(root, name, columns, day)
     except UserError:  # not there: its section says so
         return None
 
 
 def _rows(root: str, name: str, day: date | None = None, columns: list[str] | None = None) -> list[dict]:
     try:
-        return lake.read_arrow(root, name, columns, day=day).to_pylist()
+        return read_arrow(root, name, columns, day=day).to_pylist()
     except UserError:  # not there: its section says so
         return []
 

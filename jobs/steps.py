@@ -1,147 +1,184 @@
-"""What each command does: opens the session, calls the tables of a layer in order, and says how long it took."""
+"""What each step of jobs/flow.py runs: this module only dispatches to the layers and says how long a step took."""
 
-import argparse
+import importlib
 import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
-from jobs import flow, settings
+from jobs import flow
+from jobs.concurrency import run_in_parallel
+from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
-from jobs.lake import Lake, log, side_by_side, span
-from jobs.settings import Settings
+from jobs.progress import format_days, log
 
-TRIALS = 30  # of a search that is told neither trials nor minutes
+if TYPE_CHECKING:  # training imports this module, and its environment has no Spark
+    from jobs.storage.lake import Lake
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """One step of jobs/flow.py for its days."""
-    made = settings.load()
-    days = days_of(arguments)
-    if arguments.command == "train":
-        _train(made, days[-1], arguments)
-    elif arguments.command == "report":
-        _report(made, days)
+@dataclass(frozen=True)
+class Search:
+    """How `shoal train --search` tries settings: a number of trials or of minutes, and the sampler of Optuna."""
+
+    trials: int | None = 30
+    minutes: float | None = None
+    sampler: str = "tpe"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a step is run for: its days, oldest first, and what a single step needs besides."""
+
+    days: list[date]
+    retrain: bool = False
+    run_id: str = "by_hand"  # of marts.refreshes
+    started_at: datetime | None = None  # when the run began; None: now
+    search: Search | None = None
+
+
+def run_command(command: tuple[str, ...], settings: Settings, options: Options) -> None:
+    """Run one step, such as ("land",) or ("check", "clean"), for its days."""
+    if command == ("train",):
+        _train(settings, options)
+    elif command == ("report",):
+        _report(settings, options.days)
     else:
-        with _session(arguments.command) as lake:
-            _run(lake, made, arguments, days)
+        with open_lake(" ".join(command), settings) as lake:
+            run_on_lake(lake, command, settings, options)
 
 
-def refresh(arguments: argparse.Namespace) -> None:
-    """The steps of the day, all but those not asked for, with one Spark session; training as a process of its own environment."""
-    made = settings.load()
-    days = days_of(arguments)
-    arguments.started_at = datetime.now(UTC)
-    steps = [step for step in flow.STEPS if step.name in arguments.steps]
-    with _session("refresh") as lake:
+def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> None:
+    """Run these steps of the day with one Spark session; training runs as a process of its own environment."""
+    with open_lake("refresh", settings) as lake:
         if any(step.command[0] in ("check", "encode") for step in steps):
             from jobs import check
 
             check.preload()
         for step in steps:
-            arguments.command = step.command[0]
-            arguments.layer = step.command[-1]
             if step.name == "train":
-                _train_apart(days[-1], arguments.retrain)
+                train_in_own_environment(settings, options.days[-1], options.retrain)
             elif step.name == "report":
-                _report(made, days)
+                _report(settings, options.days)
             else:
-                _run(lake, made, arguments, days)
+                run_on_lake(lake, step.command, settings, options)
 
 
-def _run(lake: Lake, made: Settings, arguments: argparse.Namespace, days: list[date]) -> None:
+def run_on_lake(lake: "Lake", command: tuple[str, ...], settings: Settings, options: Options) -> None:
+    """Run one step that works on the lake, and log how long it took."""
     started = time.monotonic()
-    name = " ".join([arguments.command] + ([arguments.layer] if arguments.command == "check" else []))
-    _STEPS[arguments.command](lake, made, days, arguments)
-    log(f"done  {name:<28} {span(days)} {time.monotonic() - started:20.1f} s")
+    name, *layer = command
+    _LAKE_STEPS[name](lake, settings, options, *layer)
+    log(f"done  {' '.join(command):<28} {format_days(options.days)} {time.monotonic() - started:20.1f} s")
 
 
-def _land(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
-    import importlib
+@contextmanager
+def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
+    """Open a Spark session for a step, and end it with the block."""
+    from jobs.engine.session import open_session
+    from jobs.storage.lake import Lake
 
-    from jobs import source
+    started = time.monotonic()
+    spark = open_session(f"shoal {name}")
+    log(f"open  Spark {spark.version} {time.monotonic() - started:45.1f} s")
+    try:
+        yield Lake(spark, settings.lake)
+    finally:
+        spark.stop()
+
+
+def _land(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs.bronze import files
+    from jobs.config.source_mapping import load_source
 
-    vendor = source.load(made.source)
+    source = load_source(settings.source)
     landed_at = datetime.now(UTC).replace(microsecond=0)
-    new = side_by_side(
+    landed = run_in_parallel(
         {
-            mapping: partial(importlib.import_module(f"jobs.bronze.{table}").run, lake, made, vendor, days[-1], landed_at)
-            for table, mapping in vendor.mappings.items()
+            mapping: partial(
+                importlib.import_module(f"jobs.bronze.{table}").run, lake, settings, source, options.days[-1], landed_at
+            )
+            for table, mapping in source.mappings.items()
         }
     )
-    files.record(lake, vendor.name, new, landed_at)
+    files.record(lake, source.name, landed, landed_at)
 
 
-def _clean(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
-    from jobs import clean, source
+def _clean(lake: "Lake", settings: Settings, options: Options) -> None:
+    from jobs import clean
+    from jobs.config.source_mapping import load_source
 
-    clean.run(lake, made, source.load(made.source), days)
+    clean.run(lake, settings, load_source(settings.source), options.days)
 
 
-def _check(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+def _check(lake: "Lake", settings: Settings, options: Options, layer: str) -> None:
     from jobs import check
 
-    check.run(lake, made, arguments.layer, days)
+    check.run(lake, settings, layer, options.days)
 
 
-def _features(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+def _features(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs.features import customer_days, customers
 
-    customer_days.run(lake, made, days)
-    for day in [*_backtest_days(lake, made, days[-1], arguments), *days]:
-        customers.run(lake, made, day)
+    customer_days.run(lake, settings, options.days)
+    for day in [*backtest_days(lake, settings, options), *options.days]:
+        customers.run(lake, settings, day)
 
 
-def _backtest_days(lake: Lake, made: Settings, day: date, arguments: argparse.Namespace) -> list[date]:
-    """The earlier day whose customers a training on `day` needs too, where one is due and they are not there."""
-    from jobs import models
+def backtest_days(lake: "Lake", settings: Settings, options: Options) -> list[date]:
+    """Return the earlier day whose customers a training needs too, where one is due and they are not there."""
+    from jobs.storage import models
 
-    champion, before = models.champion(made.models, day), day - timedelta(days=made.train.backtest_days)
-    is_young = champion and (day - date.fromisoformat(champion["since"])).days < made.train.retrain_every_days
-    is_due = made.train.backtest_days and (getattr(arguments, "retrain", False) or not is_young)
-    is_known = before in lake.days("features.customers") or before < min(lake.days("features.customer_days"), default=day)
-    return [before] if is_due and not is_known else []
+    day = options.days[-1]
+    champion, backtest = models.champion(settings.models, day), day - timedelta(days=settings.train.backtest_days)
+    is_young = champion and (day - date.fromisoformat(champion["since"])).days < settings.train.retrain_every_days
+    is_due = settings.train.backtest_days and (options.retrain or not is_young)
+    first_day = min(lake.days("features.customer_days"), default=day)
+    is_there = backtest in lake.days("features.customers") or backtest < first_day
+    return [backtest] if is_due and not is_there else []
 
 
-def _encode(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+def _encode(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs import check
     from jobs.encoded import customers
 
     check.preload()
-    for day in days:
-        customers.run(lake, made, day)
-    check.run(lake, made, "encoded", days)  # here and not as a step of its own, which would take as long again to start
+    for day in options.days:
+        customers.run(lake, settings, day)
+    check.run(
+        lake, settings, "encoded", options.days
+    )  # here and not as a step of its own, which would take as long again to start
 
 
-def _segment(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+def _segment(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs.encoded import customers
     from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
 
-    for day in days:
-        candidates.run(lake, made, day)
-        if customers.is_stale(lake, made, day):  # the gate took another representation than was encoded, or the model before
-            _encode(lake, made, [day], arguments)
+    for day in options.days:
+        candidates.run(lake, settings, day)
+        if customers.is_stale(lake, settings, day):  # the gate took another representation than was encoded, or the model before
+            _encode(lake, settings, Options([day]))
         for table in (definitions, calibration, lineage, assignments, history):
-            table.run(lake, made, day)
+            table.run(lake, settings, day)
 
 
-def _publish(lake: Lake, made: Settings, days: list[date], arguments: argparse.Namespace) -> None:
+def _publish(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
 
-    started_at = arguments.started_at or datetime.now(UTC)
-    for day in days:
-        known = customer_segments.prepared(lake, made, day)  # what is missing is said before anything is written
-        calls = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, day, known)} if known else {}
+    started_at = options.started_at or datetime.now(UTC)
+    for day in options.days:
+        prepared = customer_segments.prepared(lake, settings, day)  # what is missing is said before anything is written
+        calls = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, day, prepared)} if prepared else {}
         others = (segment_profiles, segment_changes, segment_moves)
-        side_by_side(calls | {table.TABLE.name: partial(table.run, lake, made, day) for table in others})
-        refreshes.run(lake, made, day, arguments.run_id, started_at, datetime.now(UTC))
+        run_in_parallel(calls | {table.TABLE.name: partial(table.run, lake, settings, day) for table in others})
+        refreshes.run(lake, settings, day, options.run_id, started_at, datetime.now(UTC))
 
 
-_STEPS = {
+_LAKE_STEPS = {
     "land": _land,
     "clean": _clean,
     "check": _check,
@@ -152,152 +189,33 @@ _STEPS = {
 }
 
 
-def _train(made: Settings, day: date, arguments: argparse.Namespace) -> None:
+def _train(settings: Settings, options: Options) -> None:
     from jobs import autoencoder
 
-    if not arguments.search:
-        if arguments.trials or arguments.minutes or arguments.sampler:
-            raise UserError("train: --trials, --minutes and --sampler go with --search")
-        autoencoder.run(made, day, arguments.retrain)
+    day = options.days[-1]
+    if options.search is None:
+        autoencoder.run(settings, day, options.retrain)
         return
     from jobs.autoencoder import search
 
-    trials = None if arguments.minutes else arguments.trials or TRIALS
-    search.run(made, day, trials, arguments.minutes, arguments.sampler or "tpe")
+    search.run(settings, day, options.search.trials, options.search.minutes, options.search.sampler)
 
 
-def _train_apart(day: date, retrain: bool) -> None:
-    """Training in the train environment, when this process runs every step of the day."""
-    python = os.environ.get("SHOAL_TRAIN_PYTHON") or str(settings.HOME / ".venv" / "train" / "bin" / "python")
+def train_in_own_environment(settings: Settings, day: date, retrain: bool) -> None:
+    """Run `shoal train` in the train environment. Raises UserError where it is missing or training fails."""
+    python = os.environ.get("SHOAL_TRAIN_PYTHON") or str(HOME / ".venv" / "train" / "bin" / "python")
     command = [python, "-m", "jobs", "train", "--day", str(day), *(["--retrain"] if retrain else [])]
+    roots = {"SHOAL_LAKE": settings.lake, "SHOAL_MODELS": settings.models}
     try:
-        code = subprocess.run(command, cwd=settings.HOME, check=False).returncode
+        code = subprocess.run(command, cwd=HOME, env=os.environ | roots, check=False).returncode
     except FileNotFoundError:
         raise UserError(f"train: {python} does not exist; run: make setup, or name one with SHOAL_TRAIN_PYTHON") from None
     if code not in (0, flow.NOT_DUE_EXIT_CODE):
         raise UserError(f"train: {day}: training ended with exit code {code}; its own message stands above")
 
 
-def _report(made: Settings, days: list[date]) -> None:
+def _report(settings: Settings, days: list[date]) -> None:
     from jobs import report
 
     for day in days:
-        log(f"wrote {report.run(made, day)}")
-
-
-def print_segments(arguments: argparse.Namespace) -> None:
-    """The published segments as a table, read without Spark."""
-    from jobs import report
-
-    print(report.segments_as_text(settings.load()))
-
-
-def print_changes(arguments: argparse.Namespace) -> None:
-    """Whose segment is another than on an earlier day, as a table of how many or as a file of each; read without Spark."""
-    from jobs import changes
-
-    rows, day = changes.between(settings.load(), arguments.since, arguments.day)
-    if arguments.out:
-        changes.write(rows, arguments.out)
-    print(changes.as_text(rows, arguments.since, day))
-
-
-def print_reconciliation(arguments: argparse.Namespace) -> None:
-    """What became of the rows of the days, read without Spark; raises UserError where some are unaccounted for."""
-    from jobs import report
-
-    text, wrong = report.reconciliation_as_text(settings.load(), days_of(arguments))
-    print(text)
-    if wrong:
-        others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-        raise UserError(f"reconcile: {wrong[0]}{others}: rows or money unaccounted for; look at quality.reconciliation")
-
-
-def print_tables(arguments: argparse.Namespace) -> None:
-    """Every table of the lake that exists: version, rows, newest day."""
-    from deltalake import DeltaTable
-
-    made = settings.load()
-    print(f"{'table':<30}{'version':>9}{'rows':>15}  newest day")
-    for layer, tables in (flow.TABLES | flow.QUALITY).items():
-        for table in tables:
-            path = f"{made.lake}/{layer}/{table}"
-            if DeltaTable.is_deltatable(path):
-                delta = DeltaTable(path)
-                actions = delta.get_add_actions(flatten=True)
-                rows = sum(actions.column("num_records").to_pylist())
-                names = actions.schema.names
-                column = next((c for c in ("partition.day", "max.day") if c in names), None)
-                newest = max((d for d in actions.column(column).to_pylist() if d), default="") if column else ""
-                print(f"{layer + '.' + table:<30}{delta.version():>9}{rows:>15,}  {newest}")
-
-
-def print_catalogue(arguments: argparse.Namespace) -> None:
-    """docs/features.md, from the catalogue."""
-    from jobs import catalogue
-
-    print(catalogue.as_markdown(), end="")
-
-
-def print_rules(arguments: argparse.Namespace) -> None:
-    """docs/rules.md, from the declared rules."""
-    from jobs import rules
-
-    print(rules.as_markdown(), end="")
-
-
-def check_source(arguments: argparse.Namespace) -> None:
-    """Show what a mapping makes of the first rows of each kind of file, and what is wrong with it."""
-    from jobs import source
-    from jobs.bronze import _landing
-
-    made = settings.load()
-    vendor = source.load(arguments.mapping)
-    root = arguments.input or made.input
-    with _session("source check") as lake:
-        for table, mapping in vendor.mappings.items():
-            day = datetime.now(UTC).date()
-            found = source.find(root, mapping)
-            log(f"\n{table}: {len(found)} files {mapping.files}, first {found[0][0]}")
-            rows = _landing.preview(lake, made, root, vendor, table, day, arguments.rows).collect()
-            shown = [c for c in (*source.COLUMNS[table], "day") if c in mapping.columns or c == "day"]
-            for column in shown:
-                values = [str(row[column]) if row[column] is not None else "null" for row in rows]
-                empty = "   <- null in every row shown" if rows and set(values) == {"null"} else ""
-                log(f"  {column:<16} {' | '.join(v[:24] for v in values)}{empty}")
-            if not rows:
-                log("  no rows: check 'where'")
-
-
-def make_sample(arguments: argparse.Namespace) -> None:
-    """Make the sample shop, or say the last day of the one that is there."""
-    from jobs import sample
-
-    if arguments.print_last_day:
-        print(sample.last_day(arguments.out))
-        return
-    sample.write(arguments.out, arguments.customers, arguments.days, arguments.seed, arguments.last_day)
-
-
-def days_of(arguments: argparse.Namespace) -> list[date]:
-    """The days a command is about: --day, or --from to --to. Raises UserError for neither, both or a reversed range."""
-    if arguments.day and not (arguments.start or arguments.end):
-        return [arguments.day]
-    if arguments.start and arguments.end and not arguments.day:
-        if arguments.start > arguments.end:
-            raise UserError(f"--from {arguments.start} is after --to {arguments.end}")
-        return [arguments.start + timedelta(days=n) for n in range((arguments.end - arguments.start).days + 1)]
-    raise UserError("say which day: --day D, or --from A --to B")
-
-
-@contextmanager
-def _session(name: str) -> Iterator[Lake]:
-    from jobs.session import open_session
-
-    started = time.monotonic()
-    spark = open_session(f"shoal {name}")
-    log(f"open  Spark {spark.version} {time.monotonic() - started:45.1f} s")
-    try:
-        yield Lake(spark, settings.load().lake)
-    finally:
-        spark.stop()
+        log(f"wrote {report.run(settings, day)}")

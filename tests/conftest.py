@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.lake import Lake
+from jobs.storage.lake import Lake
 
 # Python workers start with the interpreter and find the project as the tests do, wherever pytest was called from.
 os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -22,7 +22,7 @@ INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.facto
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory):
     """local[2], UTC, one shuffle partition, interpreted, no UI, one thread to collect garbage."""
-    from jobs.session import open_session
+    from jobs.engine.session import open_session
 
     settings = {
         "spark.master": "local[2]",

@@ -19,7 +19,7 @@ from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
 from benchmarks.measure import Cost, Run
 from benchmarks.robots import scores
 from benchmarks.sizes import draw, table
-from jobs import source
+from jobs.config.source_mapping import find_files, load_source
 
 SHOP = Shop(events=40_000, days=20, customers=2_000)
 SIZE = 100 * 2**20
@@ -46,8 +46,8 @@ all                        127.2 s
 
 
 def test_the_generated_shop_has_the_events_asked_for_each_on_the_day_of_its_file(shop):
-    vendor = source.load(str(shop / "source.toml"))
-    files = {table: source.find(str(shop), mapping) for table, mapping in vendor.mappings.items()}
+    vendor = load_source(str(shop / "source.toml"))
+    files = {table: find_files(str(shop), mapping) for table, mapping in vendor.mappings.items()}
     assert {table: len(found) for table, found in files.items()} == {"events": 20, "orders": 20, "products": 1, "customers": 20}
     rows, hits = 0, set()
     for day in (LAST_DAY - timedelta(days=n) for n in range(SHOP.days)):

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql.types import StructField, StructType
 
-from jobs import catalogue, check, flow, models
+from jobs import catalogue, check, flow
 from jobs.check import drift, profiles, quarantine, suites, validation
 from jobs.check.profiles import Profile
 from jobs.errors import UserError
-from jobs.lake import Lake
+from jobs.storage import models
+from jobs.storage.lake import Lake
 from tests.jobs import planted
 
 DAY = date(2024, 3, 5)
@@ -622,7 +623,7 @@ def test_the_first_check_is_of_all_history_and_the_next_of_what_came_since(lake,
         (DAY, None, 41),
         (DAY + timedelta(days=2), DAY + timedelta(days=1), 2),
     ]
-    assert lake.count(profiles.TABLE.name, ["rows"]) == {(1,): 43}
+    assert lake.count_by(profiles.TABLE.name, ["rows"]) == {(1,): 43}
 
 
 @pytest.mark.parametrize(

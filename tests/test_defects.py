@@ -4,7 +4,6 @@ Every question is asked twice: of our tables, which must give the true answer, a
 which must not, so that the rows do show the defect.
 """
 
-from argparse import Namespace
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -13,8 +12,10 @@ from typing import NamedTuple
 import duckdb
 import pytest
 
-from jobs import settings, steps
-from jobs.lake import Lake, read_arrow
+from jobs import steps
+from jobs.config.settings import load_settings
+from jobs.storage.delta import read_arrow
+from jobs.storage.lake import Lake
 
 LAST = date(2024, 3, 3)
 MAPPING = r"""
@@ -188,12 +189,12 @@ def answers(spark, tmp_path_factory):
     for name, text in FILES.items():
         (folder / name).write_text(text)
     (folder / "vendor.toml").write_text(MAPPING)
-    made = replace(settings.load({}), input=str(folder), source=str(folder / "vendor.toml"))
+    made = replace(load_settings({}), input=str(folder), source=str(folder / "vendor.toml"))
     lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
         for step, days in (("land", [LAST]), ("clean", [LAST]), ("features", [LAST.replace(day=2), LAST])):
-            steps._STEPS[step](lake, made, days, Namespace())
+            steps.run_on_lake(lake, (step,), made, steps.Options(days))
     connection = duckdb.connect()
     for table in TABLES:
         layer, name = table.split(".")

@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-from argparse import Namespace
 from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -18,9 +17,10 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from benchmarks import equality
-from jobs import flow, sample, settings, steps
+from jobs import flow, sample, steps
 from jobs.clean import orders
-from jobs.lake import Lake
+from jobs.config.settings import load_settings
+from jobs.storage.lake import Lake
 from tests.conftest import INTERPRETED
 
 DAYS = 8
@@ -47,12 +47,12 @@ def refreshed(spark, shop, printed, tmp_path_factory):
         spark.conf.unset(setting)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
-        made = replace(settings.load({}), input=str(shop), source="sample")
+        made = replace(load_settings({}), input=str(shop), source="sample")
         lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
         for day in (LAST - timedelta(days=1), LAST):
             for step in ("land", "clean", "features"):
                 with redirect_stdout(printed):
-                    steps._STEPS[step](lake, made, [day], Namespace())
+                    steps.run_on_lake(lake, (step,), made, steps.Options([day]))
         yield lake, made
     for setting, value in INTERPRETED.items():
         spark.conf.set(setting, value)
@@ -141,11 +141,11 @@ def test_features_of_a_day_do_not_depend_on_how_the_days_were_run(refreshed, spa
     again = Lake(spark, str(tmp_path / "at_once"))
     monkeypatch.setenv("SHOAL_SECRET", "of the tests")
     for step in ("land", "clean", "features"):
-        steps._STEPS[step](again, made, [LAST], Namespace())
+        steps.run_on_lake(again, (step,), made, steps.Options([LAST]))
     compared = [f"clean.{table}" for table in flow.TABLES["clean"]] + ["features.customer_days"]
     at_once = {table: rows(again, table) for table in compared}
     assert {table: rows(lake, table) for table in compared} == at_once
-    steps._STEPS["clean"](again, made, [LAST - timedelta(days=5)], Namespace())
+    steps.run_on_lake(again, ("clean",), made, steps.Options([LAST - timedelta(days=5)]))
     assert {table: rows(again, table) for table in compared} == at_once
     ours = lake.read("features.customers", LAST, LAST).drop("vector")
     theirs = again.read("features.customers", LAST, LAST).drop("vector")

@@ -7,8 +7,8 @@ from pyspark.sql import functions as F
 from benchmarks import fuzz
 from jobs import rules
 from jobs.clean import customers, events, identities, orders, products, visitor_days
-from jobs.settings import Clean
-from jobs.source import COLUMNS
+from jobs.config.settings import Clean
+from jobs.config.source_mapping import COLUMNS
 
 FILES, ROWS = 120, 20  # rows of each of four tables: 200 cases in all
 

@@ -1,14 +1,15 @@
 """What the command line refuses: exit code 2 and one line that says why."""
 
-from argparse import Namespace
 from datetime import date
 from types import SimpleNamespace
 
 import pytest
 
-from jobs import models, settings, steps
+from jobs import steps
 from jobs.__main__ import main
+from jobs.config.settings import load_settings
 from jobs.errors import UserError
+from jobs.storage import models
 
 
 def refused(capsys, *argv: str) -> str:
@@ -44,7 +45,7 @@ def test_what_cannot_be_run_is_refused_in_a_line(capsys, argv, says):
 def test_a_missing_train_environment_is_named(monkeypatch):
     monkeypatch.setenv("SHOAL_TRAIN_PYTHON", "/nowhere/python")
     with pytest.raises(UserError, match="/nowhere/python does not exist; run: make setup"):
-        steps._train_apart(date(2026, 3, 1), retrain=False)
+        steps.train_in_own_environment(load_settings({}), date(2026, 3, 1), retrain=False)
 
 
 @pytest.mark.parametrize(
@@ -60,14 +61,14 @@ def test_a_missing_train_environment_is_named(monkeypatch):
 def test_the_customers_of_the_backtest_are_made_where_a_training_is_due_and_lacks_them(
     tmp_path, champion_since, retrain, known, made
 ):
-    local = settings.load({"SHOAL_MODELS": str(tmp_path)})
+    local = load_settings({"SHOAL_MODELS": str(tmp_path)})
     if champion_since:
         models.save(str(tmp_path), "v1", lambda folder: (folder / "meta.json").write_text("{}"))
         models.promote(str(tmp_path), "v1", date.fromisoformat(champion_since))
     tables = {"features.customers": [*map(date.fromisoformat, known)], "features.customer_days": [date(2026, 3, 1)]}
 
     def found(lake):
-        return [str(day) for day in steps._backtest_days(lake, local, date(2026, 4, 1), Namespace(retrain=retrain))]
+        return [str(day) for day in steps.backtest_days(lake, local, steps.Options([date(2026, 4, 1)], retrain))]
 
     assert found(SimpleNamespace(days=tables.__getitem__)) == made
     tables["features.customer_days"] = [date(2026, 3, 3)]  # there was nobody then

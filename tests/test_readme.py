@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from jobs.__main__ import _parser
-from jobs.settings import HOME
+from jobs.cli.parser import build_parser
+from jobs.config.settings import HOME
 
 TEXT = (HOME / "README.md").read_text()
 FOLDERS = "conf|dags|docker|docs|expectations|jobs|requirements|tests"
@@ -19,7 +19,9 @@ def named(pattern: str) -> list[str]:
 
 
 def commands() -> set[str]:
-    return {name for action in _parser()._actions if isinstance(action, argparse._SubParsersAction) for name in action.choices}
+    return {
+        name for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction) for name in action.choices
+    }
 
 
 @pytest.mark.parametrize("target", named(r"(?:^|`)make ([a-z]+)\b"))

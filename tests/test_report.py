@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from jobs import models, report
+from jobs import report
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.settings import Settings
+from jobs.storage import models
 
 DAY = date(2026, 3, 31)
 VERSION = "2026-03-30-0123456789"

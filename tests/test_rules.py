@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs import rules, sample
 from jobs.clean import _rows
-from jobs.settings import HOME, Clean
+from jobs.config.settings import HOME, Clean
 
 SOURCES = "".join(path.read_text() for path in (HOME / "jobs" / "clean").glob("*.py"))
 

@@ -5,12 +5,12 @@ from statistics import fmean
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
-from jobs import lake as lakes
-from jobs import models, policy
+from jobs.config import policy
+from jobs.config.settings import Settings
 from jobs.errors import NotDue
-from jobs.settings import Settings
+from jobs.storage import models
+from jobs.storage.delta import is_written, read_arrow, table_path
 
 
 def run(settings: Settings, day: date, retrain: bool) -> str:
@@ -32,7 +32,7 @@ def _require_due(settings: Settings, day: date) -> None:
     if held is None:
         return
     told, since = models.meta(settings.models, held["version"]), date.fromisoformat(held["since"])
-    if told.get("policy", {}).get("sha256") != policy.load(settings.policy).sha256:
+    if told.get("policy", {}).get("sha256") != policy.load_policy(settings.policy).sha256:
         return
     age, drift = (day - since).days, _drift(settings.lake, day, since, told.get("inputs", []))
     beyond = {what: psi for what, psi in drift.items() if psi > settings.train.retrain_psi}
@@ -48,11 +48,10 @@ def _drift(root: str, day: date, since: date, inputs: list[str]) -> dict[str, fl
 
     Its features were last checked on `day`, before this training, its reconstruction errors after the encoding of a day before.
     """
-    path = f"{root}/quality/profiles"
-    if not DeltaTable.is_deltatable(path):
+    if not is_written(table_path(root, "quality.profiles")):
         return {}
     in_reign = (pc.field("day") >= pa.scalar(since)) & (pc.field("day") <= pa.scalar(day))
-    rows = lakes.dataset(DeltaTable(path)).to_table(columns=["table", "day", "figures"], filter=in_reign).to_pylist()
+    rows = read_arrow(root, "quality.profiles", ["table", "day", "figures"], where=in_reign).to_pylist()
     figures = {(row["table"], row["day"]): {name: float(value) for name, value in row["figures"]} for row in rows}
     found = {}
     today = figures.get(("features.customers", day), {}) if day > since else {}

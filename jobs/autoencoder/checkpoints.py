@@ -7,8 +7,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from jobs import models
 from jobs.errors import UserError
+from jobs.storage import models
 
 
 class Checkpoints:

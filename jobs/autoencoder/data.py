@@ -8,12 +8,11 @@ from datetime import date
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 
-from jobs import lake as lakes
 from jobs.autoencoder.room import Room
 from jobs.errors import UserError
+from jobs.storage.delta import is_written, open_dataset, open_table
 
 TABLE = "features/customers"
 NAMES_PROPERTY = "shoal.vector"  # the table property that names the features in the vector's order
@@ -43,10 +42,10 @@ def read(lake: str, day: date, min_customers: int, memory_share: float = 0.5) ->
     another length than the table names features, a customer with two rows, and a full disk.
     """
     where = f"features.customers, day {day}"
+    if not is_written(f"{lake}/{TABLE}"):
+        raise UserError(f"train: {lake}/{TABLE} does not exist; run first: shoal features --day {day}")
     try:
-        table = DeltaTable(f"{lake}/{TABLE}")
-    except TableNotFoundError:
-        raise UserError(f"train: {lake}/{TABLE} does not exist; run first: shoal features --day {day}") from None
+        table = open_table(lake, TABLE.replace("/", "."))
     except DeltaError as error:
         raise UserError(f"train: {lake}/{TABLE} cannot be read: {_one_line(error)}") from None
     properties = table.metadata().configuration
@@ -54,7 +53,7 @@ def read(lake: str, day: date, min_customers: int, memory_share: float = 0.5) ->
     if not names:
         raise UserError(f"train: {lake}/{TABLE} lacks the property {NAMES_PROPERTY}; run again: shoal features --day {day}")
     try:
-        found, of_day = lakes.dataset(table), pc.field("day") == pa.scalar(day)
+        found, of_day = open_dataset(table), pc.field("day") == pa.scalar(day)
         known, active = (found.count_rows(filter=rows) for rows in (of_day, of_day & pc.field("is_active")))
         if known == 0:
             raise UserError(f"train: {where}: no rows; run first: shoal features --day {day}")

@@ -21,8 +21,8 @@ from torch.optim.adamw import adamw
 
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
+from jobs.config.settings import Train
 from jobs.errors import UserError
-from jobs.settings import Train
 
 MIN_BATCHES = 32  # per epoch: a small shop gets smaller batches instead of fewer steps
 MAX_GRADIENT_NORM = 1.0

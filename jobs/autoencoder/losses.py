@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Loss, Rows
 from jobs.autoencoder.model import Autoencoder
-from jobs.settings import Train
+from jobs.config.settings import Train
 
 PULL = 0.1  # weight of the clustering loss beside restoring, as in IDEC
 RESTARTS = 10  # of the K-Means that finds the first centres

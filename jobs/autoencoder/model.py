@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.autoencoder.preprocessing import ROWS_AT_ONCE, Numbers, Preprocess, groups
-from jobs.settings import Train
+from jobs.config.settings import Train
 
 RIDGES = (1e-4, 1e-3, 1e-2)  # shares of the mean square of what is read from; with less, float32 shows in the sums
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jobs.autoencoder import imputation, scaling
-from jobs.policy import Column, Selection
+from jobs.config.policy import Column, Selection
 
 OTHER = "other"
 MISSING, ROWS_AT_ONCE = -1, 8192

@@ -21,14 +21,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor
 
-from jobs import models, policy
 from jobs.autoencoder import data, preprocessing, train, winner
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.hiding import Hidden
 from jobs.autoencoder.model import Autoencoder
+from jobs.cli.text_table import align_columns
+from jobs.config import policy
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.settings import Settings
-from jobs.text_table import aligned
+from jobs.storage import models
 
 FORMAT = 1  # raise it when trials can no longer be compared with earlier ones
 CUSTOMERS = 25_000  # more take longer, and choose much the same
@@ -60,7 +61,7 @@ def run(settings: Settings, day: date, trials: int | None, minutes: float | None
     Prints all trials, best first, and keeps the winner for trainings to come; returns it as {"search", "day", "trials",
     "score", "drawn_anew", "settings"}. Raises UserError as train.run does, and where nothing can be searched.
     """
-    place = models.local(settings.models)
+    place = models.local_root(settings.models)
     if place is None:
         raise UserError(f"search: {settings.models} is an object store, which cannot hold search.db; search with local models")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -81,7 +82,7 @@ class _Objective:
     """What all trials have in common, and the score of one."""
 
     def __init__(self, settings: Settings, day: date):
-        self._settings, self._rules = settings.train, policy.load(settings.policy)
+        self._settings, self._rules = settings.train, policy.load_policy(settings.policy)
         self._clusters = range(settings.segment.k_min, settings.segment.k_max + 1)
         customers = data.read(settings.lake, day, settings.train.min_customers, settings.train.memory_share)
         self._customers, self.day = data.some(customers, CUSTOMERS), day.isoformat()
@@ -205,7 +206,9 @@ def _end(study: optuna.Study, objective: _Objective, root: str) -> dict:
     if not ended or ended[0].state != TrialState.COMPLETE:
         raise UserError("search: no trial came to its end; allow more trials or minutes")
     names = list(objective.defaults)
-    print("\n".join(aligned([["trial", "score", "seconds", *names], *(_cells(trial, names) for trial in ended)], left=set())))
+    print(
+        "\n".join(align_columns([["trial", "score", "seconds", *names], *(_cells(trial, names) for trial in ended)], left=set()))
+    )
     best, chosen, again = ended[0], objective.defaults, {}
     if best.params != objective.defaults:
         # The best of many is the luckiest too: it has to be better than the defaults once more.

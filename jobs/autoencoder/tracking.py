@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from jobs import models
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.settings import Settings
+from jobs.storage import models
 
 EXPERIMENT = "shoal"
 LOCAL = "local"
@@ -170,7 +170,7 @@ class _MLflow:
         self._client.log_batch(self._number, metrics)
 
     def _place(self) -> Path:
-        place = models.local(self._root)
+        place = models.local_root(self._root)
         if place is None:
             raise UserError(f"{self._root} is an object store, which cannot hold it; name a server in train.tracking")
         place.mkdir(parents=True, exist_ok=True)

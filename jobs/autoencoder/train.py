@@ -20,16 +20,18 @@ import torch.distributed as dist
 from sklearn.ensemble import IsolationForest
 from torch import Tensor
 
-from jobs import catalogue, models, policy
+from jobs import catalogue
 from jobs.autoencoder import data, evaluation, export, isolation, losses, preprocessing, profile, tracking, winner
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
 from jobs.autoencoder.model import Autoencoder, Sizes, components
 from jobs.autoencoder.room import Room
+from jobs.config import policy
+from jobs.config.policy import Column, Policy
+from jobs.config.settings import Settings, Train
 from jobs.errors import UserError
-from jobs.policy import Column, Policy
-from jobs.settings import Settings, Train
+from jobs.storage import models
 
 FORMAT = 6  # raise it when the same inputs shall give another model
 FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
@@ -50,7 +52,7 @@ def run(settings: Settings, day: date) -> str:
     with _processes() as first:
         say = _say if first else lambda _: None
         started = time.perf_counter()
-        rules = policy.load(settings.policy)
+        rules = policy.load_policy(settings.policy)
         customers = data.read(settings.lake, day, settings.train.min_customers, settings.train.memory_share)
         place = "memory" if not customers.room.on_disk else "files, for they take more of it than train.memory_share"
         say(f"{day}  {len(customers.ids)} active customers read into {place}, {time.perf_counter() - started:.1f} s")
@@ -161,7 +163,7 @@ def _ready(customers: data.Customers, settings: Train, rules: Policy) -> _Ready:
         "inputs": fitted.names,
         "left_out": fitted.left_out,
         "scaling": dict(zip(customers.names, fitted.scaling, strict=True)),
-        "policy": rules.resolved(dict(zip(customers.names, prepared.columns, strict=True)), customers.attributes),
+        "policy": rules.to_record(dict(zip(customers.names, prepared.columns, strict=True)), customers.attributes),
         "profile": {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)},
         "customers": {share: len(held) for share, held in rows.items()},
         "dropped": len(customers.ids) - sum(map(len, rows.values())),
@@ -245,7 +247,7 @@ class Prepared:
 
 def prepare(customers: data.Customers, settings: Train, rules: Policy) -> Prepared:
     """Fit the preprocessing; raises UserError where a share is empty or no feature differs between customers."""
-    columns = rules.numbers(
+    columns = rules.column_policies(
         customers.names, customers.attributes, known={*catalogue.VECTOR, *(a.name for a in catalogue.ATTRIBUTES)}
     )
     rows = _shares(customers, columns)

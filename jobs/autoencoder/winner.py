@@ -2,8 +2,8 @@
 
 from dataclasses import fields, replace
 
-from jobs.policy import DEFAULT, Column, Policy
-from jobs.settings import Train
+from jobs.config.policy import DEFAULT, Column, Policy
+from jobs.config.settings import Train
 
 SEARCHED = ("hidden", "latent", "noise", "neighbours", "learning_rate")  # of Train; and:
 SCALING = "scaling"  # the policy's, of columns for which it names no other

@@ -10,13 +10,15 @@ from pyspark.errors import AnalysisException, PythonException
 from pyspark.sql import Column, DataFrame, Observation
 from pyspark.sql import functions as F
 
-from jobs import settings as settings_module
 from jobs.bronze import _reading, files
+from jobs.config.settings import Clean, Settings, read_secret
+from jobs.config.source_mapping import COLUMNS, Source, TableMapping, find_files
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, log, union
 from jobs.moments import event_time, moment
-from jobs.settings import Clean, Settings
-from jobs.source import COLUMNS, Mapping, Source, filesystem_of, find
+from jobs.progress import log
+from jobs.storage.files import open_filesystem
+from jobs.storage.lake import Lake, union_all
+from jobs.storage.table import Table
 
 UNDATED = date(1970, 1, 1)  # reference rows without a date hold for every day
 
@@ -58,7 +60,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
     of this table is landed.
     """
     mapping = source.mappings[table.name.split(".")[1]]
-    found = [(n, i) for n, i in find(settings.input, mapping) if (mapping.day_of(n) or day) <= day]
+    found = [(n, i) for n, i in find_files(settings.input, mapping) if (mapping.file_day_of(n) or day) <= day]
     if not found:
         raise UserError(f"land: no file {mapping.files} ({table.name}) in {settings.input} for a day up to {day}")
     known = files.landed(lake, source.name, table.name)
@@ -68,7 +70,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
         lake.create(table)  # an older lake may lack a column that cleaning reads
         return Landed()
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(found):,}")
-    secret = settings_module.secret() if mapping.personal or mapping.drop else ""
+    secret = read_secret() if mapping.personal or mapping.drop else ""
     groups = _by_header(lake, settings.input, list(new), mapping)
     _report_new_columns(table, mapping, {name: g.columns for g in groups for name in g.files}, known)
     arguments = (lake, settings, settings.input, source, mapping, secret, day, landed_at)
@@ -76,7 +78,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
     frames = [_rows(*arguments, group, count) for group, count in zip(groups, counts, strict=True)]
     where = f"_source = '{source.name}' AND _file IN ({files.listed(new)})"
     try:
-        lake.replace(table, union(frames), None if not known and not lake.exists(table.name) else where)
+        lake.replace(table, union_all(frames), None if not known and not lake.exists(table.name) else where)
     except PythonException as error:
         raise _user_error(error) from None
     left_out = _left_out(arguments, groups) if mapping.where else {}
@@ -89,7 +91,7 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
 def preview(lake: Lake, settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> DataFrame:
     """What the mapping makes of the first rows of the first file, without landing anything."""
     mapping = source.mappings[table]
-    name = find(root, mapping)[0][0]
+    name = find_files(root, mapping)[0][0]
     secret = "preview only, never stored"  # noqa: S105
     (group,) = _by_header(lake, root, [name], mapping)
     landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -106,11 +108,11 @@ class _Group:
 
 
 def _rows(
-    lake: Lake, settings: Settings, root: str, source: Source, mapping: Mapping, secret: str, day: date, landed_at: datetime,
+    lake: Lake, settings: Settings, root: str, source: Source, mapping: TableMapping, secret: str, day: date, landed_at: datetime,
     group: _Group, count: Observation | None = None, limit: int | None = None, asked_for: bool = True,
 ) -> DataFrame:  # fmt: skip
     """The rows of a group's files in the table's shape: those the mapping asks for, or those its `where` leaves out."""
-    listing = lake.spark.createDataFrame([(n, mapping.day_of(n)) for n in group.files], "name STRING, file_day DATE")
+    listing = lake.spark.createDataFrame([(n, mapping.file_day_of(n)) for n in group.files], "name STRING, file_day DATE")
     raw = listing.select("name").repartition(min(len(group.files), 32)).mapInArrow(
         lambda batches: _read(batches, root, mapping, group.used, secret, limit), _ddl(group.used)
     )  # fmt: skip
@@ -146,7 +148,7 @@ def _left_out(arguments: tuple, groups: list[_Group]) -> dict[str, list[tuple[da
     return found
 
 
-def _report_new_columns(table: Table, mapping: Mapping, columns: dict[str, list[str]], known: dict[str, dict]) -> None:
+def _report_new_columns(table: Table, mapping: TableMapping, columns: dict[str, list[str]], known: dict[str, dict]) -> None:
     """One line for each column that no file had before, with the files that have it."""
     before = {c for file in known.values() for c in file["columns"] or ()}
     first = min(columns) if not before else None
@@ -161,7 +163,7 @@ def _report_new_columns(table: Table, mapping: Mapping, columns: dict[str, list[
         log(f"drift {table.name:<28} new column '{column}' in {names[0]}{others}: {what}")
 
 
-def _read(batches: Iterable[pa.RecordBatch], root: str, mapping: Mapping, used: list[str], secret: str, limit):
+def _read(batches: Iterable[pa.RecordBatch], root: str, mapping: TableMapping, used: list[str], secret: str, limit):
     for batch in batches:
         for name in batch.column(0).to_pylist():
             left = limit
@@ -173,7 +175,7 @@ def _read(batches: Iterable[pa.RecordBatch], root: str, mapping: Mapping, used: 
                         break
 
 
-def _day(mapping: Mapping, day: date, today: date, limits: Clean) -> Column:
+def _day(mapping: TableMapping, day: date, today: date, limits: Clean) -> Column:
     """The day column. Events and orders whose own day cannot be used count on the day they arrived."""
     is_event = mapping.table == "events"
     own = F.to_date(event_time(limits.clock_skew_seconds)[0] if is_event else moment(_TIME[mapping.table]))
@@ -189,7 +191,7 @@ def _day(mapping: Mapping, day: date, today: date, limits: Clean) -> Column:
     return F.coalesce(own, F.col("_file_day"), F.lit(UNDATED))
 
 
-def _new(root: str, found: list, known: dict, mapping: Mapping) -> dict[str, dict]:
+def _new(root: str, found: list, known: dict, mapping: TableMapping) -> dict[str, dict]:
     """Files whose content or mapping was not landed yet; content is read only where size or time changed."""
     new = {}
     for name, info in found:
@@ -205,12 +207,12 @@ def _new(root: str, found: list, known: dict, mapping: Mapping) -> dict[str, dic
 
 
 def _checksum(root: str, name: str) -> str:
-    filesystem, base = filesystem_of(root)
+    filesystem, base = open_filesystem(root)
     with filesystem.open_input_file(f"{base}/{name}") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _by_header(lake: Lake, root: str, names: list[str], mapping: Mapping) -> list[_Group]:
+def _by_header(lake: Lake, root: str, names: list[str], mapping: TableMapping) -> list[_Group]:
     """Files grouped by their columns. Raises UserError where one lacks what the mapping names."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
@@ -218,7 +220,7 @@ def _by_header(lake: Lake, root: str, names: list[str], mapping: Mapping) -> lis
     return [_Group(list(columns), _used(lake, list(columns), files[0], mapping), files) for columns, files in groups.items()]
 
 
-def _used(lake: Lake, columns: list[str], name: str, mapping: Mapping) -> list[str]:
+def _used(lake: Lake, columns: list[str], name: str, mapping: TableMapping) -> list[str]:
     """The file's columns that the mapping names. Raises UserError for one that the file lacks or a bad expression."""
     kept = [c for c in columns if c not in mapping.drop]
     expressions = {**mapping.columns, **({"where": mapping.where} if mapping.where else {})}

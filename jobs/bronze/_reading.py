@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
-from jobs.source import Mapping, filesystem_of
+from jobs.storage.files import open_filesystem
 
 BLOCK_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 16
@@ -25,10 +26,10 @@ csv.field_size_limit(BLOCK_BYTES)  # of what Python reads, the first two records
 MALFORMED = "_malformed"  # the key in _extra under which a row with the wrong number of fields is kept
 
 
-def header(root: str, name: str, mapping: Mapping) -> list[str]:
+def header(root: str, name: str, mapping: TableMapping) -> list[str]:
     """The file's column names. Raises UserError for an empty file, or one that is not what its name says."""
     if mapping.format == "parquet":
-        filesystem, base = filesystem_of(root)
+        filesystem, base = open_filesystem(root)
         try:
             with filesystem.open_input_file(f"{base}/{name}") as file:
                 names = pa.parquet.read_schema(file).names
@@ -48,7 +49,7 @@ def header(root: str, name: str, mapping: Mapping) -> list[str]:
     return names
 
 
-def rows(root: str, name: str, mapping: Mapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
+def rows(root: str, name: str, mapping: TableMapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
     """The file's rows: the `used` columns as text, `_extra` map of the rest, `_file`, and `_row` counted from 1.
 
     Personal columns come hashed, dropped ones not at all. A row with the wrong number of fields comes with nulls and
@@ -96,9 +97,9 @@ def hashed(text: str, kind: str, secret: str) -> str:
     return hmac.new(secret.encode(), plain.encode(), hashlib.sha256).hexdigest()
 
 
-def _records(root: str, name: str, mapping: Mapping) -> Iterator[list[str]]:
+def _records(root: str, name: str, mapping: TableMapping) -> Iterator[list[str]]:
     """The records of a delimited file, blank lines left out: to look at the first ones. Raises UserError as `rows` does."""
-    filesystem, base = filesystem_of(root)
+    filesystem, base = open_filesystem(root)
     try:
         with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
             text = io.TextIOWrapper(io.BufferedReader(stream), mapping.encoding, newline="")
@@ -111,8 +112,8 @@ def _records(root: str, name: str, mapping: Mapping) -> Iterator[list[str]]:
         raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; {hint}") from None
 
 
-def _csv(root: str, name: str, mapping: Mapping, note) -> Iterator[pa.RecordBatch]:
-    filesystem, base = filesystem_of(root)
+def _csv(root: str, name: str, mapping: TableMapping, note) -> Iterator[pa.RecordBatch]:
+    filesystem, base = open_filesystem(root)
     names = header(root, name, mapping)
     if len(list(islice(_records(root, name, mapping), 2))) < 2:
         return  # a header alone, which Arrow takes for no file
@@ -131,7 +132,7 @@ def _csv(root: str, name: str, mapping: Mapping, note) -> Iterator[pa.RecordBatc
 
 
 def _parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
-    filesystem, base = filesystem_of(root)
+    filesystem, base = open_filesystem(root)
     with filesystem.open_input_file(f"{base}/{name}") as file:
         parquet = pa.parquet.ParquetFile(file)
         nested = [field.name for field in parquet.schema_arrow if pa.types.is_nested(field.type)]
@@ -141,7 +142,7 @@ def _parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
             yield pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in batch.columns], names=batch.schema.names)
 
 
-def _batch(batch, numbers: list[int], name: str, mapping: Mapping, used: list[str], secret: str) -> pa.RecordBatch:
+def _batch(batch, numbers: list[int], name: str, mapping: TableMapping, used: list[str], secret: str) -> pa.RecordBatch:
     columns = {n: batch.column(n) for n in batch.schema.names if n not in mapping.drop}
     for column, kind in mapping.personal.items():
         if column in columns:
@@ -184,9 +185,9 @@ def _hash_column(column: pa.Array, kind: str, secret: str) -> pa.Array:
     return pc.take(pa.array(hashes, pa.string()), coded.indices)
 
 
-def _first_bad_line(root: str, name: str, mapping: Mapping) -> tuple[int, str]:
+def _first_bad_line(root: str, name: str, mapping: TableMapping) -> tuple[int, str]:
     """Where a file stops being readable text, counted from 1, and why ('' where it reads well up to its end)."""
-    filesystem, base = filesystem_of(root)
+    filesystem, base = open_filesystem(root)
     decoder = codecs.getincrementaldecoder(mapping.encoding)()
     line = 1
     try:

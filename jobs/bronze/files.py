@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pyarrow.dataset as ds
 
 from jobs import reconciliation
-from jobs.lake import Lake, Table, quoted
-from jobs.source import Mapping
+from jobs.config.source_mapping import TableMapping
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table, quote_sql
 
 if TYPE_CHECKING:
     from jobs.bronze._landing import Landed
@@ -35,11 +36,11 @@ TABLE = Table("bronze.files", __doc__.splitlines()[0], SCHEMA)
 def landed(lake: Lake, source: str, table: str) -> dict[str, dict]:
     """The files already landed in `table`: name -> its row."""
     columns = ["file", "sha256", "bytes", "modified_ns", "mapping", "columns"]
-    rows = lake.look_up(TABLE, columns, (ds.field("source") == source) & (ds.field("table") == table))
+    rows = lake.read_small_table(TABLE, columns, (ds.field("source") == source) & (ds.field("table") == table))
     return {row["file"]: row for row in rows}
 
 
-def record(lake: Lake, source: str, new: "dict[Mapping, Landed]", landed_at: datetime) -> None:
+def record(lake: Lake, source: str, new: "dict[TableMapping, Landed]", landed_at: datetime) -> None:
     """Account for the rows of these files, by mapping, and remember the files as landed; the last writes of a landing.
 
     Raises UserError where rows that were read are neither in the table nor left out by the mapping.
@@ -50,7 +51,7 @@ def record(lake: Lake, source: str, new: "dict[Mapping, Landed]", landed_at: dat
         table = f"bronze.{mapping.table}"
         days: dict[str, list[tuple[date, int]]] = {name: [] for name in landed.files}
         ours = (ds.field("_source") == source) & ds.field("_file").isin(list(landed.files))
-        for (name, day), n_rows in sorted(lake.count(table, ["_file", "day"], ours).items()):
+        for (name, day), n_rows in sorted(lake.count_by(table, ["_file", "day"], ours).items()):
             days[name].append((day, n_rows))
         found = [
             {"source": source, "table": table, "file": name, "mapping": mapping.fingerprint(), "days": days[name],
@@ -71,7 +72,7 @@ def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reco
     Rows that were read and came to no day count on the last of the days.
     """
     columns = ["source", "file", "sha256", "mapping", "days", "left_out"]
-    before = {(r["source"], r["file"]): r for r in lake.look_up(TABLE, columns, ds.field("table") == table)}
+    before = {(r["source"], r["file"]): r for r in lake.read_small_table(TABLE, columns, ds.field("table") == table)}
     now = before | {(row["source"], row["file"]): row for row in new}
     touched = {
         day for key in {(r["source"], r["file"]) for r in new} for f in (before, now) for day in _by_day(f.get(key), _BOTH)
@@ -79,7 +80,7 @@ def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reco
     lost = n_read - sum(sum(_by_day(row, _BOTH).values()) for row in new)
     if lost and not touched:
         touched = {new[0]["landed_at"].date()}
-    stored = lake.count(table, ["day"], ds.field("day").isin(sorted(touched))) if touched else {}
+    stored = lake.count_by(table, ["day"], ds.field("day").isin(sorted(touched))) if touched else {}
     kept, left_out, parts = Counter(), Counter(), {}
     for row in now.values():
         kept.update(_by_day(row, ["days"]))
@@ -113,14 +114,14 @@ def _by_day(row: dict | None, names: list[str]) -> Counter:
 
 def listed(names: Iterable[str]) -> str:
     """Texts as a list of SQL literals."""
-    return ", ".join(map(quoted, sorted(names)))
+    return ", ".join(map(quote_sql, sorted(names)))
 
 
 def days(lake: Lake, tables: Iterable[str]) -> dict[date, dict]:
     """Every landed day: {"n_rows": {table: rows}, "files": [checksums and mappings, sorted]}."""
     found: dict[date, dict] = {}
     columns = ["table", "file", "sha256", "mapping", "days"]
-    for row in lake.look_up(TABLE, columns, ds.field("table").isin(list(tables))):
+    for row in lake.read_small_table(TABLE, columns, ds.field("table").isin(list(tables))):
         for of_day in row["days"]:
             entry = found.setdefault(of_day["day"], {"n_rows": Counter(), "files": []})
             entry["n_rows"][row["table"]] += of_day["n_rows"]

@@ -3,9 +3,9 @@
 from datetime import date, datetime
 
 from jobs.bronze._landing import Landed, bronze_table, land
-from jobs.lake import Lake
-from jobs.settings import Settings
-from jobs.source import Source
+from jobs.config.settings import Settings
+from jobs.config.source_mapping import Source
+from jobs.storage.lake import Lake
 
 MEANINGS = {
     "rated_on": "day",

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
-from jobs import catalogue, flow, models
+from jobs import catalogue, flow
 from jobs.check import drift, profiles, quarantine, suites, validation
 from jobs.check.profiles import Profile
 from jobs.check.suites import PSI, Suite
+from jobs.concurrency import run_in_parallel
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, log, side_by_side
-from jobs.settings import Settings
+from jobs.progress import log
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
@@ -75,7 +79,7 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
     earlier = _last_checks(lake, last)
     loaded = [suites.load(f"{layer}.{table}") for table in flow.TABLES[layer]]
     calls = {suite.name: partial(checked, lake, settings, suite, days, earlier.get(suite.name)) for suite in loaded}
-    tables = list(side_by_side(calls).values())
+    tables = list(run_in_parallel(calls).values())
     profiles.compare(lake, [(one.suite, one.profiles, one.judged) for one in tables])
     results = [
         {"table": one.suite.name, "day": last, "first_day": one.first, **result}
@@ -86,7 +90,7 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
     names = [suite.name for suite in loaded]
     listed = ", ".join(f"'{name}'" for name in names)
     bad = [one.bad_rows for one in tables if one.bad_rows is not None]
-    side_by_side(
+    run_in_parallel(
         {
             quarantine.TABLE.name: partial(quarantine.record, lake, names, last, bad),
             profiles.TABLE.name: partial(profiles.record, lake, {one.suite.name: one.profiles for one in tables}),
@@ -137,7 +141,7 @@ def _with_columns(lake: Lake, suite: Suite, rows: "DataFrame", is_unique: bool) 
 
     for name, link in suite.meta.get("links", {}).items():
         ours = list(link["on"])
-        if not lake.n_rows(link["table"]):
+        if not lake.count_rows(link["table"]):
             rows = rows.withColumn(name, F.lit(None).cast("int"))
             continue
         theirs = lake.read(link["table"]).select(*(F.col(column).alias(own) for own, column in link["on"].items()))
@@ -186,7 +190,7 @@ def _by_feature(suite: Suite, expectation: "Expectation", figures: list[dict[str
 
 def _last_checks(lake: Lake, day: date) -> dict[str, date]:
     """The last day before `day` for which each table was checked, so that a rerun checks the same rows again."""
-    checked = lake.count(TABLE.name, ["table", "day"], ds.field("day") < day)
+    checked = lake.count_by(TABLE.name, ["table", "day"], ds.field("day") < day)
     return dict(sorted(checked))  # of a table's days the last stays
 
 

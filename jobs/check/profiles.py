@@ -16,7 +16,8 @@ from pyspark.sql import functions as F
 
 from jobs.check.suites import Suite
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, in_days
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table, days_predicate
 
 WEEKS = 4  # the same weekdays of the last 28 days
 LEAST_WEEKS = 3  # fewer of them are no history
@@ -115,7 +116,7 @@ def _term(known: dict[tuple[str, date], Profile], suite: Suite, day: date, term:
 
 
 def _stored(lake: Lake, first: date, last: date) -> dict[tuple[str, date], Profile]:
-    rows = lake.look_up(TABLE, where=(ds.field("day") >= first) & (ds.field("day") <= last))
+    rows = lake.read_small_table(TABLE, where=(ds.field("day") >= first) & (ds.field("day") <= last))
     return {(row["table"], row["day"]): Profile(row["rows"], dict(row["figures"])) for row in rows}
 
 
@@ -126,5 +127,5 @@ def record(lake: Lake, found: dict[str, dict[date, Profile]]) -> None:
         for table, by_day in found.items()
         for day, profile in by_day.items()
     ]
-    of_tables = (f"(table = '{table}' AND ({in_days(sorted(by_day))}))" for table, by_day in found.items())
+    of_tables = (f"(table = '{table}' AND ({days_predicate(sorted(by_day))}))" for table, by_day in found.items())
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), " OR ".join(of_tables))

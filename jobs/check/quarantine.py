@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from jobs.check.suites import Suite
 from jobs.check.validation import Broken
-from jobs.lake import Lake, Table, union
+from jobs.storage.lake import Lake, union_all
+from jobs.storage.table import Table
 
 SCHEMA = """
     `table` STRING NOT NULL COMMENT 'table that was checked',
@@ -50,8 +51,8 @@ def _any(broken: list[Broken], severity: str):
 
 def record(lake: Lake, tables: list[str], day: date, found: list[DataFrame]) -> None:
     """Make these the bad rows of `tables` on the day, in one commit; none where there were none and are none."""
-    old = lake.count(TABLE.name, ["table"], (ds.field("day") == day) & ds.field("table").isin(tables))
+    old = lake.count_by(TABLE.name, ["table"], (ds.field("day") == day) & ds.field("table").isin(tables))
     if found or old:
         listed = ", ".join(f"'{table}'" for table in tables)
-        frame = union(found) if found else lake.spark.createDataFrame([], SCHEMA)
+        frame = union_all(found) if found else lake.spark.createDataFrame([], SCHEMA)
         lake.replace(TABLE, frame, f"day = DATE'{day}' AND table IN ({listed})")

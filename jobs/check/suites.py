@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import catalogue
+from jobs.config.settings import HOME
 from jobs.errors import UserError
-from jobs.settings import HOME
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import policy, reconciliation
+from jobs import reconciliation
 from jobs.bronze import files
 from jobs.clean import (
     _money,
@@ -28,10 +28,14 @@ from jobs.clean import (
     sessions,
     visitor_days,
 )
+from jobs.concurrency import run_in_parallel
+from jobs.config import policy
+from jobs.config.settings import Settings
+from jobs.config.source_mapping import Source
 from jobs.errors import UserError
-from jobs.lake import Keep, Lake, Table, keeping, side_by_side, span
-from jobs.settings import Settings
-from jobs.source import Source
+from jobs.progress import format_days
+from jobs.storage.lake import Cache, Lake, with_cached_frames
+from jobs.storage.table import Table
 
 _ONE_AT_A_TIME = Lock()  # products and customers are worked on side by side, the days they make due stand in one table
 _VERSION = 5  # raise it when cleaning changes what the same input becomes: every day is then due again
@@ -46,9 +50,9 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     landed = {table: files.days(lake, [f"bronze.{table}"]) for table in source.mappings}
     dated = {day for table in ("events", "orders") for day in landed.get(table, {})}
     if not dated & set(days):
-        raise UserError(f"clean: no data for {span(days)}; {_nearest(dated, last)}")
+        raise UserError(f"clean: no data for {format_days(days)}; {_nearest(dated, last)}")
     references = [_products(lake, settings, source, landed), _customers(lake, settings, source, landed)]
-    accounts = side_by_side({one.table.name: partial(_refer, lake, one, landed) for one in references})
+    accounts = run_in_parallel({one.table.name: partial(_refer, lake, one, landed) for one in references})
     rates = _money.rates(lake) if "rates" in source.mappings else {}
     work, n_rows = {}, 0
     for table, clean in (("events", _events), ("orders", _orders)):
@@ -65,8 +69,8 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
             n_rows += sum(rows_in[day] for day in due)
             work[f"clean.{table}"] = partial(clean, lake, settings, source, due, inputs, rows_in)
-    lake.spread(n_rows)
-    accounts |= side_by_side(work)
+    lake.set_shuffle_partitions(n_rows)
+    accounts |= run_in_parallel(work)
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
     identity_alarms.run(lake, settings.clean)
@@ -90,7 +94,7 @@ class _Reference:
 
 
 def _products(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
-    prices = policy.load(settings.policy).clean["products.price"]
+    prices = policy.load_policy(settings.policy).clean["products.price"]
     judged = partial(products.judged, currency=source.currency, missing_price=prices)
     askers = {orders.TABLE.name: lambda: orders.asking_products(lake.read("bronze.orders"))} if "orders" in landed else {}
     made_from = [] if prices == "null" else [prices]
@@ -105,8 +109,8 @@ def _customers(lake: Lake, settings: Settings, source: Source, landed: dict) -> 
     return _Reference(customers.TABLE, customers.REJECTS, customers.judged, [], known, askers)
 
 
-@keeping
-def _refer(keep: Keep, lake: Lake, one: _Reference, landed: dict) -> list[reconciliation.Day]:
+@with_cached_frames
+def _refer(keep: Cache, lake: Lake, one: _Reference, landed: dict) -> list[reconciliation.Day]:
     """Small beside the rest, so made anew as a whole when any of its files, or what else it is made from, changed.
 
     Days of events and orders that find something else in it now are due; they are so before it changes, should the run
@@ -134,9 +138,9 @@ def _refer(keep: Keep, lake: Lake, one: _Reference, landed: dict) -> list[reconc
     return _rows.accounts(lake, _rows.counted(lake, one.table.name, days), one.rejects, days, rows_in, inputs)
 
 
-@keeping
+@with_cached_frames
 def _events(
-    keep: Keep, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
+    keep: Cache, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
 ) -> list[reconciliation.Day]:
     lake.create(events.TABLE)  # stored days may be read below: with every column
     raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
@@ -209,7 +213,7 @@ def _stored(lake: Lake, days: list[date]) -> DataFrame:
 def _corrected(lake: Lake, days: list[date]) -> dict[date, dict]:
     """The number of events whose clock was corrected, by day."""
     corrected = ds.field("day").isin(days) & ds.field("clock_skew_seconds").is_valid()
-    return {day: {"clock_skew": Decimal(n)} for (day,), n in lake.count(events.TABLE.name, ["day"], corrected).items()}
+    return {day: {"clock_skew": Decimal(n)} for (day,), n in lake.count_by(events.TABLE.name, ["day"], corrected).items()}
 
 
 def _restated(
@@ -232,9 +236,9 @@ def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
     return events.tail(lake.read(events.TABLE), eves, settings.clean)
 
 
-@keeping
+@with_cached_frames
 def _orders(
-    keep: Keep, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
+    keep: Cache, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
 ) -> list[reconciliation.Day]:
     raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
@@ -247,8 +251,8 @@ def _orders(
     _money.check_returns(lake, rewritten)
     # every accepted row is an order line, or a return line that may stand on several rows
     within = ds.field("day").isin(due)
-    lines = lake.count(orders.TABLE.name, ["day"], within & (ds.field("quantity") > Decimal("0.0000")))
-    undone = lake.count(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], within)
+    lines = lake.count_by(orders.TABLE.name, ["day"], within & (ds.field("quantity") > Decimal("0.0000")))
+    undone = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], within)
     kept = Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in undone)
     return _rows.accounts(lake, kept, orders.REJECTS, due, rows_in, inputs, measures)
 

@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from jobs import rules
 from jobs.clean import orders, returns
 from jobs.errors import UserError
-from jobs.lake import Lake, sums
+from jobs.storage.delta import sum_by
+from jobs.storage.lake import Lake
 
 _MEASURE = "DECIMAL(18,4)"
 
@@ -42,8 +43,8 @@ def measures(lake: Lake, judged: DataFrame, days: list[date]) -> dict[date, dict
     rows = judged.groupBy("day").agg(*(value.cast(_MEASURE).alias(name) for name, value in counted.items())).collect()
     came_in = {row.day: {name: row[name] for name in counted if row[name] is not None} for row in rows}
     within, none = ds.field("day").isin(days), (Decimal(0), Decimal(0))
-    sold = sums(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
-    back = sums(lake.root, returns.TABLE.name, ["day"], ["amount"], within)
+    sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
+    back = sum_by(lake.root, returns.TABLE.name, ["day"], ["amount"], within)
     for day, found in came_in.items():
         gross, discounts = sold.get((day,), none)
         given_back = back.get((day,), none)[0]
@@ -54,7 +55,7 @@ def measures(lake: Lake, judged: DataFrame, days: list[date]) -> dict[date, dict
 def rates(lake: Lake) -> dict[date, list[tuple[str, str]]]:
     """The rates of each day as they were landed, the last of each currency: orders of a day hang on them."""
     found: dict[date, dict[str, str]] = {}
-    rows = lake.look_up("bronze.rates", ["day", "currency", "rate", "_file", "_row"])
+    rows = lake.read_small_table("bronze.rates", ["day", "currency", "rate", "_file", "_row"])
     for row in sorted(rows, key=lambda row: (row["_file"], row["_row"])):
         found.setdefault(row["day"], {})[row["currency"]] = row["rate"]
     return {day: sorted(of_day.items(), key=str) for day, of_day in found.items()}
@@ -77,9 +78,9 @@ def _amount() -> Column:
 def check_returns(lake: Lake, days: list[date]) -> None:
     """Raise UserError where clean.orders of these days does not say of the money given back what clean.returns says."""
     by_order: Counter = Counter()
-    for (day, order_day), (amount,) in sums(lake.root, returns.TABLE.name, ["day", "order_day"], ["amount"]).items():
+    for (day, order_day), (amount,) in sum_by(lake.root, returns.TABLE.name, ["day", "order_day"], ["amount"]).items():
         by_order[order_day or day] += amount
-    stated = sums(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], ds.field("day").isin(days))
+    stated = sum_by(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], ds.field("day").isin(days))
     for day in sorted(days):
         found = stated.get((day,), (Decimal(0),))[0]
         if found != by_order[day]:

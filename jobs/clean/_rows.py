@@ -10,9 +10,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import rules as declared
-from jobs.lake import Lake, Table
 from jobs.moments import moment as moment
 from jobs.reconciliation import Day
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 _RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not name; a malformed row as text',
     _source STRING COMMENT 'source',
@@ -62,7 +63,7 @@ def write_rejects(lake: Lake, judged: DataFrame, raw: DataFrame, table: Table, d
     """Write the refused rows of `days` (of the whole table, where None); nothing where there are and were none."""
     refused = rejects(judged, raw, table)
     were = ds.field("day").isin(days) if days else None
-    if judged.where(F.col("outcome") != "kept").isEmpty() and not lake.look_up(table, ["day"], were):
+    if judged.where(F.col("outcome") != "kept").isEmpty() and not lake.read_small_table(table, ["day"], were):
         lake.create(table)
     elif days:
         lake.replace_days(table, refused, days)
@@ -79,7 +80,7 @@ def accounts(
     `kept` counts the accepted source rows by day.
     """
     found: dict[tuple[date, str], Counter] = {}
-    for row in lake.look_up(refused, ["day", "outcome", "rules"], ds.field("day").isin(days)):
+    for row in lake.read_small_table(refused, ["day", "outcome", "rules"], ds.field("day").isin(days)):
         found.setdefault((row["day"], row["outcome"]), Counter())[row["rules"][0]] += 1
     return [
         Day(
@@ -97,4 +98,4 @@ def accounts(
 
 def counted(lake: Lake, name: str, days: list[date]) -> dict[date, int]:
     """The rows of a table by day."""
-    return {day: n for (day,), n in lake.count(name, ["day"], ds.field("day").isin(days)).items()}
+    return {day: n for (day,), n in lake.count_by(name, ["day"], ds.field("day").isin(days)).items()}

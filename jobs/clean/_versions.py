@@ -5,7 +5,7 @@ from datetime import date
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.lake import Keep, keeping
+from jobs.storage.lake import Cache, with_cached_frames
 
 
 def versions(typed: DataFrame, key: str, values: list[str]) -> DataFrame:
@@ -52,8 +52,8 @@ def intervals(frame: DataFrame, key: str) -> DataFrame:
     )
 
 
-@keeping
-def days_seen_differently(keep: Keep, asking: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
+@with_cached_frames
+def days_seen_differently(keep: Cache, asking: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
     """The days up to `newest` on which a row of `asking` (key, day) finds another value in `after` than in `before`.
 
     Both say what holds when: key, since, until (exclusive, or null), value; one value at a time for a key.

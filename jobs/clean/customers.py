@@ -7,8 +7,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions
-from jobs.lake import Table
-from jobs.source import COLUMNS
+from jobs.config.source_mapping import COLUMNS
+from jobs.storage.table import Table
 
 SCHEMA = """
     customer_id STRING NOT NULL COMMENT 'customer',

@@ -15,10 +15,10 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows
-from jobs.lake import Table
+from jobs.config.settings import Clean
+from jobs.config.source_mapping import COLUMNS
 from jobs.moments import event_time
-from jobs.settings import Clean
-from jobs.source import COLUMNS
+from jobs.storage.table import Table
 
 TYPES = ("view", "search", "add_to_cart", "remove_from_cart", "begin_checkout", "purchase", "login", "other")
 

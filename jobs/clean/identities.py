@@ -15,8 +15,9 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import visitor_days
-from jobs.lake import Keep, Lake, Table, in_days
-from jobs.settings import Clean
+from jobs.config.settings import Clean
+from jobs.storage.lake import Cache, Lake
+from jobs.storage.table import Table, days_predicate
 
 SCHEMA = """
     visitor_id STRING NOT NULL COMMENT 'device or browser',
@@ -122,7 +123,7 @@ def as_sent(events: DataFrame) -> DataFrame:
     return own.drop("signed_in", "identified_on", "former_customer_id", "shared_since")
 
 
-def change(keep: Keep, lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
+def change(keep: Cache, lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
     """What the events of `days` (with `known_customer_id`) mean for these and for all other days."""
     new = keep(visitor_days.visitor_days(events))
     worked = F.col("day").isin(*days)
@@ -146,7 +147,7 @@ def write(lake: Lake, change: Change) -> None:
         changed = F.col("day").isin(*change.changed)
         others = lake.read(TABLE).where(changed).join(change.visitors, "visitor_id", "left_anti")
         # links without a day were written by a version that had none; all their visitors are worked on anew
-        where = f"day IS NULL OR {in_days(change.changed)}"
+        where = f"day IS NULL OR {days_predicate(change.changed)}"
         lake.replace(TABLE, others.unionByName(change.links.where(changed)), where)
 
 

@@ -7,8 +7,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.clean import customers, identities
-from jobs.lake import Lake, Table, log
-from jobs.settings import Clean
+from jobs.config.settings import Clean
+from jobs.progress import log
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 SCHEMA = """
     rule STRING NOT NULL COMMENT 'shared_visitor or shared_mail',
@@ -33,7 +35,7 @@ def run(lake: Lake, settings: Clean) -> None:
     """Bring the alarms up to date and say how many there are; nothing is written where they are as they were."""
     found = identity_alarms(lake.read(identities.TABLE), lake.read(customers.TABLE), settings)
     rows = sorted(tuple(row) for row in found.collect())
-    if rows != sorted(tuple(row[c] for c in TABLE.columns) for row in lake.look_up(TABLE)):
+    if rows != sorted(tuple(row[c] for c in TABLE.columns) for row in lake.read_small_table(TABLE)):
         lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA))
     lake.create(TABLE)
     if rows:

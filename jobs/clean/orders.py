@@ -3,7 +3,7 @@
 Inputs: bronze.orders, clean.products (a line without a price takes the list price of its day), clean.customers (a guest
 is the customer with the same e-mail, if just one has it), bronze.rates. Argued about:
 - the same order and line again is a newer version of it: the latest wins; without line numbers an equal row is a copy;
-- gift cards, test orders, voids, bad debts and book-keeping adjustments are no sales; foreign money without a rate is
+- gift cards, test orders, voids, bad debts and book-with_cached_frames adjustments are no sales; foreign money without a rate is
   refused;
 - postage and fees are money of the customer's, but no products: without category, and their product may be unnamed;
 - a discount line is money off and nothing else, whatever its sign: discount_amount, no gross, and no return undoes it;
@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions, returns
 from jobs.clean import customers as _customers
-from jobs.lake import Keep, Lake, Table, keeping
-from jobs.source import COLUMNS
+from jobs.config.source_mapping import COLUMNS
+from jobs.storage.lake import Cache, Lake, with_cached_frames
+from jobs.storage.table import Table
 
 SCHEMA = """
     order_id STRING NOT NULL COMMENT 'order; the credit note for a return without a known line',
@@ -275,8 +276,8 @@ def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
     return whole.select(*TABLE.columns)
 
 
-@keeping
-def write(keep: Keep, lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
+@with_cached_frames
+def write(keep: Cache, lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
     """Write clean.orders and clean.returns for `days`, and every other day on which a return of theirs changes a line.
 
     Returns all the days of clean.orders that were written.

@@ -8,8 +8,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions
-from jobs.lake import Table
-from jobs.source import COLUMNS
+from jobs.config.source_mapping import COLUMNS
+from jobs.storage.table import Table
 
 SCHEMA = """
     product_id STRING NOT NULL COMMENT 'product',

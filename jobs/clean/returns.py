@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.lake import Table
+from jobs.storage.table import Table
 
 SCHEMA = """
     return_order_id STRING NOT NULL COMMENT 'the return or credit note',

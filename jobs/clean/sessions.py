@@ -8,8 +8,9 @@ from datetime import date, timedelta
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.lake import Lake, Table
-from jobs.settings import Clean
+from jobs.config.settings import Clean
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 SCHEMA = """
     session_id STRING NOT NULL COMMENT 'session',

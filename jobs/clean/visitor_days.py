@@ -6,7 +6,7 @@ Input: the events of the day. It is what clean.identities is made from, so that 
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.lake import Table
+from jobs.storage.table import Table
 
 SCHEMA = """
     visitor_id STRING NOT NULL COMMENT 'device or browser',

@@ -16,14 +16,14 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import lake as lakes
-from jobs import models
-from jobs.encoder import REPRESENTATIONS, Encoder, opened
+from jobs.config.settings import Settings
+from jobs.encoder import REPRESENTATIONS, Encoder, load_encoder
+from jobs.engine.workers import user_errors
 from jobs.errors import UserError
-from jobs.lake import Lake, Table
-from jobs.models import LEARNED
-from jobs.settings import Settings
-from jobs.workers import user_errors
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.models import LEARNED_EMBEDDING
+from jobs.storage.table import Table
 
 GOLDEN_TOLERANCE = 1e-5  # absolute and relative, between the vectors of the training environment and ours
 
@@ -50,7 +50,7 @@ TABLE = Table(
 
 
 def customers(
-    features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED
+    features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED_EMBEDDING
 ) -> DataFrame:
     """(customer_id, day, is_active, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
 
@@ -131,10 +131,10 @@ def _require_golden(encoder: Encoder, golden: dict, version: str, outputs: Seque
 def is_stale(lake: Lake, settings: Settings, day: date) -> bool:
     """Whether the day is encoded, but by another model, or as another representation, than the day's champion's."""
     lake.create(TABLE)  # a lake made before may lack the column
-    held = lake.count(TABLE.name, ["model_version", "representation"], ds.field("day") == day)
+    held = lake.count_by(TABLE.name, ["model_version", "representation"], ds.field("day") == day)
     champion = models.champion(settings.models, day)
     wanted = champion and (champion["version"], champion["representation"])
-    return any((version, representation or LEARNED) != wanted for version, representation in held)
+    return any((version, representation or LEARNED_EMBEDDING) != wanted for version, representation in held)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
@@ -149,12 +149,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     version = champion["version"]
     if day not in lake.days("features.customers"):
         raise UserError(f"encode: features.customers has no rows on {day}; run first: shoal features --day {day}")
-    properties = lakes.read_properties(lake.path("features.customers"))
+    properties = lake.properties("features.customers")
     names, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
     told = models.meta(settings.models, version)
     _require_same_features(names, attributes, told, version)
     outputs = [REPRESENTATIONS[champion["representation"]], *_SCORES]
-    encoder = opened(settings.models, version, outputs)
+    encoder = load_encoder(settings.models, version, outputs)
     _require_golden(encoder, models.golden(settings.models, version), version, outputs)
     known = lake.read("features.customers", day, day)
     with user_errors():

@@ -20,15 +20,16 @@ from pyspark.sql import functions as F
 
 from jobs import catalogue, reconciliation
 from jobs.catalogue import Partial
+from jobs.config.settings import Settings
 from jobs.features import _holidays
 from jobs.features._whole import addend, aggregated, money, whole
-from jobs.lake import Lake, Table, union
-from jobs.settings import Settings
+from jobs.storage.lake import Lake, union_all
+from jobs.storage.table import Table
 
 _KEYS = ["customer_id", "day", "identified_on", "known_until"]
 FOREVER = date(9999, 12, 31)
-_SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union"]
-_UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union"]
+_SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union_all"]
+_UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union_all"]
 
 
 def _declared(partial: Partial) -> str:
@@ -206,13 +207,13 @@ def _things(sources: dict[str, DataFrame]) -> DataFrame:
     for source, rows in sources.items():
         ours = [p for p in _UNIONS if p.source == source]
         each = [
-            F.struct(F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
+            F.struct(F.lit(p.name).alias("union_all"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
             for p in ours
         ]
         has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
         found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
-    added = union(found).groupBy(*_KEYS, "union", "thing").agg(money(F.sum("amount")).alias("amount"))
-    lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
+    added = union_all(found).groupBy(*_KEYS, "union_all", "thing").agg(money(F.sum("amount")).alias("amount"))
+    lists = {p.name: F.collect_list(F.when(F.col("union_all") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
     return added.groupBy(*_KEYS).agg(
         *(F.when(F.size(things) > 0, F.array_sort(things)).alias(name) for name, things in lists.items())
     )
@@ -234,11 +235,11 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     if not due:
         return
     of_due = sorted({_after(day, n) for day in due for n in reach})
-    lake.spread(lake.n_rows("clean.events", set(of_due)))
+    lake.set_shuffle_partitions(lake.count_rows("clean.events", set(of_due)))
     events = _of_days(lake, "events", of_due)
     partials = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due), holidays)
     lake.replace_days(TABLE, partials.where(F.col("day").isin(*due)), due)
-    rows = lake.count(TABLE.name, ["day"], ds.field("day").isin(due))
+    rows = lake.count_by(TABLE.name, ["day"], ds.field("day").isin(due))
     accounts = [reconciliation.Day(d, rows[d,], rows[d,], inputs[d]) for d in due]
     reconciliation.record(lake, {TABLE.name: accounts})
 

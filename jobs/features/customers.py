@@ -12,11 +12,12 @@ from pyspark.sql import functions as F
 
 from jobs import catalogue
 from jobs.catalogue import Measure
+from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.features import customer_days
 from jobs.features._whole import addend, aggregated, money, whole
-from jobs.lake import Lake, Table
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 _FIXED = """
     customer_id STRING NOT NULL COMMENT 'customer',
@@ -193,7 +194,7 @@ def _registered(known: DataFrame, day: date) -> DataFrame:
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Write the customers as of `day`; raises UserError where none is known."""
-    lake.spread(lake.n_rows(customer_days.TABLE.name))
+    lake.set_shuffle_partitions(lake.count_rows(customer_days.TABLE.name))
     frame = customers(lake.read(customer_days.TABLE), lake.read("clean.customers"), day, settings.features.dormant_days)
     rows = lake.replace_days(TABLE, frame, [day])
     if not rows:

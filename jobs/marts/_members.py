@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
-from jobs.lake import Lake
+from jobs.storage.lake import Lake
 
 CUSTOMER_COLUMNS = ("customer_id", "recency_days", "orders_365d", "net_365d", "tenure_days")
 SEGMENT_COLUMNS = (
@@ -36,7 +36,7 @@ def members(lake: Lake, day: date, attributes: Sequence[str] = (), few: str | No
 
 def assigned(lake: Lake, day: date) -> tuple[str, int]:
     """The model that `day` was assigned with, and its customers; raises UserError where the day has no assignments."""
-    counted = lake.count("segments.assignments", ["model_version"], ds.field("day") == day)
+    counted = lake.count_by("segments.assignments", ["model_version"], ds.field("day") == day)
     if not counted:
         raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
     return next(iter(counted))[0], sum(counted.values())
@@ -46,7 +46,9 @@ def names(lake: Lake, day: date) -> dict[int, str]:
     """The names of the day's segments by id."""
     version, _ = assigned(lake, day)
     of_model = ds.field("model_version") == version
-    return {row["segment_id"]: row["name"] for row in lake.look_up("segments.definitions", ["segment_id", "name"], of_model)}
+    return {
+        row["segment_id"]: row["name"] for row in lake.read_small_table("segments.definitions", ["segment_id", "name"], of_model)
+    }
 
 
 def history(lake: Lake, day: date) -> DataFrame:
@@ -67,7 +69,7 @@ def days_to_publish(lake: Lake, name: str, day: date) -> list[date]:
     """
     assigned(lake, day)
     known = lake.days("segments.assignments")
-    runs = lake.count("marts.refreshes", ["day"]) if lake.exists(name) else {}
+    runs = lake.count_by("marts.refreshes", ["day"]) if lake.exists(name) else {}
     published = max((of for (of,) in runs if of < day), default=date.min)
     after = min((of for of in known if of > day), default=day)
     return [of for of in known if published < of <= after]

@@ -21,14 +21,16 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import catalogue, models
-from jobs import lake as lakes
-from jobs.encoder import REPRESENTATIONS, OnnxEncoder, opened
+from jobs import catalogue
+from jobs.config.settings import Settings
+from jobs.encoder import REPRESENTATIONS, OnnxEncoder, load_encoder
 from jobs.errors import UserError
-from jobs.lake import Lake, Table
 from jobs.marts import _members, _reasons
 from jobs.marts._reasons import Contrasts
-from jobs.settings import Settings
+from jobs.progress import log
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 from jobs.traits import DORMANT
 
 # Lists of the features that go together, and so are one reason, as JSON.
@@ -191,17 +193,17 @@ def prepared(lake: Lake, settings: Settings, day: date) -> Prepared | None:
 
     Raises UserError where the day is not segmented or encoded, or its model has not all its files.
     """
-    published = max((of for (of,) in lake.count(TABLE.name, ["as_of_day"])), default=day)
+    published = max((of for (of,) in lake.count_by(TABLE.name, ["as_of_day"])), default=day)
     if published > day:
-        lakes.log(f"kept  {TABLE.name}: {published} is published, {day} is older")
+        log(f"kept  {TABLE.name}: {published} is published, {day} is older")
         return None
     version, _ = _members.assigned(lake, day)
     of_model = ds.field("model_version") == version
-    calibrated = lake.look_up("segments.calibration", where=of_model)
+    calibrated = lake.read_small_table("segments.calibration", where=of_model)
     if not calibrated:
         raise UserError(f"publish: segments.calibration lacks model {version}; run first: shoal segment --day {day}")
     sizes = {
-        i: n for (i,), n in lake.count("segments.assignments", ["segment_id"], ds.field("day") == day).items() if i != DORMANT
+        i: n for (i,), n in lake.count_by("segments.assignments", ["segment_id"], ds.field("day") == day).items() if i != DORMANT
     }
     sureness = Sureness(
         {row["segment_id"]: (row["margins"], row["shares"]) for row in calibrated},
@@ -233,20 +235,20 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
 
 def _encoder(lake: Lake, settings: Settings, version: str, day: date) -> OnnxEncoder:
     of_day = (ds.field("model_version") == version) & (ds.field("day") == day)
-    encoded = lake.count("encoded.customers", ["representation"], of_day)
+    encoded = lake.count_by("encoded.customers", ["representation"], of_day)
     if not encoded:
         raise UserError(
             f"publish: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
         )
-    representation = next(iter(encoded))[0] or models.LEARNED
-    return opened(settings.models, version, [REPRESENTATIONS[representation]])
+    representation = next(iter(encoded))[0] or models.LEARNED_EMBEDDING
+    return load_encoder(settings.models, version, [REPRESENTATIONS[representation]])
 
 
 def _contrasts(lake: Lake, day: date, known: Prepared, encoder: OnnxEncoder) -> Contrasts:
     of_model = ds.field("model_version") == known.version
-    defined = lake.look_up("segments.definitions", ["segment_id", "center"], of_model)
+    defined = lake.read_small_table("segments.definitions", ["segment_id", "center"], of_model)
     rows = sorted((row for row in defined if row["segment_id"] != DORMANT), key=itemgetter("segment_id"))
-    features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
+    features = json.loads(lake.properties("features.customers")["shoal.vector"])
     units = {feature.name: feature.unit for feature in catalogue.FEATURES}
     # Of a smaller segment all, of a larger one a share by hash.
     drawn = " OR ".join(

@@ -8,10 +8,11 @@ from datetime import date, datetime
 
 import pyarrow.dataset as ds
 
+from jobs.config.settings import Settings
 from jobs.flow import TABLES
-from jobs.lake import Lake, Table, quoted
 from jobs.marts import _members
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table, quote_sql
 
 RECONCILIATION = "quality.reconciliation"
 CANDIDATES = "segments.candidates"
@@ -55,7 +56,7 @@ def refreshes(facts: dict, counts: dict[str, int | None], table_versions: dict[s
 
 
 def _counts(lake: Lake, day: date) -> dict[str, int | None]:
-    counted = lake.look_up(RECONCILIATION, ["table", "rows_out", "rejects"], ds.field("day") == day)
+    counted = lake.read_small_table(RECONCILIATION, ["table", "rows_out", "rejects"], ds.field("day") == day)
     if not counted:
         return {"n_events": None, "n_orders": None, "n_rejects": None}
     out = {row["table"]: row["rows_out"] for row in counted}
@@ -68,7 +69,7 @@ def _gate(lake: Lake, version: str, day: date) -> dict:
 
     Of models that were judged on the same day it is the one that is published, where that is one of them.
     """
-    tried = [row for row in lake.look_up(CANDIDATES, where=ds.field("day") <= day) if row.get("decision")]
+    tried = [row for row in lake.read_small_table(CANDIDATES, where=ds.field("day") <= day) if row.get("decision")]
     judged = [(row["day"], row["model_version"] == version, row["model_version"]) for row in tried]
     of_last = [row for row, one in zip(tried, judged, strict=True) if one == max(judged)]
     chosen = next((row for row in tried if row["model_version"] == version and row["chosen"]), {})
@@ -99,4 +100,4 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "n_customers": n_customers,
     } | _gate(lake, version, day)
     rows = refreshes(facts, _counts(lake, day), versions)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = {quoted(run_id)}")
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = {quote_sql(run_id)}")

@@ -9,9 +9,10 @@ from datetime import date
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.lake import Lake, Table
+from jobs.config.settings import Settings
 from jobs.marts import _members
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 SCHEMA = """
     day DATE COMMENT 'Day from which it holds',

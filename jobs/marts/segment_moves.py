@@ -13,9 +13,10 @@ from operator import itemgetter
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.lake import Lake, Table
+from jobs.config.settings import Settings
 from jobs.marts import _members, segment_changes
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 SCHEMA = """
     day DATE COMMENT 'Day on which the customers were in the new segment',

@@ -12,10 +12,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import catalogue, traits
-from jobs import lake as lakes
-from jobs.lake import Lake, Table
+from jobs.config.settings import Settings
 from jobs.marts import _members
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 from jobs.traits import DORMANT, Trait
 
 CENT_HUNDREDTH = Decimal("0.0001")
@@ -92,7 +92,7 @@ def _per(total: Decimal | None, n: int) -> Decimal | None:
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the profiles of the day."""
     members = _members.members(lake, day)
-    features = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
+    features = json.loads(lake.properties("features.customers")["shoal.vector"])
     marks = traits.traits(traits.statistics(members.where(F.col("segment_id") != DORMANT), features), catalogue.FEATURES)
     rows = segment_profiles(members, _members.names(lake, day), marks, day, settings.segment.min_cell)
     lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), [day])  # a file a day, for whoever reads one

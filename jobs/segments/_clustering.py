@@ -10,10 +10,10 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import lake as lakes
 from jobs import traits
+from jobs.config.settings import Segment
+from jobs.progress import log
 from jobs.segments import _centres
-from jobs.settings import Segment
 from jobs.traits import DORMANT
 
 # Sums of two addends do not depend on their order, those of three do: whichever of two tasks ends first, the same fit.
@@ -61,7 +61,7 @@ def best_centres(points: DataFrame, k: int, segment: Segment, enough: float) -> 
         if best.summary.trainingCost <= enough * (1 + NEARLY):
             break
     than_wanted = f"{best.summary.trainingCost / enough - 1:+.2%}" if enough else "none"
-    lakes.log(
+    log(
         f"fit   {k} clusters of all active customers, start {number + 1} of at most {segment.seeds}; "
         f"sum of squares against the centres of the sample: {than_wanted}"
     )

@@ -9,9 +9,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import lake as lakes
 from jobs.errors import UserError
-from jobs.lake import Lake
+from jobs.storage.lake import Lake
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def sample(lake: Lake, day: date, meta: dict, n: int) -> Sample:
 
     Raises UserError where the table has not what the model was trained on.
     """
-    properties = lakes.read_properties(lake.path("features.customers"))
+    properties = lake.properties("features.customers")
     names, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
     if names != meta["features"] or not set(meta["attributes"]) <= set(attributes):
         raise UserError("segment: features.customers and the model have other features; train again: shoal train --retrain")

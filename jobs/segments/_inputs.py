@@ -6,14 +6,14 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import models
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.lake import Lake
-from jobs.settings import Settings
+from jobs.storage import models
+from jobs.storage.lake import Lake
 
 
 def champion(settings: Settings, day: date) -> dict:
-    """The model that is champion on `day`, as of models.reigns(); raises UserError where there is none."""
+    """The model that is champion on `day`, as of models.champion_history(); raises UserError where there is none."""
     found = models.champion(settings.models, day)
     if found is None:
         raise UserError(f"segment: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
@@ -31,7 +31,7 @@ def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
 
     Raises UserError where the day was not encoded with `version`.
     """
-    if not lake.count("encoded.customers", ["day"], (ds.field("day") == day) & (ds.field("model_version") == version)):
+    if not lake.count_by("encoded.customers", ["day"], (ds.field("day") == day) & (ds.field("model_version") == version)):
         raise UserError(
             f"segment: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
         )

@@ -10,16 +10,16 @@ import pyarrow.dataset as ds
 from pyspark.sql import functions as F
 from sklearn.metrics import davies_bouldin_score, pairwise_distances_argmin
 
-from jobs import lake as lakes
-from jobs import models
-from jobs.encoder import REPRESENTATIONS, opened
+from jobs.config.settings import Settings
+from jobs.encoder import REPRESENTATIONS, load_encoder
 from jobs.errors import UserError
-from jobs.lake import Lake
-from jobs.models import BACKTEST, LEARNED
+from jobs.progress import log
 from jobs.segments import _customers, _gate, _methods, _sweep
 from jobs.segments._customers import Sample
 from jobs.segments._gate import LIVE, Contender
-from jobs.settings import Settings
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.models import BACKTEST, LEARNED_EMBEDDING
 
 PLAIN = ("pca", "features")  # the simplest last
 
@@ -32,12 +32,12 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
     version, segment = champion["version"], settings.segment
     meta = models.meta(settings.models, version)
     today = _customers.sample(lake, day, meta, segment.sample)
-    outputs = opened(settings.models, version, list(REPRESENTATIONS.values())).run(*today.given)
+    outputs = load_encoder(settings.models, version, list(REPRESENTATIONS.values())).run(*today.given)
     spaces = dict(zip(REPRESENTATIONS, outputs, strict=True))
     backtest = Backtest(lake, settings, day, meta)
     live_k = n_live(lake, settings, champion)
     try:
-        base, lost = LEARNED, None
+        base, lost = LEARNED_EMBEDDING, None
         curves = {base: _sweep.every(spaces[base], day, segment, live_k)}
     except UserError as error:
         base, lost = PLAIN[0], str(error)
@@ -52,9 +52,9 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
         for name, one in at_k.items()
     }
     stands = cache(partial(_standing, lake, settings, champion, meta, today, common, backtest))
-    published, reason = _gate.decided(contenders.get(LEARNED), [contenders[name] for name in PLAIN], stands)
+    published, reason = _gate.decided(contenders.get(LEARNED_EMBEDDING), [contenders[name] for name in PLAIN], stands)
     decision = "; ".join(filter(None, [f"{published}: {reason}", lost, backtest.lacking]))
-    lakes.log(f"gate  {day}  {decision}")
+    log(f"gate  {day}  {decision}")
     if published not in (LIVE, *curves):
         curves[published] = _sweep.every(spaces[published], day, segment, live_k)
 
@@ -65,19 +65,19 @@ def judged(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[l
         return _methods.beside(of_name, spaces[name], segment) if name == published else [r | {"chosen": False} for r in of_name]
 
     found = [row | {"representation": name} for name in at_k for row in rows(name)]
-    if published != LEARNED and (standing := stands()):  # else nobody asked for it
+    if published != LEARNED_EMBEDDING and (standing := stands()):  # else nobody asked for it
         found.append(_figures(standing) | {"k": standing.k, "representation": LIVE, "chosen": False})
     return [row | {"decision": decision} for row in found], len(today.ids)
 
 
 def live(lake: Lake, settings: Settings, champion: dict) -> dict | None:
     """What was champion before, with its "centers" (k x latent) in this lake; None where nothing was or has any."""
-    reigns = (one for one in models.reigns(settings.models) if one["since"] < champion["since"])
+    reigns = (one for one in models.champion_history(settings.models) if one["since"] < champion["since"])
     before = max((one for one in reigns if one["version"] != champion["version"]), key=itemgetter("since"), default=None)
     if before is None:
         return None
     of_model = (ds.field("model_version") == before["version"]) & ds.field("center").is_valid()
-    centers = [row["center"] for row in lake.look_up("segments.definitions", ["center"], of_model)]
+    centers = [row["center"] for row in lake.read_small_table("segments.definitions", ["center"], of_model)]
     return before | {"centers": np.array(centers)} if centers else None
 
 
@@ -107,7 +107,7 @@ class Backtest:
         if self._before is None:
             return {}
         outputs, ks = zip(*wanted.values(), strict=True)
-        spaces = opened(self._settings.models, version, outputs, BACKTEST).run(*self._sample.given)
+        spaces = load_encoder(self._settings.models, version, outputs, BACKTEST).run(*self._sample.given)
         segment = self._settings.segment
         labels = [_sweep.best(space, k, segment).labels for space, k in zip(spaces, ks, strict=True)]
         return dict(zip(wanted, _gate.told(self._outcomes, labels, segment.seed) or [], strict=False))
@@ -140,11 +140,11 @@ def _standing(
         told = models.meta(settings.models, version)
         if told["features"] != meta["features"] or list(told["attributes"]) != list(meta["attributes"]):
             raise UserError(f"models: {version} was trained on other features")
-        (vectors,) = opened(settings.models, version, [output]).run(*today.given)
+        (vectors,) = load_encoder(settings.models, version, [output]).run(*today.given)
         (tried,) = _sweep.sweep(vectors, [k], settings.segment)
         earlier = {} if "left_out" in _backtested(told) else backtest.told(version, {LIVE: (output, k)})
     except UserError as error:
-        lakes.log(f"gate  {version}, which is live, cannot stay: {error}")
+        log(f"gate  {version}, which is live, cannot stay: {error}")
         return None
     labels = pairwise_distances_argmin(vectors, before["centers"])
     return Contender(LIVE, k, tried.row["stability"], _compactness(common, labels), earlier.get(LIVE))

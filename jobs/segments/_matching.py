@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.optimize import linear_sum_assignment
 
-from jobs.lake import Lake
+from jobs.storage.lake import Lake
 from jobs.traits import DORMANT
 
 Shared = dict[tuple[int | None, int | None], int]

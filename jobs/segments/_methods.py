@@ -9,9 +9,9 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
+from jobs.config.settings import KMEANS, Segment
 from jobs.errors import UserError
 from jobs.segments import _sweep
-from jobs.settings import KMEANS, Segment
 
 CUSTOMERS = 10_000  # at most: HDBSCAN takes longer than the whole sweep with more, in many dimensions
 MICRO_CLUSTERS = 500  # that Ward's method joins

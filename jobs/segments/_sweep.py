@@ -22,10 +22,10 @@ from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
 from sklearn.metrics.cluster import contingency_matrix
 from threadpoolctl import threadpool_limits
 
-from jobs import lake as lakes
+from jobs.config.settings import KMEANS, Segment
 from jobs.errors import UserError
+from jobs.progress import log
 from jobs.segments import _indices
-from jobs.settings import KMEANS, Segment
 
 CUSTOMERS_PER_CLUSTER = 10  # k is tried with at least this many customers of the sample for each cluster
 ITERATIONS = 100
@@ -62,7 +62,7 @@ def every(vectors: np.ndarray, day: date, segment: Segment, live_k: int | None =
             "many clusters as asked; the vectors differ too little, train again: shoal train --retrain"
         )
     if taken["refused_by"] is not None:
-        lakes.log(f"segment: every number of clusters was refused; took k = {taken['k']}, the most stable: {taken['refused_by']}")
+        log(f"segment: every number of clusters was refused; took k = {taken['k']}, the most stable: {taken['refused_by']}")
     return [one._replace(row=one.row | {"chosen": one.row is taken}) for one in tried]
 
 
@@ -135,7 +135,7 @@ def log_tried(vectors: np.ndarray, method: str, row: dict, started: float) -> No
     shape, seconds = f"{len(vectors):,} x {vectors.shape[1]}", time.monotonic() - started
     figures = [f"{name} {'–' if row.get(name) is None else format(row[name], '.3f')}" for name in ("silhouette", "stability")]
     outcome = f"  {row['refused_by']}" if row["refused_by"] else ""
-    lakes.log(f"tried {method:<17} k = {row['k']:<3} {shape:>14}  {'  '.join(figures)} {seconds:9.1f} s{outcome}")
+    log(f"tried {method:<17} k = {row['k']:<3} {shape:>14}  {'  '.join(figures)} {seconds:9.1f} s{outcome}")
 
 
 def draws(n: int, segment: Segment) -> list[np.ndarray]:

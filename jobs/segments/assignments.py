@@ -10,11 +10,12 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.config.settings import Settings
+from jobs.engine.workers import user_errors
 from jobs.errors import UserError
-from jobs.lake import Lake, Table
 from jobs.segments import _centres, _inputs, calibration, definitions
-from jobs.settings import Settings
-from jobs.workers import user_errors
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 SCHEMA = """
     customer_id STRING COMMENT 'Customer',
@@ -48,7 +49,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """
     version = _inputs.champion_version(settings, day)
     of_model = ds.field("model_version") == version
-    defined, calibrated = (lake.look_up(table, where=of_model) for table in (definitions.TABLE, calibration.TABLE))
+    defined, calibrated = (lake.read_small_table(table, where=of_model) for table in (definitions.TABLE, calibration.TABLE))
     if not defined or not calibrated:
         raise UserError(
             f"segment: segments.definitions or segments.calibration lacks model {version}; run again: shoal segment --day {day}"

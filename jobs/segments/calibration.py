@@ -23,10 +23,11 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.metrics.cluster import contingency_matrix
 from threadpoolctl import threadpool_limits
 
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, quoted
 from jobs.segments import _centres, _customers, _inputs, definitions
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table, quote_sql
 
 SAMPLE = 10_000
 REFITS = 50
@@ -108,9 +109,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """Calibrate the day's champion once; a model that has its rows keeps them."""
     version = _inputs.champion_version(settings, day)
     of_model = ds.field("model_version") == version
-    if lake.look_up(TABLE, ["segment_id"], of_model):
+    if lake.read_small_table(TABLE, ["segment_id"], of_model):
         return
-    defined = lake.look_up(definitions.TABLE, where=of_model)
+    defined = lake.read_small_table(definitions.TABLE, where=of_model)
     if not defined:
         raise UserError(f"segment: segments.definitions lacks model {version}; run again: shoal segment --day {day}")
     centres = _centres.from_definitions(defined)
@@ -136,4 +137,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
             strict=True,
         )
     ]
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quoted(version)}")
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quote_sql(version)}")

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
-from jobs import models
-from jobs.encoder import REPRESENTATIONS, opened
+from jobs.config.settings import BEST, KMEANS, Segment, Settings
+from jobs.encoder import REPRESENTATIONS, load_encoder
 from jobs.errors import UserError
-from jobs.lake import Lake, Table, quoted
-from jobs.models import LEARNED
 from jobs.segments import _customers, _inputs, _judge, _methods, _sweep
-from jobs.settings import BEST, KMEANS, Segment, Settings
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.models import LEARNED_EMBEDDING
+from jobs.storage.table import Table, quote_sql
 
 SCHEMA = """
     model_version STRING COMMENT 'Version of the encoder whose vectors were clustered',
@@ -58,7 +59,7 @@ def candidates(
     version: str,
     day: date,
     segment: Segment,
-    representation: str = LEARNED,
+    representation: str = LEARNED_EMBEDDING,
     live_k: int | None = None,
 ) -> list[dict]:
     """Vectors (n x latent) of the sample of `day` -> rows of segments.candidates of the model `version`, one of them chosen.
@@ -80,7 +81,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     champion = _inputs.champion(settings, day)
     version, representation = champion["version"], settings.segment.representation
     lake.create(TABLE)  # a lake made before may lack columns
-    rows = lake.look_up(TABLE, ["representation", "chosen"], ds.field("model_version") == version)
+    rows = lake.read_small_table(TABLE, ["representation", "chosen"], ds.field("model_version") == version)
     if not rows:
         known = _inputs.known_customers(lake, version, day)
         if representation == BEST:
@@ -90,9 +91,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
             vectors, live_k = _vectors(lake, settings, day, version, known), _judge.n_live(lake, settings, champion)
             rows = candidates(vectors, version, day, settings.segment, representation, live_k)
         frame = lake.spark.createDataFrame([dict.fromkeys(TABLE.columns) | row for row in rows], SCHEMA)
-        lake.replace(TABLE, frame, f"model_version = {quoted(version)}")
+        lake.replace(TABLE, frame, f"model_version = {quote_sql(version)}")
     since = date.fromisoformat(champion["since"])
-    chosen = next((row["representation"] or LEARNED for row in rows if row["chosen"]), None)
+    chosen = next((row["representation"] or LEARNED_EMBEDDING for row in rows if row["chosen"]), None)
     if chosen is None:
         before = _judge.live(lake, settings, champion)
         if before is None:
@@ -107,11 +108,11 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
 def _vectors(lake: Lake, settings: Settings, day: date, version: str, known: DataFrame) -> np.ndarray:
     """The sample of the `known` customers of the day (n x latent) as the representation of the setting."""
     name, n = settings.segment.representation, settings.segment.sample
-    if name == LEARNED:
+    if name == LEARNED_EMBEDDING:
         active = known.where("is_active AND vector IS NOT NULL")
         return _customers.matrix(_customers.drawn(active, n).select("vector").toArrow()["vector"])
     sample = _customers.sample(lake, day, models.meta(settings.models, version), n)
-    return opened(settings.models, version, [REPRESENTATIONS[name]]).run(*sample.given)[0]
+    return load_encoder(settings.models, version, [REPRESENTATIONS[name]]).run(*sample.given)[0]
 
 
 def _with_facts(rows: list[dict], version: str, day: date, n: int) -> list[dict]:

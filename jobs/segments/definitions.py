@@ -21,12 +21,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import catalogue, traits
-from jobs import lake as lakes
 from jobs.catalogue import Feature
+from jobs.config.settings import KMEANS, Segment, Settings
 from jobs.errors import UserError
-from jobs.lake import Lake, Table
+from jobs.progress import log
 from jobs.segments import _centres, _clustering, _indices, _inputs, _matching, candidates
-from jobs.settings import KMEANS, Segment, Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 from jobs.traits import DORMANT, Trait
 
 DISTANCE_DECIMALS = 9
@@ -173,7 +174,7 @@ def _fitted_centres(active: DataFrame, of_sample: np.ndarray, before: DataFrame 
             free, carried = (_clustering.spread(points, centres) for centres in (fitted, earlier))
             stay = carried <= free * (1 + segment.continuity)
             worse = f"{carried / free - 1:+.2%}" if free else "none"
-            lakes.log(f"fit   the segments before, in the new space: sum of squares {worse}; they {'stay' if stay else 'do not'}")
+            log(f"fit   the segments before, in the new space: sum of squares {worse}; they {'stay' if stay else 'do not'}")
             fitted = earlier if stay else fitted
     finally:
         points.unpersist()
@@ -181,7 +182,7 @@ def _fitted_centres(active: DataFrame, of_sample: np.ndarray, before: DataFrame 
     if len(centres) < 2:
         raise UserError("segment: all active customers lie in one place; train again: shoal train --retrain")
     if len(centres) < k:
-        lakes.log(f"segment: asked for {k} clusters, the customers gave {len(centres)}")
+        log(f"segment: asked for {k} clusters, the customers gave {len(centres)}")
     return centres
 
 
@@ -207,7 +208,7 @@ def _clusters(clustered: DataFrame, features: DataFrame, centres: np.ndarray, na
 def _with_indices(clusters: list[Cluster], customers: DataFrame, centres: np.ndarray) -> list[Cluster]:
     """The clusters with how well all active of `customers` lie in them; centres (k x latent) in the order of their numbers."""
     has_members, found = _indices.distributed(customers.where("is_active"), centres)
-    lakes.log(
+    log(
         f"fit   {found.sizes.sum():,} active customers: silhouette {found.silhouette:.3f}, Davies-Bouldin "
         f"{found.davies_bouldin:.3f}, Calinski-Harabasz {found.calinski_harabasz:,.0f}"
     )
@@ -219,10 +220,12 @@ def _with_indices(clusters: list[Cluster], customers: DataFrame, centres: np.nda
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Cluster the day's active customers once per champion; a model that has its segments keeps them."""
     version = _inputs.champion_version(settings, day)
-    known = lake.look_up(TABLE)
+    known = lake.read_small_table(TABLE)
     if any(row["model_version"] == version for row in known):
         return
-    curve = lake.look_up(candidates.TABLE, ["centers", "method"], (ds.field("model_version") == version) & ds.field("chosen"))
+    curve = lake.read_small_table(
+        candidates.TABLE, ["centers", "method"], (ds.field("model_version") == version) & ds.field("chosen")
+    )
     if not curve or curve[0]["centers"] is None:  # null: the row was written before they were kept
         raise UserError(f"segment: segments.candidates lacks model {version}; run again: shoal segment --day {day}")
     customers = _inputs.known_customers(lake, version, day)
@@ -236,7 +239,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     )
     clustered = _centres.nearest(customers, numbered).persist()
     try:
-        names = json.loads(lakes.read_properties(lake.path("features.customers"))["shoal.vector"])
+        names = json.loads(lake.properties("features.customers")["shoal.vector"])
         features = lake.read("features.customers", day, day).select("customer_id", "vector")
         clusters = _clusters(clustered, features, centres, names, settings.segment.outlier_sigmas)
         clusters = _with_indices(clusters, customers, numbered.points)

@@ -12,10 +12,10 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs import lake as lakes
-from jobs.lake import Lake, Table
+from jobs.config.settings import Settings
 from jobs.segments import assignments
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 # The version of segments.assignments that the table was last brought up to: says whether one day's step is enough.
 SOURCE_PROPERTY = "shoal.assignments_version"
@@ -114,7 +114,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     source = lake.version(assignments.TABLE.name)
     if _is_behind_by_one_write_at_most(lake, source):
         after = min((known for known in lake.days(assignments.TABLE.name) if known > day), default=None)
-        models = lake.count(assignments.TABLE.name, ["model_version"], ds.field("day") == after) if after else {(None,): 0}
+        models = lake.count_by(assignments.TABLE.name, ["model_version"], ds.field("day") == after) if after else {(None,): 0}
         ((version_after,),) = models
         step = history_around(lake.read(TABLE), lake.read(assignments.TABLE, day, day), day, after, version_after)
         lake.replace(TABLE, step, around(day, after), gather=False)  # few partitions, and few tasks
@@ -127,4 +127,4 @@ def _is_behind_by_one_write_at_most(lake: Lake, source: int) -> bool:
     """Whether the table has all that `source`, a version of segments.assignments, has, but for its last write."""
     if not lake.exists(TABLE.name) or set(lake.read(TABLE).columns) != set(TABLE.columns):
         return False
-    return lakes.read_properties(lake.path(TABLE.name)).get(SOURCE_PROPERTY) in (str(source), str(source - 1))
+    return lake.properties(TABLE.name).get(SOURCE_PROPERTY) in (str(source), str(source - 1))

@@ -9,9 +9,10 @@ from datetime import date
 
 import pyarrow.dataset as ds
 
-from jobs.lake import Lake, Table, quoted
+from jobs.config.settings import Segment, Settings
 from jobs.segments import _centres, _inputs, _matching, definitions
-from jobs.settings import Segment, Settings
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table, quote_sql
 from jobs.traits import DORMANT
 
 SCHEMA = """
@@ -77,12 +78,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """
     version = _inputs.champion_version(settings, day)
     of_model = ds.field("model_version") == version
-    defined = lake.look_up(definitions.TABLE, where=of_model)
-    if not defined or defined[0]["fitted_on"] != day or lake.look_up(TABLE, where=of_model):
+    defined = lake.read_small_table(definitions.TABLE, where=of_model)
+    if not defined or defined[0]["fitted_on"] != day or lake.read_small_table(TABLE, where=of_model):
         return
     before = _matching.before(lake, version, day)
     if before is None:
         return
     now = _centres.nearest(_inputs.known_customers(lake, version, day), _centres.from_definitions(defined))
     rows = lineage(_matching.shared_customers(before, now), version, day, settings.segment)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quoted(version)}")
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quote_sql(version)}")

@@ -6,10 +6,10 @@ from datetime import date
 import pytest
 
 from jobs import catalogue
-from jobs.lake import Lake
+from jobs.config.settings import Settings
 from jobs.marts import customer_segments, segment_changes, segment_moves, segment_profiles
 from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
-from jobs.settings import Settings
+from jobs.storage.lake import Lake
 from tests.jobs import planted
 
 SEGMENT = (candidates, definitions, calibration, lineage, assignments, history)
@@ -26,7 +26,7 @@ class Shop:
         """Run these tables for a day, with the planted features for a catalogue and the planted encoder."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
-            patch.setattr(customer_segments, "opened", planted.opened)
+            patch.setattr(customer_segments, "load_encoder", planted.load_encoder)
             for table in tables:
                 table.run(self.lake, self.settings, day)
 

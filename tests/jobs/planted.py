@@ -7,11 +7,12 @@ from decimal import Decimal
 
 import numpy as np
 
-from jobs import models
 from jobs.catalogue import Feature
+from jobs.config.settings import Segment, Settings
 from jobs.encoded import customers as encoded
-from jobs.lake import Lake, Table
-from jobs.settings import Segment, Settings
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 DAY = date(2024, 3, 1)
 CATALOGUE = tuple(
@@ -101,8 +102,8 @@ class Encoder:
         return (_vectors(matrix, self.version).astype(np.float32),)
 
 
-def opened(root: str, version: str, outputs: list[str]) -> Encoder:
-    """In the place of jobs.encoder.opened()."""
+def load_encoder(root: str, version: str, outputs: list[str]) -> Encoder:
+    """In the place of jobs.encoder.load_encoder()."""
     assert outputs == ["vector"]
     return Encoder(version)
 

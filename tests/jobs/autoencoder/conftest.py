@@ -14,8 +14,8 @@ from deltalake import DeltaTable, write_deltalake
 from jobs.autoencoder import preprocessing
 from jobs.autoencoder.data import ATTRIBUTES_PROPERTY, NAMES_PROPERTY, TABLE
 from jobs.autoencoder.model import Autoencoder, Sizes
-from jobs.policy import Column, Selection
-from jobs.settings import Settings, Train
+from jobs.config.policy import Column, Selection
+from jobs.config.settings import Settings, Train
 
 
 @pytest.fixture

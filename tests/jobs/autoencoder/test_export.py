@@ -9,12 +9,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from jobs import autoencoder, models
+from jobs import autoencoder
 from jobs.autoencoder import data, export, isolation, preprocessing
 from jobs.autoencoder.model import Autoencoder, Sizes, components
 from jobs.autoencoder.preprocessing import Numbers
+from jobs.config.policy import MISSING, OUTLIERS, SCALING, Column, Selection
 from jobs.errors import UserError
-from jobs.policy import MISSING, OUTLIERS, SCALING, Column, Selection
+from jobs.storage import models
 
 COLUMNS = [
     Column(MISSING[j % len(MISSING)], 1.0, OUTLIERS[j % len(OUTLIERS)], (0.01, 0.99), 2.0, SCALING[j % len(SCALING)])

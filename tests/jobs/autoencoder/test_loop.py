@@ -5,8 +5,8 @@ from jobs.autoencoder import losses
 from jobs.autoencoder.checkpoints import Checkpoints
 from jobs.autoencoder.examples import Examples
 from jobs.autoencoder.loop import Phase, fit
+from jobs.config.settings import Train
 from jobs.errors import UserError
-from jobs.settings import Train
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from jobs.autoencoder import losses
 from jobs.autoencoder.examples import Examples
-from jobs.settings import Train
+from jobs.config.settings import Train
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from jobs.autoencoder import model as model_module
 from jobs.autoencoder import preprocessing
 from jobs.autoencoder.model import Autoencoder, Sizes, principal_axes
-from jobs.policy import Column, Selection
+from jobs.config.policy import Column, Selection
 
 
 @pytest.fixture

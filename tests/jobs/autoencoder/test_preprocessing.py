@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jobs.autoencoder import imputation, preprocessing, scaling
-from jobs.policy import SCALING, Column, Selection
+from jobs.config.policy import SCALING, Column, Selection
 
 ALL = Selection(constant_share=1.0, duplicate_correlation=1.0)
 

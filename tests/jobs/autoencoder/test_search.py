@@ -10,12 +10,14 @@ import numpy as np
 import optuna
 import pytest
 
-from jobs import autoencoder, models, policy
+from jobs import autoencoder
 from jobs.__main__ import main
 from jobs.autoencoder import search, winner
 from jobs.autoencoder.hiding import Hidden
+from jobs.config import policy
+from jobs.config.settings import HOME, Settings, Train
 from jobs.errors import UserError
-from jobs.settings import HOME, Settings, Train
+from jobs.storage import models
 
 KILLED = """
 import os, signal, sys
@@ -158,7 +160,11 @@ def test_the_same_settings_by_search_and_by_hand_are_the_same_version_and_others
 def test_what_the_user_set_is_not_searched(tmp_path):
     file = tmp_path / "policy.toml"
     file.write_text('[features.customers]\ndefault = { scaling = "robust" }\n')
-    assert list(winner.defaults(Train(latent=16, noise=0.2), policy.load(str(file)))) == ["hidden", "neighbours", "learning_rate"]
+    assert list(winner.defaults(Train(latent=16, noise=0.2), policy.load_policy(str(file)))) == [
+        "hidden",
+        "neighbours",
+        "learning_rate",
+    ]
 
 
 @pytest.mark.parametrize(

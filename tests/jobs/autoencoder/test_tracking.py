@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
-from jobs import autoencoder, models
+from jobs import autoencoder
 from jobs.autoencoder import tracking
+from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
-from jobs.settings import HOME, Settings
+from jobs.storage import models
 
 # A training that is killed when its checkpoint has been written 100 times, in a process that notes each address it looks up.
 KILLED = """

@@ -17,11 +17,12 @@ import torch
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 
-from jobs import autoencoder, models
+from jobs import autoencoder
 from jobs.autoencoder import data, export
+from jobs.config.policy import SCALING
+from jobs.config.settings import HOME, Settings
 from jobs.errors import NotDue, UserError
-from jobs.policy import SCALING
-from jobs.settings import HOME, Settings
+from jobs.storage import models
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from jobs import settings, source
 from jobs.bronze import customers, events, files, orders, products, rates
+from jobs.config.settings import load_settings
+from jobs.config.source_mapping import load_source
 
 MAPPING = """
 name = "vendor"
@@ -55,7 +56,7 @@ class Vendor:
 
     def __init__(self, lake, folder):
         self.lake, self.folder = lake, folder
-        self.settings = replace(settings.load({}), input=str(folder), source=str(folder / "vendor.toml"))
+        self.settings = replace(load_settings({}), input=str(folder), source=str(folder / "vendor.toml"))
         folder.mkdir()
         self.map(MAPPING)
 
@@ -68,7 +69,7 @@ class Vendor:
 
     def land(self, table, day="2024-03-02"):
         landed_at = datetime(2024, 3, 20, tzinfo=UTC)
-        vendor = source.load(self.settings.source)
+        vendor = load_source(self.settings.source)
         new = TABLES[table].run(self.lake, self.settings, vendor, date.fromisoformat(day), landed_at)
         files.record(self.lake, vendor.name, {vendor.mappings[table]: new}, landed_at)
 

@@ -43,7 +43,7 @@ def test_a_file_is_landed_once_and_a_changed_one_replaces_its_rows(vendor, capsy
     vendor.file("clicks-2024-03-03.csv", HEAD, "2024-03-03 10:00:00,v,view,,,")
     vendor.land("events", "2024-03-02")
     assert [row[0][5:13] for row in vendor.rows("events", "event_at")] == ["03-01 11", "03-01 12", "03-02 10"]
-    accounts = vendor.lake.look_up("quality.reconciliation")
+    accounts = vendor.lake.read_small_table("quality.reconciliation")
     assert sorted((str(a["day"])[5:], a["rows_in"], a["rows_out"], a["difference"]) for a in accounts) == [
         ("03-01", 2, 2, 0), ("03-02", 1, 1, 0),
     ]  # fmt: skip

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from jobs import source
 from jobs.bronze import customers, files
+from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 
 
@@ -27,13 +27,13 @@ def test_the_register_counts_rows_by_day_and_notices_a_changed_mapping(vendor):
     vendor.land("customers")
     assert files.days(vendor.lake, ["bronze.customers"])[date(2024, 2, 1)]["files"] != before
     assert vendor.lake.read("bronze.customers").count() == 3
-    (row,) = vendor.lake.look_up(files.TABLE)
+    (row,) = vendor.lake.read_small_table(files.TABLE)
     assert row["columns"] == ["id", "since"]
 
 
 def test_a_row_that_was_read_and_is_nowhere_stops_the_landing(vendor):
     vendor.file("people.csv", "id,since", "anna,2024-02-01")
-    shop, landed_at = source.load(vendor.settings.source), datetime(2024, 3, 20, tzinfo=UTC)
+    shop, landed_at = load_source(vendor.settings.source), datetime(2024, 3, 20, tzinfo=UTC)
     landed = customers.run(vendor.lake, vendor.settings, shop, date(2024, 3, 2), landed_at)
     assert landed.n_read == 1
     with pytest.raises(UserError, match=r"bronze.customers, day 2024-02-01: 2 rows in, \+1 unaccounted for"):

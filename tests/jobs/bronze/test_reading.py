@@ -5,8 +5,8 @@ import gzip
 import pytest
 
 from jobs.bronze import _reading
+from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
-from jobs.source import Mapping
 
 NAME = "f.csv"
 ZIPPED = gzip.compress(b"a,b\n" + b"1,2\n" * 50_000)
@@ -15,7 +15,7 @@ ZIPPED = gzip.compress(b"a,b\n" + b"1,2\n" * 50_000)
 def read(folder, content, name=NAME, **mapping):
     """(row, a, the rest) of every row, as read with `a` mapped."""
     (folder / name).write_bytes(content)
-    batches = _reading.rows(str(folder), name, Mapping("events", "*", {}, **mapping), ["a"], "of the tests")
+    batches = _reading.rows(str(folder), name, TableMapping("events", "*", {}, **mapping), ["a"], "of the tests")
     return [(row["_row"], row["a"], dict(row["_extra"])) for batch in batches for row in batch.to_pylist()]
 
 

@@ -1,7 +1,7 @@
 """clean.customers: attributes as known at a day."""
 
 from jobs.clean import customers
-from jobs.source import COLUMNS
+from jobs.config.source_mapping import COLUMNS
 
 
 def test_an_unknown_registration_is_null_and_other_fields_are_attributes(spark):

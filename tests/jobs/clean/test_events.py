@@ -4,8 +4,8 @@ import pytest
 
 from jobs import rules
 from jobs.clean import _rows, events
-from jobs.settings import Clean
-from jobs.source import COLUMNS
+from jobs.config.settings import Clean
+from jobs.config.source_mapping import COLUMNS
 from tests.jobs.clean import scenarios
 
 LIMITS = Clean()

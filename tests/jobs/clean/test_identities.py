@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from jobs.bronze._reading import hashed
 from jobs.clean import customers, identities, identity_alarms, visitor_days
-from jobs.settings import Clean
+from jobs.config.settings import Clean
 from tests.jobs.clean import scenarios
 
 FEW = Clean(max_customers_per_visitor=2, customers_within_days=30)

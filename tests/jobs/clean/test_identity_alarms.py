@@ -1,7 +1,7 @@
 """clean.identity_alarms: what is shared by too many, written only when it changes (examples: scenarios of identities)."""
 
 from jobs.clean import customers, identities, identity_alarms
-from jobs.settings import Clean
+from jobs.config.settings import Clean
 
 
 def test_alarms_are_counted_aloud_and_written_only_when_they_change(lake, capsys):

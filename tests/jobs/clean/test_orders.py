@@ -8,10 +8,10 @@ from deltalake import write_deltalake
 from pyspark.sql import functions as F
 
 from jobs.clean import _money, _rows, orders, returns
+from jobs.config.source_mapping import COLUMNS
 from jobs.errors import UserError
-from jobs.lake import Lake
 from jobs.reconciliation import Day
-from jobs.source import COLUMNS
+from jobs.storage.lake import Lake
 from tests.jobs.clean import scenarios
 
 RATES = (

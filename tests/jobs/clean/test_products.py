@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from jobs.clean import _versions, products
-from jobs.source import COLUMNS
+from jobs.config.source_mapping import COLUMNS
 
 
 @pytest.fixture

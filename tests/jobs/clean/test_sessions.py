@@ -6,10 +6,10 @@ from datetime import date
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import clean, settings
+from jobs import clean
 from jobs.clean import events, sessions
-from jobs.settings import Clean
-from jobs.source import COLUMNS
+from jobs.config.settings import Clean, load_settings
+from jobs.config.source_mapping import COLUMNS
 from tests.jobs.clean import scenarios
 
 ONE_HOUR_AT_MOST = Clean(session_max_hours=1)
@@ -40,7 +40,7 @@ def _no_tail(kept):
 
 def test_days_cleaned_in_another_order_have_the_same_sessions(spark, lake):
     """A visitor stays for three days, in sessions of up to two; the day on which it came is cleaned last."""
-    made = replace(settings.load({}), clean=Clean(session_max_hours=48))
+    made = replace(load_settings({}), clean=Clean(session_max_hours=48))
     days = [date(2024, 3, n) for n in (1, 2, 3)]
     fresh = spark.sql("""
         SELECT 'stays' AS visitor_id, at AS event_at FROM

@@ -9,12 +9,12 @@ import onnxruntime
 import pyarrow as pa
 import pytest
 
-from jobs import models
+from jobs.config.settings import HOME
 from jobs.encoded import customers as encoded
 from jobs.encoder import OnnxEncoder
+from jobs.engine.workers import user_errors
 from jobs.errors import UserError
-from jobs.settings import HOME
-from jobs.workers import user_errors
+from jobs.storage import models
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 

@@ -19,8 +19,8 @@ from deltalake import DeltaTable, write_deltalake
 from impala.dbapi import connect
 
 from jobs import flow
-from jobs.lake import Lake
 from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
+from jobs.storage.lake import Lake
 from tests.jobs.conftest import LAST
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -2,14 +2,14 @@
 
 import json
 import re
-from argparse import Namespace
 from datetime import timedelta
 
 import pytest
 
-from jobs import lake, steps
+from jobs import steps
 from jobs.errors import UserError
 from jobs.marts import customer_segments
+from jobs.storage.delta import read_properties
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, PUBLISH, SECOND
 
@@ -47,7 +47,7 @@ def test_reasons_name_the_features_that_speak_against_the_runner_up(shop):
 
 
 def test_the_table_says_which_features_are_one_reason(shop):
-    families = json.loads(lake.read_properties(shop.lake.path(customer_segments.TABLE.name))[customer_segments.FAMILIES_PROPERTY])
+    families = json.loads(read_properties(shop.lake.path(customer_segments.TABLE.name))[customer_segments.FAMILIES_PROPERTY])
 
     assert sorted(name for family in families for name in family) == sorted(planted.NAMES)
 
@@ -82,6 +82,6 @@ def test_a_model_without_its_encoder_is_missed_before_anything_of_the_day_is_wri
     before = [shop.lake.version(name) for name in names]
 
     with pytest.raises(UserError, match=r"v2/encoder.onnx is missing; train again"):
-        steps._publish(shop.lake, shop.settings, [LAST], Namespace(run_id="again", started_at=None))
+        steps.run_on_lake(shop.lake, ("publish",), shop.settings, steps.Options([LAST], run_id="again"))
 
     assert [shop.lake.version(name) for name in names] == before

@@ -17,9 +17,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.encoded import customers as encoded
-from jobs.lake import Lake, Table
 from jobs.marts import refreshes
 from jobs.segments import assignments, history
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 from tests.jobs import planted
 from tests.jobs.conftest import LAST
 

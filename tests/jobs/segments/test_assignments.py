@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from jobs.engine.workers import user_errors
 from jobs.errors import UserError
 from jobs.segments import assignments
 from jobs.segments._centres import Centres
-from jobs.workers import user_errors
 from tests.jobs.conftest import FIRST, SECOND
 from tests.jobs.planted import DAY
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jobs.config.settings import Segment
 from jobs.errors import UserError
 from jobs.segments import candidates
-from jobs.settings import Segment
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import davies_bouldin_score, pairwise_distances_argmin, silhouette_samples
 
+from jobs.config.settings import Segment
 from jobs.segments import definitions
 from jobs.segments.definitions import Cluster
-from jobs.settings import Segment
 from jobs.traits import Trait
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND

@@ -8,10 +8,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from jobs import catalogue, models
+from jobs import catalogue
 from jobs.encoded import customers as encoded
-from jobs.lake import Table
 from jobs.segments import _judge, candidates, definitions
+from jobs.storage import models
+from jobs.storage.table import Table
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 
@@ -59,7 +60,7 @@ def gate(lake, monkeypatch):
         if number % TYPES
     ]
     lake.replace(CUSTOMER_DAYS, lake.spark.createDataFrame(bought, CUSTOMER_DAYS.schema))
-    monkeypatch.setattr(_judge, "opened", lambda root, version, outputs, file="": Showing(outputs, sharpness[version]))
+    monkeypatch.setattr(_judge, "load_encoder", lambda root, version, outputs, file="": Showing(outputs, sharpness[version]))
 
     def run(version, day, vector, components, inputs, **meta):
         sharpness[version] = {"vector": vector, "components": components, "inputs": inputs}
@@ -71,7 +72,7 @@ def gate(lake, monkeypatch):
         of_day = [(id_, day, version, one, 0.1, True, 0.4, "learned") for id_, one in zip(ids, vectors, strict=True)]
         lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(of_day, encoded.SCHEMA), [day])
         candidates.run(lake, settings, day)
-        found = lake.look_up(candidates.TABLE)
+        found = lake.read_small_table(candidates.TABLE)
         champion = models.champion(settings.models, day)
         if champion["version"] == version and champion["representation"] == "learned":
             definitions.run(lake, settings, day)

@@ -1,7 +1,7 @@
 """segments.lineage: what a retrain made of each segment."""
 
+from jobs.config.settings import Segment
 from jobs.segments import _matching, lineage
-from jobs.settings import Segment
 from tests.jobs.conftest import FIRST, LAST
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from jobs import models
 from jobs.errors import UserError
+from jobs.storage import files, models
 
 JANUARY, FEBRUARY = date(2026, 1, 10), date(2026, 2, 10)
 
@@ -105,7 +105,8 @@ def test_a_file_uri_is_the_path(root):
 
 def test_an_object_store_holds_the_same_files_and_gets_the_one_that_completes_a_model_last(tmp_path, monkeypatch):
     store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())  # no rename of folders is used on it
-    monkeypatch.setattr(models, "_at", lambda root: (store, models.FAMILY))
+    for module in (models, files):
+        monkeypatch.setattr(module, "open_filesystem", lambda path: (store, path.removeprefix("s3://bucket/")))
 
     def write(folder: Path) -> None:
         (folder / "meta.json").write_text('{"n": 3}')

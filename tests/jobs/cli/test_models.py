@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
-from jobs import models
 from jobs.__main__ import main
+from jobs.storage import models
 
 OLD, NEW = "2026-01-10-aaaa", "2026-01-17-bbbb"
 
@@ -91,12 +91,12 @@ def test_a_model_is_promoted_from_a_day_on(root):
     ],
 )
 def test_what_is_not_there_ends_in_one_line_and_changes_nothing(root, capsys, command, message):
-    before = models.reigns(root)
+    before = models.champion_history(root)
     assert main(["models", *command]) == 2
     out = capsys.readouterr().out
     assert out.startswith(f"error: models: {message}")
     assert out.count("\n") == 1
-    assert models.reigns(root) == before
+    assert models.champion_history(root) == before
 
 
 def test_without_a_model_there_is_none_to_list_or_to_go_back_to(tmp_path, monkeypatch, capsys):

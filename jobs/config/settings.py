@@ -3,31 +3,31 @@
 import math
 import os
 import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 from jobs.errors import UserError
 
-HOME = Path(__file__).resolve().parent.parent
+HOME = Path(__file__).resolve().parent.parent.parent
 
-# Variables that belong to Shoal but are no settings of a job: where the environments are, the secret, the chosen file.
+# Variables of Shoal that are no settings of a job: where the environments are, the secret, the name of the settings file.
 _OTHER_VARIABLES = {
     "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_PARENT", "SHOAL_REMOTE", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME",
     "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
 }  # fmt: skip
 
 
-BEST = "best"  # of the representations, as the gate finds
+BEST = "best"  # the representation that the gate chooses
 KMEANS = "kmeans"
 
 
-def _one_of(default: str, *others: str):
-    """A setting that is one of these words."""
+def _choice(default: str, *others: str):
+    """Declare a setting that is one of these words."""
     return field(default=default, metadata={"words": (default, *others)})
 
 
 def _within(default, least: float, most: float = math.inf):
-    """A setting with a range; of several numbers each is within it."""
+    """Declare a setting with a range; of several numbers each must be within it."""
     return field(default=default, metadata={"range": (least, most)})
 
 
@@ -104,13 +104,13 @@ class Segment:
     sample: int = _within(100_000, 1)
     outlier_sigmas: float = _within(3.0, 0)
     min_cell: int = _within(5, 1)
-    representation: str = _one_of(BEST, "learned", "pca", "features")
-    method: str = _one_of(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
+    representation: str = _choice(BEST, "learned", "pca", "features")
+    method: str = _choice(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Roots are paths (relative ones count from the project's folder) or object-store URIs."""
+    """All settings. Roots are paths, relative ones from the project's folder, or object-store URIs."""
 
     lake: str
     models: str
@@ -124,8 +124,8 @@ class Settings:
     segment: Segment = field(default_factory=Segment)
 
 
-def load(environment: dict[str, str] | None = None) -> Settings:
-    """The settings of this process.
+def load_settings(environment: dict[str, str] | None = None) -> Settings:
+    """Return the settings of this process.
 
     Raises UserError for a missing file, an unknown key or variable, and a value of the wrong type or out of its range.
     """
@@ -137,7 +137,18 @@ def load(environment: dict[str, str] | None = None) -> Settings:
         raise UserError(f"settings: {path} does not exist; SHOAL_ENV names a file of conf/") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"settings: {path}: {error}") from None
-    for name, text in env.items():
+    _apply_variables(values, env)
+    settings = _parse_section(Settings, values, str(path), "")
+    return replace(
+        settings,
+        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")},
+        train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
+    )
+
+
+def _apply_variables(values: dict, environment: dict[str, str]) -> None:
+    """Put SHOAL_* variables over the values of the file: SHOAL_CLEAN__LATE_DAYS is `late_days` of the table `clean`."""
+    for name, text in environment.items():
         if name.startswith("SHOAL_") and name not in _OTHER_VARIABLES:
             *tables, key = name.removeprefix("SHOAL_").lower().split("__")
             table = values
@@ -146,16 +157,10 @@ def load(environment: dict[str, str] | None = None) -> Settings:
                 if not isinstance(table, dict):
                     raise UserError(f"settings: variable {name}: {part} is a value, not a table")
             table[key] = text
-    settings = _typed(Settings, values, str(path), "")
-    return replace(
-        settings,
-        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")},
-        train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
-    )
 
 
-def secret(environment: dict[str, str] | None = None) -> str:
-    """The key under which personal fields are hashed; raises UserError where there is none."""
+def read_secret(environment: dict[str, str] | None = None) -> str:
+    """Return the key under which personal fields are hashed. Raises UserError where it is not set."""
     value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "")
     if not value:
         raise UserError(
@@ -164,48 +169,56 @@ def secret(environment: dict[str, str] | None = None) -> str:
     return value
 
 
-def _typed(kind: type, values: dict, path: str, prefix: str):
-    known = {f.name: f for f in fields(kind)}
+def _parse_section(section: type, values: dict, path: str, prefix: str):
+    """Return `values` as the dataclass `section`; `prefix` names it in errors, such as "clean."."""
+    declared = {f.name: f for f in fields(section)}
     for key in values:
-        if key not in known:
-            raise UserError(f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(known))}")
-    made = {}
+        if key not in declared:
+            raise UserError(f"settings: unknown key '{prefix}{key}' in {path} or SHOAL_*; known: {', '.join(sorted(declared))}")
+    parsed = {}
     for name, value in values.items():
-        kind_of = known[name].type
-        where = f"settings: {prefix}{name} = {value!r} ({path} or SHOAL_*)"
-        if is_dataclass(kind_of):
-            if not isinstance(value, dict):
-                raise UserError(f"{where} must be a table")
-            made[name] = _typed(kind_of, value, path, f"{prefix}{name}.")
+        if not is_dataclass(declared[name].type):
+            parsed[name] = _parse_value(declared[name], value, f"settings: {prefix}{name} = {value!r} ({path} or SHOAL_*)")
+        elif isinstance(value, dict):
+            parsed[name] = _parse_section(declared[name].type, value, path, f"{prefix}{name}.")
         else:
-            read, what = _READ.get(kind_of, (kind_of, kind_of.__name__))
-            try:
-                made[name] = read(value)
-            except (TypeError, ValueError, KeyError):
-                raise UserError(f"{where} must be {what}") from None
-            words = known[name].metadata.get("words")
-            if words and made[name] not in words:
-                raise UserError(f"{where} must be one of {', '.join(words)}")
-            least, most = known[name].metadata.get("range", (None, None))
-            numbers = made[name] if isinstance(made[name], tuple) else (made[name],)
-            if least is not None and not all(least <= number <= most for number in numbers):
-                raise UserError(f"{where} must be at least {least}" + (f" and at most {most}" if most < math.inf else ""))
-    missing = [n for n in ("lake", "models", "reports", "source", "input") if kind is Settings and n not in made]
+            raise UserError(f"settings: {prefix}{name} = {value!r} ({path} or SHOAL_*) must be a table")
+    missing = [n for n in ("lake", "models", "reports", "source", "input") if section is Settings and n not in parsed]
     if missing:
         raise UserError(f"settings: {path} lacks {', '.join(missing)}")
-    return kind(**made)
+    return section(**parsed)
 
 
-def _switch(value: str | bool) -> bool:
+def _parse_value(declared: Field, value: object, place: str) -> object:
+    """Return the value in the declared type. Raises UserError, which begins with `place`, for a wrong one."""
+    parse, description = _PARSERS.get(declared.type, (declared.type, declared.type.__name__))
+    try:
+        parsed = parse(value)
+    except (TypeError, ValueError, KeyError):
+        raise UserError(f"{place} must be {description}") from None
+    words = declared.metadata.get("words")
+    if words and parsed not in words:
+        raise UserError(f"{place} must be one of {', '.join(words)}")
+    least, most = declared.metadata.get("range", (None, None))
+    numbers = parsed if isinstance(parsed, tuple) else (parsed,)
+    if least is not None and not all(least <= number <= most for number in numbers):
+        raise UserError(f"{place} must be at least {least}" + (f" and at most {most}" if most < math.inf else ""))
+    return parsed
+
+
+def _parse_boolean(value: str | bool) -> bool:
     return {"true": True, "false": False}[str(value).lower()]
 
 
-def _whole_numbers(value: str | list[int]) -> tuple[int, ...]:
+def _parse_integers(value: str | list[int]) -> tuple[int, ...]:
     return tuple(int(number) for number in (value.split(",") if isinstance(value, str) else value))
 
 
-# Values that their type does not read itself, from TOML or from a variable's text, and what to call them.
-_READ = {bool: (_switch, "true or false"), tuple[int, ...]: (_whole_numbers, "whole numbers, as in [256, 128] or 256,128")}
+# Parsers for types whose constructor does not read a value of TOML or a variable's text, with their description for errors.
+_PARSERS = {
+    bool: (_parse_boolean, "true or false"),
+    tuple[int, ...]: (_parse_integers, "whole numbers, as in [256, 128] or 256,128"),
+}
 
 
 def _absolute(root: str) -> str:

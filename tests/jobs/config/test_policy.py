@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs import catalogue, policy
+from jobs import catalogue
+from jobs.config import policy
+from jobs.config.policy import Column
+from jobs.config.settings import HOME
 from jobs.errors import UserError
-from jobs.policy import Column
-from jobs.settings import HOME
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def load(tmp_path: Path):
 
     def load(text: str) -> policy.Policy:
         (tmp_path / "policy.toml").write_text(text)
-        return policy.load(str(tmp_path / "policy.toml"))
+        return policy.load_policy(str(tmp_path / "policy.toml"))
 
     return load
 
@@ -28,7 +29,7 @@ def test_a_column_has_its_own_treatment_and_else_the_default(load):
         visits = { missing = "constant", value = -1, outliers = "quantile", shares = [0, 0.9] }
         country = { categories = 3 }
     """)
-    assert made.numbers(["spend", "visits", "age"], ["country", "device"], ()) == [
+    assert made.column_policies(["spend", "visits", "age"], ["country", "device"], ()) == [
         Column("model", None, "iqr", factor=2, scaling="log1p"),
         Column("constant", -1, "quantile", (0, 0.9), 2, "robust"),
         Column("median", None, "iqr", factor=2, scaling="robust"),
@@ -37,8 +38,8 @@ def test_a_column_has_its_own_treatment_and_else_the_default(load):
 
 
 def test_the_file_of_the_project_is_right_and_asks_for_no_guessed_price():
-    made = policy.load(str(HOME / "conf" / "policy.toml"))
-    made.numbers(catalogue.VECTOR, [attribute.name for attribute in catalogue.ATTRIBUTES], ())
+    made = policy.load_policy(str(HOME / "conf" / "policy.toml"))
+    made.column_policies(catalogue.VECTOR, [attribute.name for attribute in catalogue.ATTRIBUTES], ())
     assert made.clean == {"products.price": "null"}
 
 
@@ -68,7 +69,7 @@ def test_the_file_of_the_project_is_right_and_asks_for_no_guessed_price():
 )
 def test_what_the_file_gets_wrong_is_one_line_with_file_and_key(load, text, words):
     with pytest.raises(UserError) as raised:
-        load(text).numbers(["spend"], ["country"], ())
+        load(text).column_policies(["spend"], ["country"], ())
     assert "policy.toml: " in str(raised.value)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -76,13 +77,13 @@ def test_what_the_file_gets_wrong_is_one_line_with_file_and_key(load, text, word
 
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(UserError, match=r"policy: none.toml cannot be read"):
-        policy.load("none.toml")
+        policy.load_policy("none.toml")
 
 
 def test_a_model_keeps_the_hash_of_the_text_and_what_it_says_of_each_column(load):
     text = "[features.customers]\ndefault = { missing = 'mean' }"
     made = load(text)
-    told = made.resolved(dict(zip(["spend"], made.numbers(["spend"], [], ()), strict=True)), ["country"])
+    told = made.to_record(dict(zip(["spend"], made.column_policies(["spend"], [], ()), strict=True)), ["country"])
     assert told["columns"]["spend"]["missing"] == tomllib.loads(text)["features"]["customers"]["default"]["missing"]
     assert told["columns"]["country"] == {"categories": 8}
     assert load(text + " ").sha256 != told["sha256"]

@@ -2,21 +2,21 @@
 
 import pytest
 
-from jobs import settings
+from jobs.config.settings import HOME, load_settings, read_secret
 from jobs.errors import UserError
 
 
 def test_a_variable_wins_over_the_file_and_has_its_type():
-    assert settings.load({}).clean.late_days == 3
-    assert settings.load({"SHOAL_CLEAN__LATE_DAYS": "5"}).clean.late_days == 5
+    assert load_settings({}).clean.late_days == 3
+    assert load_settings({"SHOAL_CLEAN__LATE_DAYS": "5"}).clean.late_days == 5
 
 
 def test_roots_are_absolute_unless_they_are_uris():
-    made = settings.load({"SHOAL_LAKE": "var/here", "SHOAL_MODELS": "s3://shop/models"})
-    assert made.lake == str(settings.HOME / "var/here")
+    made = load_settings({"SHOAL_LAKE": "var/here", "SHOAL_MODELS": "s3://shop/models"})
+    assert made.lake == str(HOME / "var/here")
     assert made.models == "s3://shop/models"
     assert made.train.tensorboard == ""
-    assert settings.load({"SHOAL_TRAIN__TENSORBOARD": "var/curves"}).train.tensorboard == str(settings.HOME / "var/curves")
+    assert load_settings({"SHOAL_TRAIN__TENSORBOARD": "var/curves"}).train.tensorboard == str(HOME / "var/curves")
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_roots_are_absolute_unless_they_are_uris():
 )
 def test_what_is_wrong_is_named_in_one_line(environment, says):
     with pytest.raises(UserError, match=r"^settings: ") as error:
-        settings.load(environment)
+        load_settings(environment)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_the_secret_is_the_callers_or_an_error():
-    assert settings.secret({"SHOAL_SECRET": "s"}) == "s"
+    assert read_secret({"SHOAL_SECRET": "s"}) == "s"
     with pytest.raises(UserError, match="SHOAL_SECRET is not set"):
-        settings.secret({})
+        read_secret({})

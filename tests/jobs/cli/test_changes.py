@@ -8,8 +8,8 @@ import pytest
 from deltalake import write_deltalake
 from pyarrow import csv, parquet
 
-from jobs import changes
 from jobs.__main__ import main
+from jobs.cli import changes
 from tests.test_main import refused
 
 FIRST = date(2024, 3, 1)

@@ -4,9 +4,9 @@ from datetime import date
 
 import pytest
 
-from jobs import source
+from jobs.config.settings import HOME
+from jobs.config.source_mapping import TableMapping, find_files, load_source
 from jobs.errors import UserError
-from jobs.settings import HOME
 
 GOOD = """name = "mine"
 currency = "EUR"
@@ -23,7 +23,7 @@ EVENTS = '[events]\nfiles = "e.csv"\n[events.columns]\nevent_at = "a"\nevent_typ
 
 @pytest.mark.parametrize("path", sorted((HOME / "conf" / "sources").glob("*.toml")), ids=lambda p: p.stem)
 def test_a_shipped_mapping_loads(path):
-    assert source.load(path.stem).name == path.stem
+    assert load_source(path.stem).name == path.stem
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_mistake_is_one_line_with_file_and_key(tmp_path, text, says):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
-        source.load(str(path))
+        load_source(str(path))
     assert str(path) in str(error.value)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
@@ -57,18 +57,18 @@ def test_a_mistake_is_one_line_with_file_and_key(tmp_path, text, says):
 
 def test_an_unknown_source_names_the_known_ones():
     with pytest.raises(UserError, match=r"does not exist; known sources: .*uci_online_retail"):
-        source.load("nowhere")
+        load_source("nowhere")
 
 
 def test_files_are_found_by_name_and_know_their_day(tmp_path):
-    mapping = source.Mapping("orders", "*.csv", {}, file_day=r"(\d{4}-\d{2}-\d{2})")
+    mapping = TableMapping("orders", "*.csv", {}, file_day=r"(\d{4}-\d{2}-\d{2})")
     with pytest.raises(UserError, match=r"no file \*\.csv \(orders\)"):
-        source.find(str(tmp_path), mapping)
+        find_files(str(tmp_path), mapping)
     with pytest.raises(UserError, match="does not exist; name it with INPUT="):
-        source.find(str(tmp_path / "none"), mapping)
+        find_files(str(tmp_path / "none"), mapping)
     (tmp_path / "a-2026-03-01.csv").touch()
     (tmp_path / "other.txt").touch()
-    assert [name for name, _ in source.find(str(tmp_path), mapping)] == ["a-2026-03-01.csv"]
-    assert mapping.day_of("a-2026-03-01.csv") == date(2026, 3, 1)
+    assert [name for name, _ in find_files(str(tmp_path), mapping)] == ["a-2026-03-01.csv"]
+    assert mapping.file_day_of("a-2026-03-01.csv") == date(2026, 3, 1)
     with pytest.raises(UserError, match=r"file a\.csv has no day"):
-        mapping.day_of("a.csv")
+        mapping.file_day_of("a.csv")

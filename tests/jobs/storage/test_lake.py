@@ -10,7 +10,8 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
-from jobs.lake import Lake, Table
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 SCHEMA = """
     day DATE NOT NULL COMMENT 'day, in words (UTC)',
@@ -23,10 +24,6 @@ SCHEMA = """
 TABLE = Table("clean.things", "Things.", SCHEMA, "day")
 
 
-def test_columns_are_the_outer_names_in_order():
-    assert TABLE.columns == ["day", "amount", "table", "traits"]
-
-
 def test_days_follow_what_was_replaced(lake):
     assert lake.days(TABLE.name) == []
     first, second = date(2024, 3, 1), date(2024, 3, 2)
@@ -37,15 +34,15 @@ def test_days_follow_what_was_replaced(lake):
     assert lake.days(TABLE.name) == [first]
     lake.replace_days(TABLE, rows.where(F.col("day") == first), [first])
     assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0  # not the row of the write before
-    assert lake.look_up(TABLE, ["table"]) == [{"table": "a"}]
+    assert lake.read_small_table(TABLE, ["table"]) == [{"table": "a"}]
 
 
 def test_rows_are_counted_from_the_log(lake):
     first, second = date(2024, 3, 1), date(2024, 3, 2)
-    assert lake.n_rows(TABLE.name, [first]) == 0
+    assert lake.count_rows(TABLE.name, [first]) == 0
     rows = [(first, None, "a", None), (second, None, "b", None), (second, None, "c", None)]
     lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA.replace("NOT NULL", "")), [first, second])
-    assert [lake.n_rows(TABLE.name, days) for days in ([first], [second], [first, second], None)] == [1, 2, 3, 3]
+    assert [lake.count_rows(TABLE.name, days) for days in ([first], [second], [first, second], None)] == [1, 2, 3, 3]
 
 
 def test_many_rows_are_spread_over_more_tasks_and_few_over_no_fewer_than_before(lake):
@@ -53,9 +50,9 @@ def test_many_rows_are_spread_over_more_tasks_and_few_over_no_fewer_than_before(
         return int(lake.spark.conf.get("spark.sql.shuffle.partitions"))
 
     usual = partitions()
-    lake.spread(30_000_001)
+    lake.set_shuffle_partitions(30_000_001)
     assert partitions() == 121
-    lake.spread(500)
+    lake.set_shuffle_partitions(500)
     assert partitions() == usual
 
 
@@ -98,4 +95,4 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_rows_before(lake):
     with pytest.raises(UserError, match=r"no space is left in .* \(table marts\.things stays as it was\); .*again$"):
         lake.replace(PLAIN, plain(lake, "ours").mapInArrow(full, "day DATE, name STRING"))
 
-    assert lake.look_up(PLAIN, ["name"]) == [{"name": "before"}]
+    assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "before"}]

@@ -1,0 +1,1 @@
+"""Where tables, models and files are read and written."""

@@ -1,0 +1,39 @@
+"""Files at a path of this machine or at an object store's URI."""
+
+import os
+from pathlib import Path
+
+from pyarrow import fs
+
+
+def open_filesystem(root: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of a root, and the root's absolute path in it."""
+    if "://" in root:
+        return fs.FileSystem.from_uri(root)
+    return fs.LocalFileSystem(), str(Path(root).absolute())
+
+
+def read_if_exists(path: str) -> bytes | None:
+    """Return the bytes of a file, or None where there is no file."""
+    filesystem, base = open_filesystem(path)
+    if filesystem.get_file_info(base).type != fs.FileType.File:
+        return None
+    with filesystem.open_input_file(base) as file:
+        return file.read()
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Write a file whole or not at all, and create its folder. Raises OSError where it cannot be written."""
+    filesystem, base = open_filesystem(path)
+    filesystem.create_dir(base.rsplit("/", 1)[0], recursive=True)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        with filesystem.open_output_stream(base) as file:  # an object store shows a new object whole or not at all
+            file.write(content)
+        return
+    folder, name = base.rsplit("/", 1)
+    temporary = f"{folder}/.{name}.new"
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, base)

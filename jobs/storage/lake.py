@@ -1,0 +1,225 @@
+"""The one place where Delta tables are created, read or written with Spark.
+
+A write replaces exactly the days or the rows it is about, in one commit, so that every step can be run again. Tables
+stay at Delta reader version 1, so that every client reads them.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from functools import cached_property, reduce, wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.errors import UserError
+from jobs.progress import log
+from jobs.storage import delta
+from jobs.storage.table import Table, days_predicate, quote_sql
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+Cache = Callable[[DataFrame], DataFrame]
+
+# The partition decides which files hold a row. Bounds of all columns would take a fifth of the time of a write.
+_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
+_SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
+_ROWS_PER_PARTITION = 250_000  # of events in cleaning: 25 MB on the wire, 125 MB in memory
+_REFUSALS = (
+    "Permission denied", "AccessDeniedException", "Read-only file system", "Mkdirs failed", "CANNOT_CREATE_LOG_PATH",
+    "ParentNotDirectory", "Not a directory",
+)  # fmt: skip
+_NO_SPACE = "No space left"
+_CONFLICTS = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
+
+
+class Lake:
+    """The Delta tables under one root, through one Spark session."""
+
+    def __init__(self, spark: SparkSession | None, root: str):
+        """`spark` may be None where only the methods are called that need no Spark job."""
+        self.spark = spark
+        self.root = root
+
+    @cached_property
+    def _least_partitions(self) -> int:
+        """The number of shuffle partitions with which the session was opened."""
+        return int(self.spark.conf.get(_SHUFFLE_PARTITIONS))
+
+    def set_shuffle_partitions(self, rows: int) -> None:
+        """Set the number of shuffle partitions so that a task can hold its part of `rows` in memory."""
+        partitions = max(self._least_partitions, -(-rows // _ROWS_PER_PARTITION))
+        self.spark.conf.set(_SHUFFLE_PARTITIONS, str(partitions))
+
+    def path(self, name: str) -> str:
+        """Return where the table `<layer>.<table>` lies."""
+        return delta.table_path(self.root, name)
+
+    def exists(self, name: str) -> bool:
+        """Return whether a table was written."""
+        return delta.is_written(self.path(name))
+
+    def read(self, table: Table | str, start: date | None = None, end: date | None = None) -> DataFrame:
+        """Return all rows of a table, or those of the days from `start` to `end`, both included.
+
+        A Table that was never written reads as empty. A bare name must exist, else UserError is raised.
+        """
+        name = table if isinstance(table, str) else table.name
+        if not self.exists(name):
+            if isinstance(table, Table):
+                return self.spark.createDataFrame([], schema=table.schema)
+            raise UserError(f"lake: table {name} does not exist in {self.root}; run the step that writes it first")
+        frame = self.spark.read.format("delta").load(self.path(name))
+        if start is not None:
+            frame = frame.where(frame.day >= start)
+        if end is not None:
+            frame = frame.where(frame.day <= end)
+        return frame
+
+    def read_small_table(
+        self, table: Table | str, columns: list[str] | None = None, where: ds.Expression | None = None
+    ) -> list[dict]:
+        """Return the rows of a small table as dictionaries, without a Spark job; none where it was never written."""
+        name = table if isinstance(table, str) else table.name
+        return delta.read_arrow(self.root, name, columns, where=where).to_pylist() if self.exists(name) else []
+
+    def days(self, name: str) -> list[date]:
+        """Return the days that a table partitioned by day has rows of, in order, from its log alone."""
+        return delta.list_days(self.root, name)
+
+    def count_rows(self, name: str, days: Collection[date] | None = None) -> int:
+        """Return the number of rows of a table, or of `days` of one partitioned by day, from its log alone."""
+        return delta.count_rows(self.root, name, days)
+
+    def count_by(self, name: str, by: list[str], where: ds.Expression | None = None) -> Counter:
+        """Return the number of rows for each combination of `by`, without a Spark job and at constant memory."""
+        return delta.count_by(self.root, name, by, where)
+
+    def version(self, name: str) -> int:
+        """Return the newest version of a table."""
+        return delta.read_last_commit(self.path(name))[0]
+
+    def properties(self, name: str) -> dict[str, str]:
+        """Return the table properties of a table."""
+        return delta.read_properties(self.path(name))
+
+    def replace_days(self, table: Table, frame: DataFrame, days: Iterable[date]) -> int:
+        """Make `frame` the table's rows of exactly these days; return the number of rows written."""
+        days = sorted(set(days))
+        return self.replace(table, frame, days_predicate(days), gather=len(days) > 1) if days else 0
+
+    def replace(self, table: Table, frame: DataFrame, where: str | None = None, gather: bool = True) -> int:
+        """Make `frame` the rows that fulfil the SQL predicate `where`, or the whole table; return the rows written.
+
+        With `gather` the rows of a partition are put together before they are written, so that it gets few files.
+        Raises UserError where the frame differs from the contract or holds a row outside `where`.
+        """
+        started = time.monotonic()
+        self.create(table)
+        frame = _match_contract(table, frame)
+        if table.partition and gather:
+            frame = frame.hint("rebalance", table.partition)  # one file a day unless a day is large
+        before, _ = delta.read_last_commit(self.path(table.name))
+        writer = frame.write.format("delta").mode("overwrite")
+        if where is not None:
+            writer = writer.option("replaceWhere", where)
+        with self._storage_errors(table):
+            writer.save(self.path(table.name))
+        version, rows = delta.read_last_commit(self.path(table.name))
+        rows = rows if version > before else 0  # no rows in the place of none are no commit
+        log(f"wrote {table.name:<28} {rows:>12,} rows {time.monotonic() - started:7.1f} s  version {version}")
+        return rows
+
+    def create(self, table: Table) -> None:
+        """Create the table where it is missing; add columns that the contract has gained."""
+        if not self.exists(table.name):
+            self._create_table(table)
+            return
+        columns = delta.read_columns(self.path(table.name))
+        missing = [column for column in table.fields if column.name not in columns]
+        if missing:
+            added = ", ".join(f"{c.name} {c.sql_type} COMMENT {quote_sql(c.comment)}" for c in missing)
+            with self._storage_errors(table):
+                self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({added})")
+
+    def _create_table(self, table: Table) -> None:
+        checks = {f"delta.constraints.{name}": check for name, check in table.checks.items()}
+        properties = _PROPERTIES | checks | table.properties
+        clauses = [f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table.name)}` ({table.schema}) USING delta"]
+        if table.partition:
+            clauses.append(f"PARTITIONED BY ({table.partition})")
+        clauses.append(f"COMMENT {quote_sql(' '.join(table.about.split()))}")
+        pairs = ", ".join(f"{quote_sql(key)} = {quote_sql(value)}" for key, value in properties.items())
+        clauses.append(f"TBLPROPERTIES ({pairs})")
+        with self._storage_errors(table):
+            self.spark.sql(" ".join(clauses))
+
+    def set_property(self, table: Table, key: str, value: str) -> None:
+        """Set a table property that clients without Spark can read too; write nothing where it is set already."""
+        if self.properties(table.name).get(key) != value:
+            with self._storage_errors(table):
+                pair = f"{quote_sql(key)} = {quote_sql(value)}"
+                self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({pair})")
+
+    @contextmanager
+    def _storage_errors(self, table: Table) -> Iterator[None]:
+        """Turn a write that the storage refuses into one line; Spark has no error type for it that Connect keeps."""
+        try:
+            yield
+        except Exception as error:
+            message = str(error)
+            if any(conflict in message for conflict in _CONFLICTS):
+                raise UserError(
+                    f"lake: another run changed table {table.name} in {self.root} meanwhile, and this one left it so; "
+                    "run again when it has ended"
+                ) from error
+            if _NO_SPACE in message:
+                raise UserError(
+                    f"lake: no space is left in {self.root} (table {table.name} stays as it was); make room and run again"
+                ) from error
+            if any(refusal in message for refusal in _REFUSALS):
+                raise UserError(
+                    f"lake: {self.root} cannot be written (table {table.name}); choose another root with SHOAL_LAKE"
+                ) from error
+            raise
+
+
+def _match_contract(table: Table, frame: DataFrame) -> DataFrame:
+    """Return the frame's columns in the contract's order. Raises UserError where names or types differ."""
+    declared = {column.name: column.sql_type for column in table.fields}
+    actual = {column.name: column.dataType.simpleString() for column in frame.schema}
+    problems = [f"{name} is missing" for name in declared if name not in actual]
+    problems += [f"{name} is not in the contract" for name in actual if name not in declared]
+    problems += [f"{n} is {actual[n]}, not {declared[n]}" for n in declared if n in actual and actual[n] != declared[n]]
+    if problems:
+        raise UserError(f"lake: rows for {table.name} break its contract: {'; '.join(problems)}")
+    return frame.select(*declared)
+
+
+def union_all(frames: list[DataFrame]) -> DataFrame:
+    """Return all rows of frames that have the same columns."""
+    return reduce(lambda first, second: first.unionByName(second), frames)
+
+
+def with_cached_frames(
+    function: Callable[Concatenate[Cache, _Arguments], _Result],
+) -> Callable[_Arguments, _Result]:
+    """Give a function, as its first argument, `cache(frame)`, and release all cached frames when it has ended.
+
+    The frame cached last is released first: a frame that is read after its source was released is computed again.
+    """
+
+    @wraps(function)
+    def with_cache(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with ExitStack() as stack:
+
+            def cache(frame: DataFrame) -> DataFrame:
+                stack.callback(frame.persist().unpersist)
+                return frame
+
+            return function(cache, *args, **kwargs)
+
+    return with_cache

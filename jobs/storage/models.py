@@ -1,0 +1,244 @@
+"""The one place where model files are read or written.
+
+`<models>/autoencoder/<version>/` holds one model, written whole or not at all. `<models>/autoencoder/champion.json`
+names the champion, and the day since which it is. A day is encoded with the model that was champion on it, so that a
+past day is rebuilt with the model it had.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+from pyarrow import fs
+
+from jobs.errors import UserError
+from jobs.storage.files import open_filesystem, read_if_exists, write_atomically
+
+FAMILY = "autoencoder"
+BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
+LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
+
+
+def champion(root: str, day: date) -> dict | None:
+    """Return the entry of champion_history() that holds on `day`, or None before the first."""
+    entries = [entry for entry in champion_history(root) if date.fromisoformat(entry["since"]) <= day]
+    return max(entries, key=lambda entry: entry["since"]) if entries else None
+
+
+def promote(root: str, version: str, since: date, representation: str | None = None) -> None:
+    """Make `version` the champion from the day `since` on, in one step.
+
+    `representation` says which output of the model customers are clustered by; without it, the one last chosen for the
+    version. Raises UserError where the version is not complete.
+    """
+    if not exists(root, version):
+        raise UserError(f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain")
+    history = champion_history(root)
+    if representation is None:
+        chosen = (entry["representation"] for entry in reversed(history) if entry["version"] == version)
+        representation = next(chosen, LEARNED_EMBEDDING)
+    new = {"version": version, "since": since.isoformat(), "representation": representation}
+    entries = [entry for entry in history if entry["since"] != new["since"]]
+    entries = sorted([*entries, new], key=lambda entry: entry["since"])
+    _write_json(root, "champion.json", entries[-1] | {"history": entries})
+
+
+def rollback(root: str, since: date | None = None) -> dict:
+    """Make the model that was champion before the newest one champion again; return its {"version", "since"}.
+
+    It is champion from `since` on. Without `since` it takes the place of the newest one from that one's first day.
+    Raises UserError where no other model was champion before.
+    """
+    entries = champion_history(root)
+    earlier = [entry for entry in entries if entry["version"] != entries[-1]["version"]]
+    if not earlier:
+        raise UserError(
+            f"models: {root}/{FAMILY}/champion.json names no champion before this one; there is nothing to go back to"
+        )
+    version, replaced_since = earlier[-1]["version"], date.fromisoformat(entries[-1]["since"])
+    if since and since < replaced_since:
+        raise UserError(
+            f"models: {entries[-1]['version']} is champion since {replaced_since}, which is after {since}; name a later day"
+        )
+    promote(root, version, since or replaced_since)
+    return {"version": version, "since": (since or replaced_since).isoformat()}
+
+
+def champion_history(root: str) -> list[dict]:
+    """Return the champions, oldest first, each as {"version", "since", "representation"}; `since` in ISO 8601."""
+    path = f"{_family_folder(root)}/champion.json"
+    if (content := read_if_exists(path)) is None:
+        return []
+    try:
+        entries = json.loads(content)["history"]
+        required = [{"version": e["version"], "since": date.fromisoformat(e["since"]).isoformat()} for e in entries]
+        return [{"representation": LEARNED_EMBEDDING} | e | r for e, r in zip(entries, required, strict=True)]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
+
+
+def versions(root: str) -> list[str]:
+    """Return the names of the complete models in order; a name begins with the model's day."""
+    filesystem, base = open_filesystem(_family_folder(root))
+    entries = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
+    names = (entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+    return sorted(name for name in names if not name.startswith(".") and exists(root, name))
+
+
+def save(root: str, version: str, write: Callable[[Path], None]) -> None:
+    """Let `write` fill an empty folder and publish it as `version` in one step; a retry replaces an earlier folder.
+
+    Raises UserError where the folder cannot be written.
+    """
+    filesystem, base = open_filesystem(_family_folder(root))
+    is_local = isinstance(filesystem, fs.LocalFileSystem)
+    with _write_errors(f"{base}/{version}"):
+        if is_local:
+            Path(base).mkdir(parents=True, exist_ok=True)
+            for leftover in Path(base).glob(f".{version}-*"):  # by a run of the same version that was killed
+                shutil.rmtree(leftover)
+        folder = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=base if is_local else None))
+        try:
+            write(folder)
+            folder.chmod(0o755)  # a temporary folder is its owner's alone; the encoder may run as another user
+            if is_local:
+                _replace_folder(folder, Path(base) / version)
+            else:
+                _upload_folder(folder, filesystem, f"{base}/{version}")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read(root: str, version: str, name: str) -> bytes:
+    """Return the bytes of one file of a model. Raises UserError where it is missing or cannot be read."""
+    filesystem, path = open_filesystem(f"{_family_folder(root)}/{version}/{name}")
+    try:
+        with filesystem.open_input_file(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UserError(f"models: {path} is missing; train again: shoal train --retrain") from None
+    except OSError as error:
+        raise UserError(f"models: {path} cannot be read: {error}") from None
+
+
+def meta(root: str, version: str) -> dict:
+    """Return meta.json of a model: its settings, sizes, figures and inputs."""
+    return _read_json(root, version, "meta.json")
+
+
+def golden(root: str, version: str) -> dict[str, list]:
+    """Return example rows, and the outputs that an encoder must give for them before it is used.
+
+    {"features": rows of numbers (NaN and infinite among them), "attributes": rows of texts, "vector": rows,
+    "reconstruction_error" and "isolation_score": one per row}.
+    """
+    rows = _read_json(root, version, "golden.json")
+    rows["features"] = [[float("nan") if value is None else float(value) for value in row] for row in rows["features"]]
+    return rows
+
+
+def checkpoint_path(root: str, version: str) -> str:
+    """Return where the checkpoint of a training of `version` lies until it has ended."""
+    return open_filesystem(f"{_family_folder(root)}/.checkpoint-{version}.safetensors")[1]
+
+
+def read_checkpoint(root: str, version: str) -> bytes | None:
+    """Return the last checkpoint of `version`, or None."""
+    return read_if_exists(_checkpoint(root, version))
+
+
+def write_checkpoint(root: str, version: str, content: bytes) -> None:
+    """Replace the checkpoint of `version` in one step. Raises UserError where it cannot be written."""
+    with _write_errors(checkpoint_path(root, version)):
+        write_atomically(_checkpoint(root, version), content)
+
+
+def remove_checkpoint(root: str, version: str) -> None:
+    """Remove the checkpoint of `version`, if there is one."""
+    filesystem, path = open_filesystem(_checkpoint(root, version))
+    if filesystem.get_file_info(path).type == fs.FileType.File:
+        filesystem.delete_file(path)
+
+
+def read_search(root: str) -> dict | None:
+    """Return the result of the last search, or None. Raises UserError where its file is damaged."""
+    path = f"{_family_folder(root)}/search.json"
+    if (content := read_if_exists(path)) is None:
+        return None
+    try:
+        result = json.loads(content)
+        return result | {"search": str(result["search"]), "settings": dict(result["settings"])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"models: {path} is damaged; remove it or search again: shoal train --search") from None
+
+
+def write_search(root: str, result: dict) -> None:
+    """Keep the result of a search for later trainings, in one step."""
+    _write_json(root, "search.json", result)
+
+
+def local_root(root: str) -> Path | None:
+    """Return the root as a folder of this machine, or None where it is an object store."""
+    filesystem, path = open_filesystem(root)
+    return Path(path) if isinstance(filesystem, fs.LocalFileSystem) else None
+
+
+def exists(root: str, version: str) -> bool:
+    """Return whether the version is there and complete; a path is no version."""
+    filesystem, base = open_filesystem(_family_folder(root))
+    return "/" not in version and filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
+
+
+def _family_folder(root: str) -> str:
+    return f"{root}/{FAMILY}"
+
+
+def _checkpoint(root: str, version: str) -> str:
+    return f"{_family_folder(root)}/.checkpoint-{version}.safetensors"
+
+
+def _read_json(root: str, version: str, name: str) -> dict:
+    try:
+        return json.loads(read(root, version, name))
+    except ValueError:
+        raise UserError(
+            f"models: {_family_folder(root)}/{version}/{name} is damaged; train again: shoal train --retrain"
+        ) from None
+
+
+def _write_json(root: str, name: str, values: dict) -> None:
+    path = f"{_family_folder(root)}/{name}"
+    with _write_errors(path):
+        write_atomically(path, json.dumps(values, indent=1).encode())
+
+
+@contextmanager
+def _write_errors(path: str) -> Iterator[None]:
+    """Turn a failure to write into one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"models: {path} cannot be written: {error}") from None
+
+
+def _upload_folder(folder: Path, filesystem: fs.FileSystem, target: str) -> None:
+    """Copy a folder to an object store; the file by which exists() knows a complete model comes last."""
+    filesystem.create_dir(target, recursive=True)
+    for file in sorted(folder.iterdir(), key=lambda file: file.name == "meta.json"):
+        with filesystem.open_output_stream(f"{target}/{file.name}") as stream:
+            stream.write(file.read_bytes())
+
+
+def _replace_folder(new: Path, target: Path) -> None:
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
+        os.replace(target, old / target.name)
+        os.replace(new, target)
+        shutil.rmtree(old)
+    else:
+        os.replace(new, target)
