@@ -82,7 +82,7 @@ $(ENVIRONMENTS): $(DONE)/%: requirements/%.txt $(DONE)/tools pyproject.toml
 
 # Looks every time, in a fraction of a second: another Java may have come.
 spark-home: $(DONE)/spark
-	@$(SPARK)/python -m jobs.install --uv $(UV)
+	@$(SPARK)/python -m setup --uv $(UV)
 
 # Personal fields are hashed with a secret: the caller's, else one made here once. It is never printed.
 secret: $(DONE)/spark

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from jobs import install
 from jobs.errors import UserError
+from setup import __main__ as setup_main
+from setup.class_archive import archive_key, build_class_archive
+from setup.configuration import write_configuration
+from setup.jars import Jar, install_jars, read_lock
+from setup.java import Java, find_java, wrap_without_vectors
+from setup.places import ROOT, Places
 
-JAR = install.Jar("org.example", "fish", "1.0", hashlib.sha256(b"fish 1.0\n").hexdigest())
-EEL = install.Jar("org.example", "eel", "1.0", hashlib.sha256(b"eel 1.0\n").hexdigest())
+JAR = Jar("org.example", "fish", "1.0", hashlib.sha256(b"fish 1.0\n").hexdigest())
+EEL = Jar("org.example", "eel", "1.0", hashlib.sha256(b"eel 1.0\n").hexdigest())
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def to(tmp_path):
     (spark / "jars").mkdir(parents=True)
     (tmp_path / "env" / "bin").mkdir()
     (tmp_path / "env" / "share").mkdir()
-    return install.Places(tmp_path / "env", spark, tmp_path / "env" / "share")
+    return Places(tmp_path / "env", spark, tmp_path / "env" / "share")
 
 
 def java_home(path: Path, version: str, modules: str = "java.base jdk.incubator.vector", script: str = "exit 1") -> Path:
@@ -43,7 +48,7 @@ grep -o 'name="[^"]*" rev="[^"]*"' "$module" | tr -d '"' | sed 's/name=//; s/rev
   echo "$name $version" > "$into/$name-$version.jar"
 done
 """
-    return install.Java(java_home(tmp_path / "repository", "17.0.1", script=fetch), "17.0.1", True)
+    return Java(java_home(tmp_path / "repository", "17.0.1", script=fetch), "17.0.1", True)
 
 
 # --- Java
@@ -52,15 +57,15 @@ done
 def test_java_home_is_taken_before_the_path(tmp_path):
     named = java_home(tmp_path / "named", "21.0.2")
     on_path = java_home(tmp_path / "on_path", "17.0.9")
-    found = install.machine_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
-    assert found == install.Java(named, "21.0.2", True)
+    found = find_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
+    assert found == Java(named, "21.0.2", True)
 
 
 def test_a_java_home_of_another_version_is_passed_over_for_the_path_and_said(tmp_path, capsys):
     named = java_home(tmp_path / "named", "11.0.2")
     on_path = java_home(tmp_path / "on_path", "17.0.9", modules="java.base")
-    found = install.machine_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
-    assert found == install.Java(on_path, "17.0.9", False)
+    found = find_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
+    assert found == Java(on_path, "17.0.9", False)
     assert "is Java 11.0.2; Spark wants 17 or 21" in capsys.readouterr().out
 
 
@@ -68,18 +73,18 @@ def test_a_java_on_the_path_is_followed_through_links_to_its_home(tmp_path):
     home = java_home(tmp_path / "jvm", "17.0.9")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").symlink_to(home / "bin" / "java")
-    assert install.machine_java({"PATH": str(tmp_path / "bin")}).home == home
+    assert find_java({"PATH": str(tmp_path / "bin")}).home == home
 
 
 @pytest.mark.parametrize("version", ["8", "11.0.1", "18.0.2", "25.0.1"])
 def test_no_other_java_is_taken(tmp_path, version):
     java_home(tmp_path / "jvm", version)
-    assert install.machine_java({"PATH": str(tmp_path / "jvm" / "bin")}) is None
+    assert find_java({"PATH": str(tmp_path / "jvm" / "bin")}) is None
 
 
 def test_a_runtime_without_the_vector_module_is_not_asked_for_it_and_gets_every_other_argument(tmp_path):
     home = java_home(tmp_path / "small", "17.0.9", script='printf "[%s]" "$@"')
-    wrapper = install._without_vectors(home, tmp_path / "wrapper")
+    wrapper = wrap_without_vectors(home, tmp_path / "wrapper")
     arguments = ["-Da=b c", "--add-modules=jdk.incubator.vector", "", "-cp", "x/*"]
     shown = subprocess.run([wrapper / "bin" / "java", *arguments], capture_output=True, text=True, check=True).stdout
     assert shown == "[-Da=b c][][-cp][x/*]"
@@ -89,35 +94,35 @@ def test_a_runtime_without_the_vector_module_is_not_asked_for_it_and_gets_every_
 
 
 def test_the_lock_pins_the_delta_of_the_python_package():
-    jars = {jar.artifact.split("_")[0]: jar.version for jar in install.read_lock(install.ROOT / "conf" / "jars.lock")}
-    assert f'"delta-spark=={jars["delta-spark"]}"' in (install.ROOT / "pyproject.toml").read_text()
+    jars = {jar.artifact.split("_")[0]: jar.version for jar in read_lock(ROOT / "setup" / "jars.lock")}
+    assert f'"delta-spark=={jars["delta-spark"]}"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_a_damaged_lock_names_file_and_line(tmp_path):
     lock = tmp_path / "jars.lock"
     lock.write_text("# pinned\norg.example:fish:1.0 abc\n")
     with pytest.raises(UserError, match=r"jars\.lock, line 2: 'org.example:fish:1.0 abc' is not"):
-        install.read_lock(lock)
+        read_lock(lock)
 
 
 def test_jars_are_put_beside_sparks_own_and_not_fetched_again(to, repository):
-    install.install_jars(to, repository, [JAR])
+    install_jars(to, repository, [JAR])
     assert (to.spark / "jars" / "fish-1.0.jar").read_text() == "fish 1.0\n"
-    install.install_jars(to, install.Java(Path("/nonexistent"), "17", True), [JAR])
+    install_jars(to, Java(Path("/nonexistent"), "17", True), [JAR])
 
 
 def test_a_wrong_checksum_is_one_line_and_leaves_nothing(to, repository):
     with pytest.raises(UserError) as error:
-        install.install_jars(to, repository, [EEL, JAR._replace(sha256="0" * 64)])
-    assert str(error.value).startswith(f"org.example:fish:1.0 has the checksum {JAR.sha256}, conf/jars.lock says 000")
+        install_jars(to, repository, [EEL, JAR._replace(sha256="0" * 64)])
+    assert str(error.value).startswith(f"org.example:fish:1.0 has the checksum {JAR.sha256}, setup/jars.lock says 000")
     assert "\n" not in str(error.value)
     assert [*(to.spark / "jars").iterdir(), *to.share.iterdir()] == []
 
 
 def test_a_jar_that_does_not_exist_is_one_line(to, tmp_path):
-    nothing = install.Java(java_home(tmp_path / "empty", "17", script="exit 0"), "17", True)
+    nothing = Java(java_home(tmp_path / "empty", "17", script="exit 0"), "17", True)
     with pytest.raises(UserError, match=r"^org\.example:fish:1\.0 was not found"):
-        install.install_jars(to, nothing, [JAR])
+        install_jars(to, nothing, [JAR])
 
 
 def test_a_run_killed_between_two_jars_is_mended_by_the_next(to, repository, monkeypatch):
@@ -130,11 +135,11 @@ def test_a_run_killed_between_two_jars_is_mended_by_the_next(to, repository, mon
             moved.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(install.os, "replace", killed_at_the_second)
+    monkeypatch.setattr(os, "replace", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        install.install_jars(to, repository, [EEL, JAR])
+        install_jars(to, repository, [EEL, JAR])
     monkeypatch.undo()
-    install.install_jars(to, repository, [EEL, JAR])
+    install_jars(to, repository, [EEL, JAR])
     assert sorted(p.name for p in (to.spark / "jars").iterdir()) == ["eel-1.0.jar", "fish-1.0.jar"]
 
 
@@ -143,18 +148,18 @@ def test_what_a_killed_run_left_half_made_is_removed_by_the_next(to, repository,
     half.mkdir()
     (half / "classes.jsa").write_text("half")
     (to.share / ".jars.json-abc").write_text("half")
-    monkeypatch.setattr(install, "machine_java", lambda environment: repository)
-    monkeypatch.setattr(install, "read_lock", lambda path: [JAR])
+    monkeypatch.setattr(setup_main, "find_java", lambda environment: repository)
+    monkeypatch.setattr(setup_main, "read_lock", lambda path: [JAR])
     with pytest.raises(FileNotFoundError, match="spark-submit"):
-        install.install(to, uv="no uv is needed")
+        setup_main.install(to, uv="no uv is needed")
     assert sorted(p.name for p in to.share.iterdir()) == ["jars.json", "lock"]
 
 
 def test_the_jars_of_an_earlier_lock_go_and_sparks_own_stay(to, repository):
     (to.spark / "jars" / "spark-core.jar").write_text("")
-    install.install_jars(to, repository, [JAR])
+    install_jars(to, repository, [JAR])
     newer = JAR._replace(version="2.0", sha256=hashlib.sha256(b"fish 2.0\n").hexdigest())
-    install.install_jars(to, repository, [newer])
+    install_jars(to, repository, [newer])
     assert sorted(p.name for p in (to.spark / "jars").iterdir()) == ["fish-2.0.jar", "spark-core.jar"]
     assert json.loads((to.share / "jars.json").read_text()) == {"fish-2.0.jar": newer.sha256}
 
@@ -166,14 +171,14 @@ def test_a_file_that_is_a_link_into_the_package_cache_is_replaced_and_the_cache_
     cached = to.share / "cached"
     cached.write_text("as shipped")
     os.link(cached, to.environment / "bin" / "find-spark-home")
-    install.write_configuration(to, install.Java(Path("/opt/java"), "17", True))
+    write_configuration(to, Java(Path("/opt/java"), "17", True))
     assert cached.read_text() == "as shipped"
     assert str(to.spark) in (to.environment / "bin" / "find-spark-home").read_text()
 
 
 def test_the_chosen_java_is_taken_only_while_it_is_there_and_a_given_python_is_kept(to, tmp_path):
     home = java_home(tmp_path / "jvm", "17.0.9")
-    install.write_configuration(to, install.Java(home, "17.0.9", True))
+    write_configuration(to, Java(home, "17.0.9", True))
     show = f'JAVA_HOME=mine; . {to.spark}/conf/spark-env.sh; echo "$JAVA_HOME $PYSPARK_PYTHON"'
     variables = {"PATH": os.environ["PATH"]}
     python = to.environment / "bin" / "python"
@@ -186,22 +191,22 @@ def test_the_chosen_java_is_taken_only_while_it_is_there_and_a_given_python_is_k
 def test_another_java_jar_or_rehearsal_asks_for_a_new_class_archive(to, tmp_path, repository):
     job = tmp_path / "job.py"
     job.write_text("")
-    keys = [install._archive_key(to, repository, job)]
-    assert install._archive_key(to, repository, job) == keys[0]
-    install.install_jars(to, repository, [JAR])
-    keys.append(install._archive_key(to, repository, job))
+    keys = [archive_key(to, repository, job)]
+    assert archive_key(to, repository, job) == keys[0]
+    install_jars(to, repository, [JAR])
+    keys.append(archive_key(to, repository, job))
     os.utime(repository.home / "bin" / "java", (1, 1))
-    keys.append(install._archive_key(to, repository, job))
+    keys.append(archive_key(to, repository, job))
     job.write_text("more")
-    keys.append(install._archive_key(to, repository, job))
+    keys.append(archive_key(to, repository, job))
     assert len(set(keys)) == 4
 
 
 def test_an_archive_that_is_up_to_date_is_not_made_again(to, repository):
     (to.share / "classes.jsa").write_text("")
-    key = install._archive_key(to, repository, install.ROOT / "conf" / "rehearsal.py")
+    key = archive_key(to, repository, ROOT / "setup" / "rehearsal.py")
     (to.share / "classes.key").write_text(key)
-    install.build_archive(to, repository)
+    build_class_archive(to, repository)
     (to.share / "classes.jsa").unlink()
     with pytest.raises(FileNotFoundError, match="spark-submit"):
-        install.build_archive(to, repository)
+        build_class_archive(to, repository)

@@ -1,7 +1,7 @@
-"""What a day does to Spark, on toy rows: set-up runs it once and archives the classes it loaded.
+"""A small job that uses Spark as a day does: set-up runs it once and archives the classes it loaded.
 
-Called as `spark-submit conf/rehearsal.py FOLDER`; the folder is the caller's to remove. A class that is missing here
-is not an error later, it is only loaded the slow way.
+Called as `spark-submit setup/rehearsal.py FOLDER`; the caller removes the folder. A class that is missing here is no
+error later: it is only loaded the slow way.
 """
 
 import sys
@@ -16,10 +16,15 @@ from pyspark.sql.window import Window
 
 def main(folder: Path) -> None:
     spark = SparkSession.builder.appName("rehearsal").getOrCreate()
-    table, other = f"{folder}/table", f"{folder}/other"
-    source = folder / "rows.csv"
-    source.write_text("id,day,price\n" + "".join(f"{i},2024-01-0{1 + i % 3},{i}.5\n" for i in range(300)))
+    write_table(spark, folder)
+    join_and_cluster(spark, folder)
+    spark.stop()
 
+
+def write_table(spark: SparkSession, folder: Path) -> None:
+    """Read a CSV file, and create, replace and merge a Delta table."""
+    source, table = folder / "rows.csv", f"{folder}/table"
+    source.write_text("id,day,price\n" + "".join(f"{i},2024-01-0{1 + i % 3},{i}.5\n" for i in range(300)))
     raw = spark.read.option("header", True).option("mode", "PERMISSIVE").csv(str(source))
     rows = raw.select(
         F.col("id"),
@@ -42,7 +47,10 @@ def main(folder: Path) -> None:
         "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
     )
 
-    stored = spark.read.format("delta").load(table)
+
+def join_and_cluster(spark: SparkSession, folder: Path) -> None:
+    """Aggregate, join, pass rows through Python and fit K-Means."""
+    stored = spark.read.format("delta").load(f"{folder}/table")
     latest = F.row_number().over(Window.partitionBy("day").orderBy(F.desc("at"), "id"))
     daily = (
         stored.withColumn("n", latest)
@@ -52,11 +60,10 @@ def main(folder: Path) -> None:
     joined = stored.join(daily.withColumnRenamed("price", "total"), on="day", how="left")
     vectors = joined.select("id", F.array(F.col("price").cast("float"), F.col("total").cast("float")).alias("vector"))
     encoded = vectors.mapInArrow(lambda batches: batches, "id string, vector array<float>")
-    encoded.write.format("delta").mode("overwrite").save(other)
-    points = spark.read.format("delta").load(other).select("id", array_to_vector("vector").alias("features"))
+    encoded.write.format("delta").mode("overwrite").save(f"{folder}/encoded")
+    points = spark.read.format("delta").load(f"{folder}/encoded").select("id", array_to_vector("vector").alias("features"))
     KMeans(k=2, seed=1, maxIter=2, solver="block").fit(points).transform(points).groupBy("prediction").count().collect()
     daily.toPandas()
-    spark.stop()
 
 
 if __name__ == "__main__":
