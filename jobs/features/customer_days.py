@@ -28,8 +28,8 @@ from jobs.storage.table import Table
 
 _KEYS = ["customer_id", "day", "identified_on", "known_until"]
 FOREVER = date(9999, 12, 31)
-_SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union_all"]
-_UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union_all"]
+_SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union"]
+_UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union"]
 
 
 def _declared(partial: Partial) -> str:
@@ -207,13 +207,13 @@ def _things(sources: dict[str, DataFrame]) -> DataFrame:
     for source, rows in sources.items():
         ours = [p for p in _UNIONS if p.source == source]
         each = [
-            F.struct(F.lit(p.name).alias("union_all"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
+            F.struct(F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
             for p in ours
         ]
         has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
         found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
-    added = union_all(found).groupBy(*_KEYS, "union_all", "thing").agg(money(F.sum("amount")).alias("amount"))
-    lists = {p.name: F.collect_list(F.when(F.col("union_all") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
+    added = union_all(found).groupBy(*_KEYS, "union", "thing").agg(money(F.sum("amount")).alias("amount"))
+    lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
     return added.groupBy(*_KEYS).agg(
         *(F.when(F.size(things) > 0, F.array_sort(things)).alias(name) for name, things in lists.items())
     )
