@@ -56,9 +56,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _inputs(folder: Path, seed: int) -> dict[str, Path]:
-    from jobs import sample
+    from jobs.sample import writer
 
-    sample.write(folder / "input", customers=500, days=120, seed=seed, last_day=date(2026, 3, 31))
+    writer.write_shop(folder / "input", customers=500, days=120, seed=seed, last_day=date(2026, 3, 31))
     return {"sample": folder / "input"} | {name: measure.SHARED / name for name in SOURCES if (measure.SHARED / name).is_dir()}
 
 

@@ -24,7 +24,7 @@ from pyspark.sql import SparkSession
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks import measure
-from jobs import sample
+from jobs.sample import writer
 from jobs.engine.session import open_session
 from jobs.storage import models
 from jobs.storage.delta import read_arrow
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
         roots = {name: getattr(given, name) or f"{folder}/{name}" for name in ("lake", "models", "input")}
         if not given.lake:
-            sample.write(Path(roots["input"]), given.customers, DAYS, SEED, LAST)
+            writer.write_shop(Path(roots["input"]), given.customers, DAYS, SEED, LAST)
             environment = {f"SHOAL_{name.upper()}": root for name, root in roots.items()}
             environment |= {"SHOAL_SOURCE": "sample", "SHOAL_SECRET": "a made-up shop has none", "SHOAL_REPORTS": folder}
             command = measure.python("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(LAST))
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _compare(lake: str, models: str, input: str) -> None:
-    day = sample.last_day(Path(input))
+    day = writer.read_last_day(Path(input))
     inputs, vectors, ids = _seen(lake, models, day)
     with (Path(input) / "truth/customers.csv").open(newline="") as file:
         planted = {row["customer_id"]: row["type"] for row in csv.DictReader(file)}

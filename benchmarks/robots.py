@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from benchmarks.measure import ROOT
-from jobs import sample
+from jobs.sample import writer
 from jobs.storage.delta import read_arrow
 
 CUSTOMERS, DAYS, SEED = 3000, 24, 11
@@ -25,7 +25,7 @@ PRECISION, RECALL = 0.95, 0.90  # at least, in all
 def main() -> int:
     """Make the shop, land and clean it, print the table; exit code 1 where a step fails or the robots are not found."""
     with tempfile.TemporaryDirectory() as folder:
-        sample.write(Path(folder) / "input", CUSTOMERS, DAYS, SEED, LAST)
+        writer.write_shop(Path(folder) / "input", CUSTOMERS, DAYS, SEED, LAST)
         truth = json.loads((Path(folder) / "input/truth/truth.json").read_text())
         roots = {f"SHOAL_{name.upper()}": f"{folder}/{name}" for name in ("lake", "models", "reports", "input")}
         environment = {**os.environ, **roots, "SHOAL_SOURCE": "sample", "SHOAL_SECRET": "a made-up shop has none"}

@@ -17,9 +17,10 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from benchmarks import equality
-from jobs import flow, sample, steps
+from jobs import flow, steps
 from jobs.clean import orders
 from jobs.config.settings import load_settings
+from jobs.sample import customers, writer
 from jobs.storage.lake import Lake
 from tests.conftest import INTERPRETED
 
@@ -30,7 +31,7 @@ LAST = date(2026, 3, 31)
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop") / "input"
-    sample.write(folder, customers=300, days=DAYS, seed=3, last_day=LAST)
+    writer.write_shop(folder, customers=300, days=DAYS, seed=3, last_day=LAST)
     return folder
 
 
@@ -110,9 +111,10 @@ def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refre
         for path in shop.glob("customers-*")
         for row in csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode()))
     ]
-    planted = {row[c].lower() for row in people for c in ("email", "full_name", "phone") if row[c]} | set(sample.EMAIL_DOMAINS)
+    planted = {row[c].lower() for row in people for c in ("email", "full_name", "phone") if row[c]} | set(customers.EMAIL_DOMAINS)
     assert len(planted) > 500
-    words = [word.lower() for word in (*sample.FIRST_NAMES, *sample.LAST_NAMES)]  # in hashes and paths they may be by chance
+    # In hashes and paths they may be by chance.
+    words = [word.lower() for word in (*customers.FIRST_NAMES, *customers.LAST_NAMES)]
     tables = set()
     for path in (p for p in Path(lake.root).rglob("*") if p.is_file()):
         content = path.read_bytes().decode("latin-1").lower()

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import rules, sample
+from jobs import rules
 from jobs.clean import _rows
 from jobs.config.settings import HOME, Clean
+from jobs.sample import writer
 
 SOURCES = "".join(path.read_text() for path in (HOME / "jobs" / "clean").glob("*.py"))
 
@@ -32,7 +33,7 @@ def test_a_rule_that_is_not_declared_cannot_be_used(spark):
 
 
 def test_what_examples_and_the_sample_shop_call_a_rule_is_one(tmp_path):
-    sample.write(tmp_path, customers=60, days=6, seed=3, last_day=date(2026, 3, 31))
+    writer.write_shop(tmp_path, customers=60, days=6, seed=3, last_day=date(2026, 3, 31))
     files = [*(Path(__file__).parent / "jobs" / "clean" / "scenarios").rglob("*_refused.csv"), tmp_path / "truth" / "defects.csv"]
     used = set()
     for file in files:

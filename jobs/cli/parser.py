@@ -238,12 +238,12 @@ def _check_source(arguments: argparse.Namespace) -> None:
 
 
 def _make_sample(arguments: argparse.Namespace) -> None:
-    from jobs import sample
+    from jobs.sample import writer
 
     if arguments.print_last_day:
-        print(sample.last_day(arguments.out))
+        print(writer.read_last_day(arguments.out))
     else:
-        sample.write(arguments.out, arguments.customers, arguments.days, arguments.seed, arguments.last_day)
+        writer.write_shop(arguments.out, arguments.customers, arguments.days, arguments.seed, arguments.last_day)
 
 
 # --- Types
