@@ -215,7 +215,6 @@ def train_in_own_environment(settings: Settings, day: date, retrain: bool) -> No
 
 
 def _report(settings: Settings, days: list[date]) -> None:
-    from jobs import report
+    from jobs.report import pipeline
 
-    for day in days:
-        log(f"wrote {report.run(settings, day)}")
+    pipeline.run(settings, days)

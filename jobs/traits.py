@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 
 from jobs import catalogue as catalogues
 from jobs.catalogue import Feature
+from jobs.report.formatting import format_feature_value
 
 DORMANT = 0  # the segment that is given by rule; its customers are not active
 INTERVAL_SDS = 1.96  # half a 95 % interval in standard errors
@@ -108,27 +109,8 @@ def facts(traits: Sequence[Trait], catalogue: Sequence[Feature]) -> list[Trait]:
 def in_words(trait: Trait, catalogue: Sequence[Feature]) -> str:
     """A trait as a shop says it: what is typical, and of the average active customer."""
     units = {feature.name: feature.unit for feature in catalogue}
-    typical, overall = (in_unit(value, units[trait.feature]) for value in (trait.typical, trait.overall))
+    typical, overall = (format_feature_value(value, units[trait.feature]) for value in (trait.typical, trait.overall))
     return f"{catalogues.said(trait.feature, typical)} (average {overall})"
-
-
-def in_unit(value: float, unit: str) -> str:
-    """
-    >>> in_unit(0.2384, "share"), in_unit(0.00059, "share"), in_unit(11.0, "count"), in_unit(58.53, "days")
-    ('24 %', '0.059 %', '11', '58.5')
-    """
-    if unit != "share":
-        return number(value)
-    return f"{value * 100:.0f} %" if abs(value) >= 0.1 or value == 0 else f"{value * 100:.2g} %"
-
-
-def number(value: float) -> str:
-    """A number as a person reads it.
-
-    >>> [number(v) for v in (11.0, 2.345, 0.04213, 1234.5, -3.0)]
-    ['11', '2.35', '0.0421', '1,234', '-3']
-    """
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
 def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[tuple[str, Trait]]:

@@ -25,6 +25,7 @@ FOUNDATION = {
     "moments",
     "progress",
     "reconciliation",
+    "report.formatting",
     "traits",
 }
 MAY_IMPORT = {

@@ -172,9 +172,9 @@ def _refresh(arguments: argparse.Namespace) -> None:
 
 
 def _print_segments(arguments: argparse.Namespace) -> None:
-    from jobs import report
+    from jobs.cli.segments import print_segments
 
-    print(report.segments_as_text(_settings(arguments)))
+    print_segments(_settings(arguments))
 
 
 def _print_changes(arguments: argparse.Namespace) -> None:
@@ -184,13 +184,9 @@ def _print_changes(arguments: argparse.Namespace) -> None:
 
 
 def _print_reconciliation(arguments: argparse.Namespace) -> None:
-    from jobs import report
+    from jobs.cli.reconciliation import print_reconciliation
 
-    text, wrong = report.reconciliation_as_text(_settings(arguments), _days(arguments))
-    print(text)
-    if wrong:
-        others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-        raise UserError(f"reconcile: {wrong[0]}{others}: rows or money unaccounted for; look at quality.reconciliation")
+    print_reconciliation(_settings(arguments), _days(arguments))
 
 
 def _print_tables(arguments: argparse.Namespace) -> None:

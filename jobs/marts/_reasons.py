@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs import catalogue, traits
+from jobs import catalogue
 from jobs.encoder import Encoder
+from jobs.report.formatting import format_feature_value
 
 REASONS = 3
 FAMILY_R = (0.7, 0.5, 0.3)  # mean rank correlation of a family's features: the first for which reasons hold
@@ -173,7 +174,8 @@ def _text(feature: str, unit: str, here: float, there: float) -> str:
     >>> _text("orders_90d", "count", 11.0, 2.0)
     '11 orders in 90 days, typical of the runner-up 2'
     """
-    return f"{catalogue.said(feature, traits.in_unit(here, unit))}, typical of the runner-up {traits.in_unit(there, unit)}"
+    own, typical = (format_feature_value(value, unit) for value in (here, there))
+    return f"{catalogue.said(feature, own)}, typical of the runner-up {typical}"
 
 
 def _ranking(contrasts: Contrasts, values: np.ndarray, attributes: np.ndarray, row: int, other: int) -> list[int]:

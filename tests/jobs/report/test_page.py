@@ -1,0 +1,197 @@
+"""The page of a day, read as a person reads it, from a small published lake."""
+
+import importlib
+import re
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from jobs.errors import UserError
+from jobs.report.page import write_page
+from jobs.storage import files
+from tests.jobs.report.lake import DAY, SHOP, TABLES, column_names, make_profiles, write_rows
+from tests.jobs.report.page_reader import Page
+
+
+@pytest.mark.parametrize("table", sorted({*TABLES} - {"quality.results"}))
+def test_the_columns_of_these_tests_are_in_the_contracts(table):
+    module = "jobs.reconciliation" if table == "quality.reconciliation" else f"jobs.{table}"
+    schema = importlib.import_module(module).SCHEMA
+
+    assert column_names(table, TABLES[table]()) <= set(re.findall(r"^\s*`?(\w+)`? [A-Z]", schema, re.MULTILINE))
+
+
+def test_the_page_shows_the_figures_of_the_segments(settings):
+    page = Page(write_page(settings, DAY))
+
+    assert page.open == []
+    assert "Customers known 2,000 Active 1,378 622 dormant, 31.1 % Segments 3" in page["head"]
+    assert "Net, 365 days 395,013 GBP" in page["head"]
+    assert "1 Many orders, high spend 262 19.0 % 337,561 85.5 % 1,288.40 14.20 3 days" in page["sizes"]
+    assert page["sizes"].endswith("0 Dormant 622 – 0 0.0 % 0.00 0.00 512 days")
+    assert "money after discounts and returns, by their own dates, in the last 365 days 1,288.40 GBP" in page["segments"]
+    assert "At the last clustering, on 2026-03-30: 262 customers: as they are." in page["segments"]
+    assert "The map shows" in page["map"]
+    assert "of 1,378 active customers" in page["map"]
+    assert "26 customers have changed their segment, are new or are gone since 2026-03-30" in page["moves"]
+    assert " 3 of them are in moves of too few customers to be listed." in page["moves"]
+    assert "no longer known" not in page["moves"]
+    assert "· new customers 3 Browsing a lot, looking only 12 1,200" in page["moves"]
+    assert "4 customers 7 customers 12 customers Discount shoppers 4 Browsing" in page["moves"]
+    assert "One day is published so far" in page["time"]
+
+
+def test_the_page_shows_why_these_segments_were_published(settings):
+    page = Page(write_page(settings, DAY))
+
+    assert "3 0.478 0.9 0.71 19.0 % 1.4 3,520 1,333 chosen" in page["number"]
+    n = {i: SHOP[i][1] for i in (1, 2, 3)}
+    silhouette = sum(0.1 * i * n[i] for i in n) / sum(n.values())
+    assert (
+        f"fitted on all {sum(n.values()):,} customers active on 2026-03-30: silhouette {silhouette:.3f}, Davies-Bouldin 1. "
+        f"The least separate is segment 1, {SHOP[1][0]}: silhouette 0.100."
+    ) in page["number"]
+    assert "5 – – – 19.0 % 1.4 3,520 800 refused: fewer clusters than asked" in page["number"]
+    assert "Ward 3 0.401 0.9 19.0 % 1.4 3,520" in page["number"]
+    assert "HDBSCAN 6 0.623 0.9 19.0 % 1.4 3,520 34.0 % of the customers in no cluster" in page["number"]
+    assert "0.322" not in page["number"]  # of another representation
+    assert "On 2026-03-30: PCA. Learned does not beat features (wins stability); pca is" in page["gate"]
+    assert "PCA 3 0.9 12.3 % 10.1 % to 14.7 % 1.62 published" in page["gate"]
+    assert "Learned embedding 3 0.9 5.0 % 10.1 % to 14.7 % 1.62" in page["gate"]
+
+
+def test_the_page_shows_the_quality_the_model_and_the_run(settings):
+    page = Page(write_page(settings, DAY))
+
+    assert "5.0 % of the 400 events of the day are flagged as robots (rate 20, 5.0 %)" in page["quality"]
+    assert "0 visitors and 0 e-mail addresses are shared by too many customers" in page["quality"]
+    assert "0.0412, against 0.0533" in page["model"]
+    assert "0.957, against 0.941" in page["model"]
+    assert "0.04 of the reconstruction error, 0.22 of orders_7d, 0.08 of views_7d (population" in page["model"]
+    assert "0.3 % of values lie outside" in page["model"]
+    assert "Published since 2026-03-30" in page["model"]
+    assert "Features left out views_30d (the same for 99.8 %), gross_365d (correlates with net_365d, r 0.991)" in page["model"]
+    assert "manual__1, published" in page["run"]
+    assert "2026-04-01 02:03:09 UTC" in page["run"]
+    assert "segments.assignments 4" in page["run"]
+
+
+def test_rows_are_counted_up_to_the_day_and_not_after(settings):
+    words = Page(write_page(settings, DAY))["quality"]
+
+    assert "clean.events 5,129 5,120 5 4 0 9,138 9,120 10 8 0" in words
+    assert "clean.events repeated same event 3 6" in words
+    assert "covers the 2 days" in words
+    assert "clean.events amount 1,234.50" in words
+
+
+def test_failed_expectations_are_listed(settings):
+    words = Page(write_page(settings, DAY))["quality"]
+
+    assert "2 failed, 6 passed, on 3 tables" in words
+    assert "clean.events price expect column values to not be null warning – 159 3.1 %" in words
+    assert words.index("clean.orders net_amount the day's net is not negative critical -1.5 – –") < words.index("price")
+    assert "row count" not in words
+
+
+def test_the_same_feature_over_two_windows_is_one_trait(settings):
+    words = Page(write_page(settings, DAY))["segments"]
+
+    assert "orders in the last 365 days 14.2" in words
+    assert "orders in the last 90 days" not in words
+    assert "days since the last event or order 4.2 days" in words
+
+
+def test_the_page_needs_no_network_and_no_script(settings):
+    page = Page(write_page(settings, DAY))
+
+    assert {link for link in page.links if not link.startswith("#")} == set()
+    assert "<script" not in page.source
+    assert not re.search(r"@import|url\(|https?://", page.source)
+
+
+def test_names_from_data_are_escaped(bare_settings):
+    rows = make_profiles()
+    rows[0]["segment_name"] = "<b>Tom & 'Jerry'</b>"
+    write_rows(bare_settings.lake, "marts.segment_profiles", rows)
+
+    page = Page(write_page(bare_settings, DAY))
+
+    assert "<b>Tom" not in page.source
+    assert "<b>Tom & 'Jerry'</b>" in page["sizes"]
+
+
+def test_the_chart_of_sizes_ends_on_the_day_of_the_page(settings, tmp_path):
+    earlier = replace(settings, lake=str(tmp_path / "lake"), reports=str(tmp_path / "other"))
+    for table in TABLES:
+        write_rows(earlier.lake, table, TABLES[table]())
+    profiles = make_profiles()
+    days = [DAY - timedelta(days=40), DAY + timedelta(days=1)]
+    write_rows(earlier.lake, "marts.segment_profiles", profiles + [p | {"day": day} for p in profiles[:2] for day in days])
+
+    page = Page(write_page(earlier, DAY))
+
+    assert f"{DAY - timedelta(days=40)} {DAY}" in page["time"]
+    assert str(DAY + timedelta(days=1)) not in page["time"]
+    active = len(profiles) - 1
+    assert page.source.count("<polyline points=") == active + 2  # two are in the chart of the number of segments
+
+
+def test_the_order_of_rows_does_not_change_the_page(settings, tmp_path):
+    shuffled = replace(settings, lake=str(tmp_path / "lake"), reports=str(tmp_path / "other"))
+    for table in TABLES:
+        write_rows(shuffled.lake, table, TABLES[table]()[::-1])
+
+    assert Path(write_page(settings, DAY)).read_text() == Path(write_page(shuffled, DAY)).read_text()
+
+
+def test_the_section_of_a_missing_table_says_so(bare_settings):
+    page = Page(write_page(bare_settings, DAY))
+
+    assert "There is no map" in page["map"]
+    assert "No moves are on record" in page["moves"]
+    assert "not on record" in page["number"]
+    assert "quality.reconciliation has no rows" in page["quality"]
+    assert "clean.events has no rows" in page["quality"]
+    assert "no expectation was checked" in page["quality"]
+    assert "no longer in the models folder" in page["model"]
+    assert "has no row for 2026-03-31" in page["run"]
+
+
+def test_customers_of_unpublished_small_segments_are_counted(bare_settings):
+    write_rows(bare_settings.lake, "marts.segment_profiles", make_profiles()[1:])
+
+    assert "262 customers are in segments too small to publish" in Page(write_page(bare_settings, DAY))["sizes"]
+
+
+def test_a_day_that_is_not_published_is_one_clear_line(bare_settings):
+    with pytest.raises(UserError, match=r"^report: .* no rows on 2026-04-01; run first: shoal publish --day 2026-04-01$"):
+        write_page(bare_settings, DAY + timedelta(days=1))
+    assert not Path(bare_settings.reports).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(bare_settings):
+    Path(bare_settings.reports).write_text("a file")
+    with pytest.raises(UserError, match=r"^report: .*index.html cannot be written .*SHOAL_REPORTS$"):
+        write_page(bare_settings, DAY)
+
+
+def test_a_run_that_dies_while_writing_keeps_the_page_before(bare_settings, monkeypatch):
+    path = Path(write_page(bare_settings, DAY))
+    before = path.read_text()
+    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    write_rows(bare_settings.lake, "marts.segment_profiles", make_profiles()[1:])
+
+    with pytest.raises(UserError, match="disk full"):
+        write_page(bare_settings, DAY)
+
+    assert path.read_text() == before
+
+
+def test_the_lake_is_only_read(settings):
+    before = {table: DeltaTable(f"{settings.lake}/{table.replace('.', '/')}").version() for table in TABLES}
+    write_page(settings, DAY)
+    assert before == {table: DeltaTable(f"{settings.lake}/{table.replace('.', '/')}").version() for table in TABLES}
