@@ -24,8 +24,8 @@ from pyspark.sql import SparkSession
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks import measure
-from jobs.sample import writer
 from jobs.engine.session import open_session
+from jobs.sample import writer
 from jobs.storage import models
 from jobs.storage.delta import read_arrow
 
