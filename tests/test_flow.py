@@ -1,4 +1,4 @@
-"""The sample shop through landing, cleaning and features, held against the truth written beside it."""
+"""The sample shop through landing, cleaning and features, compared with the truth that is written with it."""
 
 import csv
 import gzip
@@ -43,18 +43,18 @@ def printed():
 
 @pytest.fixture(scope="module")
 def refreshed(spark, shop, printed, tmp_path_factory):
-    """A lake with the shop in it: all days but the last at once, then the last day; compiled, as it runs for users."""
+    """A lake that holds the shop: all days but the last at once, then the last day; compiled, as it runs for users."""
     for setting in INTERPRETED:
         spark.conf.unset(setting)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
-        made = replace(load_settings({}), input=str(shop), source="sample")
+        settings = replace(load_settings({}), input=str(shop), source="sample")
         lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
         for day in (LAST - timedelta(days=1), LAST):
             for step in ("land", "clean", "features"):
                 with redirect_stdout(printed):
-                    steps.run_on_lake(lake, (step,), made, steps.Options([day]))
-        yield lake, made
+                    steps.run_on_lake(lake, (step,), settings, steps.Options([day]))
+        yield lake, settings
     for setting, value in INTERPRETED.items():
         spark.conf.set(setting, value)
 
@@ -69,13 +69,13 @@ def defects(shop, kind):
 
 
 @pytest.mark.parametrize("table", ["events", "orders"])
-def test_every_planted_defect_is_found_under_its_rule_and_nothing_else_is_refused(refreshed, shop, table):
+def test_every_planted_defect_is_refused_by_its_rule_and_nothing_else_is(refreshed, shop, table):
     lake, _ = refreshed
     refused = lake.read(f"clean.{table}_rejects").groupBy(F.col("rules")[0].alias("rule")).count().collect()
     assert Counter({row.rule: row["count"] for row in refused}) == defects(shop, table)
 
 
-def test_robots_and_clocks_that_are_off_are_found_and_nobody_else(refreshed, shop):
+def test_exactly_the_planted_robots_and_wrong_clocks_are_marked(refreshed, shop):
     lake, _ = refreshed
     rows = lake.read("clean.events").where("is_bot OR clock_skew_seconds IS NOT NULL")
     rows = rows.select("visitor_id", "is_bot", F.count("clock_skew_seconds").over(Window.partitionBy()).alias("n")).collect()
@@ -91,20 +91,20 @@ def test_every_row_is_accounted_for(refreshed):
     assert all(row.difference == 0 for row in rows)
 
 
-def test_money_is_the_truth_to_the_cent(refreshed, shop):
+def test_money_equals_the_truth_to_the_cent(refreshed, shop):
     lake, _ = refreshed
     totals = (
         lake.read(orders.TABLE).agg(*(F.sum(f"{c}_amount").alias(c) for c in ("gross", "discount", "returned", "net"))).first()
     )
     money = truth(shop)["money"]
-    wanted = {key.replace("discounts", "discount").replace("returns", "returned"): Decimal(value) for key, value in money.items()
-              if key in ("gross", "discounts", "returns", "net")}  # fmt: skip
-    assert totals.asDict() == wanted
+    names = {"gross": "gross", "discounts": "discount", "returns": "returned", "net": "net"}
+    expected = {column: Decimal(money[name]) for name, column in names.items()}
+    assert totals.asDict() == expected
     assert totals.gross - totals.discount - totals.returned == totals.net
 
 
 def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refreshed, shop, printed):
-    """Every file as it lies there, every column of every table as it is read, and what the steps print."""
+    """Looks at every file, every column of every table, and every line that the steps print."""
     lake, _ = refreshed
     people = [
         row
@@ -113,7 +113,7 @@ def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refre
     ]
     planted = {row[c].lower() for row in people for c in ("email", "full_name", "phone") if row[c]} | set(customers.EMAIL_DOMAINS)
     assert len(planted) > 500
-    # In hashes and paths they may be by chance.
+    # Hashes and paths may hold them by chance.
     words = [word.lower() for word in (*customers.FIRST_NAMES, *customers.LAST_NAMES)]
     tables = set()
     for path in (p for p in Path(lake.root).rglob("*") if p.is_file()):
@@ -128,30 +128,30 @@ def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refre
     assert not [text for text in planted if text in printed.getvalue().lower()]
 
 
-def test_features_are_what_plain_python_counts_in_the_clean_tables(refreshed):
-    lake, made = refreshed
-    n_rows, different = equality.differences(lake, made, [LAST])
+def test_features_equal_a_count_of_the_clean_tables_in_plain_python(refreshed):
+    lake, settings = refreshed
+    n_rows, different = equality.differences(lake, settings, [LAST])
     assert n_rows > 200
     assert not different
 
 
-def test_features_of_a_day_do_not_depend_on_how_the_days_were_run(refreshed, spark, tmp_path, shop, monkeypatch):
-    """The last day on top of the others, compiled, equals everything at once, interpreted; also with a past day run again."""
-    lake, made = refreshed
+def test_features_of_a_day_do_not_depend_on_the_order_in_which_days_were_run(refreshed, spark, tmp_path, shop, monkeypatch):
+    """The last day after the others, compiled, equals all days at once, interpreted; also after a past day is run again."""
+    lake, settings = refreshed
     for setting, value in INTERPRETED.items():
         spark.conf.set(setting, value)
-    again = Lake(spark, str(tmp_path / "at_once"))
+    other_lake = Lake(spark, str(tmp_path / "at_once"))
     monkeypatch.setenv("SHOAL_SECRET", "of the tests")
     for step in ("land", "clean", "features"):
-        steps.run_on_lake(again, (step,), made, steps.Options([LAST]))
+        steps.run_on_lake(other_lake, (step,), settings, steps.Options([LAST]))
     compared = [f"clean.{table}" for table in flow.TABLES["clean"]] + ["features.customer_days"]
-    at_once = {table: rows(again, table) for table in compared}
-    assert {table: rows(lake, table) for table in compared} == at_once
-    steps.run_on_lake(again, ("clean",), made, steps.Options([LAST - timedelta(days=5)]))
-    assert {table: rows(again, table) for table in compared} == at_once
-    ours = lake.read("features.customers", LAST, LAST).drop("vector")
-    theirs = again.read("features.customers", LAST, LAST).drop("vector")
-    assert ours.exceptAll(theirs).count() == theirs.exceptAll(ours).count() == 0
+    all_at_once = {table: rows(other_lake, table) for table in compared}
+    assert {table: rows(lake, table) for table in compared} == all_at_once
+    steps.run_on_lake(other_lake, ("clean",), settings, steps.Options([LAST - timedelta(days=5)]))
+    assert {table: rows(other_lake, table) for table in compared} == all_at_once
+    by_day = lake.read("features.customers", LAST, LAST).drop("vector")
+    at_once_rows = other_lake.read("features.customers", LAST, LAST).drop("vector")
+    assert by_day.exceptAll(at_once_rows).count() == at_once_rows.exceptAll(by_day).count() == 0
 
 
 def rows(lake, table):

@@ -1,4 +1,4 @@
-"""What set-up puts into the Spark environment, and what it does when something is wrong. No network, no Spark."""
+"""What set-up puts into the Spark environment, and its errors. No network, no Spark."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ EEL = Jar("org.example", "eel", "1.0", hashlib.sha256(b"eel 1.0\n").hexdigest())
 
 
 @pytest.fixture
-def to(tmp_path):
+def target(tmp_path):
     """A Spark environment with nothing in it yet."""
     spark = tmp_path / "env" / "site-packages" / "pyspark"
     (spark / "jars").mkdir(parents=True)
@@ -57,15 +57,15 @@ done
 def test_java_home_is_taken_before_the_path(tmp_path):
     named = java_home(tmp_path / "named", "21.0.2")
     on_path = java_home(tmp_path / "on_path", "17.0.9")
-    found = find_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
-    assert found == Java(named, "21.0.2", True)
+    java = find_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
+    assert java == Java(named, "21.0.2", True)
 
 
 def test_a_java_home_of_another_version_is_passed_over_for_the_path_and_said(tmp_path, capsys):
     named = java_home(tmp_path / "named", "11.0.2")
     on_path = java_home(tmp_path / "on_path", "17.0.9", modules="java.base")
-    found = find_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
-    assert found == Java(on_path, "17.0.9", False)
+    java = find_java({"JAVA_HOME": str(named), "PATH": str(on_path / "bin")})
+    assert java == Java(on_path, "17.0.9", False)
     assert "is Java 11.0.2; Spark wants 17 or 21" in capsys.readouterr().out
 
 
@@ -105,108 +105,108 @@ def test_a_damaged_lock_names_file_and_line(tmp_path):
         read_lock(lock)
 
 
-def test_jars_are_put_beside_sparks_own_and_not_fetched_again(to, repository):
-    install_jars(to, repository, [JAR])
-    assert (to.spark / "jars" / "fish-1.0.jar").read_text() == "fish 1.0\n"
-    install_jars(to, Java(Path("/nonexistent"), "17", True), [JAR])
+def test_jars_are_put_beside_sparks_own_and_not_fetched_again(target, repository):
+    install_jars(target, repository, [JAR])
+    assert (target.spark / "jars" / "fish-1.0.jar").read_text() == "fish 1.0\n"
+    install_jars(target, Java(Path("/nonexistent"), "17", True), [JAR])
 
 
-def test_a_wrong_checksum_is_one_line_and_leaves_nothing(to, repository):
+def test_a_wrong_checksum_is_one_line_and_leaves_nothing(target, repository):
     with pytest.raises(UserError) as error:
-        install_jars(to, repository, [EEL, JAR._replace(sha256="0" * 64)])
+        install_jars(target, repository, [EEL, JAR._replace(sha256="0" * 64)])
     assert str(error.value).startswith(f"org.example:fish:1.0 has the checksum {JAR.sha256}, setup/jars.lock says 000")
     assert "\n" not in str(error.value)
-    assert [*(to.spark / "jars").iterdir(), *to.share.iterdir()] == []
+    assert [*(target.spark / "jars").iterdir(), *target.share.iterdir()] == []
 
 
-def test_a_jar_that_does_not_exist_is_one_line(to, tmp_path):
+def test_a_jar_that_does_not_exist_is_one_line(target, tmp_path):
     nothing = Java(java_home(tmp_path / "empty", "17", script="exit 0"), "17", True)
     with pytest.raises(UserError, match=r"^org\.example:fish:1\.0 was not found"):
-        install_jars(to, nothing, [JAR])
+        install_jars(target, nothing, [JAR])
 
 
-def test_a_run_killed_between_two_jars_is_mended_by_the_next(to, repository, monkeypatch):
+def test_a_run_killed_between_two_jars_is_mended_by_the_next(target, repository, monkeypatch):
     replace, moved = os.replace, []
 
-    def killed_at_the_second(source, target):
-        if str(target).endswith(".jar"):
+    def killed_at_the_second(source, destination):
+        if str(destination).endswith(".jar"):
             if moved:
                 raise KeyboardInterrupt
-            moved.append(target)
-        replace(source, target)
+            moved.append(destination)
+        replace(source, destination)
 
     monkeypatch.setattr(os, "replace", killed_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        install_jars(to, repository, [EEL, JAR])
+        install_jars(target, repository, [EEL, JAR])
     monkeypatch.undo()
-    install_jars(to, repository, [EEL, JAR])
-    assert sorted(p.name for p in (to.spark / "jars").iterdir()) == ["eel-1.0.jar", "fish-1.0.jar"]
+    install_jars(target, repository, [EEL, JAR])
+    assert sorted(p.name for p in (target.spark / "jars").iterdir()) == ["eel-1.0.jar", "fish-1.0.jar"]
 
 
-def test_what_a_killed_run_left_half_made_is_removed_by_the_next(to, repository, monkeypatch):
-    half = to.share / ".classes-abc"
+def test_the_leftovers_of_a_killed_run_are_removed_by_the_next(target, repository, monkeypatch):
+    half = target.share / ".classes-abc"
     half.mkdir()
     (half / "classes.jsa").write_text("half")
-    (to.share / ".jars.json-abc").write_text("half")
+    (target.share / ".jars.json-abc").write_text("half")
     monkeypatch.setattr(setup_main, "find_java", lambda environment: repository)
     monkeypatch.setattr(setup_main, "read_lock", lambda path: [JAR])
     with pytest.raises(FileNotFoundError, match="spark-submit"):
-        setup_main.install(to, uv="no uv is needed")
-    assert sorted(p.name for p in to.share.iterdir()) == ["jars.json", "lock"]
+        setup_main.install(target, uv="no uv is needed")
+    assert sorted(p.name for p in target.share.iterdir()) == ["jars.json", "lock"]
 
 
-def test_the_jars_of_an_earlier_lock_go_and_sparks_own_stay(to, repository):
-    (to.spark / "jars" / "spark-core.jar").write_text("")
-    install_jars(to, repository, [JAR])
+def test_the_jars_of_an_earlier_lock_go_and_sparks_own_stay(target, repository):
+    (target.spark / "jars" / "spark-core.jar").write_text("")
+    install_jars(target, repository, [JAR])
     newer = JAR._replace(version="2.0", sha256=hashlib.sha256(b"fish 2.0\n").hexdigest())
-    install_jars(to, repository, [newer])
-    assert sorted(p.name for p in (to.spark / "jars").iterdir()) == ["fish-2.0.jar", "spark-core.jar"]
-    assert json.loads((to.share / "jars.json").read_text()) == {"fish-2.0.jar": newer.sha256}
+    install_jars(target, repository, [newer])
+    assert sorted(p.name for p in (target.spark / "jars").iterdir()) == ["fish-2.0.jar", "spark-core.jar"]
+    assert json.loads((target.share / "jars.json").read_text()) == {"fish-2.0.jar": newer.sha256}
 
 
 # --- Configuration and class archive
 
 
-def test_a_file_that_is_a_link_into_the_package_cache_is_replaced_and_the_cache_kept(to):
-    cached = to.share / "cached"
+def test_a_file_that_is_a_link_into_the_package_cache_is_replaced_and_the_cache_kept(target):
+    cached = target.share / "cached"
     cached.write_text("as shipped")
-    os.link(cached, to.environment / "bin" / "find-spark-home")
-    write_configuration(to, Java(Path("/opt/java"), "17", True))
+    os.link(cached, target.environment / "bin" / "find-spark-home")
+    write_configuration(target, Java(Path("/opt/java"), "17", True))
     assert cached.read_text() == "as shipped"
-    assert str(to.spark) in (to.environment / "bin" / "find-spark-home").read_text()
+    assert str(target.spark) in (target.environment / "bin" / "find-spark-home").read_text()
 
 
-def test_the_chosen_java_is_taken_only_while_it_is_there_and_a_given_python_is_kept(to, tmp_path):
+def test_the_chosen_java_is_taken_only_while_it_is_there_and_a_given_python_is_kept(target, tmp_path):
     home = java_home(tmp_path / "jvm", "17.0.9")
-    write_configuration(to, Java(home, "17.0.9", True))
-    show = f'JAVA_HOME=mine; . {to.spark}/conf/spark-env.sh; echo "$JAVA_HOME $PYSPARK_PYTHON"'
+    write_configuration(target, Java(home, "17.0.9", True))
+    show = f'JAVA_HOME=mine; . {target.spark}/conf/spark-env.sh; echo "$JAVA_HOME $PYSPARK_PYTHON"'
     variables = {"PATH": os.environ["PATH"]}
-    python = to.environment / "bin" / "python"
+    python = target.environment / "bin" / "python"
     assert subprocess.check_output(["sh", "-c", show], env=variables, text=True) == f"{home} {python}\n"
     (home / "bin" / "java").unlink()
     variables["PYSPARK_PYTHON"] = "theirs"
     assert subprocess.check_output(["sh", "-c", show], env=variables, text=True) == "mine theirs\n"
 
 
-def test_another_java_jar_or_rehearsal_asks_for_a_new_class_archive(to, tmp_path, repository):
+def test_another_java_jar_or_rehearsal_asks_for_a_new_class_archive(target, tmp_path, repository):
     job = tmp_path / "job.py"
     job.write_text("")
-    keys = [archive_key(to, repository, job)]
-    assert archive_key(to, repository, job) == keys[0]
-    install_jars(to, repository, [JAR])
-    keys.append(archive_key(to, repository, job))
+    keys = [archive_key(target, repository, job)]
+    assert archive_key(target, repository, job) == keys[0]
+    install_jars(target, repository, [JAR])
+    keys.append(archive_key(target, repository, job))
     os.utime(repository.home / "bin" / "java", (1, 1))
-    keys.append(archive_key(to, repository, job))
+    keys.append(archive_key(target, repository, job))
     job.write_text("more")
-    keys.append(archive_key(to, repository, job))
+    keys.append(archive_key(target, repository, job))
     assert len(set(keys)) == 4
 
 
-def test_an_archive_that_is_up_to_date_is_not_made_again(to, repository):
-    (to.share / "classes.jsa").write_text("")
-    key = archive_key(to, repository, ROOT / "setup" / "rehearsal.py")
-    (to.share / "classes.key").write_text(key)
-    build_class_archive(to, repository)
-    (to.share / "classes.jsa").unlink()
+def test_an_archive_that_is_up_to_date_is_not_made_again(target, repository):
+    (target.share / "classes.jsa").write_text("")
+    key = archive_key(target, repository, ROOT / "setup" / "rehearsal.py")
+    (target.share / "classes.key").write_text(key)
+    build_class_archive(target, repository)
+    (target.share / "classes.jsa").unlink()
     with pytest.raises(FileNotFoundError, match="spark-submit"):
-        build_class_archive(to, repository)
+        build_class_archive(target, repository)

@@ -13,7 +13,7 @@ from jobs.storage import models
 
 
 def refused(capsys, *argv: str) -> str:
-    """The last line printed by a command that must end with 2, whoever of parser and step refused it."""
+    """Return the last line printed by a command that must end with 2, refused by the parser or by the step."""
     try:
         code = main(list(argv))
     except SystemExit as ended:
@@ -25,7 +25,7 @@ def refused(capsys, *argv: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "message"),
     [
         (("clean", "--day", "2999-01-01"), "day 2999-01-01 is in the future"),
         (("clean", "--day", "31.3.2026"), "'31.3.2026' is not a day"),
@@ -36,10 +36,10 @@ def refused(capsys, *argv: str) -> str:
         (("refresh", "--day", "2026-03-01", "--steps", "land,tidy"), "'tidy' is not a step"),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_a_line(capsys, argv, says):
+def test_a_command_that_cannot_run_is_refused_in_one_line(capsys, argv, message):
     line = refused(capsys, *argv)
     assert "error: " in line
-    assert says in line
+    assert message in line
 
 
 def test_a_missing_train_environment_is_named(monkeypatch):
@@ -49,7 +49,7 @@ def test_a_missing_train_environment_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("champion_since", "retrain", "known", "made"),
+    ("champion_since", "retrain", "stored", "expected"),
     [
         (None, False, [], ["2026-03-02"]),
         ("2026-03-31", False, [], []),  # young: no training is due
@@ -58,18 +58,18 @@ def test_a_missing_train_environment_is_named(monkeypatch):
         (None, False, ["2026-03-02"], []),
     ],
 )
-def test_the_customers_of_the_backtest_are_made_where_a_training_is_due_and_lacks_them(
-    tmp_path, champion_since, retrain, known, made
+def test_the_backtest_day_is_computed_where_a_training_is_due_and_it_is_missing(
+    tmp_path, champion_since, retrain, stored, expected
 ):
-    local = load_settings({"SHOAL_MODELS": str(tmp_path)})
+    settings = load_settings({"SHOAL_MODELS": str(tmp_path)})
     if champion_since:
         models.save(str(tmp_path), "v1", lambda folder: (folder / "meta.json").write_text("{}"))
         models.promote(str(tmp_path), "v1", date.fromisoformat(champion_since))
-    tables = {"features.customers": [*map(date.fromisoformat, known)], "features.customer_days": [date(2026, 3, 1)]}
+    tables = {"features.customers": [*map(date.fromisoformat, stored)], "features.customer_days": [date(2026, 3, 1)]}
 
-    def found(lake):
-        return [str(day) for day in steps.backtest_days(lake, local, steps.Options([date(2026, 4, 1)], retrain))]
+    def backtest_days(lake):
+        return [str(day) for day in steps.backtest_days(lake, settings, steps.Options([date(2026, 4, 1)], retrain))]
 
-    assert found(SimpleNamespace(days=tables.__getitem__)) == made
-    tables["features.customer_days"] = [date(2026, 3, 3)]  # there was nobody then
-    assert found(SimpleNamespace(days=tables.__getitem__)) == []
+    assert backtest_days(SimpleNamespace(days=tables.__getitem__)) == expected
+    tables["features.customer_days"] = [date(2026, 3, 3)]  # no customer was known then
+    assert backtest_days(SimpleNamespace(days=tables.__getitem__)) == []

@@ -1,4 +1,4 @@
-"""The two commands' first half: what make says, what is pinned, and that the Spark environment stands on its own."""
+"""Set-up: the messages of make, the pinned packages, and a Spark environment that needs no variable."""
 
 import os
 import re
@@ -32,23 +32,23 @@ def make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize(
-    ("python", "said"),
+    ("python", "message"),
     [
         ("print('3.9')", "is Python 3.9; Shoal needs 3.11, 3.12 or 3.13"),
         ("print('3.14')", "is Python 3.14; Shoal needs 3.11, 3.12 or 3.13"),
         ("raise SystemExit(1)", "is Python unknown; Shoal needs 3.11, 3.12 or 3.13"),
     ],
 )
-def test_a_wrong_python_ends_at_once_in_one_line_and_leaves_nothing(tmp_path, python, said):
+def test_a_wrong_python_ends_at_once_in_one_line_and_leaves_nothing(tmp_path, python, message):
     fake = tmp_path / "python3"
     fake.write_text(f"#!{sys.executable}\n{python}\n")
     fake.chmod(0o755)
     result = make("setup", f"PYTHON={fake}", f"VENV={tmp_path}/venv")
-    ours = [line for line in result.stderr.splitlines() if not line.startswith("make")]
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("make")]
     assert result.returncode != 0
     assert result.stdout == ""
-    assert len(ours) == 1
-    assert said in ours[0]
+    assert len(lines) == 1
+    assert message in lines[0]
     assert not (tmp_path / "venv").exists()
 
 
@@ -57,9 +57,9 @@ def test_no_python_is_one_line(tmp_path):
     assert "set-up: there is no no-such-python here; install Python 3.11, 3.12 or 3.13" in result.stderr
 
 
-def test_a_source_of_ones_own_needs_input_and_day_and_says_so_before_any_set_up(tmp_path):
-    for given in ([], ["INPUT=somewhere"], ["DAY=2024-01-01"]):
-        result = make("refresh", "SOURCE=mine", *given, f"VENV={tmp_path}/venv")
+def test_a_source_without_input_and_day_is_refused_before_any_set_up(tmp_path):
+    for arguments in ([], ["INPUT=somewhere"], ["DAY=2024-01-01"]):
+        result = make("refresh", "SOURCE=mine", *arguments, f"VENV={tmp_path}/venv")
         assert result.returncode != 0
         assert "SOURCE=mine also needs INPUT=<folder or URI> and DAY=<YYYY-MM-DD>" in result.stderr
         assert not (tmp_path / "venv").exists()
@@ -104,7 +104,7 @@ def test_spark_needs_no_variable_and_starts_from_the_class_archive(tmp_path, sta
     assert classes.read_text().count("shared objects file (top)") > 10_000
 
 
-def test_an_archive_java_cannot_use_is_passed_over_in_silence(tmp_path):
+def test_an_archive_that_java_cannot_use_is_ignored_silently(tmp_path):
     spark = next(SPARK_BIN.parent.glob("lib/python3.*/site-packages/pyspark"))
     defaults = (spark / "conf" / "spark-defaults.conf").read_text()
     options = re.search(r"^spark\.driver\.defaultJavaOptions (.+)$", defaults, re.MULTILINE)[1].split()

@@ -1,4 +1,4 @@
-"""`shoal changes`: the feed between two days comes to exactly what differs between their segments."""
+"""`shoal changes`: the change feed between two days sums up to the difference between their segments."""
 
 import random
 from datetime import date, timedelta
@@ -23,9 +23,9 @@ def segments(tmp_path, monkeypatch):
     """{day: {customer: segment}} of random days that are published with their feed, in a lake that the settings name."""
     chance, days, held, rows = random.Random(7), {}, {}, []  # noqa: S311
     for day in DAYS:
-        made = {f"c{i}": chance.choice([None, 1, 1, 2]) for i in range(200)}
-        days[day] = {c: s for c, s in made.items() if s is not None}
-        for c in sorted(made):
+        drawn = {f"c{i}": chance.choice([None, 1, 1, 2]) for i in range(200)}
+        days[day] = {c: s for c, s in drawn.items() if s is not None}
+        for c in sorted(drawn):
             was, now = held.get(c), days[day].get(c)
             if was != now:
                 rows.append((day, c, "added" if was is None else "removed" if now is None else "changed", was, now))
@@ -52,8 +52,8 @@ def test_the_file_has_exactly_what_differs_between_the_two_days(segments, tmp_pa
     out = tmp_path / "changes.parquet"
     assert main(["changes", "--since", str(days[since]), "--day", str(days[until]), "--out", str(out)]) == 0
     rows = parquet.read_table(out).to_pylist()
-    found = sorted((r["customer_id"], r["change"], r["from_segment_id"], r["to_segment_id"]) for r in rows)
-    assert found == difference(segments.get(days[since], {}), segments[days[until]])
+    changed = sorted((r["customer_id"], r["change"], r["from_segment_id"], r["to_segment_id"]) for r in rows)
+    assert changed == difference(segments.get(days[since], {}), segments[days[until]])
 
 
 def test_a_day_without_a_refresh_has_the_segments_of_the_known_day_before(segments, tmp_path):
@@ -64,18 +64,18 @@ def test_a_day_without_a_refresh_has_the_segments_of_the_known_day_before(segmen
     assert sorted(rows["customer_id"].to_pylist()) == [c for c, *_ in difference(segments[DAYS[1]], segments[DAYS[3]])]
 
 
-def test_the_table_counts_them_by_pair(segments, capsys):
+def test_the_table_counts_changes_by_pair_of_segments(segments, capsys):
     main(["changes", "--since", str(FIRST)])
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     expected = difference(segments[FIRST], segments[DAYS[3]])
-    assert said[0].split() == ["change", "from", "to", "customers"]
+    assert lines[0].split() == ["change", "from", "to", "customers"]
     n = sum(row[1:] == ("changed", 1, 2) for row in expected)
-    assert ["changed", "1", "2", str(n)] in [line.split() for line in said]
-    assert said[-1] == f"from the end of 2024-03-01 to the end of 2024-03-05: {len(expected)} customers"
+    assert ["changed", "1", "2", str(n)] in [line.split() for line in lines]
+    assert lines[-1] == f"from the end of 2024-03-01 to the end of 2024-03-05: {len(expected)} customers"
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "message"),
     [
         (("--since", "2024-03-05"), "--since 2024-03-05 is not before 2024-03-05"),
         (("--since", "2024-03-01", "--day", "2024-03-03"), "2024-03-03 is not published in"),
@@ -83,5 +83,5 @@ def test_the_table_counts_them_by_pair(segments, capsys):
         (("--since", "2024-03-01", "--out", "/proc/changes.csv"), "/proc/changes.csv cannot be written"),
     ],
 )
-def test_what_cannot_be_told_is_refused_in_a_line(segments, capsys, argv, says):
-    assert says in refused(capsys, "changes", *argv)
+def test_wrong_arguments_are_refused_in_one_line(segments, capsys, argv, message):
+    assert message in refused(capsys, "changes", *argv)

@@ -12,7 +12,7 @@ from jobs.storage import models
 OLD, NEW = "2026-01-10-aaaa", "2026-01-17-bbbb"
 
 
-def told(version: str, **changes) -> dict:
+def meta(version: str, **changes) -> dict:
     facts = {
         "version": version, "day": version[:10], "delta_version": 3, "inputs": ["orders_90d", "net_365d"],
         "sizes": {"inputs": 2, "latent": 2, "hidden": [64, 32]}, "settings": {"seed": 17, "noise": 0.1},
@@ -26,17 +26,17 @@ def told(version: str, **changes) -> dict:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """The old model champion from its day on, then the new one."""
+    """Two models: the old one is champion from its day on, then the new one."""
     monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
     changed = {"settings": {"seed": 17, "noise": 0.2}, "inputs": ["orders_90d"], "test_error": 0.09}
     changed["scaling"] = {"orders_90d": "log1p", "net_365d": "quantile"}
-    for version, facts in ((OLD, told(OLD)), (NEW, told(NEW, **changed))):
+    for version, facts in ((OLD, meta(OLD)), (NEW, meta(NEW, **changed))):
         models.save(str(tmp_path), version, lambda folder, facts=facts: (folder / "meta.json").write_text(json.dumps(facts)))
         models.promote(str(tmp_path), version, date.fromisoformat(facts["day"]))
     return str(tmp_path)
 
 
-def test_the_list_has_each_model_its_figures_and_its_reign(root, capsys):
+def test_the_list_has_the_figures_of_each_model_and_since_when_it_is_champion(root, capsys):
     assert models.versions(root) == [OLD, NEW]
     models.promote(root, NEW, date(2026, 1, 17), "pca")
     assert main(["models", "list"]) == 0
@@ -64,14 +64,14 @@ def test_two_models_are_compared_by_what_differs(root, capsys):
     assert not {"settings seed", "scaling orders_90d"} & set(rows)
 
 
-def test_a_rollback_brings_the_champion_before_back_and_keeps_the_days_before_it(root, capsys):
+def test_a_rollback_brings_the_earlier_champion_back_and_keeps_earlier_days(root, capsys):
     assert main(["models", "rollback", "--since", "2026-01-20"]) == 0
     assert f"{OLD} is champion from 2026-01-20 on" in capsys.readouterr().out
     held = [models.champion(root, date(2026, 1, day))["version"] for day in (16, 19, 20)]
     assert held == [OLD, NEW, OLD]
 
 
-def test_a_rollback_without_a_day_undoes_the_champion_altogether(root):
+def test_a_rollback_without_a_day_replaces_the_champion_from_its_first_day(root):
     assert main(["models", "rollback"]) == 0
     assert models.champion(root, date(2026, 1, 18))["version"] == OLD
 
@@ -90,7 +90,7 @@ def test_a_model_is_promoted_from_a_day_on(root):
         (["rollback", "--since", "2026-01-01"], f"{NEW} is champion since 2026-01-17, which is after 2026-01-01"),
     ],
 )
-def test_what_is_not_there_ends_in_one_line_and_changes_nothing(root, capsys, command, message):
+def test_a_missing_model_ends_in_one_line_and_changes_nothing(root, capsys, command, message):
     before = models.champion_history(root)
     assert main(["models", *command]) == 2
     out = capsys.readouterr().out
@@ -99,7 +99,7 @@ def test_what_is_not_there_ends_in_one_line_and_changes_nothing(root, capsys, co
     assert models.champion_history(root) == before
 
 
-def test_without_a_model_there_is_none_to_list_or_to_go_back_to(tmp_path, monkeypatch, capsys):
+def test_without_a_model_list_and_rollback_end_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
     assert [main(["models", command]) for command in ("list", "rollback")] == [2, 2]
     assert capsys.readouterr().out.count("error: models: ") == 2

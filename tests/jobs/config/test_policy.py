@@ -12,7 +12,7 @@ from jobs.errors import UserError
 
 @pytest.fixture
 def load(tmp_path: Path):
-    """The policy of a text."""
+    """Return the policy that a text describes."""
 
     def load(text: str) -> policy.Policy:
         (tmp_path / "policy.toml").write_text(text)
@@ -21,26 +21,26 @@ def load(tmp_path: Path):
     return load
 
 
-def test_a_column_has_its_own_treatment_and_else_the_default(load):
-    made = load("""
+def test_a_column_has_its_own_treatment_or_the_default(load):
+    policy_of_text = load("""
         [features.customers]
         default = { outliers = "iqr", factor = 2, categories = 5, scaling = "robust" }
         spend = { missing = "model", scaling = "log1p" }
         visits = { missing = "constant", value = -1, outliers = "quantile", shares = [0, 0.9] }
         country = { categories = 3 }
     """)
-    assert made.column_policies(["spend", "visits", "age"], ["country", "device"], ()) == [
+    assert policy_of_text.column_policies(["spend", "visits", "age"], ["country", "device"], ()) == [
         Column("model", None, "iqr", factor=2, scaling="log1p"),
         Column("constant", -1, "quantile", (0, 0.9), 2, "robust"),
         Column("median", None, "iqr", factor=2, scaling="robust"),
     ]
-    assert (made.categories("country"), made.categories("device")) == (3, 5)
+    assert (policy_of_text.categories("country"), policy_of_text.categories("device")) == (3, 5)
 
 
-def test_the_file_of_the_project_is_right_and_asks_for_no_guessed_price():
-    made = policy.load_policy(str(HOME / "conf" / "policy.toml"))
-    made.column_policies(catalogue.VECTOR, [attribute.name for attribute in catalogue.ATTRIBUTES], ())
-    assert made.clean == {"products.price": "null"}
+def test_the_policy_of_the_project_is_valid_and_imputes_no_price():
+    project_policy = policy.load_policy(str(HOME / "conf" / "policy.toml"))
+    project_policy.column_policies(catalogue.VECTOR, [attribute.name for attribute in catalogue.ATTRIBUTES], ())
+    assert project_policy.clean == {"products.price": "null"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_file_of_the_project_is_right_and_asks_for_no_guessed_price():
         ("[selection", "Expected ']' at the end of a table declaration"),
     ],
 )
-def test_what_the_file_gets_wrong_is_one_line_with_file_and_key(load, text, words):
+def test_a_wrong_entry_is_one_line_with_file_and_key(load, text, words):
     with pytest.raises(UserError) as raised:
         load(text).column_policies(["spend"], ["country"], ())
     assert "policy.toml: " in str(raised.value)
@@ -75,15 +75,17 @@ def test_what_the_file_gets_wrong_is_one_line_with_file_and_key(load, text, word
     assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_is_not_there_is_named():
+def test_a_missing_file_is_named():
     with pytest.raises(UserError, match=r"policy: none.toml cannot be read"):
         policy.load_policy("none.toml")
 
 
-def test_a_model_keeps_the_hash_of_the_text_and_what_it_says_of_each_column(load):
+def test_a_model_keeps_the_hash_of_the_text_and_the_treatment_of_each_column(load):
     text = "[features.customers]\ndefault = { missing = 'mean' }"
-    made = load(text)
-    told = made.to_record(dict(zip(["spend"], made.column_policies(["spend"], [], ()), strict=True)), ["country"])
-    assert told["columns"]["spend"]["missing"] == tomllib.loads(text)["features"]["customers"]["default"]["missing"]
-    assert told["columns"]["country"] == {"categories": 8}
-    assert load(text + " ").sha256 != told["sha256"]
+    policy_of_text = load(text)
+    record = policy_of_text.to_record(
+        dict(zip(["spend"], policy_of_text.column_policies(["spend"], [], ()), strict=True)), ["country"]
+    )
+    assert record["columns"]["spend"]["missing"] == tomllib.loads(text)["features"]["customers"]["default"]["missing"]
+    assert record["columns"]["country"] == {"categories": 8}
+    assert load(text + " ").sha256 != record["sha256"]

@@ -1,4 +1,4 @@
-"""Settings: the file, the variables over it, and what is refused."""
+"""Settings: the file, the variables that override it, and the values that are refused."""
 
 import pytest
 
@@ -12,15 +12,15 @@ def test_a_variable_wins_over_the_file_and_has_its_type():
 
 
 def test_roots_are_absolute_unless_they_are_uris():
-    made = load_settings({"SHOAL_LAKE": "var/here", "SHOAL_MODELS": "s3://shop/models"})
-    assert made.lake == str(HOME / "var/here")
-    assert made.models == "s3://shop/models"
-    assert made.train.tensorboard == ""
+    settings = load_settings({"SHOAL_LAKE": "var/here", "SHOAL_MODELS": "s3://shop/models"})
+    assert settings.lake == str(HOME / "var/here")
+    assert settings.models == "s3://shop/models"
+    assert settings.train.tensorboard == ""
     assert load_settings({"SHOAL_TRAIN__TENSORBOARD": "var/curves"}).train.tensorboard == str(HOME / "var/curves")
 
 
 @pytest.mark.parametrize(
-    ("environment", "says"),
+    ("environment", "message"),
     [
         ({"SHOAL_LAEK": "x"}, "unknown key 'laek'"),
         ({"SHOAL_CLEAN__LATE": "5"}, "unknown key 'clean.late'"),
@@ -35,14 +35,14 @@ def test_roots_are_absolute_unless_they_are_uris():
         ({"SHOAL_ENV": "prod"}, "lacks source"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(environment, says):
+def test_a_wrong_value_is_named_in_one_line(environment, message):
     with pytest.raises(UserError, match=r"^settings: ") as error:
         load_settings(environment)
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_the_secret_is_the_callers_or_an_error():
+def test_the_secret_comes_from_the_environment_or_is_an_error():
     assert read_secret({"SHOAL_SECRET": "s"}) == "s"
     with pytest.raises(UserError, match="SHOAL_SECRET is not set"):
         read_secret({})

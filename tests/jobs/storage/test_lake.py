@@ -1,4 +1,4 @@
-"""What the lake says of a table without a Spark job."""
+"""What the lake writes and reads, and how a refused write ends."""
 
 import errno
 import os
@@ -45,19 +45,19 @@ def test_rows_are_counted_from_the_log(lake):
     assert [lake.count_rows(TABLE.name, days) for days in ([first], [second], [first, second], None)] == [1, 2, 3, 3]
 
 
-def test_many_rows_are_spread_over_more_tasks_and_few_over_no_fewer_than_before(lake):
+def test_many_rows_get_more_shuffle_partitions_and_few_rows_no_fewer_than_before(lake):
     def partitions():
         return int(lake.spark.conf.get("spark.sql.shuffle.partitions"))
 
-    usual = partitions()
+    at_start = partitions()
     lake.set_shuffle_partitions(30_000_001)
     assert partitions() == 121
     lake.set_shuffle_partitions(500)
-    assert partitions() == usual
+    assert partitions() == at_start
 
 
 @pytest.mark.parametrize("root", ["/proc/lake", "/etc/hostname/lake"])
-def test_a_root_that_takes_no_files_is_named_in_one_line(spark, root):
+def test_a_root_that_cannot_be_written_is_named_in_one_line(spark, root):
     with pytest.raises(UserError, match=rf"lake: {root} cannot be written \(table clean\.things\)") as error:
         Lake(spark, root).create(TABLE)
     assert "\n" not in str(error.value)
@@ -70,29 +70,29 @@ def plain(lake, name):
     return lake.spark.createDataFrame([(date(2024, 3, 1), name)], "day DATE, name STRING")
 
 
-def test_a_write_that_another_run_has_overtaken_is_told_in_a_line_and_leaves_the_other_ones_rows(lake):
+def test_a_write_that_another_run_overtook_ends_in_one_line_and_keeps_the_rows_of_that_run(lake):
     path = lake.path(PLAIN.name)
 
-    def overtaken(batches):
+    def write_meanwhile(batches):
         for batch in batches:
-            theirs = pa.table({"day": batch["day"], "name": ["theirs"]})
-            write_deltalake(path, theirs, mode="overwrite", predicate="day = '2024-03-01'")
+            rows = pa.table({"day": batch["day"], "name": ["other run"]})
+            write_deltalake(path, rows, mode="overwrite", predicate="day = '2024-03-01'")
             yield batch
 
     lake.replace(PLAIN, plain(lake, "before"), "day = DATE'2024-03-01'")
-    frame = plain(lake, "ours").mapInArrow(overtaken, "day DATE, name STRING")
+    frame = plain(lake, "ours").mapInArrow(write_meanwhile, "day DATE, name STRING")
     with pytest.raises(UserError, match=r"another run changed table marts\.things in .*; run again when it has ended$"):
         lake.replace(PLAIN, frame, "day = DATE'2024-03-01'")
 
-    assert DeltaTable(path).to_pyarrow_table()["name"].to_pylist() == ["theirs"]
+    assert DeltaTable(path).to_pyarrow_table()["name"].to_pylist() == ["other run"]
 
 
-def test_a_full_disk_is_told_in_a_line_and_leaves_the_rows_before(lake):
-    def full(batches):
+def test_a_full_disk_ends_in_one_line_and_keeps_the_rows_before(lake):
+    def fill_the_disk(batches):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     lake.replace(PLAIN, plain(lake, "before"))
     with pytest.raises(UserError, match=r"no space is left in .* \(table marts\.things stays as it was\); .*again$"):
-        lake.replace(PLAIN, plain(lake, "ours").mapInArrow(full, "day DATE, name STRING"))
+        lake.replace(PLAIN, plain(lake, "ours").mapInArrow(fill_the_disk, "day DATE, name STRING"))
 
     assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "before"}]

@@ -26,9 +26,9 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_day_has_the_champion_it_had_then(root):
     days = (date(2026, 1, 9), JANUARY, date(2026, 2, 9), FEBRUARY, date(2026, 12, 31))
-    found = [models.champion(str(root), day) for day in days]
-    assert [entry and entry["version"] for entry in found] == [None, "a", "a", "b", "b"]
-    assert found[1] == {"version": "a", "since": "2026-01-10", "representation": "learned"}
+    champions = [models.champion(str(root), day) for day in days]
+    assert [entry and entry["version"] for entry in champions] == [None, "a", "a", "b", "b"]
+    assert champions[1] == {"version": "a", "since": "2026-01-10", "representation": "learned"}
 
 
 def test_without_any_model_there_is_no_champion(tmp_path):
@@ -38,8 +38,8 @@ def test_without_any_model_there_is_no_champion(tmp_path):
 def test_promoting_a_past_day_leaves_the_latest_champion(root):
     save(root, "c")
     models.promote(str(root), "c", date(2026, 1, 20))
-    told = json.loads((root / models.FAMILY / "champion.json").read_text())
-    assert (told["version"], told["since"]) == ("b", "2026-02-10")
+    champion = json.loads((root / models.FAMILY / "champion.json").read_text())
+    assert (champion["version"], champion["since"]) == ("b", "2026-02-10")
     assert models.champion(str(root), date(2026, 1, 25))["version"] == "c"
     assert models.champion(str(root), date(2026, 1, 15))["version"] == "a"
 
@@ -50,7 +50,7 @@ def test_promoting_twice_on_a_day_keeps_the_last(root):
     assert len(json.loads((root / models.FAMILY / "champion.json").read_text())["history"]) == 2
 
 
-def test_what_was_decided_of_a_version_holds_when_it_is_champion_again(root):
+def test_a_version_keeps_its_representation_when_it_is_champion_again(root):
     save(root, "c")
     models.promote(str(root), "a", date(2026, 1, 10), "pca")
     models.promote(str(root), "a", date(2026, 3, 1))
@@ -59,7 +59,7 @@ def test_what_was_decided_of_a_version_holds_when_it_is_champion_again(root):
     assert [models.champion(str(root), day)["representation"] for day in days] == ["pca", "pca", "learned"]
 
 
-def test_a_version_that_is_not_there_cannot_be_champion(root):
+def test_a_missing_version_cannot_be_champion(root):
     before = (root / models.FAMILY / "champion.json").read_bytes()
     with pytest.raises(UserError, match="c is not complete and cannot be champion"):
         models.promote(str(root), "c", FEBRUARY)
@@ -77,7 +77,7 @@ def test_a_save_that_fails_midway_leaves_nothing(tmp_path):
     assert list((tmp_path / models.FAMILY).iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_root_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"file/autoencoder/a cannot be written: .*Not a directory") as raised:
         save(tmp_path / "file", "a")
@@ -92,18 +92,18 @@ def test_saving_again_replaces_the_whole_version(tmp_path):
     assert [folder.name for folder in (tmp_path / models.FAMILY).iterdir()] == ["a"]
 
 
-def test_what_a_killed_run_of_the_same_version_left_is_cleared(tmp_path):
-    left = tmp_path / models.FAMILY / ".a-killed"
-    left.mkdir(parents=True)
+def test_the_leftovers_of_a_killed_run_of_the_same_version_are_removed(tmp_path):
+    leftover = tmp_path / models.FAMILY / ".a-killed"
+    leftover.mkdir(parents=True)
     save(tmp_path, "a")
-    assert not left.exists()
+    assert not leftover.exists()
 
 
 def test_a_file_uri_is_the_path(root):
     assert models.champion(root.as_uri(), FEBRUARY)["version"] == "b"
 
 
-def test_an_object_store_holds_the_same_files_and_gets_the_one_that_completes_a_model_last(tmp_path, monkeypatch):
+def test_an_object_store_gets_the_same_files_and_last_the_one_that_completes_a_model(tmp_path, monkeypatch):
     store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())  # no rename of folders is used on it
     for module in (models, files):
         monkeypatch.setattr(module, "open_filesystem", lambda path: (store, path.removeprefix("s3://bucket/")))
