@@ -1,6 +1,7 @@
 """The command line: `shoal <step> --day D` for every step of jobs/flow.py, and a few commands that help a person.
 
-Exit codes: 0 done, 2 an error that the user can mend (one line, `error: ...`), 99 nothing to do today, 1 anything else.
+Exit codes: 0 done, 2 an error that the user can mend (one line, `error: ...`), 75 another command writes the lake (one line),
+99 nothing to do today, 1 anything else.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 
 from jobs import flow
 from jobs.cli.parser import build_parser
-from jobs.errors import NotDue, UserError
+from jobs.errors import LakeBusy, NotDue, UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         print(f"error: {error}", flush=True)
-        return 2
+        return flow.LAKE_BUSY_EXIT_CODE if isinstance(error, LakeBusy) else 2
     except NotDue as reason:
         print(f"not due: {reason}", flush=True)
         return flow.NOT_DUE_EXIT_CODE

@@ -1,8 +1,12 @@
-"""The one error a user can cause and mend."""
+"""The errors that end a command with one line and an exit code of their own."""
 
 
 class UserError(Exception):
     """What is wrong, where (file, line, column, table or day) and what to do, in one line."""
+
+
+class LakeBusy(UserError):
+    """Another command holds the lock of the lake; the command ends with exit code 75, after which Airflow tries again."""
 
 
 class NotDue(Exception):

@@ -52,3 +52,4 @@ TABLES = {
 QUALITY = {"quality": ("results", "profiles", "quarantine", "reconciliation")}  # of no step of their own
 CHECKED_LAYERS = ("clean", "features", "encoded", "marts")
 NOT_DUE_EXIT_CODE = 99
+LAKE_BUSY_EXIT_CODE = 75  # EX_TEMPFAIL: another command holds the lock of the lake

@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -16,6 +16,7 @@ from jobs.concurrency import run_in_parallel
 from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
 from jobs.progress import format_days, log
+from jobs.storage.lock import hold_lake
 
 if TYPE_CHECKING:  # training imports this module, and its environment has no Spark
     from jobs.storage.lake import Lake
@@ -48,13 +49,14 @@ def run_command(command: tuple[str, ...], settings: Settings, options: Options) 
     elif command == ("report",):
         _report(settings, options.days)
     else:
-        with open_lake(" ".join(command), settings) as lake:
+        name = " ".join(command)
+        with lock_lake(name, settings, options.days), open_lake(name, settings) as lake:
             run_on_lake(lake, command, settings, options)
 
 
 def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> None:
     """Run these steps of the day with one Spark session; training runs as a process of its own environment."""
-    with open_lake("refresh", settings) as lake:
+    with lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
         if any(step.command[0] in ("check", "encode") for step in steps):
             from jobs import check
 
@@ -74,6 +76,11 @@ def run_on_lake(lake: "Lake", command: tuple[str, ...], settings: Settings, opti
     name, *layer = command
     _LAKE_STEPS[name](lake, settings, options, *layer)
     log(f"done  {' '.join(command):<28} {format_days(options.days)} {time.monotonic() - started:20.1f} s")
+
+
+def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContextManager[None]:
+    """Hold the lock of the lake during the block, for a command that writes tables."""
+    return hold_lake(settings.lake, f"shoal {name}", format_days(days), datetime.now(UTC))
 
 
 @contextmanager
