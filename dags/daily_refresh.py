@@ -13,7 +13,8 @@ what is wrong, where, and what to do. Until `publish`, what BI reads is untouche
 
 - **Red at once**, without a retry: a person is needed. A bad file, a wrong setting, a failed expectation. Mend it, then
   clear the red task *with its downstream*; the run goes on from there.
-- **Red after three tries**: the machine or the cluster. Memory, disk, network. Look there, then clear the task.
+- **Red after three tries**: the machine or the cluster. Memory, disk, network. Look there, then clear the task. Or another
+  command, which the line names, wrote the lake for a quarter of an hour: wait for it, then clear the task.
 - **Stop a run**: mark it failed. Its processes end within seconds.
 - **Run one day by hand**: Trigger, choose the day.
 - **Run many days**, oldest first; the end is a moment, so this is the 1st to the 7th:

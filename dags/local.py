@@ -20,15 +20,20 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from dags.lake_lock import LakeBusy, check_lake, hold_lake, lake_root
+from dags.session import is_alive, processes, read_session, start_session, wait_for_end
+
 DAGS = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("SHOAL_HOME") or DAGS.parent)
 AIRFLOW_HOME = HOME / "var" / "airflow"
+SESSION_FILE = AIRFLOW_HOME / "session.json"
 DAG_ID = "daily_refresh"
 POOLS = {"spark": "One Spark application at a time", "gpu": "One training at a time"}
 PARTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
@@ -93,16 +98,18 @@ def main(argv: list[str] | None = None) -> int:
 def init() -> None:
     """Create or upgrade the metadata database and the pools; nothing where this Airflow version did it before."""
     done = AIRFLOW_HOME / "initialised"
-    if done.exists() and done.read_text() == version("apache-airflow-core"):
-        return
-    from airflow.models.pool import Pool
-    from airflow.utils.db import initdb
+    with (AIRFLOW_HOME / "init.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two at the same time the second waits
+        if done.exists() and done.read_text() == version("apache-airflow-core"):
+            return
+        from airflow.models.pool import Pool
+        from airflow.utils.db import initdb
 
-    with _quiet(_log("init")):
-        initdb()
-        for name, about in POOLS.items():
-            Pool.create_or_update_pool(name, slots=1, description=about, include_deferred=False)
-    done.write_text(version("apache-airflow-core"))
+        with _quiet(_log("init")):
+            initdb()
+            for name, about in POOLS.items():
+                Pool.create_or_update_pool(name, slots=1, description=about, include_deferred=False)
+        done.write_text(version("apache-airflow-core"))
 
 
 def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
@@ -111,14 +118,20 @@ def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
     With `own_spark` the steps share one Spark Connect server, started for this run: a warm JVM halves the day.
 
     No retries: who runs it by hand sees the error and decides. Stopped by Ctrl-C or SIGTERM it leaves nothing running.
+    Days of several lakes may run at the same time; one lake has one run at a time.
     """
-    lock = (AIRFLOW_HOME / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Failed("another refresh is running here; wait for it or stop it") from None
-    if _session():
-        raise Failed("the scheduler is up and would take part in this run; trigger the day there, or `make down` first")
+    with _share_database():
+        if read_session(SESSION_FILE):
+            raise Failed("the scheduler is up and would take part in this run; trigger the day there, or `make down` first")
+        lake = _lake()
+        try:
+            with hold_lake(lake, HOME, day):
+                return _run(day, retrain, own_spark, lake)
+        except LakeBusy as busy:
+            raise Failed(str(busy)) from None
+
+
+def _run(day: str, retrain: bool, own_spark: bool, lake: str) -> int:
     log = _log(f"refresh-{day}")
     print(f"refresh {day}, log {log}", flush=True)
     signal.signal(signal.SIGTERM, _stop)
@@ -132,9 +145,11 @@ def run(day: str, retrain: bool = False, own_spark: bool = True) -> int:
             progress.watch(task)
             task.retries = 0
         try:
-            state = dag.test(logical_date=None, run_conf={"day": day, "retrain": retrain}).state
+            # `test` clears the runs that have its logical date, and with None those of every date
+            now = datetime.now(UTC)
+            state = dag.test(logical_date=now, run_conf={"day": day, "retrain": retrain, "lake": lake}).state
         finally:
-            _close_unfinished_runs()
+            _close_unfinished_runs(lake)
     print(progress.summary(dag, log), flush=True)
     if progress.stopped:
         raise KeyboardInterrupt
@@ -170,34 +185,35 @@ def up(port: int) -> None:
     Airflow makes up the last missed tick when a schedule is switched on: the last complete day is refreshed at once,
     unless a scheduled run did it before.
     """
-    if session := _session():
-        print(f"already up: {_page(session['port'])}")
+    if session := read_session(SESSION_FILE):
+        print(f"already up: {_page(session.port)}")
         return
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise Failed(f"port {port} cannot be used ({error.strerror}); choose another: PORT=8081 make up") from None
-    init()
-    _close_unfinished_runs()
-    log = _log("up")
-    with log.open("w") as out:
-        leader = subprocess.Popen(
-            [Path(sys.executable).parent / "airflow", "standalone"],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            env={
-                **os.environ,
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # standalone calls `airflow` by name
-                "AIRFLOW__API__PORT": str(port),
-                "AIRFLOW__API__BASE_URL": f"http://localhost:{port}",
-                "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
-            },
-        )
-    _session_file().write_text(json.dumps({"session": leader.pid, "port": port}))
+    try:
+        check_lake(_lake(), HOME)
+    except LakeBusy as busy:
+        raise Failed(str(busy)) from None
+    with _own_database():
+        if read_session(SESSION_FILE):
+            raise Failed("another `make up` has just started the scheduler")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise Failed(f"port {port} cannot be used ({error.strerror}); choose another: PORT=8081 make up") from None
+        init()
+        _close_unfinished_runs()
+        log = _log("up")
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # standalone calls `airflow` by name
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": f"http://localhost:{port}",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        }
+        with log.open("w") as output:
+            command = [str(Path(sys.executable).parent / "airflow"), "standalone"]
+            leader = start_session(SESSION_FILE, port, command, output, environment)
     print(f"starting, log {log}", flush=True)
     try:
         _wait_until_healthy(leader, port, log)
@@ -216,25 +232,26 @@ def down() -> None:
     """End all that `up` started, running steps included, and check that nothing of it is left."""
     import psutil
 
-    session = _session()
-    if not session:
-        _session_file().unlink(missing_ok=True)
-        print("nothing is up")
-        return
-    processes = _processes(session["session"])
-    for process in processes:
-        # Airflow's own processes only: told to end, a task ends its job itself.
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getsid(process.pid) == session["session"]:
-                process.send_signal(signal.SIGTERM)
-    _gone(processes, seconds=20)
-    left = [process for process in {*processes, *_processes(session["session"])} if _alive(process)]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    if not _gone(left, seconds=10):
-        raise Failed(f"processes {sorted(p.pid for p in left if _alive(p))} do not end; end them by hand")
-    _session_file().unlink()
+    with _share_database():  # waits for an `up` that is just starting
+        session = read_session(SESSION_FILE)
+        if not session:
+            SESSION_FILE.unlink(missing_ok=True)
+            print("nothing is up")
+            return
+        members = processes(session.leader)
+        for process in members:
+            # Airflow's own processes only: told to end, a task ends its job itself.
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getsid(process.pid) == session.leader:
+                    process.send_signal(signal.SIGTERM)
+        wait_for_end(members, seconds=20)
+        left = [process for process in {*members, *processes(session.leader)} if is_alive(process)]
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if not wait_for_end(left, seconds=10):
+            raise Failed(f"processes {sorted(p.pid for p in left if is_alive(p))} do not end; end them by hand")
+        SESSION_FILE.unlink(missing_ok=True)
     print("down")
 
 
@@ -344,8 +361,36 @@ def _stop(number, frame):
     raise KeyboardInterrupt
 
 
+def _lake() -> str:
+    try:
+        return lake_root(HOME)
+    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+        raise Failed(f"the settings name no lake ({error}); set SHOAL_LAKE") from None
+
+
+@contextlib.contextmanager
+def _share_database():
+    """Keep `up` from starting a scheduler, which would take part in this process's run; waits for one that is starting."""
+    with (AIRFLOW_HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@contextlib.contextmanager
+def _own_database():
+    """Keep runs from starting until the session file says that a scheduler is up. Raises Failed while one is going on."""
+    with (AIRFLOW_HOME / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed(
+                "a refresh of another lake or `make down` runs in this project, and shares the database; wait for it or stop it"
+            ) from None
+        yield
+
+
 def _log(name: str) -> Path:
-    return AIRFLOW_HOME / "logs" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    return AIRFLOW_HOME / "logs" / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S}_{os.getpid()}.log"
 
 
 @contextlib.contextmanager
@@ -368,8 +413,8 @@ def _quiet(log: Path):
         os.close(copy)
 
 
-def _close_unfinished_runs() -> None:
-    """Mark what a stopped `run` left open as failed: a scheduler would go on with it."""
+def _close_unfinished_runs(lake: str | None = None) -> None:
+    """Mark what a stopped `run` left open as failed, of one lake or of all: a scheduler would go on with it."""
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState, TaskInstanceState
@@ -382,6 +427,8 @@ def _close_unfinished_runs() -> None:
             DagRun.state.in_([DagRunState.RUNNING, DagRunState.QUEUED]),
         )
         for dag_run in open_runs:
+            if lake and (dag_run.conf or {}).get("lake") != lake:
+                continue  # it may be going on in another process
             dag_run.state = DagRunState.FAILED
             for ti in dag_run.get_task_instances(session=session):
                 if ti.state not in (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED):
@@ -409,49 +456,6 @@ def _wait_until_healthy(leader: subprocess.Popen, port: int, log: Path) -> None:
 
 def _page(port: int) -> str:
     return f"http://localhost:{port}/dags/{DAG_ID}"
-
-
-def _session_file() -> Path:
-    return AIRFLOW_HOME / "session.json"
-
-
-def _session() -> dict | None:
-    """What `up` wrote, if any process of it is alive."""
-    file = _session_file()
-    if not file.exists():
-        return None
-    session = json.loads(file.read_text())
-    return session if _processes(session["session"]) else None
-
-
-def _processes(session: int) -> list:
-    """Every living process of a session, and all that descend from it: jobs lead sessions of their own."""
-    import psutil
-
-    found = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getsid(process.pid) == session:
-                found |= {process, *process.children(recursive=True)}
-    return [process for process in found if _alive(process)]
-
-
-def _alive(process) -> bool:
-    import psutil
-
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _gone(processes: list, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while any(map(_alive, processes)):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ inherits Airflow's environment, the job's own SHOAL_* settings with it, and answ
 
     0 done      2 the user's to mend (no retry)      99 nothing due (skipped)      else a crash (retried)
 
+The lake in use by another command is exit code 75: tried again after five minutes, when that command may have ended.
+
 However a task ends, nothing of it stays: its process leads a session of its own, which ends with the task.
 """
 

@@ -28,9 +28,19 @@ def initialised(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(tmp_path, initialised) -> Project:
-    """A stand-in project for tests that start processes of their own, its metadata database made."""
-    made = Project(tmp_path / "home")
-    (made.var / "airflow").mkdir()
+    """A stand-in project for tests that start processes of their own, with a metadata database."""
+    return _project(tmp_path / "home", initialised)
+
+
+@pytest.fixture
+def other_project(tmp_path, initialised) -> Project:
+    """Another stand-in project on the same machine."""
+    return _project(tmp_path / "other_home", initialised)
+
+
+def _project(home: Path, initialised: Path) -> Project:
+    project = Project(home)
+    (project.var / "airflow").mkdir()
     for name in ("airflow.db", "initialised"):
-        shutil.copy(initialised / name, made.var / "airflow")
-    return made
+        shutil.copy(initialised / name, project.var / "airflow")
+    return project

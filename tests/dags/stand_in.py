@@ -91,6 +91,7 @@ class Project:
         # Settings of the test process itself (its AIRFLOW_HOME) must not reach a project of its own.
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SHOAL_"))}
         env |= {"SHOAL_HOME": str(self.home), "PYTHONPATH": str(ROOT), "SHOAL_TRAIN_PYTHON": sys.executable}
+        env["SHOAL_LAKE"] = str(self.var / "lake")
         # a stand-in's jobs are submitted: its Spark has no server to start
         env["AIRFLOW_CONN_SPARK_DEFAULT"] = json.dumps(
             {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}

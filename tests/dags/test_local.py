@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import psutil
@@ -24,14 +26,20 @@ STEPS = [
 ]  # fmt: skip
 
 
-def start(project, *arguments: str, jvm: bool = False, **variables: str) -> subprocess.Popen:
-    return subprocess.Popen(
+@contextmanager
+def start(project, *arguments: str, jvm: bool = False, **variables: str):
+    """A process of `python -m dags.local ...`, which is ended where the test fails meanwhile."""
+    with subprocess.Popen(
         [sys.executable, "-m", "dags.local", *arguments],
         env=project.environment(jvm, **variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def local(project, *arguments: str, **variables: str) -> tuple[int, list[str], str]:
@@ -43,10 +51,15 @@ def local(project, *arguments: str, **variables: str) -> tuple[int, list[str], s
 
 def open_runs(project) -> int:
     """How many runs a scheduler would go on with."""
-    import sqlite3
-
     with sqlite3.connect(project.var / "airflow" / "airflow.db") as db:
         return db.execute("select count(*) from dag_run where state in ('running', 'queued')").fetchone()[0]
+
+
+def task_states(project) -> list[str]:
+    """How the tasks of the first run ended, as the page shows them now."""
+    query = "select state from task_instance where run_id = (select run_id from dag_run order by id limit 1) order by state"
+    with sqlite3.connect(project.var / "airflow" / "airflow.db") as database:
+        return [state for (state,) in database.execute(query)]
 
 
 def free_port() -> int:
@@ -116,6 +129,7 @@ def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
     second = project.journal()[len(STEPS) :]
     assert [entry[0] for entry in second] == STEPS[:8]
     assert second[5] == ["train", "train", "--day", "2026-11-21", "--retrain"]
+    assert task_states(project) == ["skipped"] + ["success"] * 10  # the run before stays as it ended
     assert open_runs(project) == 0
     # Airflow's own work, in seconds of a processor: what a busy machine can't blur. 11 measured, half of it imports.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 25
@@ -125,16 +139,26 @@ def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
     ("number", "step", "parts"),
     [(signal.SIGINT, "train", {"driver"}), (signal.SIGTERM, "clean", {"driver", "jvm", "worker", "daemon"})],
 )
-def test_a_stopped_run_leaves_no_process_and_no_open_run(project, number, step, parts):
+def test_a_stopped_run_leaves_no_process_and_no_open_run(project, other_project, number, step, parts):
     project.plan(**{step: "sleep"})
     with start(project, "run", "--day", "2026-11-20", jvm=step == "clean") as process:
         wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()))
         pids = [pid for name, pid in project.pids().items() if name in parts]
         assert all(map(alive, pids))
-        refused = local(project, "run", "--day", "2026-11-19")
+        # Nothing else begins on the same lake, from this project or from another, and the run goes on.
+        refused = [local(project, "run", "--day", "2026-11-19"), local(project, "up", "--port", str(free_port()))]
+        refused += [local(other_project, "run", "--day", "2026-11-19", SHOAL_LAKE=f"{project.var}/lake")]
+        assert open_runs(project) == 1
         process.send_signal(number)
         out, err = process.communicate(timeout=600)
-    assert refused == (1, [], "error: another refresh is running here; wait for it or stop it\n")
+    assert refused == [refused[0]] * 3
+    assert refused[0][:2] == (1, [])
+    assert re.fullmatch(
+        rf"error: lake: {project.var}/lake is in use by make refresh of 2026-11-20 "
+        rf"\(process {process.pid} on \S+, since \S+\); wait for it or stop it\n",
+        refused[0][2],
+    )
+    assert other_project.journal() == []
     assert (process.returncode, err) == (130, "stopped\n")
     assert "not run: " in out
     assert not any(map(alive, pids))
@@ -157,6 +181,26 @@ def test_up_refuses_a_port_in_use_and_down_without_up_says_so(project):
     refusal = f"error: port {port} cannot be used (Address already in use); choose another: PORT=8081 make up\n"
     assert (code, err) == (1, refusal)
     assert local(project, "down") == (0, ["nothing is up"], "")
+
+
+def test_two_lakes_are_refreshed_at_the_same_time_from_one_project(project):
+    project.plan(land="sleep")
+    with start(project, "run", "--day", "2026-11-20") as first:
+        wait_for(lambda: project.pids().get("driver"))
+        project.plan()
+        code, lines, err = local(project, "run", "--day", "2026-11-21", SHOAL_LAKE=f"{project.var}/of_another_shop")
+        assert (code, err) == (0, "")
+        assert [line.split()[1] for line in lines[1:-1]] == ["done"] * len(STEPS)
+        assert open_runs(project) == 1
+        refused = local(project, "up", "--port", str(free_port()), SHOAL_LAKE=f"{project.var}/of_another_shop")
+        os.kill(project.pids()["driver"], signal.SIGKILL)  # its step fails, and then the run
+        out, err = first.communicate(timeout=600)
+    assert refused[2].startswith("error: a refresh of another lake or `make down` runs in this project")
+    assert first.returncode == 1
+    assert out.splitlines()[1].split()[:2] == ["land", "failed"]
+    assert "not run: clean, " in out.splitlines()[-1]
+    assert err.startswith("error: land ended with exit code ")
+    assert open_runs(project) == 0
 
 
 def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project, webhook):
@@ -229,7 +273,7 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project, we
         trigger(conf={"day": "2021-02-02"})
         wait_for(lambda: project.pids().get("driver"))
         driver = project.pids()["driver"]
-        session = json.loads((project.var / "airflow" / "session.json").read_text())["session"]
+        session = json.loads((project.var / "airflow" / "session.json").read_text())["leader"]
         assert len(late()) == 1  # neither those by hand nor the backfill, which are about other days
     finally:
         ended = local(project, "down")

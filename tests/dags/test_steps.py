@@ -43,6 +43,7 @@ def test_a_task_runs_its_command_for_its_day(shared, kind):
     [
         (99, AirflowSkipException, "train: not due"),
         (2, AirflowFailException, "error: train: stand-in ends with 2"),
+        (75, AirflowException, "error: train ended with exit code 75: error: train: stand-in ends with 75"),
         (1, AirflowException, "error: train ended with exit code 1: error: train: stand-in ends with 1"),
         (137, AirflowException, "error: train ended with exit code 137: error: train: stand-in ends with 137"),
     ],

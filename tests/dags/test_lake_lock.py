@@ -1,0 +1,84 @@
+"""The lock of a lake as `make refresh` holds it: the steps read the same file, in jobs/storage/lock.py."""
+
+import json
+import os
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dags import lake_lock
+from jobs import settings
+from jobs.errors import LakeBusy
+from jobs.storage import lock
+
+NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
+
+
+def hold_as_step(root: str):
+    return lock.hold_lake(root, "shoal clean", "2026-11-19", NOW)
+
+
+@contextmanager
+def without_token(monkeypatch):
+    """Act as a process that the holder has not started."""
+    with monkeypatch.context() as patch:
+        patch.delenv(lock.TOKEN_VARIABLE)
+        yield
+
+
+def test_both_write_the_same_fields(tmp_path):
+    root, contents = str(tmp_path), []
+    for holder in (hold_as_step(root), lake_lock.hold_lake(root, tmp_path, "2026-11-19")):
+        with holder:
+            contents.append(json.loads((tmp_path / ".lock").read_text()))
+    step, run = contents
+    assert step.keys() == run.keys()
+    assert {name: type(value) for name, value in step.items()} == {name: type(value) for name, value in run.items()}
+    assert (step["pid"], step["host"], step["days"]) == (run["pid"], run["host"], run["days"])
+    assert [datetime.fromisoformat(holder["started_at"]).tzinfo for holder in contents] == [UTC, UTC]
+
+
+def test_a_step_of_the_run_is_let_through_and_another_is_refused(tmp_path, monkeypatch):
+    with lake_lock.hold_lake(str(tmp_path), tmp_path, "2026-11-20"):
+        with hold_as_step(str(tmp_path)):
+            pass
+        refused = pytest.raises(LakeBusy, match="is in use by make refresh of 2026-11-20 ")
+        with without_token(monkeypatch), refused, hold_as_step(str(tmp_path)):
+            pass
+    assert lock.TOKEN_VARIABLE not in os.environ
+
+
+def test_both_refuse_with_the_same_line(tmp_path):
+    root, lines = str(tmp_path), []
+    with hold_as_step(root):
+        for refused in (
+            lambda: hold_as_step(root).__enter__(),
+            lambda: lake_lock.hold_lake(root, tmp_path, "2026-11-20").__enter__(),
+            lambda: lake_lock.check_lake(root, tmp_path),
+        ):
+            with pytest.raises((LakeBusy, lake_lock.LakeBusy)) as caught:
+                refused()
+            lines.append(str(caught.value))
+    assert len(set(lines)) == 1
+    assert " is in use by shoal clean of 2026-11-19 " in lines[0]
+    lake_lock.check_lake(root, tmp_path)
+
+
+@pytest.mark.parametrize("root", ["/data/lake", "file:///data/my%20lake", "s3://shop/lake", "s3://shop/lake/", "abfss://a@b/c"])
+def test_both_lock_the_same_file(root):
+    home = Path("/project")
+    assert lake_lock.lock_path(root, home) == lock.lock_path(root, home)
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {"SHOAL_LAKE": "var/mine/lake"}, {"SHOAL_LAKE": "s3://shop/lake"}, {"SHOAL_ENV": "prod"}]
+)
+def test_both_find_the_same_lake(monkeypatch, variables):
+    for name in ("SHOAL_LAKE", "SHOAL_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    needed = {} if variables.get("SHOAL_ENV") is None else {"SHOAL_SOURCE": "sample"}
+    assert lake_lock.lake_root(settings.HOME) == settings.load(variables | needed).lake
