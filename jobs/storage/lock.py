@@ -8,7 +8,7 @@ A lake in a folder is locked by `<lake>/.lock`: no other project can write the s
 with flock. Its lake is locked by a file in `var/locks` of this project, named after the URI: that keeps apart what this
 project runs on this machine, and nothing else.
 
-The file holds one JSON object that says who holds the lock; dags/lake_lock.py reads and writes the same format.
+The file holds one JSON object that says who holds the lock; dags/local/lake_lock.py reads and writes the same format.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
@@ -29,34 +29,33 @@ from jobs.errors import LakeBusy, UserError
 
 TOKEN_VARIABLE = "SHOAL_LOCK_TOKEN"  # noqa: S105
 _HOME = Path(__file__).resolve().parents[2]
-_READ_SECONDS = 1.0  # a command that has just taken the lock writes its name within milliseconds
+_READ_SECONDS = 1.0  # to wait for the name of a command that has just taken the lock; it is written within milliseconds
 
 
 @contextmanager
 def hold_lake(root: str, command: str, days: str, started_at: datetime) -> Iterator[None]:
-    """Hold the lock of the lake `root` while the body runs; `command`, `days` and `started_at` tell others who holds it.
+    """Hold the lock of the lake `root` during the body; refusals name `command`, `days` and `started_at`.
 
     A child of the holder works under its parent's lock: its variable SHOAL_LOCK_TOKEN equals the token in the lock file.
     Raises LakeBusy where another command holds the lock, UserError where the lock file cannot be written.
     """
     path = lock_path(root)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    except OSError as error:
-        raise UserError(f"lake: {path} cannot be written ({error.strerror}); choose another root with SHOAL_LAKE") from None
-    with file:
-        if _lock(file):
-            file.truncate(0)
-            file.write(describe_holder(command, days, started_at))
-            try:
-                yield
-            finally:
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a+b", buffering=0))
+            if is_holder := _lock(file):
                 file.truncate(0)
-            return
-        holder = read_holder(file)
-        if not holder or holder["token"] != os.environ.get(TOKEN_VARIABLE):
-            raise LakeBusy(refusal(root, holder))
+                file.write(describe_holder(command, days, started_at))
+                stack.callback(file.truncate, 0)
+        except OSError as error:
+            raise UserError(
+                f"lake: {path} cannot be written or locked ({error.strerror}); choose another root with SHOAL_LAKE"
+            ) from None
+        if not is_holder:
+            holder = read_holder(file)
+            if not holder or holder["token"] != os.environ.get(TOKEN_VARIABLE):
+                raise LakeBusy(refusal(root, holder))
         yield
 
 
@@ -77,7 +76,7 @@ def lock_path(root: str, home: Path = _HOME) -> Path:
 
 
 def describe_holder(command: str, days: str, started_at: datetime) -> bytes:
-    """Return what this process writes into a lock file that it holds."""
+    """Return the content of a lock file that this process holds, with a new token."""
     holder = {
         "command": command,
         "days": days,
@@ -90,7 +89,7 @@ def describe_holder(command: str, days: str, started_at: datetime) -> bytes:
 
 
 def read_holder(file: FileIO) -> dict:
-    """Return who holds the lock, as describe_holder() wrote it; empty where the holder has not written it yet."""
+    """Return the content of a lock file; empty where its holder has not written it within a second."""
     end = time.monotonic() + _READ_SECONDS
     while True:
         file.seek(0)
@@ -102,7 +101,7 @@ def read_holder(file: FileIO) -> dict:
 
 
 def refusal(root: str, holder: dict) -> str:
-    """Return the line for whom the lock is refused."""
+    """Return the line for a command that does not get the lock."""
     if not holder:
         return f"lake: {root} is in use by another command; wait for it or stop it"
     return (
@@ -112,6 +111,7 @@ def refusal(root: str, holder: dict) -> str:
 
 
 def _lock(file: FileIO) -> bool:
+    """Take the lock unless another process holds it; returns whether this process holds it now."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
