@@ -43,8 +43,8 @@ setup: environments spark-home ## Set up the three environments, Java and Delta 
 refresh: ## Run the whole flow for one day: the sample shop, or SOURCE= INPUT= DAY=
 test: ## Check the style and run every test of all three environments
 up: ## Start Airflow with the daily schedule and its web page on localhost
-down: ## Stop it
-worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:8080, LAKE= and MODELS= as it has them
+down: ## Stop Airflow
+worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:8080, the same LAKE= and MODELS= as there
 bi: ## Serve the marts of a lake to BI tools over JDBC until Ctrl-C: LAKE=, PORT=10000
 bench: ## Measure time and memory, beside what one would use instead: PARTS="features daily" EVENTS=1000000
 lint: ## Check the style
@@ -131,7 +131,7 @@ up: setup secret sample
 down: $(DONE)/airflow
 	@$(AIRFLOW)/python -m dags.local down
 
-# All that training needs, and no more: neither Spark nor a Java.
+# A worker only trains: it needs neither Spark nor Java.
 worker: $(DONE)/airflow $(DONE)/train
 	@exec $(AIRFLOW)/python -m dags.local worker $(if $(API),--api $(API))
 

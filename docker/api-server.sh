@@ -1,5 +1,5 @@
 #!/bin/bash
-# The web page and the API, with one user: admin, ADMIN_PASSWORD. The simple auth manager reads passwords from a file.
+# Serves the web page and the API to one user, admin with ADMIN_PASSWORD. The simple auth manager reads passwords from a file.
 set -euo pipefail
 umask 077
 export AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE="$AIRFLOW_HOME/passwords.json"
