@@ -1,6 +1,6 @@
 """The lock of the lake that a run writes, held by `make refresh` for all of its steps.
 
-The steps' own part is jobs/storage/lock.py, which says what the lock protects. Both read and write the same file.
+jobs/storage/lock.py is the same lock for the steps, and says what it protects. Both read and write the same lock file.
 """
 
 import contextlib
@@ -18,28 +18,31 @@ from io import FileIO
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from dags.local.errors import UserError
+from dags.processes import project_home
+
 TOKEN_VARIABLE = "SHOAL_LOCK_TOKEN"  # noqa: S105
-READ_SECONDS = 1.0  # a command that has just taken the lock writes its name within milliseconds
-
-
-class LakeBusy(Exception):
-    """Another command holds the lock of the lake; the text names it."""
+READ_SECONDS = 1.0  # to wait for the name of a command that has just taken the lock; it is written within milliseconds
 
 
 @contextlib.contextmanager
-def hold_lake(root: str, home: Path, day: str) -> Iterator[None]:
-    """Hold the lock of the lake `root` while the body runs, and let the steps through that this process starts meanwhile.
+def hold_lake(root: str, day: str) -> Iterator[None]:
+    """Hold the lock of the lake `root` during the body; the steps that this process starts meanwhile work under it.
 
-    Raises LakeBusy where another command holds the lock, OSError where the lock file cannot be written.
+    Raises UserError where another command holds the lock, or where the lock file cannot be written.
     """
-    path = lock_path(root, home)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b", buffering=0) as file:
-        if not _lock(file):
-            raise LakeBusy(_refusal(root, _read_holder(file)))
-        token = secrets.token_hex(16)
-        file.truncate(0)
-        file.write(_describe_holder(day, token))
+    path, token = lock_path(root), secrets.token_hex(16)
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a+b", buffering=0))
+            _lock(file, root)
+            file.truncate(0)
+            file.write(_describe_holder(day, token))
+        except OSError as error:
+            raise UserError(
+                f"lake: {path} cannot be written or locked ({error.strerror}); choose another root with SHOAL_LAKE"
+            ) from None
         os.environ[TOKEN_VARIABLE] = token
         try:
             yield
@@ -48,34 +51,35 @@ def hold_lake(root: str, home: Path, day: str) -> Iterator[None]:
             file.truncate(0)
 
 
-def check_lake(root: str, home: Path) -> None:
-    """Raise LakeBusy where a command holds the lock of the lake `root`."""
-    path = lock_path(root, home)
-    if path.exists():
-        with path.open("rb", buffering=0) as file:
-            if not _lock(file):
-                raise LakeBusy(_refusal(root, _read_holder(file)))
+def check_lake(root: str) -> None:
+    """Raise UserError where a command holds the lock of the lake `root`."""
+    with contextlib.suppress(FileNotFoundError), lock_path(root).open("rb", buffering=0) as file:
+        _lock(file, root)
 
 
-def lake_root(home: Path) -> str:
-    """Return the root of the lake that the steps write, as they find it: SHOAL_LAKE, else conf/<SHOAL_ENV>.toml.
+def lake_root() -> str:
+    """Return the root of the lake that the steps write: SHOAL_LAKE, else `lake` in conf/<SHOAL_ENV>.toml.
 
-    Raises OSError, KeyError or tomllib.TOMLDecodeError where the settings file does not name it.
+    Raises UserError where the settings file does not name it.
     """
     root = os.environ.get("SHOAL_LAKE")
     if root is None:
-        root = tomllib.loads((home / "conf" / f"{os.environ.get('SHOAL_ENV', 'local')}.toml").read_text())["lake"]
-    return root if "://" in root else str(home / Path(root).expanduser())
+        settings = project_home() / "conf" / f"{os.environ.get('SHOAL_ENV', 'local')}.toml"
+        try:
+            root = tomllib.loads(settings.read_text())["lake"]
+        except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"settings: {settings} names no lake ({error}); set SHOAL_LAKE") from None
+    return root if "://" in root else str(project_home() / Path(root).expanduser())
 
 
-def lock_path(root: str, home: Path) -> Path:
-    """Return the lock file of the lake `root`: in the lake, or under `home` where the lake is an object store's."""
+def lock_path(root: str) -> Path:
+    """Return the lock file of the lake `root`: in the lake, or in the project where the lake is in an object store."""
     if "://" not in root:
         return Path(root) / ".lock"
     if urlsplit(root).scheme == "file":
         return Path(unquote(urlsplit(root).path)) / ".lock"
     key = hashlib.sha256(root.rstrip("/").encode()).hexdigest()[:16]
-    return home / "var" / "locks" / f"{key}.lock"
+    return project_home() / "var" / "locks" / f"{key}.lock"
 
 
 def _describe_holder(day: str, token: str) -> bytes:
@@ -110,9 +114,9 @@ def _refusal(root: str, holder: dict) -> str:
     )
 
 
-def _lock(file: FileIO) -> bool:
+def _lock(file: FileIO, root: str) -> None:
+    """Take the lock; raises UserError where another process holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        raise UserError(_refusal(root, _read_holder(file))) from None

@@ -1,7 +1,7 @@
-"""The processes that `up` started: which they are, and that they are still the same ones.
+"""The session file of `up`: which processes it started, and how `down` recognises them.
 
-`up` writes the leader's process id into a session file, with what tells that process from a later one of the same id: when
-it started, and the boot of the machine.
+The file holds the process id of the leader. A later process may get the same id, so the file also holds the start time of
+the leader and the id of the machine's boot.
 """
 
 import contextlib
@@ -15,14 +15,18 @@ from typing import NamedTuple
 
 import psutil
 
-FILE_VARIABLE = "SHOAL_SESSION_FILE"  # every process of the session has it, with the path of the session file
+from dags.local.airflow_home import AIRFLOW_HOME
+from dags.processes import is_alive, session_members
+
+SESSION_FILE = AIRFLOW_HOME / "session.json"
+FILE_VARIABLE = "SHOAL_SESSION_FILE"  # every process of the session inherits it; its value is the path of the session file
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# Waits for a line before it becomes the command. Where none comes it ends: its parent was killed and nothing knows of it.
+# The shell waits for a line before it becomes the command. If its parent is killed first, no line comes and the shell ends.
 WAIT_FOR_LINE = 'read -r line && exec "$@" </dev/null'
 
 
 class Session(NamedTuple):
-    """What a session file holds; `leader` leads the operating system's session that all of Airflow's processes are in."""
+    """The content of a session file; `leader` is the leader of the session (setsid) with all of Airflow's processes."""
 
     leader: int
     started: float
@@ -31,9 +35,9 @@ class Session(NamedTuple):
 
 
 def start_session(file: Path, port: int, command: list[str], output, environment: dict[str, str]) -> subprocess.Popen:
-    """Start a command as the leader of a session of its own, after the session file says so.
+    """Start a command as the leader of a new session, once the session file names it.
 
-    A kill at any moment leaves either a session file that names the process, or no process.
+    If this process is killed at any moment, either the session file names the leader, or the leader ends.
     """
     leader = subprocess.Popen(
         ["/bin/sh", "-c", WAIT_FOR_LINE, "sh", *command],
@@ -41,45 +45,37 @@ def start_session(file: Path, port: int, command: list[str], output, environment
         stdout=output,
         stderr=output,
         start_new_session=True,
-        # a process that gives itself a title would otherwise write it over its environment
+        # SPT_NOENV: setproctitle otherwise overwrites the environment that other processes can read.
         env={**environment, FILE_VARIABLE: str(file), "SPT_NOENV": "1"},
     )
     with leader.stdin:
-        _write(file, Session(leader.pid, _start_time(leader.pid), _boot(), port))
+        _write(file, Session(leader.pid, _start_time(leader.pid), _boot_id(), port))
         leader.stdin.write(b"go\n")
     return leader
 
 
 def read_session(file: Path) -> Session | None:
-    """Return the session that the file names while any process of it is alive, else None; None for a damaged file too."""
+    """Return the session that the file names, or None: no such session is alive, or the file is missing or damaged."""
     try:
         session = Session(**json.loads(file.read_text()))
-        is_same = session.boot == _boot() and _is_same(session, file)
+        is_same = session.boot == _boot_id() and _is_same(session, file)
     except (OSError, ValueError, TypeError):
         return None
-    return session if is_same and processes(session.leader) else None
+    return session if is_same and session_members(session.leader) else None
 
 
-def processes(leader: int) -> list[psutil.Process]:
-    """Return the living processes of a session and all that descend from them: steps lead sessions of their own."""
-    members = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if os.getsid(process.pid) == leader:
-                members |= {process, *process.children(recursive=True)}
-    return [process for process in members if is_alive(process)]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs; a zombie does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def session_processes(leader: int) -> list[psutil.Process]:
+    """Return the living processes of a session and their descendants, because each step leads a session of its own."""
+    processes = set()
+    for member in session_members(leader):
+        processes.add(member)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes |= {*member.children(recursive=True)}
+    return [process for process in processes if is_alive(process)]
 
 
 def wait_for_end(processes: list[psutil.Process], seconds: float) -> bool:
-    """Wait until all processes have ended; False where some have not after so many seconds."""
+    """Wait until all processes have ended, at most `seconds`; returns whether they have."""
     end = time.monotonic() + seconds
     while any(map(is_alive, processes)):
         if time.monotonic() > end:
@@ -89,28 +85,28 @@ def wait_for_end(processes: list[psutil.Process], seconds: float) -> bool:
 
 
 def _is_same(session: Session, file: Path) -> bool:
-    """Return whether the session of this id is still the one that `up` started.
+    """Return whether the session with this id is the one that `up` started.
 
-    Where the leader has ended, the other processes show it by their environment: another leader may have had the id since.
+    Once the leader has ended, another leader may have had its id. Then the environment of a member decides.
     """
     started = _start_time(session.leader)
     if started is not None:
         return started == session.started
-    return any(_session_file(process) == str(file) for process in processes(session.leader))
+    return any(_session_file(process) == str(file) for process in session_members(session.leader))
 
 
 def _start_time(pid: int) -> float | None:
-    """Return when a process started; None where there is no such process."""
+    """Return the start time of a process, or None where there is no such process."""
     try:
-        if sys.platform == "linux":  # in ticks since boot, which setting the clock does not change
+        if sys.platform == "linux":  # ticks since boot, which do not change when the clock is set
             return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
         return psutil.Process(pid).create_time()
     except (OSError, psutil.NoSuchProcess):
         return None
 
 
-def _boot() -> str:
-    """Return the id of this boot of the machine; elsewhere than on Linux start times are moments and need none."""
+def _boot_id() -> str:
+    """Return the id of the machine's boot; empty on other systems than Linux, where start times are absolute."""
     return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
 
 
@@ -122,6 +118,7 @@ def _session_file(process: psutil.Process) -> str | None:
 
 
 def _write(file: Path, session: Session) -> None:
+    """Write the file in one step: a reader finds the old content or the new one."""
     temporary = file.with_suffix(".new")
     with temporary.open("w") as content:
         json.dump(session._asdict(), content)

@@ -1,4 +1,4 @@
-"""Fixtures of the DAG tests, which run in the Airflow environment against a stand-in project."""
+"""Fixtures of the DAG tests, which run in the Airflow environment on a stand-in project."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from tests.dags.stand_in import SHARED, Project
 
 @pytest.fixture
 def shared() -> Project:
-    """The stand-in project of this process, its plan and journal empty."""
+    """The stand-in project of this process, with an empty plan and journal."""
     SHARED.plan()
     (SHARED.var / "journal").unlink(missing_ok=True)
     return SHARED
@@ -20,10 +20,10 @@ def shared() -> Project:
 
 @pytest.fixture(scope="session")
 def initialised(tmp_path_factory) -> Path:
-    """The folder of a metadata database made by `init`, to be copied: making one takes seconds."""
-    made = Project(tmp_path_factory.mktemp("initialised") / "home")
-    subprocess.run([sys.executable, "-m", "dags.local", "init"], env=made.environment(), check=True)
-    return made.var / "airflow"
+    """The folder of a metadata database, which tests copy because creating one takes seconds."""
+    project = Project(tmp_path_factory.mktemp("initialised") / "home")
+    subprocess.run([sys.executable, "-m", "dags.local", "init"], env=project.environment(), check=True)
+    return project.var / "airflow"
 
 
 @pytest.fixture

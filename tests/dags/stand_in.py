@@ -1,13 +1,16 @@
-"""The DAG tests run in the Airflow environment, against a stand-in project whose jobs write down what they were asked.
+"""A stand-in project for the DAG tests, whose jobs only write their arguments into a journal.
 
-The stand-in's `var/plan.json` says per step what its job does instead of ending well: an exit code, or "sleep".
+Its `var/plan.json` names the steps whose jobs do something else than succeed: end with an exit code, or "sleep".
 """
 
 import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -21,40 +24,40 @@ argv = sys.argv[1:]
 step = "_".join(argv[: argv.index("--day")])
 with (var / "journal").open("a") as journal:
     journal.write(json.dumps([step, *argv]) + "\\n")
-does = json.loads((var / "plan.json").read_text()).get(step, 0)
+action = json.loads((var / "plan.json").read_text()).get(step, 0)
 
-def note(name):
+def write_pid(name):
     (var / f"pid-{name}").write_text(str(os.getpid()))
     return os.getppid()
 
-if does in ("sleep", "sleep, die with parent"):
-    if does != "sleep" and os.environ.get("SHOAL_PARENT") == "watch":  # as jobs/__main__ does
+if action in ("sleep", "sleep, die with parent"):
+    if action != "sleep" and os.environ.get("SHOAL_PARENT") == "watch":  # as jobs/__main__ does
         import ctypes
         ctypes.CDLL(None).prctl(1, 9)
-    (var / "pid-jvm").write_text(str(note("driver")))
+    (var / "pid-jvm").write_text(str(write_pid("driver")))
     if os.environ.get("SPARK_HOME", "").endswith("pyspark"):  # submitted to a real Spark
         import threading
         from pyspark.sql import SparkSession
         home = str(var)
 
-        def work(batches):
+        def sleep(batches):
             Path(home, "pid-worker").write_text(str(os.getpid()))
             Path(home, "pid-daemon").write_text(str(os.getppid()))
             time.sleep(300)
             yield from batches
 
         session = SparkSession.builder.config("spark.ui.enabled", "false").getOrCreate()
-        threading.Thread(target=session.range(1).mapInArrow(work, "id bigint").collect, daemon=True).start()
+        threading.Thread(target=session.range(1).mapInArrow(sleep, "id bigint").collect, daemon=True).start()
     while True:  # in Python, not in a call to the JVM
         time.sleep(1)
-if does:
+if action:
     print("a line before")
-    print(f"error: {step}: stand-in ends with {does}", file=sys.stderr)
+    print(f"error: {step}: stand-in ends with {action}", file=sys.stderr)
     print("a line after")
-sys.exit(does)
+sys.exit(action)
 """
 
-# What spark-submit does with a Python file in client mode, without the seconds a JVM takes.
+# Runs a Python file as spark-submit does in client mode, without the seconds that a JVM takes.
 SUBMIT = """#!/bin/sh
 while [ "${1%.py}" = "$1" ]; do shift; done
 exec "$PYSPARK_DRIVER_PYTHON" "$@"
@@ -77,39 +80,52 @@ class Project:
         self.var.mkdir()
         self.plan()
 
-    def plan(self, **does) -> None:
-        """Say what steps do instead of ending well: an exit code, or "sleep"."""
-        (self.var / "plan.json").write_text(json.dumps(does))
+    def plan(self, **actions) -> None:
+        """Set what steps do instead of succeeding: end with an exit code, or "sleep"."""
+        (self.var / "plan.json").write_text(json.dumps(actions))
 
     def journal(self) -> list[list[str]]:
-        """What every job was asked, in order: step name, then its arguments."""
+        """Return the jobs that ran, in order: the step's name, then its arguments."""
         file = self.var / "journal"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
-    def environment(self, jvm: bool = False, **more: str) -> dict[str, str]:
-        """Variables for a process on this project; with `jvm` its Spark is the real one."""
-        # Settings of the test process itself (its AIRFLOW_HOME) must not reach a project of its own.
+    def environment(self, jvm: bool = False, **variables: str) -> dict[str, str]:
+        """Return the variables of a process of this project; with `jvm` it uses the real Spark."""
+        # The test process has its own AIRFLOW_HOME, which must not reach this project.
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "SHOAL_"))}
         env |= {"SHOAL_HOME": str(self.home), "PYTHONPATH": str(ROOT), "SHOAL_TRAIN_PYTHON": sys.executable}
         env["SHOAL_LAKE"] = str(self.var / "lake")
-        # a stand-in's jobs are submitted: its Spark has no server to start
+        # The stand-in's Spark has no server to start, so its jobs are submitted.
         env["AIRFLOW_CONN_SPARK_DEFAULT"] = json.dumps(
             {"conn_type": "spark", "host": "local[2]", "extra": {"deploy-mode": "client"}}
         )
         if not jvm:
             env |= {"SHOAL_SPARK_HOME": str(self.home / "spark"), "SHOAL_SPARK_PYTHON": sys.executable}
-        return env | more
+        return env | variables
 
     def pids(self) -> dict[str, int]:
-        """The processes that a sleeping job noted, by name."""
+        """Return the processes of a sleeping job, by name."""
         return {f.name.removeprefix("pid-"): int(f.read_text() or 0) for f in self.var.glob("pid-*")}
 
 
-# Airflow reads its settings when it is first imported: one stand-in project serves all tests inside this process.
+def is_running(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition, seconds: float = 600) -> None:
+    """Wait until the condition holds. The limit only ends a test that hangs, on a machine however busy."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.1)
+
+
+# Airflow reads its settings when it is first imported, so all tests in this process share one stand-in project.
 SHARED = Project(Path(tempfile.mkdtemp(prefix="shoal-dags-")) / "home")
 os.environ |= {k: v for k, v in SHARED.environment().items() if k.startswith("SHOAL_")}
 os.environ["PYTHONPATH"] = str(ROOT)
 
-from dags import local  # noqa: E402
+from dags.local.airflow_home import configure  # noqa: E402
 
-local._configure()
+configure()

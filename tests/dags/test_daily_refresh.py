@@ -1,4 +1,4 @@
-"""The DAG as a reader of the runbook expects it: its tasks, its edges, its day, its parameters."""
+"""The DAG: its tasks and edges, the day of a run, its parameters."""
 
 import ast
 import copy
@@ -16,7 +16,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 
 from dags.daily_refresh import refresh
-from dags.steps import day
+from dags.day import day
 from tests.dags.stand_in import ROOT
 
 CHAIN = [
@@ -32,30 +32,30 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import Connection, Variable
 
 FORBIDDEN = ("sqlite3.connect", "socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.fork")
-looked_up = []
-sys.addaudithook(lambda event, args: looked_up.append(event) if event in FORBIDDEN else None)
+lookups = []
+sys.addaudithook(lambda event, args: lookups.append(event) if event in FORBIDDEN else None)
 for kind in (Connection, Variable):
-    kind.get = classmethod(lambda cls, key, *a, **k: looked_up.append(f"{cls.__name__} {key}"))
+    kind.get = classmethod(lambda cls, key, *a, **k: lookups.append(f"{cls.__name__} {key}"))
 bag = DagBag(sys.argv[1])
-print(bag.import_errors, list(bag.dags), looked_up)
+print(bag.import_errors, list(bag.dags), lookups)
 """
 
 
 def parse(folder) -> str:
-    return python(PARSE, str(folder))
+    return run_python(PARSE, str(folder))
 
 
-def python(code: str, *arguments: str, **environment: str) -> str:
-    """The last line that the code prints in a process of its own."""
+def run_python(code: str, *arguments: str, **environment: str) -> str:
+    """Run code in a process of its own and return the last line that it prints."""
     command, env = [sys.executable, "-c", code, *arguments], {**os.environ, **environment}
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
 
 
-def test_the_folder_holds_this_one_dag_and_parsing_it_looks_nothing_up():
+def test_the_folder_has_one_dag_and_parsing_it_makes_no_lookup():
     assert parse(ROOT / "dags") == "{} ['daily_refresh'] []"
 
 
-def test_a_look_up_while_parsing_would_be_seen(tmp_path):
+def test_a_lookup_during_parsing_would_be_noticed(tmp_path):
     (tmp_path / "bad.py").write_text(
         "import sqlite3\nfrom airflow.sdk import DAG, Variable\n"
         "Variable.get('x')\nsqlite3.connect(':memory:')\ndag = DAG('bad')\n"
@@ -68,13 +68,13 @@ def test_tasks_and_edges_are_one_chain():
     assert edges == {step: [after] for step, after in pairwise(CHAIN)} | {"report": []}
 
 
-def test_each_task_asks_for_its_own_command():
-    asked = {t.task_id: getattr(t, "command", None) or t.application_args for t in refresh.tasks}
-    day_of = ["--day", "{{ day(params, dag_run) }}"]
+def test_each_task_runs_its_own_command():
+    commands = {t.task_id: getattr(t, "command", None) or t.application_args for t in refresh.tasks}
+    day_arguments = ["--day", "{{ day(params, dag_run) }}"]
     retrain = ["{{ '--retrain' if params.retrain else '' }}"]
-    assert asked == {step: [*step.split("_"), *day_of] for step in CHAIN} | {
-        "train": ["train", *day_of, *retrain],
-        "publish": ["publish", *day_of, "--run-id", "{{ run_id }}", "--started-at", "{{ dag_run.start_date | ts }}"],
+    assert commands == {step: [*step.split("_"), *day_arguments] for step in CHAIN} | {
+        "train": ["train", *day_arguments, *retrain],
+        "publish": ["publish", *day_arguments, "--run-id", "{{ run_id }}", "--started-at", "{{ dag_run.start_date | ts }}"],
     }
 
 
@@ -83,11 +83,11 @@ def test_spark_steps_share_one_slot_and_training_has_its_own_queue():
     assert {t.task_id: t.queue for t in refresh.tasks if t.queue != "default"} == {"train": "gpu"}
 
 
-@pytest.mark.parametrize(("executors", "chosen"), [("LocalExecutor", None), (EDGE, "EdgeExecutor"), (ALIAS, "EdgeExecutor")])
-def test_training_goes_to_the_edge_executor_only_where_there_is_one(executors, chosen):
+@pytest.mark.parametrize(("executors", "expected"), [("LocalExecutor", None), (EDGE, "EdgeExecutor"), (ALIAS, "EdgeExecutor")])
+def test_training_goes_to_the_edge_executor_only_where_there_is_one(executors, expected):
     code = "from dags.daily_refresh import refresh; print({t.task_id: t.executor for t in refresh.tasks})"
-    executor = ast.literal_eval(python(code, AIRFLOW__CORE__EXECUTOR=executors))
-    assert executor == dict.fromkeys(CHAIN) | {"train": chosen}
+    executor = ast.literal_eval(run_python(code, AIRFLOW__CORE__EXECUTOR=executors))
+    assert executor == dict.fromkeys(CHAIN) | {"train": expected}
 
 
 def test_a_skipped_training_does_not_skip_what_follows():
@@ -95,7 +95,7 @@ def test_a_skipped_training_does_not_skip_what_follows():
     assert rules == dict.fromkeys(CHAIN, "all_success") | {"encode": "none_failed"}
 
 
-def test_every_task_ends_in_time_retries_crashes_and_says_what_to_do():
+def test_every_task_has_a_timeout_retries_and_a_runbook():
     for task in refresh.tasks:
         assert task.execution_timeout <= timedelta(hours=6)
         assert task.retries == 2
@@ -103,12 +103,12 @@ def test_every_task_ends_in_time_retries_crashes_and_says_what_to_do():
         assert "**Red:**" in task.doc_md
 
 
-def test_training_goes_on_at_the_next_worker_within_seconds():
-    waits = {t.task_id: (t.retry_delay, t.retry_exponential_backoff) for t in refresh.tasks}
-    assert waits == dict.fromkeys(CHAIN, (timedelta(minutes=5), True)) | {"train": (timedelta(seconds=10), False)}
+def test_training_is_retried_after_seconds():
+    delays = {t.task_id: (t.retry_delay, t.retry_exponential_backoff) for t in refresh.tasks}
+    assert delays == dict.fromkeys(CHAIN, (timedelta(minutes=5), True)) | {"train": (timedelta(seconds=10), False)}
 
 
-def test_only_publish_has_outlets_named_as_the_published_tables():
+def test_only_publish_has_outlets_which_are_the_published_tables():
     outlets = {t.task_id: [a.name for a in t.outlets] for t in refresh.tasks if t.outlets}
     assert outlets == {
         "publish": [
@@ -124,13 +124,13 @@ def test_one_run_at_a_time_no_catch_up_and_the_runbook_in_the_page():
     assert refresh.doc_md.startswith("# The daily refresh")
 
 
-def test_a_run_by_hand_for_a_day_long_ago_still_has_its_tasks():
-    # Airflow leaves a task out of a run whose logical date is before the task's start: such a run "succeeds" empty.
-    read_back = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(refresh))
-    assert max(t.start_date for t in read_back.tasks) <= datetime(2000, 1, 1, tzinfo=UTC)
+def test_a_run_by_hand_for_a_day_years_ago_has_its_tasks():
+    # Airflow omits a task from a run whose logical date is before the task's start date: the run "succeeds" without tasks.
+    deserialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(refresh))
+    assert max(t.start_date for t in deserialized.tasks) <= datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def test_the_scheduled_run_at_two_in_the_morning_is_about_the_day_before():
+def test_the_scheduled_run_at_two_in_the_morning_refreshes_the_day_before():
     timetable = coerce_to_core_timetable(refresh.timetable)
     last = DataInterval(datetime(2026, 11, 18, 2, tzinfo=UTC), datetime(2026, 11, 19, 2, tzinfo=UTC))
     info = timetable.next_dagrun_info(
@@ -144,19 +144,19 @@ def test_the_scheduled_run_at_two_in_the_morning_is_about_the_day_before():
 
 
 @pytest.mark.parametrize(
-    ("given", "interval_start", "run_after", "expected"),
+    ("parameter", "interval_start", "run_after", "expected"),
     [
         ("2021-01-31", "2026-11-19T02:00", "2026-11-20T09:00", "2021-01-31"),  # the parameter wins
         (None, "2026-11-19T02:00", "2026-11-20T09:00", "2026-11-19"),
-        (None, None, "2026-11-20T02:00", "2026-11-19"),  # by hand, without an interval
+        (None, None, "2026-11-20T02:00", "2026-11-19"),  # triggered by hand, without an interval
         (None, None, "2026-11-20T01:59", "2026-11-18"),  # the 19th is not due before two
         (None, None, "2027-01-01T12:00", "2026-12-31"),
     ],
 )
-def test_the_day_of_a_run(given, interval_start, run_after, expected):
-    at = lambda text: text and datetime.fromisoformat(f"{text}:00+00:00")  # noqa: E731
-    run = SimpleNamespace(data_interval_start=at(interval_start), run_after=at(run_after))
-    assert day({"day": given}, run) == expected
+def test_the_day_of_a_run(parameter, interval_start, run_after, expected):
+    moment = lambda text: text and datetime.fromisoformat(f"{text}:00+00:00")  # noqa: E731
+    run = SimpleNamespace(data_interval_start=moment(interval_start), run_after=moment(run_after))
+    assert day({"day": parameter}, run) == expected
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_the_day_of_a_run(given, interval_start, run_after, expected):
         ("retrain", None),
     ],
 )
-def test_a_parameter_that_makes_no_sense_is_refused_when_triggering(name, value):
+def test_an_invalid_parameter_is_refused_by_the_trigger(name, value):
     params = copy.copy(refresh.params)
     with pytest.raises(ParamValidationError):
         params[name] = value

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dags import lake_lock
+from dags.local import lake_lock
+from dags.local.errors import UserError
 from jobs import settings
 from jobs.errors import LakeBusy
 from jobs.storage import lock
@@ -30,7 +31,7 @@ def without_token(monkeypatch):
 
 def test_both_write_the_same_fields(tmp_path):
     root, contents = str(tmp_path), []
-    for holder in (hold_as_step(root), lake_lock.hold_lake(root, tmp_path, "2026-11-19")):
+    for holder in (hold_as_step(root), lake_lock.hold_lake(root, "2026-11-19")):
         with holder:
             contents.append(json.loads((tmp_path / ".lock").read_text()))
     step, run = contents
@@ -41,7 +42,7 @@ def test_both_write_the_same_fields(tmp_path):
 
 
 def test_a_step_of_the_run_is_let_through_and_another_is_refused(tmp_path, monkeypatch):
-    with lake_lock.hold_lake(str(tmp_path), tmp_path, "2026-11-20"):
+    with lake_lock.hold_lake(str(tmp_path), "2026-11-20"):
         with hold_as_step(str(tmp_path)):
             pass
         refused = pytest.raises(LakeBusy, match="is in use by make refresh of 2026-11-20 ")
@@ -55,30 +56,41 @@ def test_both_refuse_with_the_same_line(tmp_path):
     with hold_as_step(root):
         for refused in (
             lambda: hold_as_step(root).__enter__(),
-            lambda: lake_lock.hold_lake(root, tmp_path, "2026-11-20").__enter__(),
-            lambda: lake_lock.check_lake(root, tmp_path),
+            lambda: lake_lock.hold_lake(root, "2026-11-20").__enter__(),
+            lambda: lake_lock.check_lake(root),
         ):
-            with pytest.raises((LakeBusy, lake_lock.LakeBusy)) as caught:
+            with pytest.raises((LakeBusy, UserError)) as caught:
                 refused()
             lines.append(str(caught.value))
     assert len(set(lines)) == 1
     assert " is in use by shoal clean of 2026-11-19 " in lines[0]
-    lake_lock.check_lake(root, tmp_path)
+    lake_lock.check_lake(root)
 
 
 @pytest.mark.parametrize("root", ["/data/lake", "file:///data/my%20lake", "s3://shop/lake", "s3://shop/lake/", "abfss://a@b/c"])
-def test_both_lock_the_same_file(root):
-    home = Path("/project")
-    assert lake_lock.lock_path(root, home) == lock.lock_path(root, home)
+def test_both_lock_the_same_file(root, monkeypatch):
+    monkeypatch.setenv("SHOAL_HOME", "/project")
+    assert lake_lock.lock_path(root) == lock.lock_path(root, Path("/project"))
 
 
 @pytest.mark.parametrize(
     "variables", [{}, {"SHOAL_LAKE": "var/mine/lake"}, {"SHOAL_LAKE": "s3://shop/lake"}, {"SHOAL_ENV": "prod"}]
 )
 def test_both_find_the_same_lake(monkeypatch, variables):
-    for name in ("SHOAL_LAKE", "SHOAL_ENV"):
+    for name in ("SHOAL_LAKE", "SHOAL_ENV", "SHOAL_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     needed = {} if variables.get("SHOAL_ENV") is None else {"SHOAL_SOURCE": "sample"}
-    assert lake_lock.lake_root(settings.HOME) == settings.load(variables | needed).lake
+    assert lake_lock.lake_root() == settings.load(variables | needed).lake
+
+
+def test_a_lake_that_cannot_be_written_and_settings_without_a_lake_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "lake").write_text("not a folder")
+    message = r"^lake: .*/lake/\.lock cannot be written or locked \(.+\); choose another root with SHOAL_LAKE$"
+    with pytest.raises(UserError, match=message), lake_lock.hold_lake(f"{tmp_path}/lake", "2026-11-20"):
+        pass
+    monkeypatch.delenv("SHOAL_LAKE")
+    monkeypatch.setenv("SHOAL_ENV", "nowhere")
+    with pytest.raises(UserError, match=r"^settings: .*/conf/nowhere\.toml names no lake \(.+\); set SHOAL_LAKE$"):
+        lake_lock.lake_root()
