@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.storage.lake import Lake
-
 # Python workers start with the interpreter and find the project as the tests do, wherever pytest was called from.
 os.environ["PYSPARK_PYTHON"] = sys.executable
 os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -42,4 +40,6 @@ def spark(tmp_path_factory):
 @pytest.fixture
 def lake(spark, tmp_path):
     """An empty lake."""
+    from jobs.storage.lake import Lake  # the Airflow environment, which also loads this file, has no Delta
+
     return Lake(spark, str(tmp_path / "lake"))
