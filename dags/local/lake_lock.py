@@ -58,17 +58,22 @@ def check_lake(root: str) -> None:
 
 
 def lake_root() -> str:
-    """Return the root of the lake that the steps write: SHOAL_LAKE, else `lake` in conf/<SHOAL_ENV>.toml.
+    """Return the root of the lake that the steps write; raises UserError where no setting names it.
 
-    Raises UserError where the settings file does not name it.
+    SHOAL_LAKE, else the lake of the source refreshed last (jobs/config/locations.py), else `lake` in conf/<SHOAL_ENV>.toml.
     """
-    root = os.environ.get("SHOAL_LAKE")
-    if root is None:
-        settings = project_home() / "conf" / f"{os.environ.get('SHOAL_ENV', 'local')}.toml"
-        try:
+    environment = os.environ.get("SHOAL_ENV", "local")
+    record, settings = project_home() / "var" / "refreshed.json", project_home() / "conf" / f"{environment}.toml"
+    try:
+        if "SHOAL_LAKE" in os.environ:
+            root = os.environ["SHOAL_LAKE"]
+        elif environment == "local" and record.exists():
+            refreshed = json.loads(record.read_text())
+            root = refreshed["sources"][refreshed["last"]]["lake"]
+        else:
             root = tomllib.loads(settings.read_text())["lake"]
-        except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"settings: {settings} names no lake ({error}); set SHOAL_LAKE") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"settings: {record} and {settings} name no lake ({error}); set SHOAL_LAKE") from None
     return root if "://" in root else str(project_home() / Path(root).expanduser())
 
 

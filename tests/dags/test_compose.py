@@ -138,8 +138,9 @@ def test_every_path_in_the_compose_file_and_the_images_exists():
     missing = [path for path in [*sources, *scripts] if not (ROOT / path).exists()]
     assert missing == []
     assert os.access(ROOT / "docker" / "api-server.sh", os.X_OK)
-    modules = re.findall(r"python -m (jobs\.\w+)", DOCKERFILE)
-    assert [m for m in modules if not (ROOT / f"{m.replace('.', '/')}.py").exists()] == []
+    modules = re.findall(r"\.venv/spark/bin/python -m (\w+)", DOCKERFILE)
+    assert modules == ["setup"]
+    assert [module for module in modules if not (ROOT / module / "__main__.py").exists()] == []
 
 
 def test_every_image_is_a_target_and_every_requirement_file_is_pinned_with_hashes():

@@ -10,9 +10,11 @@ import pytest
 
 from dags.local import lake_lock
 from dags.local.errors import UserError
-from jobs import settings
+from jobs.config import locations
+from jobs.config import settings as jobs_settings
 from jobs.errors import LakeBusy
 from jobs.storage import lock
+from tests.dags.stand_in import ROOT
 
 NOW = datetime(2026, 11, 20, 2, tzinfo=UTC)
 
@@ -73,16 +75,22 @@ def test_both_lock_the_same_file(root, monkeypatch):
     assert lake_lock.lock_path(root) == lock.lock_path(root, Path("/project"))
 
 
-@pytest.mark.parametrize(
-    "variables", [{}, {"SHOAL_LAKE": "var/mine/lake"}, {"SHOAL_LAKE": "s3://shop/lake"}, {"SHOAL_ENV": "prod"}]
-)
-def test_both_find_the_same_lake(monkeypatch, variables):
-    for name in ("SHOAL_LAKE", "SHOAL_ENV", "SHOAL_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
+@pytest.mark.parametrize("refreshed", [{}, {"lake": "var/mine/lake"}, {"lake": "s3://shop/lake"}])
+@pytest.mark.parametrize("variables", [{}, {"SHOAL_LAKE": "var/mine"}, {"SHOAL_LAKE": "s3://shop"}, {"SHOAL_ENV": "prod"}])
+def test_both_find_the_same_lake(tmp_path, monkeypatch, refreshed, variables):
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "var").mkdir()
+    monkeypatch.setattr(locations, "RECORD", tmp_path / "var" / "refreshed.json")
+    monkeypatch.setattr(jobs_settings, "HOME", tmp_path)
+    if refreshed:
+        roots = {"SHOAL_LAKE": refreshed["lake"], "SHOAL_MODELS": "m", "SHOAL_REPORTS": "r"}
+        locations.record_refresh(roots | {"SHOAL_SOURCE": "conf/sources/mine.toml"})
+    monkeypatch.delenv("SHOAL_LAKE")
+    for name, value in ({"SHOAL_HOME": str(tmp_path)} | variables).items():
         monkeypatch.setenv(name, value)
-    needed = {} if variables.get("SHOAL_ENV") is None else {"SHOAL_SOURCE": "sample"}
-    assert lake_lock.lake_root() == settings.load(variables | needed).lake
+    source = {"SHOAL_SOURCE": "mine"} if "SHOAL_ENV" in variables else {}
+    steps_lake = jobs_settings.load_settings(locations.locate_source(variables | source, None)).lake
+    assert lake_lock.lake_root() == steps_lake
 
 
 def test_a_lake_that_cannot_be_written_and_settings_without_a_lake_are_one_line(tmp_path, monkeypatch):
@@ -92,5 +100,5 @@ def test_a_lake_that_cannot_be_written_and_settings_without_a_lake_are_one_line(
         pass
     monkeypatch.delenv("SHOAL_LAKE")
     monkeypatch.setenv("SHOAL_ENV", "nowhere")
-    with pytest.raises(UserError, match=r"^settings: .*/conf/nowhere\.toml names no lake \(.+\); set SHOAL_LAKE$"):
+    with pytest.raises(UserError, match=r"^settings: .*/conf/nowhere\.toml name no lake \(.+\); set SHOAL_LAKE$"):
         lake_lock.lake_root()

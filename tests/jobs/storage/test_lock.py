@@ -64,8 +64,8 @@ def test_a_command_that_writes_is_refused_with_the_holder_while_another_process_
 
 def test_a_command_that_only_reads_takes_no_lock(root, capsys):
     with holding_process(root):
-        assert main(["tables"]) == 0
-        assert main(["segments"]) == 2
+        for command in ("tables", "segments"):
+            assert main([command]) == 2  # the lake has no tables
     assert "in use by" not in capsys.readouterr().out
 
 
