@@ -123,6 +123,16 @@ def test_links_resolve(page):
         assert not anchor or anchor in anchors(linked), target
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "glossary.md"], ids=lambda page: str(page.relative_to(HOME))
+)
+def test_a_page_uses_the_words_of_the_glossary(page):
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.S)
+    avoided = dict(table_rows(HOME / "docs" / "glossary.md", "not"))
+    assert len(avoided) > 1
+    assert not {word: term for word, term in avoided.items() if re.search(rf"\b{word}s?\b", prose, re.I)}
+
+
 @pytest.mark.parametrize("page", [README, HOME / "docs" / "own-files.md"], ids=lambda page: page.name)
 def test_the_mapping_that_a_page_shows_can_be_loaded(page, tmp_path):
     (mapping,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
