@@ -148,34 +148,32 @@ def test_costs_by_size_become_a_table_and_a_plot(tmp_path):
     assert Run.load(tmp_path / "run.json") == run
 
 
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(2025, 6, day, hour, minute, tzinfo=UTC)
+
+
+def event_row(
+    customer: str, session: str, when: datetime, kind: str, began: datetime | None = None, is_bot: bool = False
+) -> dict:
+    columns = {"customer_id": customer, "session_id": session, "event_at": when, "day": when.date(), "event_type": kind}
+    return columns | {"event_id": f"{session}{when}", "session_started_at": began or when, "is_bot": is_bot, "device": "phone"}
+
+
+def order_row(order: str, day: int, product: str, gross: int) -> dict:
+    money = {"quantity": Decimal("2.0000"), "gross_amount": Decimal(gross), "discount_amount": Decimal(1)}
+    return {"customer_id": "a", "order_id": order, "day": date(2025, 6, day), "product_id": product, "category": "c"} | money
+
+
 def test_duckdb_makes_the_features_of_three_customers_from_clean_tables(tmp_path):
-    def at(day: int, hour: int, minute: int = 0) -> datetime:
-        return datetime(2025, 6, day, hour, minute, tzinfo=UTC)
-
-    def event(
-        customer: str, session: str, when: datetime, kind: str, began: datetime | None = None, is_bot: bool = False
-    ) -> dict:
-        columns = {"customer_id": customer, "session_id": session, "event_at": when, "day": when.date(), "event_type": kind}
-        return columns | {
-            "event_id": f"{session}{when}",
-            "session_started_at": began or when,
-            "is_bot": is_bot,
-            "device": "phone",
-        }
-
-    def line(order: str, day: int, product: str, gross: int) -> dict:
-        money = {"quantity": Decimal("2.0000"), "gross_amount": Decimal(gross), "discount_amount": Decimal(1)}
-        return {"customer_id": "a", "order_id": order, "day": date(2025, 6, day), "product_id": product, "category": "c"} | money
-
     rows = {
         "events": [
-            event("a", "over midnight", at(9, 23, 50), "add_to_cart"),
-            event("a", "over midnight", at(10, 0, 5), "purchase", began=at(9, 23, 50)),
-            event("a", "long ago", at(1, 12), "add_to_cart"),
-            event("a", "robot", at(10, 3), "view", is_bot=True),
-            event("b", "bounce", at(10, 13), "view"),
+            event_row("a", "over midnight", at(9, 23, 50), "add_to_cart"),
+            event_row("a", "over midnight", at(10, 0, 5), "purchase", began=at(9, 23, 50)),
+            event_row("a", "long ago", at(1, 12), "add_to_cart"),
+            event_row("a", "robot", at(10, 3), "view", is_bot=True),
+            event_row("b", "bounce", at(10, 13), "view"),
         ],
-        "orders": [line("o1", 10, "p", 30), line("o1", 10, "q", 20), line("o0", 1, "p", 10)],
+        "orders": [order_row("o1", 10, "p", 30), order_row("o1", 10, "q", 20), order_row("o0", 1, "p", 10)],
         "returns": [
             {"customer_id": "a", "day": date(2025, 6, 10), "amount": Decimal(5), "return_order_id": "r", "return_line_no": 1}
         ],
