@@ -148,7 +148,7 @@ def test_costs_by_size_become_a_table_and_a_plot(tmp_path):
     assert Run.load(tmp_path / "run.json") == run
 
 
-def at(day: int, hour: int, minute: int = 0) -> datetime:
+def june(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2025, 6, day, hour, minute, tzinfo=UTC)
 
 
@@ -167,17 +167,17 @@ def order_row(order: str, day: int, product: str, gross: int) -> dict:
 def test_duckdb_makes_the_features_of_three_customers_from_clean_tables(tmp_path):
     rows = {
         "events": [
-            event_row("a", "over midnight", at(9, 23, 50), "add_to_cart"),
-            event_row("a", "over midnight", at(10, 0, 5), "purchase", began=at(9, 23, 50)),
-            event_row("a", "long ago", at(1, 12), "add_to_cart"),
-            event_row("a", "robot", at(10, 3), "view", is_bot=True),
-            event_row("b", "bounce", at(10, 13), "view"),
+            event_row("a", "over midnight", june(9, 23, 50), "add_to_cart"),
+            event_row("a", "over midnight", june(10, 0, 5), "purchase", began=june(9, 23, 50)),
+            event_row("a", "long ago", june(1, 12), "add_to_cart"),
+            event_row("a", "robot", june(10, 3), "view", is_bot=True),
+            event_row("b", "bounce", june(10, 13), "view"),
         ],
         "orders": [order_row("o1", 10, "p", 30), order_row("o1", 10, "q", 20), order_row("o0", 1, "p", 10)],
         "returns": [
             {"customer_id": "a", "day": date(2025, 6, 10), "amount": Decimal(5), "return_order_id": "r", "return_line_no": 1}
         ],
-        "customers": [{"customer_id": "c", "day": date(2025, 6, 2), "registered_at": at(2, 8)}],
+        "customers": [{"customer_id": "c", "day": date(2025, 6, 2), "registered_at": june(2, 8)}],
     }
     for name, values in rows.items():
         by_day = ["day"] if name in ("events", "orders") else None
