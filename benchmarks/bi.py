@@ -48,12 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         for name, (module, query) in QUERIES.items():
             path = f"{folder}/{module.TABLE.name.replace('.', '/')}"
             of_day = f"day = '{LAST}'" if module.TABLE.partition else None
-            measure.at_most(
+            measure.check_at_most(
                 f"bi: {name}: files of the latest day", len(DeltaTable(path).file_uris(file_pruning_predicate=of_day)), FILES
             )
             seconds = sorted(_seconds(path, query) for _ in range(REPEAT))
             print(f"{name}: {seconds[0]:.3f} to {seconds[-1]:.3f} s")
-            measure.at_most(f"bi: {name}, seconds from opening the table", statistics.median(seconds), SECONDS)
+            measure.check_at_most(f"bi: {name}, seconds from opening the table", statistics.median(seconds), SECONDS)
     return 0
 
 

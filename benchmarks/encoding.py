@@ -101,11 +101,11 @@ def _compare(spark, root: str, version: str, packages: Path, given: argparse.Nam
     }
     for name, rate in pace.items():
         print(f"{name:<30}{rate / 1e6:8.3f} million customers a second")
-    measure.at_least(
+    measure.check_at_least(
         "encoding: ours / pandas_udf with torch, same outputs", pace[SAME] / pace["pandas_udf with torch"], TORCH_FASTER
     )
-    measure.at_least("encoding: ours / row by row, same outputs", pace[SAME] / pace["row by row"], ROWS_FASTER)
-    measure.at_most("encoding: onnxruntime alone / ours", pace["onnxruntime alone"] / pace[FULL], PLAIN)
+    measure.check_at_least("encoding: ours / row by row, same outputs", pace[SAME] / pace["row by row"], ROWS_FASTER)
+    measure.check_at_most("encoding: onnxruntime alone / ours", pace["onnxruntime alone"] / pace[FULL], PLAIN)
 
 
 def _network(weights: bytes, told: dict, packages: str):

@@ -1,7 +1,7 @@
-"""The features of random days against the same counted in plain Python over the whole clean tables: every row and column.
+"""Compare the features of random days with the same computed in plain Python over the whole clean tables, in every cell.
 
-`python -m benchmarks.equality --source uci_online_retail --input DIR --days 30 --seed 1`. The features are made day after
-day, each on top of those before it; tests/jobs/features/oracle.py counts anew and shares no code with them.
+`python -m benchmarks.equality --source uci_online_retail --input DIR --days 30 --seed 1`. Shoal makes the days in order, each on
+top of the days before. tests/jobs/features/oracle.py computes each day from scratch and shares no code with Shoal's features.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from jobs.storage.lake import Lake
 from tests.jobs.features import oracle
 
 SOURCES = ("rees46_october_2019", "uci_online_retail", "google_merchandise_store")
-# What the oracle needs to know of each clean table.
+# The columns of each clean table that the oracle reads.
 COLUMNS = {
     "events": "customer_id day identified_on is_bot event_at session_id session_started_at event_type product_id search_term "
     "device channel shared_since former_customer_id",
@@ -34,76 +34,81 @@ COLUMNS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compare one source, or the sample shop and the shared data that is here; exit code 1 where rows differ."""
+    """Compare one source, or the sample shop and all shared data that exists; returns 1 where rows differ."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", help="a mapping of conf/sources")
-    parser.add_argument("--input", type=Path, help="the folder of its files; where there is none, that of the shared data")
+    parser.add_argument("--input", type=Path, help="the folder of its files; default: the folder of the shared data")
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="shoal_equality_") as folder:
         inputs = (
-            {chosen.source: chosen.input or measure.SHARED / chosen.source}
-            if chosen.source
-            else _inputs(Path(folder), chosen.seed)
+            {arguments.source: arguments.input or measure.SHARED / arguments.source}
+            if arguments.source
+            else _find_inputs(Path(folder), arguments.seed)
         )
         with steps.open_lake("equality", load_settings()) as lake:
-            wrong = [
-                _compared(Lake(lake.spark, f"{folder}/{source}"), source, input, chosen.days, chosen.seed)
+            differences = [
+                _compare_source(Lake(lake.spark, f"{folder}/{source}"), source, input, arguments.days, arguments.seed)
                 for source, input in inputs.items()
             ]
-    return int(any(wrong))
+    return int(any(differences))
 
 
-def _inputs(folder: Path, seed: int) -> dict[str, Path]:
+def _find_inputs(folder: Path, seed: int) -> dict[str, Path]:
+    """Make the sample shop and return the input folder of each source."""
     from jobs.sample import writer
 
     writer.write_shop(folder / "input", customers=500, days=120, seed=seed, last_day=date(2026, 3, 31))
     return {"sample": folder / "input"} | {name: measure.SHARED / name for name in SOURCES if (measure.SHARED / name).is_dir()}
 
 
-def _compared(lake: Lake, source: str, input: Path, days: int, seed: int) -> int:
-    """The number of rows that differ on the random days of a source."""
-    known = {"SHOAL_LAKE": lake.root, "SHOAL_SOURCE": source, "SHOAL_INPUT": str(input)}
-    made = load_settings({**os.environ, **known})
-    os.environ.setdefault("SHOAL_SECRET", "of the comparison")
-    _step("land", lake, made, datetime.now(UTC).date())
-    landed = [day for table in ("events", "orders") for day in lake.days(f"bronze.{table}")]
-    _step("clean", lake, made, max(landed))
-    dated = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.revisions(lake, table)})
-    chosen = sorted(random.Random(seed).sample(dated, min(days, len(dated))))  # noqa: S311
-    for day in chosen:
-        _step("features", lake, made, day)
-    rows, different = differences(lake, made, chosen)
-    for (day, customer), columns in sorted(different.items())[:10]:
-        measure.say(f"{source}, {day}, customer {customer}: {'; '.join(columns[:5])}")
-    wrong, columns = len(different), len(customers.TABLE.columns) - 3  # without the keys and the vector
-    measure.say(f"{source}: {len(chosen)} days from {chosen[0]} to {chosen[-1]}, {rows:,} rows of {columns} columns compared")
-    measure.at_most(f"{source}: rows of features that differ from the full recomputation", wrong, 0)
-    return wrong
+def _compare_source(lake: Lake, source: str, input: Path, days: int, seed: int) -> int:
+    """Refresh random days of a source and return the number of rows of features that differ."""
+    variables = {"SHOAL_LAKE": lake.root, "SHOAL_SOURCE": source, "SHOAL_INPUT": str(input)}
+    settings = load_settings({**os.environ, **variables})
+    os.environ.setdefault("SHOAL_SECRET", "secret of the comparison")
+    _run_step("land", lake, settings, datetime.now(UTC).date())
+    landed_days = [day for table in ("events", "orders") for day in lake.days(f"bronze.{table}")]
+    _run_step("clean", lake, settings, max(landed_days))
+    clean_days = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.revisions(lake, table)})
+    random_days = sorted(random.Random(seed).sample(clean_days, min(days, len(clean_days))))  # noqa: S311
+    for day in random_days:
+        _run_step("features", lake, settings, day)
+    n_rows, differences = find_differences(lake, settings, random_days)
+    for (day, customer), columns in sorted(differences.items())[:10]:
+        measure.log(f"{source}, {day}, customer {customer}: {'; '.join(columns[:5])}")
+    n_columns = len(customers.TABLE.columns) - 3  # without the keys and the vector
+    span = f"{len(random_days)} days from {random_days[0]} to {random_days[-1]}"
+    measure.log(f"{source}: {span}, {n_rows:,} rows of {n_columns} columns compared")
+    measure.check_at_most(f"{source}: rows of features that differ from the full recomputation", len(differences), 0)
+    return len(differences)
 
 
-def _step(name: str, lake: Lake, made: Settings, day: date) -> None:
-    steps.run_on_lake(lake, (name,), made, steps.Options([day]))
+def _run_step(name: str, lake: Lake, settings: Settings, day: date) -> None:
+    steps.run_on_lake(lake, (name,), settings, steps.Options([day]))
 
 
-def differences(lake: Lake, made: Settings, days: list[date]) -> tuple[int, dict[tuple[date, str], list[str]]]:
-    """The rows of features.customers on these days, and by day and customer the columns that plain Python counts otherwise."""
-    logs = _logs(lake)
-    ordered_on = sorted({row["day"] for log in logs.values() for row in log["orders"]})
-    near = _holidays.near(made.features.holiday_country, ordered_on)
-    n_rows, different = 0, {}
+def find_differences(lake: Lake, settings: Settings, days: list[date]) -> tuple[int, dict[tuple[date, str], list[str]]]:
+    """Return (rows of features.customers on these days, columns in which plain Python differs by day and customer)."""
+    logs = _read_logs(lake)
+    order_days = sorted({row["day"] for log in logs.values() for row in log["orders"]})
+    near_holidays = _holidays.near(settings.features.holiday_country, order_days)
+    dormant_days = settings.features.dormant_days
+    n_rows, differences = 0, {}
     for day in days:
         rows = read_arrow(lake.root, "features.customers", day=day).drop(["vector"]).to_pylist()
-        expected = {c: oracle.features(log, day, near.__contains__, made.features.dormant_days) for c, log in logs.items()}
-        found = {row["customer_id"]: row for row in rows}
-        wrong = oracle.differences(found, {customer: row for customer, row in expected.items() if row})
-        n_rows, different = n_rows + len(rows), different | {(day, customer): columns for customer, columns in wrong.items()}
-    return n_rows, different
+        expected = {c: oracle.features(log, day, near_holidays.__contains__, dormant_days) for c, log in logs.items()}
+        columns_by_customer = oracle.differences(
+            {row["customer_id"]: row for row in rows}, {customer: row for customer, row in expected.items() if row}
+        )
+        n_rows += len(rows)
+        differences |= {(day, customer): columns for customer, columns in columns_by_customer.items()}
+    return n_rows, differences
 
 
-def _logs(lake: Lake) -> dict[str, dict[str, list[dict]]]:
-    """By customer its rows in each clean table, all that the oracle needs."""
+def _read_logs(lake: Lake) -> dict[str, dict[str, list[dict]]]:
+    """Return, by customer, the rows of each clean table that the oracle reads."""
     logs: dict = defaultdict(lambda: {name: [] for name in COLUMNS})
     for name, columns in COLUMNS.items():
         for batch in read_arrow(lake.root, f"clean.{name}", columns.split()).to_batches():

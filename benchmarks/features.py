@@ -1,4 +1,4 @@
-"""All features of a history made anew: Shoal's two tables against plain Spark and DuckDB, from the same clean tables."""
+"""Measure all features of a history: Shoal's two tables against plain Spark and DuckDB, from the same clean tables."""
 
 import shutil
 from pathlib import Path
@@ -14,64 +14,67 @@ from benchmarks.measure import Run
 TOLERANCE = 1e-6  # of fractions, relative above 1; counts, days and money must be equal
 
 
-def run(shop: Shop, work: Path) -> None:
-    """Print the ratios. Raises RuntimeError where the three do not agree."""
-    past = history(shop, work)
-    with past.copy("lake_features") as lake:
-        forget(lake)
-        ours = measure.run(measure.python("-m", "jobs", "features", "--day", str(LAST_DAY)), past.environment(lake))
-        result = made(lake)
-        runs = {engine: peer(past, engine, result) for engine in ("spark", "duckdb")}
-    plain, duckdb = runs["spark"], runs["duckdb"]
-    told = f"features of {shop.events:,} events"
-    measure.say(f"{told}: ours {ours.seconds:.1f} s, plain Spark {plain.seconds:.1f} s, DuckDB {duckdb.seconds:.1f} s")
-    measure.at_least(f"{told}: plain Spark / ours", plain.seconds / ours.seconds, 3)
-    measure.at_most(f"{told}: ours / DuckDB", ours.seconds / duckdb.seconds, 2.5)
-    measure.memory(told, ours.peak_bytes)
+def run(shop: Shop, folder: Path) -> None:
+    """Print the ratios. Raises RuntimeError where the three results differ."""
+    shop_history = history(shop, folder)
+    with shop_history.copy("lake_features") as lake:
+        remove_features(lake)
+        command = measure.python_command("-m", "jobs", "features", "--day", str(LAST_DAY))
+        shoal = measure.run_command(command, shop_history.environment(lake))
+        features = read_features(lake)
+        spark, duckdb = (measure_peer(shop_history, engine, features) for engine in ("spark", "duckdb"))
+    subject = f"features of {shop.events:,} events"
+    measure.log(f"{subject}: Shoal {shoal.seconds:.1f} s, plain Spark {spark.seconds:.1f} s, DuckDB {duckdb.seconds:.1f} s")
+    measure.check_at_least(f"{subject}: plain Spark / Shoal", spark.seconds / shoal.seconds, 3)
+    measure.check_at_most(f"{subject}: Shoal / DuckDB", shoal.seconds / duckdb.seconds, 2.5)
+    measure.check_memory(subject, shoal.peak_bytes)
 
 
-def peer(past: History, engine: str, ours: pa.Table) -> Run:
-    """What an engine of benchmarks/peers.py takes for the same. Raises RuntimeError where its result is another."""
-    out = past.folder / f"{engine}.parquet"
+def measure_peer(shop_history: History, engine: str, features: pa.Table) -> Run:
+    """Return the cost of the same features with an engine of benchmarks/peers.py.
+
+    Raises RuntimeError where its features differ from `features`.
+    """
+    out = shop_history.folder / f"{engine}.parquet"
     shutil.rmtree(out, ignore_errors=True)
     out.unlink(missing_ok=True)
-    lake = past.folder / "lake"
-    took = measure.run(measure.python("-m", "benchmarks.peers", engine, str(lake), str(LAST_DAY), str(out)), {})
-    if different := differences(ours, pa.parquet.read_table(out)):
-        raise RuntimeError(f"{engine} has other features than ours; customers that differ: {different}")
-    return took
+    lake = shop_history.folder / "lake"
+    run = measure.run_command(measure.python_command("-m", "benchmarks.peers", engine, str(lake), str(LAST_DAY), str(out)), {})
+    if customers_by_column := count_differences(features, pa.parquet.read_table(out)):
+        raise RuntimeError(f"the features of {engine} differ from Shoal's; customers by column: {customers_by_column}")
+    return run
 
 
-def forget(lake: Path) -> None:
-    """Take away the features layer and the account of the days it was made from."""
+def remove_features(lake: Path) -> None:
+    """Remove the features layer and the record of the days from which it was made."""
     from deltalake import DeltaTable
 
     shutil.rmtree(lake / "features")
     DeltaTable(lake / "quality" / "reconciliation").delete("\"table\" = 'features.customer_days'")
 
 
-def differences(ours: pa.Table, theirs: pa.Table) -> dict[str, int]:
-    """The number of customers in which two results differ, by column, where there are any.
+def count_differences(left: pa.Table, right: pa.Table) -> dict[str, int]:
+    """Return the number of customers who differ, by column, without the columns in which none differ.
 
-    A customer that one of them lacks counts in `customer_id`, and in each column with a value.
+    A customer whom one table lacks counts in `customer_id` and in each column with a value.
     """
     import duckdb
 
     database = duckdb.connect()
-    database.register("ours", ours)
-    database.register("theirs", theirs)
-    columns = {name: f"ours.{name} IS DISTINCT FROM theirs.{name}" for name in theirs.column_names}
-    for name in columns:
-        if pa.types.is_floating(ours[name].type):
-            close = f"abs(ours.{name} - theirs.{name}) <= {TOLERANCE} * greatest(1, abs(ours.{name}))"
-            columns[name] += f" AND NOT coalesce({close}, false)"
-    counts = ", ".join(f"count_if({different})" for different in columns.values())
-    rows = database.execute(f"SELECT {counts} FROM ours FULL JOIN theirs ON ours.customer_id = theirs.customer_id")  # noqa: S608
-    return {name: n for name, n in zip(columns, rows.fetchall()[0], strict=True) if n}
+    database.register("t", left)
+    database.register("u", right)
+    conditions = {name: f"t.{name} IS DISTINCT FROM u.{name}" for name in right.column_names}
+    for name in conditions:
+        if pa.types.is_floating(left[name].type):
+            is_close = f"abs(t.{name} - u.{name}) <= {TOLERANCE} * greatest(1, abs(t.{name}))"
+            conditions[name] += f" AND NOT coalesce({is_close}, false)"
+    counts = ", ".join(f"count_if({condition})" for condition in conditions.values())
+    rows = database.execute(f"SELECT {counts} FROM t FULL JOIN u ON t.customer_id = u.customer_id")  # noqa: S608
+    return {name: n for name, n in zip(conditions, rows.fetchall()[0], strict=True) if n}
 
 
-def made(lake: Path) -> pa.Table:
-    """Our features that the others make too, as of the last day."""
+def read_features(lake: Path) -> pa.Table:
+    """Return Shoal's features that the other engines make too, as of the last day."""
     from jobs.storage.delta import read_arrow
 
     return read_arrow(str(lake), "features.customers", ["customer_id", *peers.FEATURES], LAST_DAY)

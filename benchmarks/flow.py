@@ -1,7 +1,7 @@
-"""Two days of google_merchandise_store through the whole flow, from an empty lake, as Airflow runs it.
+"""Measure two days of google_merchandise_store through the whole flow, from an empty lake, as Airflow runs it.
 
-Prints seconds by step against the budgets, the peak resident memory of any process, and the time DuckDB takes for the
-orders, money and events of every customer out of the same files, as a measure of this machine.
+Prints seconds by step against the budgets, and the peak resident memory of the largest process. It also prints the time DuckDB
+takes to count orders, money and events of every customer in the same files, as a measure of this machine.
 """
 
 import os
@@ -11,14 +11,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import MEMORY_GIB, ROOT, SHARED, Peaks, at_most
+from benchmarks.measure import MEMORY_GIB, ROOT, SHARED, PeakMemory, check_at_most
 
-DAYS = {"2021-01-30": 240, "2021-01-31": 120}  # the budget of a first day and of the next, in seconds
-STEP = re.compile(r"^(\w+)\s+(?:(done|skipped|failed)\s+)?(\d+\.\d) s")
+BUDGET_SECONDS = {"2021-01-30": 240, "2021-01-31": 120}  # of a first day and of the next
+STEP_LINE = re.compile(r"^(\w+)\s+(?:(done|skipped|failed)\s+)?(\d+\.\d) s")
 
 
 def run() -> None:
-    """Run both days and print the table; without the data, say so. Raises RuntimeError where a day fails."""
+    """Run both days and print the table, or say that the data are missing. Raises RuntimeError where a day fails."""
     data = SHARED / "google_merchandise_store"
     if not data.is_dir():
         print(f"bench: skipped, there is no {data}; name the folder of the data with SHOAL_SHARED_DATA")
@@ -27,51 +27,50 @@ def run() -> None:
         roots = {f"SHOAL_{name.upper()}": f"{folder}/{name}" for name in ("lake", "models", "reports")}
         environment = {**os.environ, **roots, "SHOAL_SOURCE": data.name, "SHOAL_INPUT": str(data)}
         environment.pop("SHOAL_SHARED_DATA", None)
-        results = {}
-        for day in DAYS:
-            results[day] = _run(day, environment)
-    steps = [name for name, _ in steps_of(results["2021-01-30"][0]) if name != "all"]
-    print(f"\n{'step':<16}" + "".join(f"{day:>14}" for day in DAYS))
-    seconds = {day: dict(steps_of(output)) for day, (output, _) in results.items()}
+        results = {day: _refresh(day, environment) for day in BUDGET_SECONDS}
+    first_day, _ = BUDGET_SECONDS
+    steps = [name for name, _ in parse_steps(results[first_day][0]) if name != "all"]
+    print(f"\n{'step':<16}" + "".join(f"{day:>14}" for day in BUDGET_SECONDS))
+    seconds = {day: dict(parse_steps(output)) for day, (output, _) in results.items()}
     for name in [*steps, "all"]:
-        print(f"{name:<16}" + "".join(f"{seconds[day][name]:>12.1f} s" for day in DAYS))
+        print(f"{name:<16}" + "".join(f"{seconds[day][name]:>12.1f} s" for day in BUDGET_SECONDS))
     print()
-    for day, budget in DAYS.items():
-        at_most(f"flow, {day}: seconds of all steps", seconds[day]["all"], budget, " s")
-        at_most(f"flow, {day}: peak memory of a process", results[day][1] / 2**30, MEMORY_GIB, " GiB")
-    peer = _duckdb(data)
-    print(f"\nDuckDB, orders, money and events by customer out of the same files: {peer:.1f} s; ", end="")
-    print(f"our features step, {seconds['2021-01-30']['features'] / peer:.1f} times as long")
+    for day, budget in BUDGET_SECONDS.items():
+        check_at_most(f"flow, {day}: seconds of all steps", seconds[day]["all"], budget, " s")
+        check_at_most(f"flow, {day}: peak memory of a process", results[day][1] / 2**30, MEMORY_GIB, " GiB")
+    duckdb_seconds = _measure_duckdb(data)
+    print(f"\nDuckDB, orders, money and events by customer from the same files: {duckdb_seconds:.1f} s; ", end="")
+    print(f"Shoal's features step takes {seconds[first_day]['features'] / duckdb_seconds:.1f} times as long")
 
 
-def steps_of(output: str) -> list[tuple[str, float]]:
-    """The steps a run printed with their seconds, `all` the whole.
+def parse_steps(output: str) -> list[tuple[str, float]]:
+    """Return the steps that a refresh printed, with their seconds; `all` is their sum.
 
-    >>> steps_of("refresh 2021-01-30, log x\\nland            done        33.7 s\\nall                        219.4 s")
+    >>> parse_steps("refresh 2021-01-30, log x\\nland            done        33.7 s\\nall                        219.4 s")
     [('land', 33.7), ('all', 219.4)]
     """
-    found = (STEP.match(line) for line in output.splitlines())
-    return [(m.group(1), float(m.group(3))) for m in found if m]
+    matches = (STEP_LINE.match(line) for line in output.splitlines())
+    return [(match.group(1), float(match.group(3))) for match in matches if match]
 
 
-def _run(day: str, environment: dict[str, str]) -> tuple[str, int]:
-    """(what the refresh printed, peak resident bytes of any of its processes)."""
+def _refresh(day: str, environment: dict[str, str]) -> tuple[str, int]:
+    """Refresh a day and return (its output, peak resident bytes of its largest process)."""
     command = [str(ROOT / ".venv" / "airflow" / "bin" / "python"), "-m", "dags.local", "run", "--day", day]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
-    peaks = Peaks(process)
+    peak = PeakMemory(process)
     lines = []
     for line in process.stdout:
         print(line, end="", flush=True)
         lines.append(line)
     code = process.wait()
-    peaks.join()
+    peak.join()
     if code:
-        raise RuntimeError(f"the refresh of {day} ended with exit code {code}; its own message stands above")
-    return "".join(lines), peaks.one
+        raise RuntimeError(f"the refresh of {day} ended with exit code {code}; see its own message above")
+    return "".join(lines), peak.largest_process
 
 
-def _duckdb(data: Path) -> float:
-    """Seconds DuckDB takes from the files to a row per customer."""
+def _measure_duckdb(data: Path) -> float:
+    """Return the seconds DuckDB takes from the files to a row per customer."""
     import duckdb
 
     started = time.monotonic()

@@ -1,9 +1,9 @@
-"""Garbage in, rows or one clear line out: `python -m benchmarks.fuzz --cases 10000 --seed 1`.
+"""Feed damaged files and wild values to landing and cleaning: `python -m benchmarks.fuzz --cases 10000 --seed 1`.
 
-Half of the cases are files: random bytes, tables with wild values (which must come out as they went in), tables that were
-cut, mixed up or damaged. Each is either read to its last row or refused with one line that names it. The other half are
-rows with wild values in every column of every table, landed and cleaned together: each must end in the table, among the
-refused or among the repeated. Ends with exit code 1 at the first case that does neither, and names its seed.
+Half of the cases are files: random bytes, tables with wild values, and tables that were cut, mixed up or damaged. Each is either
+read to its last row or refused with one line that names it. Wild values must come out as they went in.
+The other half are rows with wild values in the columns of every table, landed and cleaned together. Each must be kept, a reject
+or a duplicate. The first case that breaks a rule ends the run with exit code 1 and its seed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from jobs.bronze import _reading
 from jobs.config.source_mapping import COLUMNS, TableMapping
 from jobs.errors import UserError
 
-SECRET = "of the fuzz"  # noqa: S105
+SECRET = "secret of the fuzz test"  # noqa: S105
 PERSON = "someone@private.example"
 LAST = date(2024, 3, 5)
 DAYS = [LAST - timedelta(days=n) for n in range(3)]
@@ -38,8 +38,8 @@ WILD = (
 )  # fmt: skip
 
 
-def value(rng: random.Random) -> str:
-    """A wild value, or a plain one."""
+def random_value(rng: random.Random) -> str:
+    """Return a wild value or a plain one."""
     kind = rng.random()
     if kind < 0.6:
         return rng.choice(WILD)
@@ -50,14 +50,14 @@ def value(rng: random.Random) -> str:
     return f"{rng.choice(DAYS)} {rng.randrange(24):02}:{rng.randrange(60):02}:00"
 
 
-def case(seed: int) -> tuple[str, bytes, TableMapping, list[list[str]] | None]:
-    """(file name, content, mapping, the rows it must be read as): one file; None where it may also be refused."""
+def make_file(seed: int) -> tuple[str, bytes, TableMapping, list[list[str]] | None]:
+    """Return (file name, content, mapping, expected rows) of a case; the rows are None where the file may be refused."""
     rng = random.Random(seed)  # noqa: S311
     mapping = TableMapping("events", "*", {}, personal={"mail": "email"})
     if rng.random() < 0.15:
         return rng.choice(("f.csv", "f.csv.gz")), rng.randbytes(rng.randrange(400)), mapping, None
     columns = ["a", "mail", *(f"c {n}" for n in range(rng.randrange(4)))]
-    rows = [[value(rng), PERSON, *(value(rng) for _ in columns[2:])] for _ in range(rng.randrange(30))]
+    rows = [[random_value(rng), PERSON, *(random_value(rng) for _ in columns[2:])] for _ in range(rng.randrange(30))]
     mapping = replace(mapping, delimiter=rng.choice(",;\t|"), encoding=rng.choice(("utf8", "utf8", "utf-16", "utf-8-sig")))
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter=mapping.delimiter, quoting=csv.QUOTE_ALL, lineterminator=rng.choice(("\n", "\r\n")))
@@ -66,20 +66,25 @@ def case(seed: int) -> tuple[str, bytes, TableMapping, list[list[str]] | None]:
     name = rng.choice(("f.csv", "f.csv.gz"))
     if rng.random() < 0.4:
         return name, gzip.compress(content) if name.endswith("gz") else content, mapping, rows
-    damaged = bytearray(content)
-    for _ in range(rng.randrange(1, 6)):
-        at = rng.randrange(len(damaged))
-        damaged[at : at + rng.randrange(6)] = rng.choice((b"", b'"', b"\n", b"\r", b",", b";", b"\x00", rng.randbytes(3)))
-    content = bytes(damaged)
+    content = damage(content, rng)
     if name.endswith("gz"):
         content = gzip.compress(content)
         content = content[: rng.randrange(len(content))] if rng.random() < 0.5 else content
     return name, content, mapping, None
 
 
-def read(folder: Path, seed: int) -> bool:
-    """Read the file of a case; whether it was refused. Raises AssertionError for what must not be."""
-    name, content, mapping, wanted = case(seed)
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """Return the content with a few bytes removed or replaced."""
+    damaged = bytearray(content)
+    for _ in range(rng.randrange(1, 6)):
+        start = rng.randrange(len(damaged))
+        damaged[start : start + rng.randrange(6)] = rng.choice((b"", b'"', b"\n", b"\r", b",", b";", b"\x00", rng.randbytes(3)))
+    return bytes(damaged)
+
+
+def is_file_refused(folder: Path, seed: int) -> bool:
+    """Read the file of a case and return whether it was refused. Raises AssertionError where a rule is broken."""
+    name, content, mapping, expected = make_file(seed)
     (folder / name).write_bytes(content)
     try:
         used = _reading.header(str(folder), name, mapping)[:1]
@@ -87,18 +92,18 @@ def read(folder: Path, seed: int) -> bool:
     except UserError as error:
         assert name in str(error), f"names no file: {error}"
         assert "\n" not in str(error), f"more than a line: {error}"
-        assert wanted is None, f"a good file is refused: {error}"
+        assert expected is None, f"a good file is refused: {error}"
         return True
-    assert sorted(row["_row"] for row in rows) == list(range(1, len(rows) + 1)), "a row is missing or there twice"
-    if wanted is not None:
-        assert [row["a"] for row in rows] == [fields[0] or None for fields in wanted]
-        assert [len(row["_extra"]) for row in rows] == [sum(map(bool, fields[1:])) for fields in wanted]
+    assert sorted(row["_row"] for row in rows) == list(range(1, len(rows) + 1)), "a row is missing or occurs twice"
+    if expected is not None:
+        assert [row["a"] for row in rows] == [fields[0] or None for fields in expected]
+        assert [len(row["_extra"]) for row in rows] == [sum(map(bool, fields[1:])) for fields in expected]
         assert PERSON not in str(rows)
     return False
 
 
-def plain(rng: random.Random, column: str) -> str:
-    """A good value; ids are of a few, so that rows have to do with each other."""
+def plain_value(rng: random.Random, column: str) -> str:
+    """Return a valid value; there are few ids, so that rows share them."""
     if column.endswith(("_id", "_key")):
         return rng.choice(("1", "2", "anna", "bert"))
     if column.endswith(("_at", "_on")):
@@ -106,75 +111,75 @@ def plain(rng: random.Random, column: str) -> str:
     return {"event_type": "view", "quantity": "2", "unit_price": "1.50", "rate": "0.85", "currency": "GBP"}.get(column, "")
 
 
-def rows_of(table: str, cases: int, seed: int) -> Iterator[list[str]]:
-    """Rows with wild values: in every column, or in one among good ones."""
+def make_rows(table: str, cases: int, seed: int) -> Iterator[list[str]]:
+    """Yield rows with wild values, in every column or in one."""
     rng = random.Random(f"{table} {seed}")  # noqa: S311
     for _ in range(cases):
-        wild = COLUMNS[table] if rng.random() < 0.4 else (rng.choice(COLUMNS[table]),)
-        yield [value(rng) if column in wild else plain(rng, column) for column in COLUMNS[table]]
+        wild_columns = COLUMNS[table] if rng.random() < 0.4 else (rng.choice(COLUMNS[table]),)
+        yield [random_value(rng) if column in wild_columns else plain_value(rng, column) for column in COLUMNS[table]]
 
 
 def write_shop(folder: Path, cases: int, seed: int) -> None:
-    """A vendor's files of `cases` wild rows a table, events and orders by day, and its mapping."""
+    """Write a vendor's files with `cases` wild rows for each table, events and orders by day, and its mapping."""
     folder.mkdir(parents=True)
     mapping = ['name = "wild"', 'currency = "GBP"']
     for table, columns in COLUMNS.items():
         by_day = table in ("events", "orders")
         mapping += [f"[{table}]", f'files = "{table}*.csv"', *(["file_day = '(\\d{4}-\\d{2}-\\d{2})'"] if by_day else [])]
         mapping += [f"[{table}.columns]", *(f'{c} = "{c}"' for c in columns)]
-        rows = list(rows_of(table, cases, seed))
+        rows = list(make_rows(table, cases, seed))
         for n, day in enumerate(DAYS if by_day else DAYS[:1]):
             with (folder / (f"{table}-{day}.csv" if by_day else f"{table}.csv")).open("w", newline="", encoding="utf8") as file:
                 csv.writer(file, quoting=csv.QUOTE_ALL).writerows([columns, *(rows[n :: len(DAYS)] if by_day else rows)])
     (folder / "wild.toml").write_text("\n".join(mapping) + "\n")
 
 
-def reconciled(lake, folder: Path, cases: int, seed: int) -> dict[str, tuple[int, int]]:
-    """Land and clean a wild shop; by clean table (rows in, rows kept). Raises AssertionError where rows are lost."""
+def reconcile_shop(lake, folder: Path, cases: int, seed: int) -> dict[str, tuple[int, int]]:
+    """Land and clean a wild shop and return (rows in, rows out) by table. Raises AssertionError where rows are lost."""
     from jobs import steps
     from jobs.config.settings import load_settings
 
     write_shop(folder, cases, seed)
-    made = replace(load_settings({}), input=str(folder), source=str(folder / "wild.toml"))
+    shop_settings = replace(load_settings({}), input=str(folder), source=str(folder / "wild.toml"))
     for step in ("land", "clean"):
-        steps.run_on_lake(lake, (step,), made, steps.Options([LAST]))
-    found: dict[str, tuple[int, int]] = {}
+        steps.run_on_lake(lake, (step,), shop_settings, steps.Options([LAST]))
+    counts: dict[str, tuple[int, int]] = {}
     for row in lake.read_small_table("quality.reconciliation"):
         assert row["difference"] == 0, f"rows are unaccounted for: {row}"
-        rows_in, kept = found.get(row["table"], (0, 0))
-        found[row["table"]] = rows_in + row["rows_in"], kept + row["rows_out"]
+        rows_in, rows_out = counts.get(row["table"], (0, 0))
+        counts[row["table"]] = rows_in + row["rows_in"], rows_out + row["rows_out"]
     for table in ("events", "orders", "products", "customers"):
-        assert found[f"clean.{table}"][0] == found[f"bronze.{table}"][0] == cases, f"{table}: {found}"
-    return found
+        assert counts[f"clean.{table}"][0] == counts[f"bronze.{table}"][0] == cases, f"{table}: {counts}"
+    return counts
 
 
 def main() -> int:
-    """Run the cases; exit code 1 at the first that fails."""
+    """Run the cases; returns 1 at the first that fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.split("\n\n")[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
-    files = chosen.cases // 2
+    arguments = parser.parse_args()
+    n_files = arguments.cases // 2
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        refused = 0
-        for seed in range(chosen.seed, chosen.seed + files):
+        n_refused = 0
+        for seed in range(arguments.seed, arguments.seed + n_files):
             try:
-                refused += read(Path(folder), seed)
+                n_refused += is_file_refused(Path(folder), seed)
             except Exception as error:
                 print(f"seed {seed}: {type(error).__name__}: {str(error)[:500]}")
                 return 1
-        print(f"{files:,} files, {refused:,} of them refused with one line, the others read: {time.monotonic() - started:.0f} s")
+        print(f"{n_files:,} files, {n_refused:,} refused with one line, the others read: {time.monotonic() - started:.0f} s")
         from jobs.engine.session import open_session
         from jobs.storage.lake import Lake
 
         spark = open_session("fuzz")
-        each = -(-(chosen.cases - files) // len(COLUMNS))
-        found = reconciled(Lake(spark, f"{folder}/lake"), Path(folder) / "wild", each, chosen.seed)
+        rows_per_table = -(-(arguments.cases - n_files) // len(COLUMNS))
+        counts = reconcile_shop(Lake(spark, f"{folder}/lake"), Path(folder) / "wild", rows_per_table, arguments.seed)
         spark.stop()
-        for table, (rows_in, kept) in sorted(found.items()):
-            print(f"{table:<20}{rows_in:>10,} rows in{kept:>10,} kept         0 unaccounted")
-        verdict = f"{chosen.cases:,} cases of garbage, seed {chosen.seed}: no crash, every row accounted for"
+        for table, (rows_in, rows_out) in sorted(counts.items()):
+            print(f"{table:<20}{rows_in:>10,} rows in{rows_out:>10,} kept         0 unaccounted")
+        verdict = f"{arguments.cases:,} fuzz cases, seed {arguments.seed}: no crash, every row accounted for"
         print(f"{verdict}  {time.monotonic() - started:.0f} s  met")
     return 0
 

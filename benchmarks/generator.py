@@ -1,8 +1,8 @@
-"""A shop of any size as vendor files: Parquet by day and the mapping beside them, for measuring speed and memory.
+"""Generate a shop of any size as vendor files, Parquet by day with a mapping, to measure speed and memory.
 
-Customers and products are drawn by Zipf-Mandelbrot weights; sessions have a daily rhythm, run over midnight, begin signed
-out and sometimes end in an order; order lines come back after two weeks; some rows are sent twice. A day is made from
-the seed and its date alone, so that it is the same in a short history and in a long one.
+Customers and products are drawn with Zipf-Mandelbrot weights. Sessions have a daily rhythm, run over midnight, begin signed out,
+and sometimes end in an order. Order lines are returned after two weeks, and some rows are sent twice. A day depends on the seed
+and its date only, so it is the same in a short history and in a long one.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +24,12 @@ PRODUCTS = 20_000
 CATEGORIES = 40
 GUESTS = 1_000_000  # visitors who never sign in
 GUEST_SHARE = 0.1
-LOGIN_SHARE = 0.25  # sessions that sign in on the way; the others are signed in from the start
-ORDER_SHARE = 0.05  # of the sessions of four events and more
+LOGIN_SHARE = 0.25  # of the sessions: those that sign in later than with the first event
+MAX_EVENTS, NO_LOGIN = 80, 100  # of a session; a position that no event has
+ORDER_SHARE = 0.05  # of the sessions with more than four events
 RETURN_SHARE, RETURN_DAYS = 0.06, 14
-TWICE_SHARE = 0.005
-ROBOT_EVENTS_PER_DEVICE = 1_200  # a day; below what clean.events flags
+REPEATED_SHARE = 0.005  # of the rows: those that are sent twice
+ROBOT_EVENTS_PER_DEVICE = 1_200  # a day; too few for a robot rule of clean.events
 DEVICES = ("desktop", "phone", "tablet")
 COUNTRIES = ("GB", "DE", "FR", "US", "NL", "SE", "IT", "ES")
 CHANNELS = ("direct", "organic", "email", "paid", "affiliate")
@@ -96,10 +98,10 @@ country = "country"
 
 @dataclass(frozen=True)
 class Shop:
-    """`events` over `days` days up to LAST_DAY, repeated rows not counted.
+    """A shop with `events` events on the `days` days up to LAST_DAY, repeated rows not counted.
 
-    `robot` is the share of all events of one customer, who has so many devices that no rule flags them. `signed_out` is
-    the share of customers' sessions without a sign-in: such a device may find its customer days later.
+    `robot` is the share of all events that one customer has, on so many devices that no rule flags them. `signed_out` is the
+    share of customers' sessions without a sign-in, whose devices may be linked to a customer days later.
     """
 
     events: int
@@ -115,27 +117,27 @@ class Shop:
 
     @property
     def name(self) -> str:
-        told = [f"{self.events}-events", f"{self.days}-days", f"{self.customers}-customers", f"seed-{self.seed}"]
-        told += [f"robot-{self.robot}"] * bool(self.robot) + [f"signed-out-{self.signed_out}"] * bool(self.signed_out)
-        return "-".join(told)
+        parts = [f"{self.events}-events", f"{self.days}-days", f"{self.customers}-customers", f"seed-{self.seed}"]
+        parts += [f"robot-{self.robot}"] * bool(self.robot) + [f"signed-out-{self.signed_out}"] * bool(self.signed_out)
+        return "-".join(parts)
 
 
 def write(shop: Shop, folder: Path, days: Iterable[date] | None = None, events: int | None = None) -> None:
-    """The vendor files of these days (all of the shop's, where None) and the mapping `source.toml`.
+    """Write the vendor files of these days, by default all days of the shop, and the mapping `source.toml`.
 
-    `events` is the size of each of the days, where it is not the shop's. A file is written as a whole or not at all.
+    `events` is the number of events of each day, by default the shop's. A file is written whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "source.toml").write_text(MAPPING)
-    _save(_products(), folder / "products.parquet")
+    _save(_make_products(), folder / "products.parquet")
     for day in days or (shop.first_day + timedelta(days=n) for n in range(shop.days)):
-        ours = events or _per_day(shop)
-        _save(_events(shop, day, ours), folder / f"events-{day}.parquet")
-        _save(_orders(shop, day, ours), folder / f"orders-{day}.parquet")
-        _save(_customers(shop, day), folder / f"customers-{day}.parquet")
+        n = events or _events_per_day(shop)
+        _save(_make_events(shop, day, n), folder / f"events-{day}.parquet")
+        _save(_make_orders(shop, day, n), folder / f"orders-{day}.parquet")
+        _save(_make_customers(shop, day), folder / f"customers-{day}.parquet")
 
 
-def _per_day(shop: Shop) -> int:
+def _events_per_day(shop: Shop) -> int:
     return shop.events // shop.days
 
 
@@ -151,7 +153,7 @@ def _random(shop: Shop, stream: str, day: date | None = None) -> np.random.Gener
 
 @lru_cache
 def _weights(n: int, exponent: float, shift: float) -> np.ndarray:
-    """Cumulative Zipf-Mandelbrot weights of n ranks."""
+    """Return the cumulative Zipf-Mandelbrot weights of n ranks."""
     weights = (np.arange(n) + shift) ** -exponent
     return weights.cumsum() / weights.sum()
 
@@ -166,164 +168,203 @@ def _departments() -> pa.Array:
     return pa.array([f"department {n % CATEGORIES:02d}" for n in range(PRODUCTS)])
 
 
-def _some_products(random: np.random.Generator, n: int) -> np.ndarray:
+def _draw_products(random: np.random.Generator, n: int) -> np.ndarray:
     return np.searchsorted(_weights(PRODUCTS, 0.9, 10), random.random(n))
 
 
 def _take(values: Iterable[str], indices: np.ndarray, where: np.ndarray | None = None) -> pa.Array:
+    """Return the values at these indices, null where `where` is false."""
     return pa.array(list(values)).take(pa.array(indices, mask=None if where is None else ~where))
 
 
+class _Sessions(NamedTuple):
+    """The m sessions that begin on a day, one array of m values for each attribute."""
+
+    length: np.ndarray  # number of events
+    customer: np.ndarray
+    device: np.ndarray  # index of DEVICES
+    visitor: np.ndarray
+    is_robot: np.ndarray
+    login: np.ndarray  # position of the first signed-in event; NO_LOGIN where there is none
+
+    @property
+    def first_event(self) -> np.ndarray:
+        """Return the index of each session's first event."""
+        return self.length.cumsum() - self.length
+
+
 @lru_cache(maxsize=RETURN_DAYS + 2)
-def _made(shop: Shop, day: date, n: int) -> tuple[pa.Table, pa.Table]:
-    """(n events, order lines) of the sessions begun on the day; some of both lie after midnight."""
+def _simulate_day(shop: Shop, day: date, n: int) -> tuple[pa.Table, pa.Table]:
+    """Return (n events, order lines) of the sessions that begin on the day; some of both lie after midnight."""
     random = _random(shop, "sessions", day)
-    lengths = np.minimum(1 + random.lognormal(1.1, 1.0, n // 2 + 10).astype(int), 80)
-    lengths = lengths[: np.searchsorted(lengths.cumsum(), n) + 1]
-    lengths[-1] -= lengths.sum() - n
-    sessions = len(lengths)
-    of = np.repeat(np.arange(sessions), lengths)  # the session of each event
-    first = lengths.cumsum() - lengths
-    place = np.arange(n) - first[of]
-
-    customer = np.searchsorted(_weights(shop.customers, 0.8, 200), random.random(sessions))
-    device = np.where(random.random(sessions) < 0.5, customer % 3, (customer // 3) % 3)
-    guest = random.random(sessions) < GUEST_SHARE
-    robot = random.random(sessions) < shop.robot
-    devices = max(3, math.ceil(shop.robot * n / ROBOT_EVENTS_PER_DEVICE))
-    customer = np.where(robot, shop.customers, customer)
-    visitor = np.where(guest & ~robot, 10**12 + random.integers(GUESTS, size=sessions), customer * 1_000 + device)
-    visitor = np.where(robot, customer * 1_000 + random.integers(devices, size=sessions), visitor)
-    guest &= ~robot
-
-    login = np.where(random.random(sessions) < LOGIN_SHARE, random.integers(1, 4, sessions), 0)
-    login = np.where(login < lengths, login, 0)
-    login = np.where(random.random(sessions) < shop.signed_out, 100, login)
-    login = np.where(guest, 100, login)
-    kind = np.searchsorted([0.76, 0.88, 0.98], random.random(n))
-    kind[(place == login[of]) & (place > 0)] = LOGIN
-    buys = (random.random(sessions) < ORDER_SHARE) & (lengths > 4)
-    last = first + lengths - 1
-    for back, what in ((0, PURCHASE), (1, CHECKOUT), (2, CART)):
-        kind[last[buys] - back] = what
-
-    hours = np.searchsorted(np.cumsum(HOURS) / sum(HOURS), random.random(sessions))
-    hours = np.where(robot & (hours < 8), hours + 8, hours)  # sleeps at night, so that it is no robot around the clock
-    begins = (hours + random.random(sessions)) * 3_600_000
-    pauses = np.minimum(random.lognormal(9.9, 1.0, n), 25 * 60_000)
-    so_far = pauses.cumsum()
-    at = (begins[of] + so_far - so_far[first][of]).astype(np.int64) + _midnight(day)
-    product = _some_products(random, n)
-    about = ~np.isin(kind, (SEARCH, LOGIN))
-    hit = day.toordinal() * 10_000_000 + np.arange(n)
-    user = pa.array(customer[of], mask=(place < login[of]))
+    sessions = _draw_sessions(random, shop, n)
+    session_of_event = np.repeat(np.arange(len(sessions.length)), sessions.length)
+    position = np.arange(n) - sessions.first_event[session_of_event]
+    types, purchases = _draw_types(random, sessions, session_of_event, position)
+    milliseconds = _draw_times(random, sessions, session_of_event) + _milliseconds(day)
+    product = _draw_products(random, n)
+    has_product = ~np.isin(types, (SEARCH, LOGIN))
+    visitor, customer = sessions.visitor[session_of_event], sessions.customer[session_of_event]
     events = pa.table(
         {
-            "hit": hit,
-            "at": pa.array(at, pa.timestamp("ms")),
-            "visitor": visitor[of],
-            "user": user,
-            "action": _take(TYPES, kind),
-            "sku": pa.array(product, mask=~about),
-            "department": _departments().take(pa.array(product, mask=~about)),
-            "price": pa.array(_prices()[product], mask=~about),
-            "query": _take((f"term {n}" for n in range(500)), product % 500, kind == SEARCH),
-            "device": _take(DEVICES, device[of]),
-            "country": _take(COUNTRIES, (customer % len(COUNTRIES))[of]),
-            "agent": _take(AGENTS, (visitor % len(AGENTS))[of]),
-            "channel": _take(CHANNELS, random.integers(len(CHANNELS), size=sessions)[of]),
+            "hit": day.toordinal() * 10_000_000 + np.arange(n),
+            "at": pa.array(milliseconds, pa.timestamp("ms")),
+            "visitor": visitor,
+            "user": pa.array(customer, mask=(position < sessions.login[session_of_event])),
+            "action": _take(TYPES, types),
+            "sku": pa.array(product, mask=~has_product),
+            "department": _departments().take(pa.array(product, mask=~has_product)),
+            "price": pa.array(_prices()[product], mask=~has_product),
+            "query": _take((f"term {n}" for n in range(500)), product % 500, types == SEARCH),
+            "device": _take(DEVICES, sessions.device[session_of_event]),
+            "country": _take(COUNTRIES, customer % len(COUNTRIES)),
+            "agent": _take(AGENTS, visitor % len(AGENTS)),
+            "channel": _take(CHANNELS, random.integers(len(CHANNELS), size=len(sessions.length))[session_of_event]),
         }
     )
-    buyers = last[buys]
-    lines = 1 + random.poisson(1.2, len(buyers))
-    bought = np.repeat(buyers, lines)
-    number = np.arange(len(bought)) - np.repeat(lines.cumsum() - lines, lines)
-    product = np.where(number == 0, product[bought], _some_products(random, len(bought)))
-    pieces = 1 + random.poisson(0.4, len(bought))
-    discount = np.where(random.random(len(bought)) < 0.2, np.round(_prices()[product] * pieces * 0.1, 2), 0)
-    orders = pa.table(
+    return events, _draw_orders(random, events.take(pa.array(purchases)))
+
+
+def _draw_sessions(random: np.random.Generator, shop: Shop, n: int) -> _Sessions:
+    """Draw sessions with n events in all."""
+    length = np.minimum(1 + random.lognormal(1.1, 1.0, n // 2 + 10).astype(int), MAX_EVENTS)
+    length = length[: np.searchsorted(length.cumsum(), n) + 1]
+    length[-1] -= length.sum() - n
+    m = len(length)
+
+    customer = np.searchsorted(_weights(shop.customers, 0.8, 200), random.random(m))
+    device = np.where(random.random(m) < 0.5, customer % 3, (customer // 3) % 3)
+    is_guest = random.random(m) < GUEST_SHARE
+    is_robot = random.random(m) < shop.robot
+    robot_devices = max(3, math.ceil(shop.robot * n / ROBOT_EVENTS_PER_DEVICE))
+    is_guest &= ~is_robot
+    customer = np.where(is_robot, shop.customers, customer)
+    visitor = np.where(is_guest, 10**12 + random.integers(GUESTS, size=m), customer * 1_000 + device)
+    visitor = np.where(is_robot, customer * 1_000 + random.integers(robot_devices, size=m), visitor)
+
+    login = np.where(random.random(m) < LOGIN_SHARE, random.integers(1, 4, m), 0)
+    login = np.where(login < length, login, 0)
+    login = np.where(random.random(m) < shop.signed_out, NO_LOGIN, login)
+    login = np.where(is_guest, NO_LOGIN, login)
+    return _Sessions(length, customer, device, visitor, is_robot, login)
+
+
+def _draw_types(
+    random: np.random.Generator, sessions: _Sessions, session_of_event: np.ndarray, position: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (the type of each event as an index of TYPES, the indices of the purchase events)."""
+    types = np.searchsorted([0.76, 0.88, 0.98], random.random(len(position)))
+    types[(position == sessions.login[session_of_event]) & (position > 0)] = LOGIN
+    has_order = (random.random(len(sessions.length)) < ORDER_SHARE) & (sessions.length > 4)
+    purchases = (sessions.first_event + sessions.length - 1)[has_order]
+    for events_before_end, event_type in enumerate((PURCHASE, CHECKOUT, CART)):
+        types[purchases - events_before_end] = event_type
+    return types, purchases
+
+
+def _draw_times(random: np.random.Generator, sessions: _Sessions, session_of_event: np.ndarray) -> np.ndarray:
+    """Return the time of each event in ms since midnight."""
+    m = len(sessions.length)
+    hours = np.searchsorted(np.cumsum(HOURS) / sum(HOURS), random.random(m))
+    hours = np.where(sessions.is_robot & (hours < 8), hours + 8, hours)  # so that no rule for round-the-clock activity flags it
+    starts = (hours + random.random(m)) * 3_600_000
+    elapsed = np.minimum(random.lognormal(9.9, 1.0, len(session_of_event)), 25 * 60_000).cumsum()
+    return (starts[session_of_event] + elapsed - elapsed[sessions.first_event][session_of_event]).astype(np.int64)
+
+
+def _draw_orders(random: np.random.Generator, purchases: pa.Table) -> pa.Table:
+    """Return the order lines of these purchase events; the first line has the product of the event."""
+    n_lines = 1 + random.poisson(1.2, purchases.num_rows)
+    purchase = np.repeat(np.arange(purchases.num_rows), n_lines)
+    line = np.arange(len(purchase)) - np.repeat(n_lines.cumsum() - n_lines, n_lines)
+    product = np.where(line == 0, purchases["sku"].to_numpy()[purchase], _draw_products(random, len(purchase)))
+    pieces = 1 + random.poisson(0.4, len(purchase))
+    discount = np.where(random.random(len(purchase)) < 0.2, np.round(_prices()[product] * pieces * 0.1, 2), 0)
+    events = purchases.take(pa.array(purchase))
+    return pa.table(
         {
-            "number": pa.array(hit[bought]).cast(pa.string()),
-            "line": number + 1,
-            "at": pa.array(at[bought], pa.timestamp("ms")),
-            "user": user.take(pa.array(bought)),
+            "number": events["hit"].cast(pa.string()),
+            "line": line + 1,
+            "at": events["at"],
+            "user": events["user"],
             "sku": product,
             "department": _departments().take(pa.array(product)),
             "pieces": pieces,
             "price": _prices()[product],
             "discount": discount,
-            "kind": pa.repeat("sale", len(bought)),
-            "refund_of": pa.nulls(len(bought), pa.string()),
+            "kind": pa.repeat("sale", len(purchase)),
+            "refund_of": pa.nulls(len(purchase), pa.string()),
         }
     )
-    return events, orders
 
 
-def _midnight(day: date) -> int:
-    """Its first moment in ms since 1970."""
+def _milliseconds(day: date) -> int:
+    """Return the first moment of the day in ms since 1970."""
     return (day - date(1970, 1, 1)).days * DAY_MS
 
 
-def _of_the_day(parts: list[pa.Table], day: date) -> pa.Table:
-    """The rows with a time on the day, in order of time."""
+def _filter_day(parts: list[pa.Table], day: date) -> pa.Table:
+    """Return the rows of the day, in order of time."""
     rows = pa.concat_tables(parts)
-    at = rows["at"].cast(pa.int64()).to_numpy() - _midnight(day)
+    at = rows["at"].cast(pa.int64()).to_numpy() - _milliseconds(day)
     return rows.filter(pa.array((at >= 0) & (at < DAY_MS))).sort_by("at")
 
 
-def _twice(shop: Shop, rows: pa.Table, stream: str, day: date) -> pa.Table:
-    """The rows, and at the end some of them again."""
+def _repeat_some_rows(shop: Shop, rows: pa.Table, stream: str, day: date) -> pa.Table:
+    """Return the rows, with some of them a second time at the end."""
     random = _random(shop, stream, day)
-    again = np.flatnonzero(random.random(rows.num_rows) < TWICE_SHARE)
-    return pa.concat_tables([rows, rows.take(pa.array(again))])
+    repeated = np.flatnonzero(random.random(rows.num_rows) < REPEATED_SHARE)
+    return pa.concat_tables([rows, rows.take(pa.array(repeated))])
 
 
-def _sources(shop: Shop, day: date, n: int) -> list[tuple[pa.Table, pa.Table]]:
-    """What the sessions of the day and of the day before made; the first day has none before it."""
-    eve = day - timedelta(days=1)
-    return [_made(shop, day, n)] + ([_made(shop, eve, _per_day(shop))] if eve >= shop.first_day else [])
+def _simulate_two_days(shop: Shop, day: date, n: int) -> list[tuple[pa.Table, pa.Table]]:
+    """Return the events and orders of the day's sessions, and of the sessions of the day before, if the shop had one."""
+    day_before = day - timedelta(days=1)
+    tables = [_simulate_day(shop, day, n)]
+    return tables + ([_simulate_day(shop, day_before, _events_per_day(shop))] if day_before >= shop.first_day else [])
 
 
-def _events(shop: Shop, day: date, n: int) -> pa.Table:
-    return _twice(shop, _of_the_day([events for events, _ in _sources(shop, day, n)], day), "events", day)
+def _make_events(shop: Shop, day: date, n: int) -> pa.Table:
+    return _repeat_some_rows(shop, _filter_day([events for events, _ in _simulate_two_days(shop, day, n)], day), "events", day)
 
 
-def _orders(shop: Shop, day: date, n: int) -> pa.Table:
-    placed = _of_the_day([orders for _, orders in _sources(shop, day, n)], day)
-    then = day - timedelta(days=RETURN_DAYS)
-    if then >= shop.first_day:
-        placed = pa.concat_tables([placed, _returned(shop, then)])
-    return _twice(shop, placed, "orders", day)
+def _make_orders(shop: Shop, day: date, n: int) -> pa.Table:
+    lines = _filter_day([orders for _, orders in _simulate_two_days(shop, day, n)], day)
+    order_day = day - timedelta(days=RETURN_DAYS)
+    if order_day >= shop.first_day:
+        lines = pa.concat_tables([lines, _make_returns(shop, order_day)])
+    return _repeat_some_rows(shop, lines, "orders", day)
 
 
-def _returned(shop: Shop, day: date) -> pa.Table:
-    """The return lines, RETURN_DAYS later, of some order lines of the day."""
-    lines = _of_the_day([orders for _, orders in _sources(shop, day, _per_day(shop))], day)
+def _make_returns(shop: Shop, day: date) -> pa.Table:
+    """Return the return lines, RETURN_DAYS later, of some order lines of the day."""
+    lines = _filter_day([orders for _, orders in _simulate_two_days(shop, day, _events_per_day(shop))], day)
     random = _random(shop, "returns", day)
     lines = lines.filter(pa.array(random.random(lines.num_rows) < RETURN_SHARE))
-    later = lines["at"].cast(pa.int64()).to_numpy() + RETURN_DAYS * DAY_MS
-    given_back = {
+    milliseconds = lines["at"].cast(pa.int64()).to_numpy() + RETURN_DAYS * DAY_MS
+    changed_columns = {
         "number": pa.array([f"r{number}" for number in lines["number"].to_pylist()], pa.string()),
-        "at": pa.array(later, pa.timestamp("ms")),
+        "at": pa.array(milliseconds, pa.timestamp("ms")),
         "discount": np.zeros(lines.num_rows),
         "kind": pa.repeat("return", lines.num_rows),
         "refund_of": lines["number"],
     }
-    return pa.table({name: given_back.get(name, lines[name]) for name in lines.column_names})
+    return pa.table({name: changed_columns.get(name, lines[name]) for name in lines.column_names})
 
 
-def _customers(shop: Shop, day: date) -> pa.Table:
-    """Who registered on the day: all of the first half by the first, and of the others so many a day."""
+def _make_customers(shop: Shop, day: date) -> pa.Table:
+    """Return the customers who registered on the day; the first day has all who registered before it too."""
+    end = LAST_DAY + timedelta(days=1)
     customer = np.arange(shop.customers)
-    joined = _random(shop, "customers").integers(0, 730, shop.customers)  # days before the day after LAST_DAY
-    ago = (LAST_DAY + timedelta(days=1) - day).days
-    mine = customer[joined >= ago] if day == shop.first_day else customer[joined == ago]
-    at = _midnight(LAST_DAY + timedelta(days=1)) - joined[mine] * DAY_MS
-    country = _take(COUNTRIES, mine % len(COUNTRIES))
-    return pa.table({"user": mine, "joined": pa.array(at, pa.timestamp("ms")), "country": country})
+    days_before_end = _random(shop, "customers").integers(0, 730, shop.customers)
+    age = (end - day).days
+    registered = customer[days_before_end >= age] if day == shop.first_day else customer[days_before_end == age]
+    milliseconds = _milliseconds(end) - days_before_end[registered] * DAY_MS
+    country = _take(COUNTRIES, registered % len(COUNTRIES))
+    return pa.table({"user": registered, "joined": pa.array(milliseconds, pa.timestamp("ms")), "country": country})
 
 
-def _products() -> pa.Table:
+def _make_products() -> pa.Table:
     sku = np.arange(PRODUCTS)
     titles = pa.array([f"product {n}" for n in sku])
     return pa.table({"sku": sku, "title": titles, "department": _departments(), "price": _prices()})
@@ -339,8 +380,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--robot", type=float, default=0.0, help="share of all events that one customer has, such as 0.05")
     parser.add_argument("--signed-out", type=float, default=0.0, help="share of customers' sessions without a sign-in")
-    chosen = parser.parse_args(argv)
-    write(Shop(chosen.events, chosen.days, chosen.customers, chosen.seed, chosen.robot, chosen.signed_out), chosen.out)
+    arguments = parser.parse_args(argv)
+    sizes = arguments.events, arguments.days, arguments.customers, arguments.seed
+    write(Shop(*sizes, arguments.robot, arguments.signed_out), arguments.out)
     return 0
 
 

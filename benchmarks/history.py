@@ -46,9 +46,9 @@ def history(shop: Shop, work: Path) -> History:
     done = folder / "from_empty.json"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        measure.say(f"making {shop.events:,} events of {shop.days} days in {folder}")
+        measure.log(f"making {shop.events:,} events of {shop.days} days in {folder}")
         generator.write(shop, folder / "input")
-        measure.say(f"refreshing {STEPS} from an empty lake")
+        measure.log(f"refreshing {STEPS} from an empty lake")
         refresh(_environment(folder, folder / "lake", folder / "input"), LAST_DAY, folder / "log").save(done)
     return History(shop, folder, measure.Run.load(done))
 
@@ -56,14 +56,16 @@ def history(shop: Shop, work: Path) -> History:
 def refresh(environment: dict[str, str], day: date, log: Path) -> measure.Run:
     """Land, clean and features of one day as one process."""
     shutil.rmtree(log, ignore_errors=True)
-    return measure.run(measure.python("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(day)), environment, log)
+    return measure.run_command(
+        measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(day)), environment, log
+    )
 
 
 def next_day(past: History, events: int, nth: int = 0) -> measure.Run:
     """The refresh of one more day of so many events, on a copy of the lake; each `nth` is run once and kept."""
     done = past.folder / f"next_day_{events}_{nth}.json"
     if not done.exists():
-        measure.say(f"refreshing the next day, {events:,} events, after {past.shop.name}")
+        measure.log(f"refreshing the next day, {events:,} events, after {past.shop.name}")
         with past.copy("lake_next_day") as lake, past.with_next_day(events) as files:
             refresh(past.environment(lake, files), NEXT_DAY, past.folder / "log_next_day").save(done)
     return measure.Run.load(done)

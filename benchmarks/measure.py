@@ -1,4 +1,4 @@
-"""A command as a process of its own: its seconds, its memory, and what Spark did in it, step by step."""
+"""Run a command as a process of its own and measure its seconds, its memory, and Spark's work by step."""
 
 import json
 import os
@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared" / "data")  # real sources, a folder each
+SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared" / "data")  # real data, one folder for each source
 MEMORY_GIB = 6
-RESULTS: list[str] = []  # every judged figure of this run
-DONE = re.compile(r"^done  (\w+(?: \w+)?) .* (\d+\.\d) s$")
+RESULTS: list[str] = []  # a line for each figure that has a target
+DONE_LINE = re.compile(r"^done  (\w+(?: \w+)?) .* (\d+\.\d) s$")
 
 
 @dataclass
 class Cost:
-    """What one step took; a shuffle is a stage that wrote some."""
+    """The cost of one step; a shuffle is a stage that wrote shuffle bytes."""
 
     seconds: float = 0.0
     jobs: int = 0
@@ -30,7 +30,7 @@ class Cost:
 
 @dataclass
 class Run:
-    """One process: wall seconds, largest resident bytes of it with all that descend from it, cost by step."""
+    """One process: wall seconds, peak resident bytes together with its descendants, and cost by step."""
 
     seconds: float
     peak_bytes: int
@@ -45,43 +45,44 @@ class Run:
         return cls(values["seconds"], values["peak_bytes"], {name: Cost(**cost) for name, cost in values["steps"].items()})
 
 
-def run(command: list[str], environment: dict[str, str], log: Path | None = None) -> Run:
-    """Run a command of this project; with `log`, a new folder, Spark's event log is kept there and read.
+def run_command(command: list[str], environment: dict[str, str], event_log: Path | None = None) -> Run:
+    """Run a command of this project and return its cost.
 
-    Raises RuntimeError with the end of what it printed where it fails.
+    Spark's event log is written to the new folder `event_log` and counted; without it, steps have seconds only.
+    Raises RuntimeError with the last lines of its output where the command fails.
     """
     environment = {**os.environ, **environment}
-    if log:
-        log.mkdir(parents=True)
-        kept = {"enabled": "true", "dir": log.as_uri(), "rolling.enabled": "false", "compress": "false"}
-        told = " ".join(f"--conf spark.eventLog.{key}={value}" for key, value in kept.items())
-        environment["PYSPARK_SUBMIT_ARGS"] = f"{told} pyspark-shell"
+    if event_log:
+        event_log.mkdir(parents=True)
+        options = {"enabled": "true", "dir": event_log.as_uri(), "rolling.enabled": "false", "compress": "false"}
+        arguments = " ".join(f"--conf spark.eventLog.{key}={value}" for key, value in options.items())
+        environment["PYSPARK_SUBMIT_ARGS"] = f"{arguments} pyspark-shell"
     started = time.time()
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
-    peaks = Peaks(process)
+    peak = PeakMemory(process)
     lines, ends = [], []
     for line in process.stdout:
         lines.append(line)
-        if found := DONE.match(line):
-            ends.append((found[1], float(found[2]), time.time()))
+        if match := DONE_LINE.match(line):
+            ends.append((match[1], float(match[2]), time.time()))
     code = process.wait()
     seconds = time.time() - started
-    peaks.join()
+    peak.join()
     if code:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {code}:\n{''.join(lines[-30:])}")
-    steps = {name: Cost(seconds=took) for name, took, _ in ends}
-    if log:
-        (events,) = (path for path in log.iterdir() if not path.name.startswith("."))
+    steps = {name: Cost(seconds=step_seconds) for name, step_seconds, _ in ends}
+    if event_log:
+        (events,) = (path for path in event_log.iterdir() if not path.name.startswith("."))
         with events.open() as file:
-            _add_spark(steps, [(name, end) for name, _, end in ends], map(json.loads, file))
-    return Run(seconds, peaks.tree, steps)
+            _add_spark_costs(steps, [(name, end) for name, _, end in ends], map(json.loads, file))
+    return Run(seconds, peak.all_processes, steps)
 
 
-def _add_spark(steps: dict[str, Cost], ends: list[tuple[str, float]], events: Iterable[dict]) -> None:
-    """Count jobs, shuffles and their bytes to the step in whose time they ended; `ends` are seconds since 1970, in order."""
-    shuffled: dict[tuple[str, int], int] = {}
+def _add_spark_costs(steps: dict[str, Cost], ends: list[tuple[str, float]], events: Iterable[dict]) -> None:
+    """Add jobs, shuffles and their bytes to the step during which they ended; `ends` are seconds since 1970, in order."""
+    bytes_by_stage: dict[tuple[str, int], int] = {}
 
     def step_of(milliseconds: int) -> str | None:
         return next((name for name, end in ends if milliseconds / 1000 <= end + 0.05), None)
@@ -91,17 +92,18 @@ def _add_spark(steps: dict[str, Cost], ends: list[tuple[str, float]], events: It
             steps[name].jobs += 1
         elif event["Event"] == "SparkListenerTaskEnd" and (name := step_of(event["Task Info"]["Finish Time"])):
             written = event.get("Task Metrics", {}).get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0)
-            shuffled[name, event["Stage ID"]] = shuffled.get((name, event["Stage ID"]), 0) + written
-    for (name, _), written in shuffled.items():
+            stage = name, event["Stage ID"]
+            bytes_by_stage[stage] = bytes_by_stage.get(stage, 0) + written
+    for (name, _), written in bytes_by_stage.items():
         steps[name].shuffles += written > 0
         steps[name].shuffle_bytes += written
 
 
-class Peaks:
-    """The largest resident bytes of a process's `tree` together and of any `one` in it, looked at twice a second."""
+class PeakMemory:
+    """The peak resident bytes of a process and its descendants together, and of the largest of them; sampled twice a second."""
 
     def __init__(self, process: subprocess.Popen):
-        self.tree = self.one = 0
+        self.all_processes = self.largest_process = 0
         self._process = process
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -111,61 +113,63 @@ class Peaks:
 
     def _watch(self) -> None:
         while self._process.poll() is None:
-            sizes = list(_sizes(self._process.pid))
-            self.tree = max(self.tree, sum(sizes))
-            self.one = max(self.one, *sizes, 0)
+            sizes = list(_resident_bytes(self._process.pid))
+            self.all_processes = max(self.all_processes, sum(sizes))
+            self.largest_process = max(self.largest_process, *sizes, 0)
             time.sleep(0.5)
 
 
-def _sizes(root: int) -> Iterable[int]:
-    """The resident bytes of a process and of each that descends from it; what several share counts once among them.
+def _resident_bytes(root: int) -> Iterable[int]:
+    """Yield the resident bytes of a process and of each descendant; memory that several share counts once.
 
-    A Java process forks for every `chmod` and `stat`; until that begins, it is the same memory seen twice, and left out.
+    A Java process forks for every `chmod` and `stat`. Until the new program starts, the fork shows its parent's memory a second
+    time, so it is left out.
     """
     parents, mapped = {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
         except OSError:
-            continue  # it ended in between
+            continue  # the process has ended
         pid = int(fields["Pid"])
         parents[pid] = int(fields["PPid"])
         mapped[pid] = fields.get("VmSize")
     for pid, parent in parents.items():
-        above = pid
-        while above in parents and above != root:
-            above = parents[above]
-        if above == root and (pid == root or mapped[pid] != mapped.get(parent)):
+        ancestor = pid
+        while ancestor in parents and ancestor != root:
+            ancestor = parents[ancestor]
+        if ancestor == root and (pid == root or mapped[pid] != mapped.get(parent)):
             try:
                 yield int(re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1]) * 1024
             except (OSError, TypeError):
-                continue  # it ended in between
+                continue  # the process has ended
 
 
-def at_least(what: str, measured: float, target: float, unit: str = "") -> None:
-    """Print one measured figure beside the least it should be."""
-    _judge(what, measured, f"at least {target:g}", measured >= target, unit)
+def check_at_least(figure: str, value: float, target: float, unit: str = "") -> None:
+    """Print a figure with the smallest value that meets its target."""
+    _record(figure, value, f"at least {target:g}", value >= target, unit)
 
 
-def at_most(what: str, measured: float, target: float, unit: str = "") -> None:
-    """Print one measured figure beside the most it should be."""
-    _judge(what, measured, f"at most {target:g}", measured <= target, unit)
+def check_at_most(figure: str, value: float, target: float, unit: str = "") -> None:
+    """Print a figure with the largest value that meets its target."""
+    _record(figure, value, f"at most {target:g}", value <= target, unit)
 
 
-def memory(what: str, peak_bytes: int) -> None:
-    at_most(f"{what}: peak memory", peak_bytes / 2**30, MEMORY_GIB, " GiB")
+def check_memory(subject: str, peak_bytes: int) -> None:
+    """Print a peak of memory with its target, MEMORY_GIB."""
+    check_at_most(f"{subject}: peak memory", peak_bytes / 2**30, MEMORY_GIB, " GiB")
 
 
-def say(line: str) -> None:
-    """A line of progress."""
+def log(line: str) -> None:
+    """Print a line of progress at once."""
     print(line, flush=True)
 
 
-def _judge(what: str, measured: float, target: str, met: bool, unit: str) -> None:
-    RESULTS.append(f"{what:<84}{measured:>9.2f}{unit:<5}{target:>15}  {'met' if met else 'MISSED'}")
-    say(RESULTS[-1])
+def _record(figure: str, value: float, target: str, met: bool, unit: str) -> None:
+    RESULTS.append(f"{figure:<84}{value:>9.2f}{unit:<5}{target:>15}  {'met' if met else 'MISSED'}")
+    log(RESULTS[-1])
 
 
-def python(*arguments: str) -> list[str]:
-    """A command of this interpreter."""
+def python_command(*arguments: str) -> list[str]:
+    """Return a command that runs this interpreter with these arguments."""
     return [sys.executable, *arguments]

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             writer.write_shop(Path(roots["input"]), given.customers, DAYS, SEED, LAST)
             environment = {f"SHOAL_{name.upper()}": root for name, root in roots.items()}
             environment |= {"SHOAL_SOURCE": "sample", "SHOAL_SECRET": "a made-up shop has none", "SHOAL_REPORTS": folder}
-            command = measure.python("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(LAST))
+            command = measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(LAST))
             if subprocess.run(command, cwd=measure.ROOT, env={**os.environ, **environment}, check=False).returncode:
                 return 1
         _compare(**roots)
@@ -74,7 +74,7 @@ def _compare(lake: str, models: str, input: str) -> None:
             print(f"K-Means on {name:<22}adjusted Rand index {found[name]:.3f}")
     finally:
         spark.stop()
-    measure.at_least("planted: vectors less scaled features", found["vectors"] - found["scaled features"], GAIN)
+    measure.check_at_least("planted: vectors less scaled features", found["vectors"] - found["scaled features"], GAIN)
 
 
 def _seen(lake: str, root: str, day: date) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -73,15 +73,17 @@ def main(arguments: list[str] | None = None) -> int:
         environment |= {"SHOAL_SEGMENT__REPRESENTATION": "learned", "SHOAL_SEGMENT__SAMPLE": "20000"}
 
         def refresh(of: str, steps: str) -> measure.Run:
-            return measure.run(measure.python("-m", "jobs", "refresh", "--day", of, "--steps", steps), environment)
+            return measure.run_command(
+                measure.python_command("-m", "jobs", "refresh", "--day", of, "--steps", steps), environment
+            )
 
         refresh(first, "encode,segment,publish,check_marts")
         refresh(day, "encode")
         run = refresh(day, "segment,publish,check_marts")
     told = f"a day of {given.customers:,} customers without retraining"
-    measure.say(f"{told}: {', '.join(f'{name} {cost.seconds:.1f} s' for name, cost in run.steps.items())}")
-    measure.at_most(f"{told}: segment, publish and their checks, seconds", run.seconds, SECONDS)
-    measure.memory(told, run.peak_bytes)
+    measure.log(f"{told}: {', '.join(f'{name} {cost.seconds:.1f} s' for name, cost in run.steps.items())}")
+    measure.check_at_most(f"{told}: segment, publish and their checks, seconds", run.seconds, SECONDS)
+    measure.check_memory(told, run.peak_bytes)
     return 0
 
 

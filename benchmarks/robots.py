@@ -1,6 +1,6 @@
-"""How well the rules for robots find those of the sample shop: precision and recall over visitors, by rule and in all.
+"""Measure how well the robot rules find the robots of a sample shop: precision and recall over visitors, by rule and in all.
 
-The shop plants robots of every kind and people who look like them; what it planted stands in its truth/, which no job reads.
+The shop contains robots of every kind and people who look like them. The folder truth/ says who is what, and no job reads it.
 """
 
 import json
@@ -19,11 +19,11 @@ from jobs.storage.delta import read_arrow
 
 CUSTOMERS, DAYS, SEED = 3000, 24, 11
 LAST = date(2026, 3, 31)
-PRECISION, RECALL = 0.95, 0.90  # at least, in all
+LEAST_PRECISION, LEAST_RECALL = 0.95, 0.90  # of all rules together
 
 
 def main() -> int:
-    """Make the shop, land and clean it, print the table; exit code 1 where a step fails or the robots are not found."""
+    """Make the shop, land and clean it, print the table; returns 1 where a step fails or a target is missed."""
     with tempfile.TemporaryDirectory() as folder:
         writer.write_shop(Path(folder) / "input", CUSTOMERS, DAYS, SEED, LAST)
         truth = json.loads((Path(folder) / "input/truth/truth.json").read_text())
@@ -33,42 +33,48 @@ def main() -> int:
         for step in (["land", "--day", str(LAST)], ["clean", "--from", str(first), "--to", str(LAST)]):
             if subprocess.run([sys.executable, "-m", "jobs", *step], cwd=ROOT, env=environment, check=False).returncode:
                 return 1
-        found = read_arrow(roots["SHOAL_LAKE"], "clean.events", ["visitor_id", "bot_rule"])
+        events = read_arrow(roots["SHOAL_LAKE"], "clean.events", ["visitor_id", "bot_rule"])
     flagged = defaultdict(set)
-    for row in found.group_by(["visitor_id", "bot_rule"]).aggregate([]).to_pylist():
+    for row in events.group_by(["visitor_id", "bot_rule"]).aggregate([]).to_pylist():
         if row["bot_rule"]:
             flagged[row["bot_rule"]].add(row["visitor_id"])
     planted = {rule: set(ids) for rule, ids in truth["robots"].items()}
-    table = scores(planted, flagged)
+    table = score_rules(planted, flagged)
     print(f"\nrobots among the visitors of a sample shop, {CUSTOMERS:,} customers, {DAYS} days")
     print(f"{'rule':<18}{'planted':>9}{'flagged':>9}{'precision':>11}{'recall':>9}")
     for rule, (n_planted, n_flagged, precision, recall) in table.items():
         print(f"{rule:<18}{n_planted:>9,}{n_flagged:>9,}{precision:>11.3f}{recall:>9.3f}")
-    everyone = set().union(*flagged.values())
-    people = (f"{kind} {len(everyone & set(ids))} of {len(ids):,}" for kind, ids in truth["people"].items())
+    all_flagged = set().union(*flagged.values())
+    people = (f"{kind} {len(all_flagged & set(ids))} of {len(ids):,}" for kind, ids in truth["people"].items())
     print(f"people who look like robots and were flagged: {', '.join(people)}")
     *_, precision, recall = table["all"]
-    judged = (("precision", precision, PRECISION), ("recall", recall, RECALL))
-    for name, value, wanted in judged:
-        verdict = "met" if value >= wanted else "MISSED"
-        print(f"{f'robots of the sample shop, {name} over visitors':<84}{value:>9.3f}{'':<5}{f'>= {wanted}':>15}  {verdict}")
-    return int(any(value < wanted for _, value, wanted in judged))
+    figures = (("precision", precision, LEAST_PRECISION), ("recall", recall, LEAST_RECALL))
+    for name, value, target in figures:
+        verdict = "met" if value >= target else "MISSED"
+        print(f"{f'robots of the sample shop, {name} over visitors':<84}{value:>9.3f}{'':<5}{f'>= {target}':>15}  {verdict}")
+    return int(any(value < target for _, value, target in figures))
 
 
-def scores(planted: Mapping[str, Set[str]], flagged: Mapping[str, Set[str]]) -> dict[str, tuple[int, int, float, float]]:
-    """By rule and for `all`: (planted, flagged, precision, recall).
+def score_rules(planted: Mapping[str, Set[str]], flagged: Mapping[str, Set[str]]) -> dict[str, tuple[int, int, float, float]]:
+    """Return (planted, flagged, precision, recall) by rule and for `all`.
 
-    Precision: the share of those a rule flagged that are robots of any kind. Recall: the share of a kind that any rule flagged.
+    Precision is the share of the visitors flagged by a rule that are robots of any kind. Recall is the share of the robots of a
+    kind that any rule flagged.
 
-    >>> scores({"rate": {"a", "b"}, "even_pauses": {"c"}}, {"rate": {"a", "c", "x"}})["rate"]
+    >>> score_rules({"rate": {"a", "b"}, "even_pauses": {"c"}}, {"rate": {"a", "c", "x"}})["rate"]
     (2, 3, 0.6666666666666666, 0.5)
     """
-    robots, everyone = set().union(*planted.values()), set().union(*flagged.values())
+    robots, all_flagged = set().union(*planted.values()), set().union(*flagged.values())
     kinds = {rule: (planted.get(rule, set()), flagged.get(rule, set())) for rule in sorted({*planted, *flagged})}
-    kinds["all"] = robots, everyone
+    kinds["all"] = robots, all_flagged
     return {
-        rule: (len(wanted), len(got), _share(got & robots, got), _share(wanted & everyone, wanted))
-        for rule, (wanted, got) in kinds.items()
+        rule: (
+            len(robots_of_kind),
+            len(visitors),
+            _share(visitors & robots, visitors),
+            _share(robots_of_kind & all_flagged, robots_of_kind),
+        )
+        for rule, (robots_of_kind, visitors) in kinds.items()
     }
 
 

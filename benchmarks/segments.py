@@ -39,17 +39,19 @@ def main(arguments: list[str] | None = None) -> int:
     vectors = _made(given.customers)
     started = time.perf_counter()
     curve = [one.row for one in _sweep.every(vectors[:SAMPLE], DAY, Segment(k_min=2, k_max=15))]
-    measure.at_most(f"segments: k = 2 to 15 tried on {SAMPLE:,} customers, seconds", time.perf_counter() - started, SWEEP_SECONDS)
+    measure.check_at_most(
+        f"segments: k = 2 to 15 tried on {SAMPLE:,} customers, seconds", time.perf_counter() - started, SWEEP_SECONDS
+    )
     of_sample = np.array(next(row["centers"] for row in curve if row["k"] == CLUSTERS))
     seconds, centres = _published(vectors, of_sample)
-    measure.at_most(f"segments: the published fit of {len(vectors):,} customers, seconds", seconds, FIT_SECONDS)
+    measure.check_at_most(f"segments: the published fit of {len(vectors):,} customers, seconds", seconds, FIT_SECONDS)
     best = min(KMeans(CLUSTERS, n_init=1, random_state=seed).fit(vectors).inertia_ for seed in range(RESTARTS))
     ours = np.square(pairwise_distances_argmin_min(vectors, centres)[1], dtype=np.float64).sum()
-    measure.at_most(f"segments: its sum of squares / the best of {RESTARTS} by scikit-learn", ours / best, WORSE)
+    measure.check_at_most(f"segments: its sum of squares / the best of {RESTARTS} by scikit-learn", ours / best, WORSE)
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
         ours, merge = _history(folder, given.customers)
     print(f"a day of history of {given.customers:,} customers, 1 % moved: {ours:.1f} s, a MERGE {merge:.1f} s")
-    measure.at_most("segments: a day of history / a plain MERGE of the changed rows", ours / merge, SLOWER)
+    measure.check_at_most("segments: a day of history / a plain MERGE of the changed rows", ours / merge, SLOWER)
     return 0
 
 

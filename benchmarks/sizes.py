@@ -1,4 +1,4 @@
-"""What each step costs as the history grows: seconds, Spark jobs, shuffles and their bytes; a table and a plot."""
+"""Measure each step as the history grows: seconds, Spark jobs, shuffles and their bytes, as a table and a plot."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,32 +12,32 @@ from benchmarks.measure import Run
 SIZES = (1_000_000, 3_000_000, 10_000_000, 30_000_000)
 
 
-def run(shop: Shop, work: Path, events: int, plot: Path) -> None:
-    """Measure every size up to the shop's, as a whole from an empty lake and one day after it."""
+def run(shop: Shop, folder: Path, events: int, plot: Path) -> None:
+    """Measure every size up to the shop's: all of it from an empty lake, and one day after it."""
     runs: dict[str, dict[int, Run]] = {"from an empty lake": {}, "the next day": {}}
     for size in sorted({*(size for size in SIZES if size < shop.events), shop.events}):
-        past = history(replace(shop, events=size), work)
-        runs["from an empty lake"][size] = past.from_empty
-        runs["the next day"][size] = next_day(past, events)
-    measure.say("\n".join(table(runs)))
-    draw(runs, plot)
-    measure.say(f"drew {plot}")
+        shop_history = history(replace(shop, events=size), folder)
+        runs["from an empty lake"][size] = shop_history.from_empty
+        runs["the next day"][size] = next_day(shop_history, events)
+    measure.log("\n".join(format_table(runs)))
+    draw_plot(runs, plot)
+    measure.log(f"drew {plot}")
 
 
-def table(runs: Mapping[str, Mapping[int, Run]]) -> list[str]:
-    """A Markdown table, one row per kind of run, size and step."""
+def format_table(runs: Mapping[str, Mapping[int, Run]]) -> list[str]:
+    """Return the lines of a Markdown table, one row per kind of run, size and step."""
     lines = ["| run | events | step | seconds | Spark jobs | shuffles | shuffled, MB | peak, GiB |", "|" + "---|" * 8]
     for kind, by_size in runs.items():
         for size, run in by_size.items():
             for step, cost in run.steps.items():
-                shuffled = f"{cost.seconds:.1f} | {cost.jobs} | {cost.shuffles} | {cost.shuffle_bytes / 1e6:,.1f}"
-                lines.append(f"| {kind} | {size:,} | {step} | {shuffled} | |")
+                cells = f"{cost.seconds:.1f} | {cost.jobs} | {cost.shuffles} | {cost.shuffle_bytes / 1e6:,.1f}"
+                lines.append(f"| {kind} | {size:,} | {step} | {cells} | |")
             lines.append(f"| {kind} | {size:,} | whole process | {run.seconds:.1f} | | | | {run.peak_bytes / 2**30:.2f} |")
     return lines
 
 
-def draw(runs: Mapping[str, Mapping[int, Run]], path: Path) -> None:
-    """Seconds by events, both logarithmic, a line per step; the next day dashed."""
+def draw_plot(runs: Mapping[str, Mapping[int, Run]], path: Path) -> None:
+    """Draw seconds by events on logarithmic axes, a line per step; the lines of the next day are dashed."""
     import matplotlib
 
     matplotlib.use("Agg")

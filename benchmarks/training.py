@@ -83,9 +83,9 @@ def _loops() -> None:
         # Forward, to the weights, and to what went in, but for the customers themselves.
         operations = 6 * sum(sizes) - 2 * sizes[0]
         print(f"ours {pace / 1e6:.2f} with batches of {size:,}")
-        measure.at_least("training: customers a second, ours / the usual loop", pace / usual_pace, FASTER)
-        measure.at_least("training: share of the machine's GEMM rate", pace * operations / gemm, OF_GEMM)
-        measure.at_most("training: error on unseen customers, ours / the usual loop", error / usual_error, WORSE)
+        measure.check_at_least("training: customers a second, ours / the usual loop", pace / usual_pace, FASTER)
+        measure.check_at_least("training: share of the machine's GEMM rate", pace * operations / gemm, OF_GEMM)
+        measure.check_at_most("training: error on unseen customers, ours / the usual loop", error / usual_error, WORSE)
 
 
 def _ours(model: Autoencoder, examples: list[Examples], settings: Train) -> None:
@@ -128,16 +128,16 @@ def _whole(customers: int) -> None:
         few = _train(Path(folder), "few", {"SHOAL_LAKE": f"{folder}/few"})
         run = _train(Path(folder), "all", {"SHOAL_LAKE": f"{folder}/lake"})
     matrices = (run.peak_bytes - few.peak_bytes) / (4 * FEATURES * customers)
-    measure.at_most(f"training: {customers:,} customers, minutes", run.seconds / 60, MINUTES)
+    measure.check_at_most(f"training: {customers:,} customers, minutes", run.seconds / 60, MINUTES)
     print(f"peak {run.peak_bytes / 2**30:.2f} GiB, of which {few.peak_bytes / 2**30:.2f} for 1,000 customers too")
-    measure.at_most("training: memory above that of 1,000 customers, in feature matrices", matrices, MATRICES)
+    measure.check_at_most("training: memory above that of 1,000 customers, in feature matrices", matrices, MATRICES)
 
 
 def _train(folder: Path, name: str, environment: dict[str, str]) -> measure.Run:
     if name == "few":
         write(environment["SHOAL_LAKE"], 1_000)
     roots = {"SHOAL_MODELS": f"{folder}/models-{name}", "SHOAL_TRAIN__HIDDEN": "128,64", "SHOAL_TRAIN__LATENT": "16"}
-    return measure.run([sys.executable, "-m", "jobs", "train", "--day", str(DAY)], {**environment, **roots})
+    return measure.run_command([sys.executable, "-m", "jobs", "train", "--day", str(DAY)], {**environment, **roots})
 
 
 def write(lake: str, customers: int) -> None:

@@ -130,7 +130,7 @@ def test_nothing_personal_reaches_any_file_of_the_lake_or_any_line_printed(refre
 
 def test_features_equal_a_count_of_the_clean_tables_in_plain_python(refreshed):
     lake, settings = refreshed
-    n_rows, different = equality.differences(lake, settings, [LAST])
+    n_rows, different = equality.find_differences(lake, settings, [LAST])
     assert n_rows > 200
     assert not different
 

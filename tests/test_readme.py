@@ -1,39 +1,172 @@
-"""Every command and file that the README names exists."""
+"""README, the pages under docs and the comments of conf name only what exists and agree with the code they describe."""
 
 import argparse
 import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from math import inf
+from pathlib import Path
 
 import pytest
 
+from jobs import flow
 from jobs.cli.parser import build_parser
-from jobs.config.settings import HOME
+from jobs.config import source_mapping
+from jobs.config.settings import HOME, Settings
 
-TEXT = (HOME / "README.md").read_text()
-FOLDERS = "conf|dags|docker|docs|expectations|jobs|requirements|tests"
-
-
-def named(pattern: str) -> list[str]:
-    found = sorted(set(re.findall(pattern, TEXT, re.M)))
-    assert found, f"the README names nothing like {pattern}"
-    return found
-
-
-def commands() -> set[str]:
-    return {
-        name for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction) for name in action.choices
-    }
+README = HOME / "README.md"
+PAGES = [README, *sorted((HOME / "docs").rglob("*.md")), HOME / "CHANGELOG.md"]
+TEXT = "\n".join(page.read_text() for page in PAGES)
+MAKEFILE = (HOME / "Makefile").read_text()
+FOLDERS = "benchmarks|conf|dags|docker|docs|expectations|jobs|requirements|setup|tests"
+EXAMPLES = ("conf/sources/mine.toml", "conf/sources/NAME.toml")  # files that the reader writes
+README_LINES = 120
 
 
-@pytest.mark.parametrize("target", named(r"(?:^|`)make ([a-z]+)\b"))
+def find_all(pattern: str, text: str = TEXT) -> list[str]:
+    matches = sorted(set(re.findall(pattern, text, re.M)))
+    assert matches, f"no page has anything like {pattern}"
+    return matches
+
+
+def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], set[str]]]:
+    """Yield every command of the parser, by its words, with its options."""
+    yield words, {option for action in parser._actions for option in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, subparser in action.choices.items():
+                yield from commands(subparser, (*words, name))
+
+
+OPTIONS = dict(commands(build_parser()))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def table_rows(page: Path, first_header: str) -> list[list[str]]:
+    """Return the cells of a page's Markdown table, without backquotes; `first_header` heads its first column."""
+    lines = page.read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(f"| {first_header} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip().replace("`", "") for cell in line.strip("|").split("|")])
+    return rows
+
+
+def settings_with_ranges(kind: type, table: str = "") -> Iterator[tuple[str, str, tuple[float, float] | None]]:
+    """Yield (table, key, limits) of every setting; the limits are None where any value is allowed."""
+    for setting in fields(kind):
+        if is_dataclass(setting.type):
+            yield from settings_with_ranges(setting.type, setting.name)
+        else:
+            yield table, setting.name, setting.metadata.get("range")
+
+
+def comments_by_key(path: Path) -> dict[tuple[str, str], str]:
+    """Return the comment lines directly above each key, by table and key."""
+    comments, table, above = {}, "", []
+    for line in path.read_text().splitlines():
+        if line.startswith("#"):
+            above.append(line.removeprefix("#").strip())
+        elif heading := re.match(r"\[([\w.]+)\]", line):
+            table, above = heading[1], []
+        elif key := re.match(r"(\w+) =", line):
+            comments[table, key[1]] = " ".join(above)
+            above = []
+        else:
+            above = []
+    return comments
+
+
+def test_readme_is_short():
+    assert len(README.read_text().splitlines()) <= README_LINES
+
+
+@pytest.mark.parametrize("target", find_all(r"(?:^|`)(?:PORT=\d+ )?make ([a-z-]+)\b"))
 def test_a_make_target_exists(target):
-    assert re.search(rf"^{target}:", (HOME / "Makefile").read_text(), re.M)
+    assert re.search(rf"^{target}:", MAKEFILE, re.M)
 
 
-@pytest.mark.parametrize("command", named(r"bin/shoal ([a-z]+)"))
-def test_a_command_exists(command):
-    assert command in commands()
+@pytest.mark.parametrize("variable", find_all(r"(?:^|`)make [a-z]+ ([A-Z]+)="))
+def test_a_make_variable_exists(variable):
+    assert re.search(rf"\$\({variable}\)|\b{variable} \?=", MAKEFILE)
 
 
-@pytest.mark.parametrize("path", named(rf"[`(]((?:{FOLDERS})/[\w./-]*|docker-compose\.yml)[`)]"))
+@pytest.mark.parametrize("line", find_all(r"(?:bin/|`)shoal ([^`#>\n]+)"))
+def test_a_command_and_its_options_exist(line):
+    words = line.split()
+    if words[0] == "COMMAND":  # any command: the option that all of those share which a person uses
+        words[0] = "segments"
+    command = next(tuple(words[:n]) for n in (2, 1, 0) if tuple(words[:n]) in OPTIONS)
+    assert command or words[0].startswith("--"), "unknown command"
+    assert {word for word in words if word.startswith("--")} <= OPTIONS[command]
+
+
+@pytest.mark.parametrize("path", find_all(rf"[`( ]((?:{FOLDERS})/[\w./-]*[\w/]|docker-compose\.yml)[`): ]"))
 def test_a_file_exists(path):
-    assert (HOME / path).exists() or path == "conf/sources/mine.toml"  # the reader's own
+    assert (HOME / path).exists() or path in EXAMPLES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "glossary.md"], ids=lambda page: str(page.relative_to(HOME))
+)
+def test_a_page_uses_the_words_of_the_glossary(page):
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.S)
+    avoided = dict(table_rows(HOME / "docs" / "glossary.md", "not"))
+    assert len(avoided) > 1
+    assert not {word: term for word, term in avoided.items() if re.search(rf"\b{word}s?\b", prose, re.I)}
+
+
+@pytest.mark.parametrize("page", [README, HOME / "docs" / "own-files.md"], ids=lambda page: page.name)
+def test_the_mapping_that_a_page_shows_can_be_loaded(page, tmp_path):
+    (mapping,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
+    (tmp_path / "mine.toml").write_text(mapping)
+    assert source_mapping.load_source(str(tmp_path / "mine.toml")).mappings["orders"].columns
+
+
+def test_the_page_on_mappings_lists_every_column():
+    rows = table_rows(HOME / "docs" / "own-files.md", "table")
+    assert {table: tuple(columns.replace("*", "").split(", ")) for table, columns in rows} == source_mapping.COLUMNS
+    required = {table: tuple(re.findall(r"\*\*(\w+)\*\*", columns)) for table, columns in rows}
+    assert required == source_mapping._REQUIRED
+
+
+def test_the_decision_on_places_lists_the_layers_tables_and_steps_of_the_flow():
+    page = HOME / "docs" / "adr" / "one-table-five-places.md"
+    layers = table_rows(page, "layer")
+    assert {layer: tuple(tables.split(", ")) for layer, tables, _ in layers} == flow.TABLES | flow.QUALITY
+    assert tuple(layer for layer, _, checked in layers if checked == "yes") == flow.CHECKED_LAYERS
+    assert [step for step, _ in table_rows(page, "step")] == [step.name for step in flow.STEPS]
+
+
+@pytest.mark.parametrize(("table", "key", "limits"), list(settings_with_ranges(Settings)))
+def test_a_setting_has_a_sentence_with_its_range(table, key, limits):
+    comment = comments_by_key(HOME / "conf" / "local.toml")[table, key]
+    assert re.fullmatch(r"[A-Z].*[^.]\.", comment), comment
+    if limits:
+        least, most = limits
+        assert f"at least {least:g}" in comment if most == inf else f"({least:g} to {most:g})" in comment
+
+
+@pytest.mark.parametrize("path", sorted((HOME / "conf").glob("*.toml")), ids=lambda path: path.name)
+def test_a_key_has_a_comment_of_its_own(path):
+    comments = comments_by_key(path)
+    assert comments
+    assert all(comments.values()), [key for key, comment in comments.items() if not comment]
+    assert tomllib.loads(path.read_text())
