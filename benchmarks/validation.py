@@ -16,8 +16,6 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import check
-from jobs.check import suites
 from jobs.clean import events
 from jobs.engine.session import open_session
 from jobs.storage.lake import Lake
@@ -40,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
             lake.replace_days(events.TABLE, made(spark, rows), [DAY])
             suite = suites.load(events.TABLE.name)
             sides = {
-                "shoal check": lambda: check.checked(lake, None, suite, [DAY], DAY - timedelta(days=1)).results,
+                "shoal check": lambda: pipeline.checked(lake, None, suite, [DAY], DAY - timedelta(days=1)).results,
                 "by hand": lambda: by_hand(lake.read(events.TABLE.name, DAY, DAY), suite),
             }
             if failed := [r for r in sides["shoal check"]() if not r["success"]]:

@@ -21,7 +21,7 @@ def test_every_measure_is_of_a_column_of_customer_days():
 
 @pytest.mark.parametrize("what", ["orders__8x", "wishes__30", "products__30", "orders__different_30", "products__different_400"])
 def test_an_expression_that_no_partial_gives_is_refused(what, monkeypatch):
-    monkeypatch.setattr(catalogue, "FEATURES", [catalogue.FEATURES[0]._replace(expression=f"{what} / 2")])
+    monkeypatch.setattr(catalogue.features, "FEATURES", [catalogue.FEATURES[0]._replace(expression=f"{what} / 2")])
     with pytest.raises(ValueError, match=what.split("__")[0]):
         catalogue.measures()
 

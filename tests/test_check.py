@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pyspark.sql.types import StructField, StructType
 
-from jobs import catalogue, check, flow
-from jobs.check import drift, profiles, quarantine, suites, validation
-from jobs.check.profiles import Profile
+from jobs import catalogue, flow
 from jobs.errors import UserError
+from jobs.quality import drift, pipeline, profiles, quarantine, suites, validation
+from jobs.quality.profiles import Profile
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from tests.jobs import planted
@@ -220,7 +220,7 @@ def put_layer(lake, layer):
 
 
 def results(lake):
-    return [r.asDict() for r in lake.read(check.TABLE).orderBy("day", "table", "position").collect()]
+    return [r.asDict() for r in lake.read(pipeline.TABLE).orderBy("day", "table", "position").collect()]
 
 
 def kind_of(expectation):
@@ -289,7 +289,7 @@ def test_each_expectation_on_rows_is_broken_by_its_bad_row_and_by_no_other(lake,
         expected[frozenset(broken)] += 1 if last_only else len(changes)
     good = [common | {DIFFER[name]: n if isinstance(same_key(name), int) else f"good {n}"} for n in (250, 251)]
     found = frame(lake.spark, name, *good, *rows)
-    results, bad = check.examined(lake, suite, found, {DAY: Profile(len(good) + len(rows))}, DAY)
+    results, bad = pipeline.examined(lake, suite, found, {DAY: Profile(len(good) + len(rows))}, DAY)
     quarantined = [row.asDict() for row in bad.collect()]
     assert Counter(frozenset(row["expectations"]) for row in quarantined) == expected
     counted = Counter(text for row in quarantined for text in row["expectations"])
@@ -315,7 +315,7 @@ def test_each_expectation_on_rows_is_broken_by_its_bad_row_and_by_no_other(lake,
 )  # fmt: skip
 def test_an_expectation_on_all_rows_together_is_broken(lake, name, rows, expected):
     found = frame(lake.spark, name, *(rows or [{}])).limit(len(rows))
-    results, bad = check.examined(lake, suites.load(name), found, {DAY: Profile(len(rows), n_keys=len(rows))}, DAY)
+    results, bad = pipeline.examined(lake, suites.load(name), found, {DAY: Profile(len(rows), n_keys=len(rows))}, DAY)
     assert {(r["column"], r["observed"]) for r in results if not r["success"]} == expected
     assert bad is None
 
@@ -416,7 +416,7 @@ def test_a_new_feature_is_expected_without_an_entry_in_the_suite(monkeypatch):
 @pytest.mark.parametrize("layer", flow.CHECKED_LAYERS)
 def test_a_good_layer_passes_with_one_row_per_expectation(lake, settings, layer):
     put_layer(lake, layer)
-    check.run(lake, settings, layer, [DAY])
+    pipeline.run(lake, settings, layer, [DAY])
     found = results(lake)
     assert [r for r in found if not r["success"]] == []
     assert {r["day"] for r in found} == {DAY}
@@ -435,7 +435,7 @@ def test_a_suite_is_one_query_of_all_that_is_expected(lake, monkeypatch, name):
     rows = frame(lake.spark, name, {})
     collect, asked = type(rows).collect, []
     monkeypatch.setattr(type(rows), "collect", lambda self: asked.append(len(self.columns)) or collect(self))
-    check.examined(lake, suites.load(name), rows, {DAY: Profile(1, n_keys=1)}, DAY)
+    pipeline.examined(lake, suites.load(name), rows, {DAY: Profile(1, n_keys=1)}, DAY)
     assert len(asked) == 1
     assert asked[0] > 20
 
@@ -453,7 +453,7 @@ def test_bad_rows_are_kept_until_a_rerun_finds_them_good_and_the_rerun_writes_th
         with pytest.raises(
             UserError, match=r"a customer has one row a day.*2 of 3 rows unexpected.*\(1 more\).*quality.quarantine"
         ):
-            check.run(lake, settings, "features", [DAY])
+            pipeline.run(lake, settings, "features", [DAY])
         bad = lake.read(quarantine.TABLE).collect()
         assert sorted(sorted(row.expectations) for row in bad) == [
             ["copies: a customer has one row a day and day of identification"],
@@ -465,7 +465,7 @@ def test_bad_rows_are_kept_until_a_rerun_finds_them_good_and_the_rerun_writes_th
     put_layer(lake, "features")
     runs = []
     for _ in range(2):
-        check.run(lake, settings, "features", [DAY])
+        pipeline.run(lake, settings, "features", [DAY])
         runs.append((results(lake), sorted(lake.read(profiles.TABLE).collect())))
     assert runs[0] == runs[1]
     assert lake.read(quarantine.TABLE).count() == 0
@@ -479,7 +479,7 @@ def test_bad_rows_are_kept_until_a_rerun_finds_them_good_and_the_rerun_writes_th
     ],
 )
 def test_an_empty_table_fails_only_where_a_day_must_have_rows(lake, name, failing):
-    found, _ = check.examined(lake, suites.load(name), frame(lake.spark, name, {}).limit(0), {}, DAY)
+    found, _ = pipeline.examined(lake, suites.load(name), frame(lake.spark, name, {}).limit(0), {}, DAY)
     assert [r["expectation"] for r in found if not r["success"]] == failing
 
 
@@ -487,7 +487,7 @@ def test_a_failed_critical_stops_the_day_after_all_results_are_written(lake, set
     put(lake, "features.customer_days", {}, {"customer_id": "2", "orders": -1})
     put(lake, "features.customers", {}, {"customer_id": "2", "bounce_share_365d": 2.0})
     with pytest.raises(UserError) as error:
-        check.run(lake, settings, "features", [DAY])
+        pipeline.run(lake, settings, "features", [DAY])
     assert str(error.value) == (
         "check: features.customer_days, day 2024-03-05: orders: expect_column_values_to_be_between: "
         '1 of 2 rows unexpected, {"column": "orders", "min_value": 0.0}; see quality.results; the rows are in quality.quarantine'
@@ -502,7 +502,7 @@ def test_a_failed_critical_stops_the_day_after_all_results_are_written(lake, set
 
 def test_observations_are_kept_as_figures(lake):
     two = frame(lake.spark, "clean.orders", {}, {"line_no": 2, "customer_id": "other", "gross_amount": 9, "net_amount": 8})
-    answers, _ = check.examined(lake, suites.load("clean.orders"), two, {DAY: Profile(2, n_keys=2)}, DAY)
+    answers, _ = pipeline.examined(lake, suites.load("clean.orders"), two, {DAY: Profile(2, n_keys=2)}, DAY)
     found = {(r["expectation"], r["column"]): r["observed"] for r in answers}
     assert found["expect_column_unique_value_count_to_be_between", "customer_id"] == "2"
     assert found["expect_column_sum_to_be_between", "net_amount"] == "13.0"
@@ -520,7 +520,7 @@ def test_a_day_is_held_against_the_profiles_of_its_weekdays_not_against_their_ro
     weeks = {DAY - timedelta(weeks=n): Profile(rows) for n, rows in enumerate((1000, 100, 90), start=1)}
     profiles.record(lake, {"clean.sessions": weeks | {DAY - timedelta(days=1): Profile(20)}})
     for day in (DAY, DAY + timedelta(days=1)):  # the day after has no rows
-        check.run(lake, settings, "clean", [day])
+        pipeline.run(lake, settings, "clean", [day])
     assert [(r["day"], r["column"], r["observed"], r["success"]) for r in results(lake) if r["column"]] == [
         (DAY, "volume", "0.2", False),  # the median of 1000, 100 and 90 is 100
         (DAY, "days_behind", "0", True),
@@ -599,7 +599,7 @@ def test_customers_are_held_against_those_the_champion_was_trained_on(lake, sett
     models.save(settings.models, "v1", write)
     models.promote(settings.models, "v1", DAY)
     for layer in ("features", "encoded"):
-        check.run(lake, settings, layer, [DAY])
+        pipeline.run(lake, settings, layer, [DAY])
     found = {r["column"]: r for r in results(lake) if (r["column"] or "").startswith((suites.PSI, suites.OUT_OF_RANGE))}
     assert {name: (r["success"], r["severity"]) for name, r in found.items()} == {
         "psi_net_7d": (False, "warning"),
@@ -618,7 +618,7 @@ def test_the_first_check_is_of_all_history_and_the_next_of_what_came_since(lake,
     days = [DAY + timedelta(days=n) for n in range(-40, 4)]
     put(lake, "clean.sessions", *({"day": day} for day in days))
     for asked in ([DAY], [DAY + timedelta(days=2)], [DAY]):  # no refresh on the day between
-        check.run(lake, settings, "clean", asked)
+        pipeline.run(lake, settings, "clean", asked)
     assert [(r["day"], r["first_day"], r["rows_checked"]) for r in results(lake)] == [
         (DAY, None, 41),
         (DAY + timedelta(days=2), DAY + timedelta(days=1), 2),
@@ -645,7 +645,7 @@ def test_a_wrong_suite_is_named_in_one_line(lake, settings, suite_files, expecta
     suite_files("clean.sessions", expectations, **meta)
     put(lake, "clean.sessions", {})
     with pytest.raises(UserError, match=message) as error:
-        check.checked(lake, settings, suites.load("clean.sessions"), [DAY])
+        pipeline.checked(lake, settings, suites.load("clean.sessions"), [DAY])
     assert "\n" not in str(error.value)
 
 
@@ -655,5 +655,5 @@ def test_a_missing_suite_or_table_is_named(lake, settings, suite_files):
     for table in flow.TABLES["clean"]:
         suite_files(f"clean.{table}", [COUNT])
     with pytest.raises(UserError, match=r"table clean\.events does not exist"):
-        check.run(lake, settings, "clean", [DAY])
-    assert not lake.exists(check.TABLE.name)
+        pipeline.run(lake, settings, "clean", [DAY])
+    assert not lake.exists(pipeline.TABLE.name)

@@ -5,8 +5,7 @@ from collections import Counter
 from pyspark.sql import functions as F
 
 from benchmarks import fuzz
-from jobs import rules
-from jobs.clean import customers, events, identities, orders, products, visitor_days
+from jobs.clean import customers, events, identities, orders, products, rules, visitor_days
 from jobs.config.settings import Clean
 from jobs.config.source_mapping import COLUMNS
 

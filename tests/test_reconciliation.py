@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from jobs import reconciliation
 from jobs.errors import UserError
-from jobs.reconciliation import Day
+from jobs.quality import reconciliation
+from jobs.quality.reconciliation import Day
 
 DAY = date(2024, 3, 1)
 MONEY = {"amount": Decimal(9), "net": Decimal(6), "refused_void": Decimal(2), "repeated_exact": Decimal(1)}

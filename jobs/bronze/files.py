@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
-from jobs import reconciliation
 from jobs.config.source_mapping import TableMapping
+from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, quote_sql
 

@@ -12,7 +12,6 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import reconciliation
 from jobs.bronze import files
 from jobs.clean import (
     _money,
@@ -34,6 +33,7 @@ from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.errors import UserError
 from jobs.progress import format_days
+from jobs.quality import reconciliation
 from jobs.storage.lake import Cache, Lake, with_cached_frames
 from jobs.storage.table import Table
 

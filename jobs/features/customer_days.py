@@ -1,7 +1,7 @@
 """features.customer_days: one row per customer, day, and days from and until which this is known of that day.
 
 Inputs: clean.events without robots, clean.orders by order date, clean.returns by refund date. The columns are the
-partials of jobs/catalogue.py, all of which combine, so a day's refresh computes the days that changed and reads the rest.
+partials of jobs/catalogue/, all of which combine, so a day's refresh computes the days that changed and reads the rest.
 `identified_on` is later than the day where a visitor's earlier events found their customer only later, and where a
 session went on after midnight: as of a day before that, the customer does not have them. A later row holds the
 difference to the earlier ones, so that those known by a day add up to what was known then. `known_until` ends what a
@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs import catalogue, reconciliation
+from jobs import catalogue
 from jobs.catalogue import Partial
 from jobs.config.settings import Settings
 from jobs.features import _holidays

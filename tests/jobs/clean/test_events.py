@@ -2,8 +2,7 @@
 
 import pytest
 
-from jobs import rules
-from jobs.clean import _rows, events
+from jobs.clean import _rows, events, rules
 from jobs.config.settings import Clean
 from jobs.config.source_mapping import COLUMNS
 from tests.jobs.clean import scenarios

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from jobs.clean import _money, _rows, orders, returns
 from jobs.config.source_mapping import COLUMNS
 from jobs.errors import UserError
-from jobs.reconciliation import Day
+from jobs.quality.reconciliation import Day
 from jobs.storage.lake import Lake
 from tests.jobs.clean import scenarios
 

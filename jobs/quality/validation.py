@@ -6,8 +6,8 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from jobs.check.suites import Suite
 from jobs.errors import UserError
+from jobs.quality.suites import Suite
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation

@@ -14,7 +14,6 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, GroupedData
 from pyspark.sql import functions as F
 
-from jobs.check.suites import Suite
 from jobs.errors import UserError
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, days_predicate

@@ -126,7 +126,7 @@ def names(kind: str) -> frozenset[str]:
 def as_markdown() -> str:
     """docs/rules.md: a table of the rules for each clean table."""
     lines = [
-        "# The rules of cleaning", "", "Made from `jobs/rules.py` by `shoal rules`. Examples a shop can read lie in",
+        "# The rules of cleaning", "", "Made from `jobs/clean/rules.py` by `shoal rules`. Examples a shop can read lie in",
         "`tests/jobs/clean/scenarios`. What becomes of a row:", "",
         *(f"- **{kind}**: {meaning}." for kind, meaning in _MEANS.items()),
     ]  # fmt: skip

@@ -468,7 +468,7 @@ def as_markdown() -> str:
 
 One row per customer and day in `features.customers`; the vector holds the features marked so, in this order.
 As of the end of the day: nothing later is seen. A window of 30 days is the day and the 29 before it.
-Generated from `jobs/catalogue.py` by `shoal catalogue`.
+Generated from `jobs/catalogue/` by `shoal catalogue`.
 
 | name | meaning | unit | window, days | missing | made of | in the vector |
 |---|---|---|---|---|---|---|

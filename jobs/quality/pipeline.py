@@ -1,7 +1,7 @@
 """The check of a layer: Great Expectations on the rows that a refresh brought and on their figures.
 
 Writes quality.profiles, quality.quarantine and quality.results, then stops the day where a critical expectation failed.
-What is expected stands in `expectations/<layer>/<table>.json`; jobs/check/suites.py says how to read one.
+What is expected stands in `expectations/<layer>/<table>.json`; jobs/quality/suites.py says how to read one.
 """
 
 import os
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import pyarrow.dataset as ds
 
 from jobs import catalogue, flow
-from jobs.check import drift, profiles, quarantine, suites, validation
-from jobs.check.profiles import Profile
-from jobs.check.suites import PSI, Suite
 from jobs.concurrency import run_in_parallel
 from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.progress import log
+from jobs.quality import drift, profiles, quarantine, suites, validation
+from jobs.quality.profiles import Profile
+from jobs.quality.suites import PSI, Suite
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table

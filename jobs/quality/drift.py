@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.check.suites import OUT_OF_RANGE, PSI
+from jobs.quality.suites import OUT_OF_RANGE, PSI
 
 LEAST_SHARE = 1e-4  # stands for an empty bin, whose logarithm is none
 MISSING, BEYOND = -1, -2  # bins of what has no value, and beside the others of what lies beyond the smallest or largest

@@ -11,8 +11,8 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.check.suites import Suite
-from jobs.check.validation import Broken
+from jobs.quality.suites import Suite
+from jobs.quality.validation import Broken
 from jobs.storage.lake import Lake, union_all
 from jobs.storage.table import Table
 

@@ -1,0 +1,43 @@
+"""What every feature is: declared once; the Spark code, the columns' comments and docs/features.md follow."""
+
+from jobs.catalogue.features import (
+    ATTRIBUTES,
+    BY_NAME,
+    FEATURES,
+    HOLIDAY_LEAD_DAYS,
+    MEASURE,
+    MONEY,
+    PARTIALS,
+    SEARCH_HIT_MINUTES,
+    UNION,
+    UNION_DAYS,
+    VECTOR,
+    Attribute,
+    Feature,
+    Measure,
+    Partial,
+    as_markdown,
+    measures,
+    said,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "BY_NAME",
+    "FEATURES",
+    "HOLIDAY_LEAD_DAYS",
+    "MEASURE",
+    "MONEY",
+    "PARTIALS",
+    "SEARCH_HIT_MINUTES",
+    "UNION",
+    "UNION_DAYS",
+    "VECTOR",
+    "Attribute",
+    "Feature",
+    "Measure",
+    "Partial",
+    "as_markdown",
+    "measures",
+    "said",
+]
