@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from jobs.clean import events
 from jobs.engine.session import open_session
+from jobs.quality import pipeline, suites
 from jobs.storage.lake import Lake
 
 DAY = date(2024, 3, 5)

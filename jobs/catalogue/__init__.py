@@ -1,43 +1,38 @@
-"""What every feature is: declared once; the Spark code, the columns' comments and docs/features.md follow."""
+"""The feature catalogue: what each feature is, in words and as a declaration; SQL, column comments and docs follow."""
 
-from jobs.catalogue.features import (
-    ATTRIBUTES,
-    BY_NAME,
-    FEATURES,
+from jobs.catalogue.aggregates import (
+    DAILY_AGGREGATES,
+    HISTOGRAM,
+    HISTOGRAM_DAYS,
     HOLIDAY_LEAD_DAYS,
-    MEASURE,
     MONEY,
-    PARTIALS,
     SEARCH_HIT_MINUTES,
-    UNION,
-    UNION_DAYS,
-    VECTOR,
-    Attribute,
-    Feature,
-    Measure,
-    Partial,
-    as_markdown,
-    measures,
-    said,
+    SOURCES,
+    DailyAggregate,
+    WindowedAggregate,
 )
+from jobs.catalogue.expressions import Expression
+from jobs.catalogue.features import ATTRIBUTES, FEATURES, VECTOR, Attribute, Feature, windowed_aggregates
+from jobs.catalogue.page import as_markdown
+from jobs.catalogue.wording import describe_feature
 
 __all__ = [
     "ATTRIBUTES",
-    "BY_NAME",
+    "DAILY_AGGREGATES",
     "FEATURES",
+    "HISTOGRAM",
+    "HISTOGRAM_DAYS",
     "HOLIDAY_LEAD_DAYS",
-    "MEASURE",
     "MONEY",
-    "PARTIALS",
     "SEARCH_HIT_MINUTES",
-    "UNION",
-    "UNION_DAYS",
+    "SOURCES",
     "VECTOR",
     "Attribute",
+    "DailyAggregate",
+    "Expression",
     "Feature",
-    "Measure",
-    "Partial",
+    "WindowedAggregate",
     "as_markdown",
-    "measures",
-    "said",
+    "describe_feature",
+    "windowed_aggregates",
 ]
