@@ -16,7 +16,6 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows
 from jobs.config.settings import Clean
-from jobs.config.source_mapping import COLUMNS
 from jobs.moments import event_time
 from jobs.storage.table import Table
 
@@ -53,7 +52,6 @@ TABLE = Table(
     {"type_known": f"event_type IN {TYPES}", "bot_has_rule": "is_bot = (bot_rule IS NOT NULL)"},
     {"delta.dataSkippingStatsColumns": "event_at,customer_id,shared_since"},  # features skip files by the last
 )  # fmt: skip
-REJECTS = _rows.rejects_table("events", COLUMNS["events"])
 
 
 # What the events of a fleet have in common; the time comes on top.

@@ -17,7 +17,6 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions, returns
 from jobs.clean import customers as _customers
-from jobs.config.source_mapping import COLUMNS
 from jobs.storage.lake import Cache, Lake, with_cached_frames
 from jobs.storage.table import Table
 
@@ -50,7 +49,6 @@ TABLE = Table(
         "line_kind_known": "line_kind IN ('product', 'postage', 'fee', 'discount')",
     },
 )  # fmt: skip
-REJECTS = _rows.rejects_table("orders", COLUMNS["orders"])
 UNDOING = ("return", "cancellation")
 # What a line is and what happened are two columns of a mapping; a vendor may have one for both, so their words may
 # stand in either. These are refused by the rule of that name.

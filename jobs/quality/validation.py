@@ -13,55 +13,61 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
     from pyspark.sql import Column, DataFrame
 
-_SETTING_UP = Lock()  # the library keeps its current context in one place for all threads
+_CONTEXT_LOCK = Lock()  # the library keeps its current context in one place for all threads
 _ROW_COUNT = "expect_table_row_count_to_be_between"
-_FEW = 10  # days of which a failed figure is shown
+_SHOWN_DAYS = 10  # days of which a failed figure is shown
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A failed expectation on rows: what it is called, how severe it is, and which rows are against it."""
+class FailedExpectation:
+    """An expectation on rows that failed: its label, its severity, and the condition that its unexpected rows fulfil."""
 
     label: str
     severity: str
     unexpected: "Column"
 
 
-def of_rows(suite: Suite, rows: "DataFrame", n_rows: int) -> tuple[list[dict], list[Broken]]:
-    """What came of each expectation on these rows, as rows of quality.results; and those that rows are against.
+def validate_rows(suite: Suite, rows: "DataFrame", n_rows: int) -> tuple[list[dict], list[FailedExpectation]]:
+    """Return the result of each expectation on rows, in the columns of quality.results, and those with unexpected rows.
 
     `n_rows` is the number of rows. One Spark query. Raises UserError where an expectation cannot be evaluated on them.
     """
-    if not any(expectation.expectation_type == _ROW_COUNT for expectation in suite.of_rows):
+    if not any(expectation.expectation_type == _ROW_COUNT for expectation in suite.row_expectations):
         raise UserError(f"check: {suite.file} lacks {_ROW_COUNT}; add it, with severity info if any count will do")
-    with _SETTING_UP:
+    with _CONTEXT_LOCK:
         source = _context().data_sources.add_or_update_spark(suite.name, persist=False)
         batch = _batch(source, rows)
     engine = batch.data.execution_engine
     engine.n_rows = n_rows
-    answers = _answers(suite, batch, suite.of_rows, examples=0)
-    results = [_result(answer, n_rows) for answer in answers]
-    by_position = {expectation.meta["position"]: expectation for expectation in suite.of_rows}
-    broken = [
-        Broken(label(result), result["severity"], engine.unexpected(by_position[result["position"]]))
+    by_position = {expectation.meta["position"]: expectation for expectation in suite.row_expectations}
+    answers = _validate(suite, batch, suite.row_expectations, examples=0)
+    results = [_to_result(answer, by_position[_position(answer)], n_rows) for answer in answers]
+    failed = [
+        FailedExpectation(label(result), result["severity"], engine.unexpected(by_position[result["position"]]))
         for result in results
         if not result["success"] and result["unexpected_count"]
     ]
-    return results, broken
+    return results, failed
 
 
-def of_figures(suite: Suite, expectations: "list[Expectation]", figures: list[dict[str, float | None]]) -> list[dict]:
-    """What came of each expectation on figures, one dictionary a day, as rows of quality.results. No Spark query."""
+def validate_figures(suite: Suite, expectations: "list[Expectation]", figures: list[dict[str, float | None]]) -> list[dict]:
+    """Return the result of each expectation on figures, in the columns of quality.results.
+
+    `figures` has one dictionary a day. The library's pandas engine evaluates them, without a Spark query.
+    """
     import pandas
 
     names = sorted({expectation.column for expectation in expectations})
     frame = pandas.DataFrame({name: [row.get(name) for row in figures] for name in names}, dtype="float64")
-    with _SETTING_UP:
+    with _CONTEXT_LOCK:
         batch = _batch(_context().data_sources.add_or_update_pandas(f"{suite.name} figures"), frame)
+    # one place may have an expectation for each of several figures
+    by_figure = {(e.meta["position"], e.configuration.kwargs.get("column")): e for e in expectations}
     results = []
-    for answer in _answers(suite, batch, expectations, examples=_FEW):
-        result, column = _result(answer, len(figures)), answer["expectation_config"]["kwargs"]["column"]
-        values = [value for value in frame[column].tolist() if value == value]  # those that are a number
+    for answer in _validate(suite, batch, expectations, examples=_SHOWN_DAYS):
+        expectation = by_figure[_position(answer), answer["expectation_config"]["kwargs"].get("column")]
+        result = _to_result(answer, expectation, len(figures))
+        values = [value for value in frame[expectation.column].tolist() if value == value]  # without NaN
         shown = answer["result"].get("partial_unexpected_list") or values[-1:]
         if not values:
             result |= {"success": True, "severity": "info"}
@@ -70,9 +76,15 @@ def of_figures(suite: Suite, expectations: "list[Expectation]", figures: list[di
 
 
 def label(result: dict) -> str:
-    """An expectation in a few words: its column, and its description or type."""
+    """Return an expectation in a few words: its column, and its description or type."""
     words = result["description"] or result["expectation"]
     return f"{result['column']}: {words}" if result["column"] else words
+
+
+def named_columns(expectation: "Expectation") -> str | None:
+    """Return the columns, column or figure that an expectation is about; None where it is about the whole table."""
+    columns = getattr(expectation, "columns", None)
+    return ", ".join(columns) if columns else getattr(expectation, "column", None)
 
 
 def _batch(source: Any, frame: Any) -> Any:
@@ -80,36 +92,41 @@ def _batch(source: Any, frame: Any) -> Any:
     return definition.get_batch({"dataframe": frame})
 
 
-def _answers(suite: Suite, batch: Any, expectations: "list[Expectation]", examples: int) -> list[dict]:
+def _validate(suite: Suite, batch: Any, expectations: "list[Expectation]", examples: int) -> list[dict]:
+    """Return the library's answers in the order of the suite, each with up to this many examples of unexpected values."""
     import great_expectations as gx
 
-    asked = gx.ExpectationSuite(name=suite.name, expectations=expectations)
-    form = {"result_format": "BASIC", "partial_unexpected_count": examples}
-    answers = [answer.to_json_dict() for answer in batch.validate(asked, result_format=form).results]
+    library_suite = gx.ExpectationSuite(name=suite.name, expectations=expectations)
+    result_format = {"result_format": "BASIC", "partial_unexpected_count": examples}
+    answers = [answer.to_json_dict() for answer in batch.validate(library_suite, result_format=result_format).results]
     for answer in answers:
-        message = _exception(answer["exception_info"])
+        message = _exception_message(answer["exception_info"])
         if message:
             kind = answer["expectation_config"]["type"]
             raise UserError(f"check: {suite.file}: {kind} cannot be evaluated on {suite.name}: {message}")
-    return sorted(answers, key=lambda answer: answer["expectation_config"]["meta"]["position"])
+    return sorted(answers, key=_position)
 
 
-def _exception(info: dict) -> str | None:
-    """The message of what an expectation raised: the library gives one report, or one for each metric by its id."""
+def _position(answer: dict) -> int:
+    return answer["expectation_config"]["meta"]["position"]
+
+
+def _exception_message(info: dict) -> str | None:
+    """Return what an expectation raised: the library gives one report, or one for each metric by its id."""
     reports = [info] if "raised_exception" in info else info.values()
     return next((report["exception_message"].splitlines()[0] for report in reports if report["raised_exception"]), None)
 
 
-def _result(answer: dict, rows_checked: int) -> dict:
+def _to_result(answer: dict, expectation: "Expectation", rows_checked: int) -> dict:
     config, result = answer["expectation_config"], answer["result"]
     kwargs = {name: value for name, value in config["kwargs"].items() if name != "batch_id"}
     observed, unexpected = result.get("observed_value"), result.get("unexpected_count")
     return {
-        "position": config["meta"]["position"],
+        "position": _position(answer),
         "expectation": config["type"],
-        "column": kwargs.get("column"),
+        "column": named_columns(expectation),
         "severity": config["severity"],
-        # no rows have no sum or mean; whether there must be rows is the row count's to say
+        # No rows have no sum or mean; whether there must be rows is for the row count to say.
         "success": answer["success"] or (rows_checked == 0 and observed is None and unexpected is None),
         "observed": None if observed is None else str(observed),
         "unexpected_count": unexpected,
@@ -125,64 +142,65 @@ def _context():
     import great_expectations as gx
     from great_expectations.datasource.fluent import SparkDatasource
 
-    SparkDatasource.execution_engine_override = _one_query()
+    SparkDatasource.execution_engine_override = _single_query_engine()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
 
 
-def _one_query() -> type:
-    """The library's engine for Spark, with one query for a suite.
+def _single_query_engine() -> type:
+    """Return the library's engine for Spark, changed to run one query for a suite.
 
-    Its own counts the rows first, has a query for each expectation on a column besides, for the examples of which none
-    are wanted, and may spread the rest over several. This one is told the row count, and keeps the conditions by which
-    the library counts unexpected rows, so that the rows can be found by the very same.
+    The library's engine counts the rows first, runs another query for the examples of each expectation on a column, and
+    may distribute the rest over several queries. This engine is given the row count and asks for no examples. It keeps
+    the conditions by which the library counts unexpected rows, so that the same conditions can select them.
     """
     from great_expectations.execution_engine import SparkDFExecutionEngine
     from great_expectations.expectations.registry import get_metric_kwargs
 
-    class OneQuery(SparkDFExecutionEngine):
+    class SingleQueryEngine(SparkDFExecutionEngine):
         n_rows = 0
 
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            self._unexpected = {}
+            self._conditions = {}
 
         def unexpected(self, expectation: "Expectation") -> "Column":
-            """The rows against an expectation that was evaluated."""
+            """Return the condition that the unexpected rows of an evaluated expectation fulfil."""
             name = f"{expectation.map_metric}.condition"
-            asked = get_metric_kwargs(name, expectation.configuration)
-            return self._unexpected[_condition(name, asked["metric_domain_kwargs"], asked["metric_value_kwargs"])]
+            kwargs = get_metric_kwargs(name, expectation.configuration)
+            return self._conditions[_condition_key(name, kwargs["metric_domain_kwargs"], kwargs["metric_value_kwargs"])]
 
         def _process_direct_and_bundled_metric_computation_configurations(
             self, metric_fn_direct_configurations, metric_fn_bundle_configurations
         ):
-            known = {}
+            without_query = {}
 
-            def to_ask(configurations):
-                for asked in configurations:
-                    metric = asked.metric_configuration
-                    if metric.metric_name.endswith(".unexpected_values"):
-                        known[metric.id] = []
-                    elif metric.metric_name == "table.row_count":
-                        known[metric.id] = self.n_rows
-                    else:
-                        yield asked
+            def needs_query(computation) -> bool:
+                metric = computation.metric_configuration
+                if metric.metric_name.endswith(".unexpected_values"):
+                    without_query[metric.id] = []
+                elif metric.metric_name == "table.row_count":
+                    without_query[metric.id] = self.n_rows
+                else:
+                    return True
+                return False
 
-            direct, bundle = [*to_ask(metric_fn_direct_configurations)], [*to_ask(metric_fn_bundle_configurations)]
-            if known or direct:
-                bundle = []  # it is asked for again, with more
-            found = super()._process_direct_and_bundled_metric_computation_configurations(direct, bundle)
-            for asked in direct:
-                metric = asked.metric_configuration
+            direct = [c for c in metric_fn_direct_configurations if needs_query(c)]
+            bundle = [c for c in metric_fn_bundle_configurations if needs_query(c)]
+            if without_query or direct:
+                bundle = []  # the library asks for it again, with more metrics
+            values = super()._process_direct_and_bundled_metric_computation_configurations(direct, bundle)
+            for computation in direct:
+                metric = computation.metric_configuration
                 if metric.metric_name.endswith(".condition"):
-                    key = _condition(metric.metric_name, metric.metric_domain_kwargs, metric.metric_value_kwargs)
-                    self._unexpected[key] = found[metric.id][0]
-            return known | found
+                    key = _condition_key(metric.metric_name, metric.metric_domain_kwargs, metric.metric_value_kwargs)
+                    self._conditions[key] = values[metric.id][0]
+            return without_query | values
 
-    return OneQuery
+    return SingleQueryEngine
 
 
-def _condition(name: str, domain: dict, values: dict) -> str:
+def _condition_key(name: str, domain: dict, values: dict) -> str:
     columns = {key: value for key, value in domain.items() if key.startswith("column")}
     return json.dumps([name, columns, values], sort_keys=True, default=str)
