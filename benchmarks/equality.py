@@ -71,7 +71,7 @@ def _compared(lake: Lake, source: str, input: Path, days: int, seed: int) -> int
     _step("land", lake, made, datetime.now(UTC).date())
     landed = [day for table in ("events", "orders") for day in lake.days(f"bronze.{table}")]
     _step("clean", lake, made, max(landed))
-    dated = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.revisions(lake, table)})
+    dated = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.read_revisions(lake, table)})
     chosen = sorted(random.Random(seed).sample(dated, min(days, len(dated))))  # noqa: S311
     for day in chosen:
         _step("features", lake, made, day)

@@ -48,4 +48,4 @@ def test_a_wild_row_is_kept_refused_or_repeated_by_a_declared_rule(spark):
     assert len(people.collect()) > 0, "what is kept can be told, whatever years it names"
     seen = customers.named(clicks.where("outcome = 'kept'"), people)
     links = identities.identities(visitor_days.visitor_days(seen), Clean())
-    assert {row.rule for row in links.collect()} <= rules.names(rules.LINKED)
+    assert {row.rule for row in links.collect()} <= rules.rule_names(rules.LINKED)

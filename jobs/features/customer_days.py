@@ -223,16 +223,16 @@ def _value_counts(sources: dict[str, DataFrame]) -> DataFrame:
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     """Bring the daily aggregates up to date for `days` and for every earlier day whose clean rows have changed."""
     reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may go on for so many days
-    of_events, of_orders = (reconciliation.revisions(lake, table) for table in ("clean.events", "clean.orders"))
+    of_events, of_orders = (reconciliation.read_revisions(lake, table) for table in ("clean.events", "clean.orders"))
     known = {day for day in {*of_events, *of_orders} if day <= days[-1]}
     holidays = _holidays.near(settings.features.holiday_country, known)
     inputs = {
-        day: reconciliation.fingerprint(
+        day: reconciliation.fingerprint_inputs(
             _VERSION, of_orders.get(day, ""), day in holidays, *(of_events.get(_after(day, n), "") for n in reach)
         )
         for day in known
     }
-    due = reconciliation.due(lake, TABLE.name, inputs, days)
+    due = reconciliation.due_days(lake, TABLE.name, inputs, days)
     if not due:
         return
     of_due = sorted({_after(day, n) for day in due for n in reach})
@@ -241,8 +241,8 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     aggregates = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due), holidays)
     lake.replace_days(TABLE, aggregates.where(F.col("day").isin(*due)), due)
     rows = lake.count_by(TABLE.name, ["day"], ds.field("day").isin(due))
-    accounts = [reconciliation.Day(d, rows[d,], rows[d,], inputs[d]) for d in due]
-    reconciliation.record(lake, {TABLE.name: accounts})
+    accounts = [reconciliation.Account(d, rows[d,], rows[d,], inputs[d]) for d in due]
+    reconciliation.write_accounts(lake, {TABLE.name: accounts})
 
 
 def _after(day: date, days: int) -> date:

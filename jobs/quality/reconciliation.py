@@ -1,8 +1,8 @@
-"""quality.reconciliation: nothing vanishes, and which days have to be worked on.
+"""quality.reconciliation: one row per table and day, with what became of every row, and what the day was computed from.
 
-One row per table and day: rows in = rows out + rejects by rule + duplicates by rule, counted in the tables themselves
-after they were written. Where there is money: the amount that came in = what is in the tables + refused + repeated,
-to the cent. `inputs` is a fingerprint of everything the day was made from: a day is due when it differs.
+Rows in = rows out + rejects by rule + duplicates by rule, counted in the tables themselves after they were written.
+Where there is money, the amount that came in = the amount in the tables + refused + repeated, to the cent. `inputs` is a
+fingerprint of everything the day was computed from: a day is due when it differs.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ SCHEMA = """
     duplicates MAP<STRING, BIGINT> COMMENT 'repeated rows by rule',
     difference BIGINT COMMENT 'rows in less all the others; 0 or the day fails',
     measures MAP<STRING, DECIMAL(18,4)> COMMENT 'sums over the rows that came in and over what became of them',
-    inputs STRING COMMENT 'fingerprint of what the day was made from',
+    inputs STRING COMMENT 'fingerprint of what the day was computed from',
     revision STRING COMMENT 'changes whenever the rows of the day may have changed'"""
 TABLE = Table("quality.reconciliation", __doc__.split("\n\n")[0], SCHEMA)
 
 
 @dataclass
-class Day:
-    """The account of one table's day."""
+class Account:
+    """What became of the rows of one table's day."""
 
     day: date
     rows_in: int
@@ -47,80 +47,95 @@ class Day:
 
     @property
     def difference(self) -> int:
+        """The rows that came in and are not accounted for."""
         return self.rows_in - self.rows_out - sum(self.rejects.values()) - sum(self.duplicates.values())
 
     @property
-    def money(self) -> dict[str, Decimal]:
-        """The measures; where there is an amount, with what of it is `unaccounted` for, in the home currency."""
+    def all_measures(self) -> dict[str, Decimal]:
+        """The measures; where there is an amount, also what of it is `unaccounted` for, in the home currency."""
         if "amount" not in self.measures:
             return self.measures
-        apart = sum(value for name, value in self.measures.items() if name.startswith(("refused_", "repeated_")))
-        return self.measures | {"unaccounted": self.measures["amount"] - self.measures["net"] - apart}
+        not_kept = sum(value for name, value in self.measures.items() if name.startswith(("refused_", "repeated_")))
+        return self.measures | {"unaccounted": self.measures["amount"] - self.measures["net"] - not_kept}
+
+    def to_row(self, table: str, revision: str) -> tuple:
+        """Return the account as a row of quality.reconciliation."""
+        counts = (self.rows_in, self.rows_out, self.rejects, self.duplicates, self.difference)
+        return (table, self.day, *counts, self.all_measures, self.inputs, revision)
 
 
-def fingerprint(*parts: object) -> str:
-    """A short hash of everything given, the same for the same values in the same order."""
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+def fingerprint_inputs(*inputs: object) -> str:
+    """Return a short hash of these values, the same for the same values in the same order."""
+    return hashlib.sha256("\n".join(map(str, inputs)).encode()).hexdigest()[:16]
 
 
-def revisions(lake: Lake, table: str) -> dict[date, str]:
-    """The revision of every day of a table that was reconciled."""
+def read_revisions(lake: Lake, table: str) -> dict[date, str]:
+    """Return the revision of every day of a table that has an account."""
     rows = lake.read_small_table(TABLE, ["day", "revision"], ds.field("table") == table)
     return {row["day"]: row["revision"] for row in rows}
 
 
-def due(lake: Lake, table: str, wanted: Mapping[date, str], forced: Iterable[date]) -> list[date]:
-    """The days to work on: those asked for, and those whose inputs are not what the table was made from."""
+def due_days(lake: Lake, table: str, inputs: Mapping[date, str], requested: Iterable[date]) -> list[date]:
+    """Return the days to compute: those requested, and those whose inputs differ from what the table was computed from."""
     rows = lake.read_small_table(TABLE, ["day", "inputs"], ds.field("table") == table)
-    made_from = {row["day"]: row["inputs"] for row in rows}
-    asked = set(forced) & set(wanted)
-    return sorted(asked | {day for day, inputs in wanted.items() if made_from.get(day) != inputs})
+    computed_from = {row["day"]: row["inputs"] for row in rows}
+    changed = {day for day, fingerprint in inputs.items() if computed_from.get(day) != fingerprint}
+    return sorted(changed | (set(requested) & set(inputs)))
 
 
-def record(lake: Lake, accounts: Mapping[str, list[Day]]) -> None:
-    """Write the accounts of these tables' days in one commit; raises UserError where one does not add up."""
+def write_accounts(lake: Lake, accounts: Mapping[str, list[Account]]) -> None:
+    """Replace the accounts of these tables' days in one commit; raise UserError where one does not add up."""
     accounts = {table: days for table, days in accounts.items() if days}
     if not accounts:
         return
-    earlier = lake.read_small_table(TABLE, ["table", "day", "inputs", "revision"], ds.field("table").isin(list(accounts)))
-    before = {(row["table"], row["day"]): (row["inputs"], row["revision"]) for row in earlier}
+    revisions = _next_revisions(lake, accounts)
+    rows = [a.to_row(table, revisions[table, a.day]) for table, days in accounts.items() for a in days]
+    predicates = (f"(table = '{table}' AND ({days_predicate(sorted(a.day for a in days))}))" for table, days in accounts.items())
+    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(predicates))
+    _raise_for_difference(accounts)
 
-    def revision(table: str, a: Day) -> str:
-        inputs, revision = before.get((table, a.day), (a.inputs, a.inputs))
-        return revision if inputs == a.inputs else fingerprint(a.inputs, revision)
 
-    rows = [
-        (table, a.day, a.rows_in, a.rows_out, a.rejects, a.duplicates, a.difference, a.money, a.inputs, revision(table, a))
-        for table, days in accounts.items()
-        for a in days
-    ]
-    of_tables = (f"(table = '{t}' AND ({days_predicate(sorted(a.day for a in days))}))" for t, days in accounts.items())
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(of_tables))
-    wrong = [(table, a) for table, days in accounts.items() for a in days if a.difference]
+def _next_revisions(lake: Lake, accounts: Mapping[str, list[Account]]) -> dict[tuple[str, date], str]:
+    """Return the revision of each table and day: the stored one where the inputs are the same, else a new one."""
+    rows = lake.read_small_table(TABLE, ["table", "day", "inputs", "revision"], ds.field("table").isin(list(accounts)))
+    stored = {(row["table"], row["day"]): (row["inputs"], row["revision"]) for row in rows}
+    revisions = {}
+    for table, days in accounts.items():
+        for account in days:
+            inputs, revision = stored.get((table, account.day), (account.inputs, account.inputs))
+            is_same = inputs == account.inputs
+            revisions[table, account.day] = revision if is_same else fingerprint_inputs(account.inputs, revision)
+    return revisions
+
+
+def _raise_for_difference(accounts: Mapping[str, list[Account]]) -> None:
+    """Raise UserError for the first day whose rows, or whose money, is not accounted for."""
+    wrong = [(table, account) for table, days in accounts.items() for account in days if account.difference]
     if wrong:
         table, first = wrong[0]
         raise UserError(
             f"reconcile: {table}, day {first.day}: {first.rows_in:,} rows in, {first.difference:+,} unaccounted for "
             f"({len(wrong)} days in all); look at quality.reconciliation"
         )
-    for table, a in ((table, a) for table, days in accounts.items() for a in days if a.money.get("unaccounted")):
-        raise UserError(
-            f"reconcile: {table}, day {a.day}: {a.money['amount']:,.2f} came in, {a.money['unaccounted']:+,.4f} of it unaccounted"
-            " for; look at the measures in quality.reconciliation"
-        )
+    for table, account in ((table, account) for table, days in accounts.items() for account in days):
+        if unaccounted := account.all_measures.get("unaccounted"):
+            raise UserError(
+                f"reconcile: {table}, day {account.day}: {account.measures['amount']:,.2f} came in, {unaccounted:+,.4f} of it"
+                " unaccounted for; look at the measures in quality.reconciliation"
+            )
 
 
-def restate(lake: Lake, table: str, days: Iterable[date], cause: str) -> None:
-    """Mark days whose rows changed although their own inputs did not."""
-    _change(lake, table, days, "revision", F.md5(F.concat("revision", F.lit(cause))))
+def mark_restated(lake: Lake, table: str, days: Iterable[date], cause: str) -> None:
+    """Change the revision of days whose rows changed although their own inputs did not."""
+    _set_column(lake, table, days, "revision", F.md5(F.concat("revision", F.lit(cause))))
 
 
-def make_due(lake: Lake, table: str, days: Iterable[date]) -> None:
-    """Have days worked on again although their own inputs did not change."""
-    _change(lake, table, days, "inputs", F.lit("to be made anew"))
+def mark_due(lake: Lake, table: str, days: Iterable[date]) -> None:
+    """Make days due again although their own inputs did not change."""
+    _set_column(lake, table, days, "inputs", F.lit("due again"))
 
 
-def _change(lake: Lake, table: str, days: Iterable[date], column: str, value: Column) -> None:
+def _set_column(lake: Lake, table: str, days: Iterable[date], column: str, value: Column) -> None:
     days = sorted(set(days))
     if days:
         where = f"table = '{table}' AND ({days_predicate(days)})"
