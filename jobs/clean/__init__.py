@@ -102,16 +102,16 @@ class _Reference:
 def _products(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
     prices = policy.load_policy(settings.policy).clean["products.price"]
     judged = partial(products.judged, currency=source.currency, missing_price=prices)
-    askers = {orders.TABLE.name: lambda: orders.asking_products(lake.read("bronze.orders"))} if "orders" in landed else {}
+    askers = {orders.TABLE.name: lambda: orders.product_lookups(lake.read("bronze.orders"))} if "orders" in landed else {}
     made_from = [] if prices == "null" else [prices]
     return _Reference(products.TABLE, products_rejects.TABLE, judged, made_from, products.known, askers)
 
 
 def _customers(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
     known = partial(customers.known, most=settings.clean.max_customers_per_mail)
-    askers = {orders.TABLE.name: lambda: orders.asking_customers(lake.read("bronze.orders"))} if "orders" in landed else {}
+    askers = {orders.TABLE.name: lambda: orders.customer_lookups(lake.read("bronze.orders"))} if "orders" in landed else {}
     if "events" in landed and "email_key" in source.mappings["events"].columns:
-        askers[events.TABLE.name] = lambda: events.asking_customers(lake.read("bronze.events"))
+        askers[events.TABLE.name] = lambda: events.customer_lookups(lake.read("bronze.events"))
     return _Reference(customers.TABLE, customers_rejects.TABLE, customers.judged, [], known, askers)
 
 

@@ -95,7 +95,7 @@ def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFram
     return _without_duplicates(typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra"))
 
 
-def asking_customers(raw: DataFrame) -> DataFrame:
+def customer_lookups(raw: DataFrame) -> DataFrame:
     """The rows (key, day) of bronze.events that name a customer by an e-mail address."""
     return raw.select(_rows.text("email_key").alias("key"), "day").where("key IS NOT NULL")
 

@@ -97,13 +97,13 @@ def judged(
     return _without_duplicates(priced.transform(_with_amounts, rates, currency, rate_days).transform(_with_rules))
 
 
-def asking_products(raw: DataFrame) -> DataFrame:
+def product_lookups(raw: DataFrame) -> DataFrame:
     """The rows (key, day) of bronze.orders that take something from clean.products."""
     lacks = _rows.text("unit_price").isNull() | _rows.text("category").isNull()
     return raw.where(lacks).select(_rows.text("product_id").alias("key"), "day")
 
 
-def asking_customers(raw: DataFrame) -> DataFrame:
+def customer_lookups(raw: DataFrame) -> DataFrame:
     """The rows (key, day) of bronze.orders that take something from clean.customers."""
     return raw.where(_rows.text("customer_id").isNull()).select(_rows.text("email_key").alias("key"), "day")
 
