@@ -1,1 +1,1 @@
-"""What is known of every table: expectations and their results, profiles by day, bad rows, and what became of every row."""
+"""Expectations and their results, profiles of days, bad rows, and the account of every row."""

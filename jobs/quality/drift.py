@@ -36,10 +36,10 @@ def drift_figures(customers: DataFrame, names: list[str], training_profile: dict
             matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), len(names))
             for at, inner in edges.items():
                 values = matrix[:, at]
-                known = values[np.isfinite(values)]
-                counts = np.bincount(np.searchsorted(inner, known, side="left"), minlength=len(inner) + 1)
-                n_beyond = int(((known < limits[at][0]) | (known > limits[at][1])).sum())
-                n = [n_beyond, len(values) - len(known), *counts.tolist()]
+                finite = values[np.isfinite(values)]
+                counts = np.bincount(np.searchsorted(inner, finite, side="left"), minlength=len(inner) + 1)
+                n_beyond = int(((finite < limits[at][0]) | (finite > limits[at][1])).sum())
+                n = [n_beyond, len(values) - len(finite), *counts.tolist()]
                 columns = [[at] * len(n), [BEYOND, MISSING, *range(len(counts))], n]
                 yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], names=["feature", "bin", "n"])
 

@@ -1,4 +1,4 @@
-"""Great Expectations on the rows of a table and on its figures; the only module that knows how the library works inside."""
+"""Great Expectations on the rows of a table and on its figures."""
 
 import json
 from dataclasses import dataclass
@@ -142,65 +142,9 @@ def _context():
     import great_expectations as gx
     from great_expectations.datasource.fluent import SparkDatasource
 
-    SparkDatasource.execution_engine_override = _single_query_engine()
+    from jobs.quality.single_query_engine import SingleQueryEngine
+
+    SparkDatasource.execution_engine_override = SingleQueryEngine
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     return context
-
-
-def _single_query_engine() -> type:
-    """Return the library's engine for Spark, changed to run one query for a suite.
-
-    The library's engine counts the rows first, runs another query for the examples of each expectation on a column, and
-    may distribute the rest over several queries. This engine is given the row count and asks for no examples. It keeps
-    the conditions by which the library counts unexpected rows, so that the same conditions can select them.
-    """
-    from great_expectations.execution_engine import SparkDFExecutionEngine
-    from great_expectations.expectations.registry import get_metric_kwargs
-
-    class SingleQueryEngine(SparkDFExecutionEngine):
-        n_rows = 0
-
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self._conditions = {}
-
-        def unexpected(self, expectation: "Expectation") -> "Column":
-            """Return the condition that the unexpected rows of an evaluated expectation fulfil."""
-            name = f"{expectation.map_metric}.condition"
-            kwargs = get_metric_kwargs(name, expectation.configuration)
-            return self._conditions[_condition_key(name, kwargs["metric_domain_kwargs"], kwargs["metric_value_kwargs"])]
-
-        def _process_direct_and_bundled_metric_computation_configurations(
-            self, metric_fn_direct_configurations, metric_fn_bundle_configurations
-        ):
-            without_query = {}
-
-            def needs_query(computation) -> bool:
-                metric = computation.metric_configuration
-                if metric.metric_name.endswith(".unexpected_values"):
-                    without_query[metric.id] = []
-                elif metric.metric_name == "table.row_count":
-                    without_query[metric.id] = self.n_rows
-                else:
-                    return True
-                return False
-
-            direct = [c for c in metric_fn_direct_configurations if needs_query(c)]
-            bundle = [c for c in metric_fn_bundle_configurations if needs_query(c)]
-            if without_query or direct:
-                bundle = []  # the library asks for it again, with more metrics
-            values = super()._process_direct_and_bundled_metric_computation_configurations(direct, bundle)
-            for computation in direct:
-                metric = computation.metric_configuration
-                if metric.metric_name.endswith(".condition"):
-                    key = _condition_key(metric.metric_name, metric.metric_domain_kwargs, metric.metric_value_kwargs)
-                    self._conditions[key] = values[metric.id][0]
-            return without_query | values
-
-    return SingleQueryEngine
-
-
-def _condition_key(name: str, domain: dict, values: dict) -> str:
-    columns = {key: value for key, value in domain.items() if key.startswith("column")}
-    return json.dumps([name, columns, values], sort_keys=True, default=str)
