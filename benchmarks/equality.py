@@ -71,7 +71,7 @@ def _compare_source(lake: Lake, source: str, input: Path, days: int, seed: int) 
     _run_step("land", lake, settings, datetime.now(UTC).date())
     landed_days = [day for table in ("events", "orders") for day in lake.days(f"bronze.{table}")]
     _run_step("clean", lake, settings, max(landed_days))
-    clean_days = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.revisions(lake, table)})
+    clean_days = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.read_revisions(lake, table)})
     random_days = sorted(random.Random(seed).sample(clean_days, min(days, len(clean_days))))  # noqa: S311
     for day in random_days:
         _run_step("features", lake, settings, day)

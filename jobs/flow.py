@@ -43,13 +43,19 @@ TABLES = {
         "identity_alarms",
         "products",
         "customers",
+        "events_rejects",
+        "orders_rejects",
+        "products_rejects",
+        "customers_rejects",
     ),
     "features": ("customer_days", "customers"),
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "refreshes"),
+    "quality": ("results", "profiles", "quarantine", "reconciliation"),
 }
-QUALITY = {"quality": ("results", "profiles", "quarantine", "reconciliation")}  # of no step of their own
 CHECKED_LAYERS = ("clean", "features", "encoded", "marts")
+# Rejects are bad rows by definition; quality.reconciliation counts each of them and stops the day where one is missing.
+CHECKED_TABLES = {layer: tuple(t for t in TABLES[layer] if not t.endswith("_rejects")) for layer in CHECKED_LAYERS}
 NOT_DUE_EXIT_CODE = 99
 LAKE_BUSY_EXIT_CODE = 75  # EX_TEMPFAIL: another command holds the lock of the lake

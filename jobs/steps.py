@@ -58,9 +58,9 @@ def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> Non
     """Run these steps of the day with one Spark session; training runs as a process of its own environment."""
     with lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
         if any(step.command[0] in ("check", "encode") for step in steps):
-            from jobs import check
+            from jobs.quality import pipeline
 
-            check.preload()
+            pipeline.preload()
         for step in steps:
             if step.name == "train":
                 train_in_own_environment(settings, options.days[-1], options.retrain)
@@ -123,9 +123,9 @@ def _clean(lake: "Lake", settings: Settings, options: Options) -> None:
 
 
 def _check(lake: "Lake", settings: Settings, options: Options, layer: str) -> None:
-    from jobs import check
+    from jobs.quality import pipeline
 
-    check.run(lake, settings, layer, options.days)
+    pipeline.run(lake, settings, layer, options.days)
 
 
 def _features(lake: "Lake", settings: Settings, options: Options) -> None:
@@ -150,15 +150,14 @@ def backtest_days(lake: "Lake", settings: Settings, options: Options) -> list[da
 
 
 def _encode(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs import check
     from jobs.encoded import customers
+    from jobs.quality import pipeline
 
-    check.preload()
+    pipeline.preload()
     for day in options.days:
         customers.run(lake, settings, day)
-    check.run(
-        lake, settings, "encoded", options.days
-    )  # here and not as a step of its own, which would take as long again to start
+    # here and not as a step of its own, which would take as long again to start
+    pipeline.run(lake, settings, "encoded", options.days)
 
 
 def _segment(lake: "Lake", settings: Settings, options: Options) -> None:

@@ -110,7 +110,7 @@ def in_words(trait: Trait, catalogue: Sequence[Feature]) -> str:
     """A trait as a shop says it: what is typical, and of the average active customer."""
     units = {feature.name: feature.unit for feature in catalogue}
     typical, overall = (format_feature_value(value, units[trait.feature]) for value in (trait.typical, trait.overall))
-    return f"{catalogues.said(trait.feature, typical)} (average {overall})"
+    return f"{catalogues.describe_feature(trait.feature, typical)} (average {overall})"
 
 
 def _words(traits: Iterable[Trait], catalogue: Sequence[Feature]) -> Iterator[tuple[str, Trait]]:

@@ -5,8 +5,7 @@ from collections import Counter
 from pyspark.sql import functions as F
 
 from benchmarks import fuzz
-from jobs import rules
-from jobs.clean import customers, events, identities, orders, products, visitor_days
+from jobs.clean import customers, events, identities, orders, products, rules, visitor_days
 from jobs.config.settings import Clean
 from jobs.config.source_mapping import COLUMNS
 
@@ -49,4 +48,4 @@ def test_a_wild_row_is_kept_refused_or_repeated_by_a_declared_rule(spark):
     assert len(people.collect()) > 0, "what is kept can be told, whatever years it names"
     seen = customers.named(clicks.where("outcome = 'kept'"), people)
     links = identities.identities(visitor_days.visitor_days(seen), Clean())
-    assert {row.rule for row in links.collect()} <= rules.names(rules.LINKED)
+    assert {row.rule for row in links.collect()} <= rules.rule_names(rules.LINKED)

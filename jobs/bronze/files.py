@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
-from jobs import reconciliation
 from jobs.config.source_mapping import TableMapping
+from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, quote_sql
 
@@ -60,13 +60,13 @@ def record(lake: Lake, source: str, new: "dict[TableMapping, Landed]", landed_at
         ]  # fmt: skip
         rows += [tuple(row[c] for c in TABLE.columns) for row in found]
         accounts[table] = _accounts(lake, table, found, landed.n_read)
-    reconciliation.record(lake, accounts)
+    reconciliation.write_accounts(lake, accounts)
     if rows:
         where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({listed(f.files)}))" for m, f in new.items())
         lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(where))
 
 
-def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reconciliation.Day]:
+def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reconciliation.Account]:
     """The account of each day that these files have rows of now, or had before: read = in the table + left out.
 
     Rows that were read and came to no day count on the last of the days.
@@ -88,11 +88,11 @@ def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reco
         for day in _by_day(row, _BOTH):
             parts.setdefault(day, []).append(f"{row['file']}:{row['sha256']}:{row['mapping']}")
     return [
-        reconciliation.Day(
+        reconciliation.Account(
             day,
             kept[day] + left_out[day] + (lost if day == max(touched) else 0),
             stored.get((day,), 0),
-            reconciliation.fingerprint(*sorted(parts.get(day, []))),
+            reconciliation.fingerprint_inputs(*sorted(parts.get(day, []))),
             {"left_out": left_out[day]} if left_out[day] else {},
         )
         for day in sorted(touched)

@@ -12,18 +12,21 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import reconciliation
 from jobs.bronze import files
 from jobs.clean import (
     _money,
     _rows,
     _versions,
     customers,
+    customers_rejects,
     events,
+    events_rejects,
     identities,
     identity_alarms,
     orders,
+    orders_rejects,
     products,
+    products_rejects,
     returns,
     sessions,
     visitor_days,
@@ -34,6 +37,7 @@ from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.errors import UserError
 from jobs.progress import format_days
+from jobs.quality import reconciliation
 from jobs.storage.lake import Cache, Lake, with_cached_frames
 from jobs.storage.table import Table
 
@@ -61,10 +65,12 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         of_day = rates if table == "orders" else {}
         made_from = (_VERSION, settings.clean, source.currency)
         inputs = {
-            day: reconciliation.fingerprint(*made_from, *e["files"], *_money.rates_of(of_day, day, settings.clean.rate_days))
+            day: reconciliation.fingerprint_inputs(
+                *made_from, *e["files"], *_money.rates_of(of_day, day, settings.clean.rate_days)
+            )
             for day, e in entries.items()
         }
-        due = reconciliation.due(lake, f"clean.{table}", {d: made for d, made in inputs.items() if d <= last}, asked)
+        due = reconciliation.due_days(lake, f"clean.{table}", {d: made for d, made in inputs.items() if d <= last}, asked)
         if due:
             rows_in = {day: e["n_rows"][f"bronze.{table}"] for day, e in entries.items()}
             n_rows += sum(rows_in[day] for day in due)
@@ -74,7 +80,7 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     for table in (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE):
         lake.create(table)  # so that a source without clicks, or without orders, has them empty
     identity_alarms.run(lake, settings.clean)
-    reconciliation.record(lake, accounts)
+    reconciliation.write_accounts(lake, accounts)
 
 
 @dataclass(frozen=True)
@@ -96,21 +102,21 @@ class _Reference:
 def _products(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
     prices = policy.load_policy(settings.policy).clean["products.price"]
     judged = partial(products.judged, currency=source.currency, missing_price=prices)
-    askers = {orders.TABLE.name: lambda: orders.asking_products(lake.read("bronze.orders"))} if "orders" in landed else {}
+    askers = {orders.TABLE.name: lambda: orders.product_lookups(lake.read("bronze.orders"))} if "orders" in landed else {}
     made_from = [] if prices == "null" else [prices]
-    return _Reference(products.TABLE, products.REJECTS, judged, made_from, products.known, askers)
+    return _Reference(products.TABLE, products_rejects.TABLE, judged, made_from, products.known, askers)
 
 
 def _customers(lake: Lake, settings: Settings, source: Source, landed: dict) -> _Reference:
     known = partial(customers.known, most=settings.clean.max_customers_per_mail)
-    askers = {orders.TABLE.name: lambda: orders.asking_customers(lake.read("bronze.orders"))} if "orders" in landed else {}
+    askers = {orders.TABLE.name: lambda: orders.customer_lookups(lake.read("bronze.orders"))} if "orders" in landed else {}
     if "events" in landed and "email_key" in source.mappings["events"].columns:
-        askers[events.TABLE.name] = lambda: events.asking_customers(lake.read("bronze.events"))
-    return _Reference(customers.TABLE, customers.REJECTS, customers.judged, [], known, askers)
+        askers[events.TABLE.name] = lambda: events.customer_lookups(lake.read("bronze.events"))
+    return _Reference(customers.TABLE, customers_rejects.TABLE, customers.judged, [], known, askers)
 
 
 @with_cached_frames
-def _refer(keep: Cache, lake: Lake, one: _Reference, landed: dict) -> list[reconciliation.Day]:
+def _refer(keep: Cache, lake: Lake, one: _Reference, landed: dict) -> list[reconciliation.Account]:
     """Small beside the rest, so made anew as a whole when any of its files, or what else it is made from, changed.
 
     Days of events and orders that find something else in it now are due; they are so before it changes, should the run
@@ -118,8 +124,8 @@ def _refer(keep: Cache, lake: Lake, one: _Reference, landed: dict) -> list[recon
     """
     name = one.table.name.split(".")[1]
     entries = landed.get(name, {})
-    inputs = {day: reconciliation.fingerprint(_VERSION, *one.made_from, *entry["files"]) for day, entry in entries.items()}
-    if not inputs or not reconciliation.due(lake, one.table.name, inputs, []):
+    inputs = {day: reconciliation.fingerprint_inputs(_VERSION, *one.made_from, *entry["files"]) for day, entry in entries.items()}
+    if not inputs or not reconciliation.due_days(lake, one.table.name, inputs, []):
         lake.create(one.table)
         return []
     raw = lake.read(f"bronze.{name}")
@@ -127,11 +133,11 @@ def _refer(keep: Cache, lake: Lake, one: _Reference, landed: dict) -> list[recon
     _rows.write_rejects(lake, judged, raw, one.rejects)
     kept = judged.where("outcome = 'kept'").select(*one.table.columns)
     for asker, asking in one.askers.items():
-        if cleaned := reconciliation.revisions(lake, asker):
+        if cleaned := reconciliation.read_revisions(lake, asker):
             before = lake.read(one.table)
             stale = _versions.days_seen_differently(asking(), one.known(before), one.known(kept), max(cleaned))
             with _ONE_AT_A_TIME:
-                reconciliation.make_due(lake, asker, stale)
+                reconciliation.mark_due(lake, asker, stale)
     lake.replace(one.table, kept)
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     days = sorted(inputs)
@@ -141,11 +147,11 @@ def _refer(keep: Cache, lake: Lake, one: _Reference, landed: dict) -> list[recon
 @with_cached_frames
 def _events(
     keep: Cache, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
-) -> list[reconciliation.Day]:
+) -> list[reconciliation.Account]:
     lake.create(events.TABLE)  # stored days may be read below: with every column
     raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
     judged = keep(events.judged(raw, source.currency, settings.clean.clock_skew_seconds))
-    _rows.write_rejects(lake, judged, raw, events.REJECTS, due)
+    _rows.write_rejects(lake, judged, raw, events_rejects.TABLE, due)
     kept = judged.where("outcome = 'kept'").drop("rules", "outcome", "_repeated")
     mapping = source.mappings["events"].columns
     placed, carried = _in_sessions(lake, events.with_bots(kept, settings.clean, mapping), due, settings)
@@ -165,14 +171,14 @@ def _events(
         found = found.unionByName(_restated(lake, restated, placed, carried, people))
     # due until they are accounted for again, should the run die in between; or because their own files have changed too
     name = events.TABLE.name
-    also_due = reconciliation.due(lake, name, {day: inputs.get(day, "") for day in carried}, [])
-    reconciliation.make_due(lake, name, carried)
+    also_due = reconciliation.due_days(lake, name, {day: inputs.get(day, "") for day in carried}, [])
+    reconciliation.mark_due(lake, name, carried)
     lake.replace_days(events.TABLE, found, [*due, *restated])
     sessions.run(lake, [*due, *restated], settings.clean)
     done = sorted({*due, *carried}.difference(also_due))
     kept_rows = _rows.counted(lake, name, done)
-    accounts = _rows.accounts(lake, kept_rows, events.REJECTS, done, rows_in, inputs, _corrected(lake, done))
-    reconciliation.restate(lake, name, restated, reconciliation.fingerprint(*(a.inputs for a in accounts)))
+    accounts = _rows.accounts(lake, kept_rows, events_rejects.TABLE, done, rows_in, inputs, _corrected(lake, done))
+    reconciliation.mark_restated(lake, name, restated, reconciliation.fingerprint_inputs(*(a.inputs for a in accounts)))
     if people:
         identities.write(lake, people)
     return accounts
@@ -239,13 +245,13 @@ def _tail(lake: Lake, due: list[date], settings: Settings) -> DataFrame:
 @with_cached_frames
 def _orders(
     keep: Cache, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict, rows_in: dict
-) -> list[reconciliation.Day]:
+) -> list[reconciliation.Account]:
     raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     known = (lake.read(products.TABLE), lake.read(customers.TABLE))
     per_mail, rate_days = settings.clean.max_customers_per_mail, settings.clean.rate_days
     judged = keep(orders.judged(raw, *known, rates, source.currency, per_mail, rate_days))
-    _rows.write_rejects(lake, judged, raw, orders.REJECTS, due)
+    _rows.write_rejects(lake, judged, raw, orders_rejects.TABLE, due)
     rewritten = orders.write(lake, judged, due)
     measures = _money.measures(lake, judged, due)
     _money.check_returns(lake, rewritten)
@@ -254,7 +260,7 @@ def _orders(
     lines = lake.count_by(orders.TABLE.name, ["day"], within & (ds.field("quantity") > Decimal("0.0000")))
     undone = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], within)
     kept = Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in undone)
-    return _rows.accounts(lake, kept, orders.REJECTS, due, rows_in, inputs, measures)
+    return _rows.accounts(lake, kept, orders_rejects.TABLE, due, rows_in, inputs, measures)
 
 
 _NO_RATES = "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"

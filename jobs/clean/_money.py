@@ -9,8 +9,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import rules
-from jobs.clean import orders, returns
+from jobs.clean import orders, returns, rules
 from jobs.errors import UserError
 from jobs.storage.delta import sum_by
 from jobs.storage.lake import Lake

@@ -9,9 +9,9 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import rules as declared
+from jobs.clean import rules as declared
 from jobs.moments import moment as moment
-from jobs.reconciliation import Day
+from jobs.quality.reconciliation import Account
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
@@ -45,10 +45,10 @@ def number(name: str, sql_type: str = "DECIMAL(18,4)") -> Column:
 def broken_rules(rules: Mapping[str, Column]) -> Column:
     """The names of the rules a row breaks, in the order given. A malformed row breaks that rule alone.
 
-    Raises ValueError for a rule that jobs/rules.py does not declare.
+    Raises ValueError for a rule that jobs/clean/rules.py does not declare.
     """
-    if undeclared := set(rules) - declared.names(declared.REFUSED):
-        raise ValueError(f"jobs/rules.py does not declare {', '.join(sorted(undeclared))}")
+    if undeclared := set(rules) - declared.rule_names(declared.REFUSED):
+        raise ValueError(f"jobs/clean/rules.py does not declare {', '.join(sorted(undeclared))}")
     others = F.array_compact(F.array(*(F.when(broken, F.lit(name)) for name, broken in rules.items())))
     return F.when(F.col("_extra")["_malformed"].isNotNull(), F.array(F.lit("malformed"))).otherwise(others)
 
@@ -74,7 +74,7 @@ def write_rejects(lake: Lake, judged: DataFrame, raw: DataFrame, table: Table, d
 def accounts(
     lake: Lake, kept: Mapping[date, int], refused: Table, days: list[date], rows_in: Mapping[date, int],
     inputs: Mapping[date, str], measures: Mapping[date, dict[str, Decimal]] | None = None,
-) -> list[Day]:  # fmt: skip
+) -> list[Account]:  # fmt: skip
     """The account of each day: rows in as counted at landing, the others as counted in the written tables.
 
     `kept` counts the accepted source rows by day.
@@ -83,7 +83,7 @@ def accounts(
     for row in lake.read_small_table(refused, ["day", "outcome", "rules"], ds.field("day").isin(days)):
         found.setdefault((row["day"], row["outcome"]), Counter())[row["rules"][0]] += 1
     return [
-        Day(
+        Account(
             day,
             rows_in.get(day, 0),
             kept.get(day, 0),

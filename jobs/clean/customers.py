@@ -7,7 +7,6 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions
-from jobs.config.source_mapping import COLUMNS
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -18,7 +17,6 @@ SCHEMA = """
     country STRING COMMENT 'country',
     attributes MAP<STRING, STRING> COMMENT 'what else the source says'"""
 TABLE = Table("clean.customers", __doc__.split("\n\n")[0], SCHEMA)
-REJECTS = _rows.rejects_table("customers", COLUMNS["customers"])
 VALUES = ["email_key", "registered_at", "country", "_attributes"]
 
 

@@ -16,7 +16,6 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows
 from jobs.config.settings import Clean
-from jobs.config.source_mapping import COLUMNS
 from jobs.moments import event_time
 from jobs.storage.table import Table
 
@@ -53,7 +52,6 @@ TABLE = Table(
     {"type_known": f"event_type IN {TYPES}", "bot_has_rule": "is_bot = (bot_rule IS NOT NULL)"},
     {"delta.dataSkippingStatsColumns": "event_at,customer_id,shared_since"},  # features skip files by the last
 )  # fmt: skip
-REJECTS = _rows.rejects_table("events", COLUMNS["events"])
 
 
 # What the events of a fleet have in common; the time comes on top.
@@ -97,7 +95,7 @@ def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFram
     return _without_duplicates(typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra"))
 
 
-def asking_customers(raw: DataFrame) -> DataFrame:
+def customer_lookups(raw: DataFrame) -> DataFrame:
     """The rows (key, day) of bronze.events that name a customer by an e-mail address."""
     return raw.select(_rows.text("email_key").alias("key"), "day").where("key IS NOT NULL")
 

@@ -17,7 +17,6 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions, returns
 from jobs.clean import customers as _customers
-from jobs.config.source_mapping import COLUMNS
 from jobs.storage.lake import Cache, Lake, with_cached_frames
 from jobs.storage.table import Table
 
@@ -50,7 +49,6 @@ TABLE = Table(
         "line_kind_known": "line_kind IN ('product', 'postage', 'fee', 'discount')",
     },
 )  # fmt: skip
-REJECTS = _rows.rejects_table("orders", COLUMNS["orders"])
 UNDOING = ("return", "cancellation")
 # What a line is and what happened are two columns of a mapping; a vendor may have one for both, so their words may
 # stand in either. These are refused by the rule of that name.
@@ -99,13 +97,13 @@ def judged(
     return _without_duplicates(priced.transform(_with_amounts, rates, currency, rate_days).transform(_with_rules))
 
 
-def asking_products(raw: DataFrame) -> DataFrame:
+def product_lookups(raw: DataFrame) -> DataFrame:
     """The rows (key, day) of bronze.orders that take something from clean.products."""
     lacks = _rows.text("unit_price").isNull() | _rows.text("category").isNull()
     return raw.where(lacks).select(_rows.text("product_id").alias("key"), "day")
 
 
-def asking_customers(raw: DataFrame) -> DataFrame:
+def customer_lookups(raw: DataFrame) -> DataFrame:
     """The rows (key, day) of bronze.orders that take something from clean.customers."""
     return raw.where(_rows.text("customer_id").isNull()).select(_rows.text("email_key").alias("key"), "day")
 

@@ -8,7 +8,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions
-from jobs.config.source_mapping import COLUMNS
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -21,7 +20,6 @@ SCHEMA = """
     currency STRING COMMENT 'currency of the price',
     price_rule STRING COMMENT 'listed; interpolated or modelled where the policy asks for it; null without a price'"""
 TABLE = Table("clean.products", __doc__.split("\n\n")[0], SCHEMA, None, {"price_positive": "price IS NULL OR price > 0"})
-REJECTS = _rows.rejects_table("products", COLUMNS["products"])
 VALUES = ["name", "brand", "category", "price", "currency"]
 
 

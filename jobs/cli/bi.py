@@ -28,7 +28,7 @@ END_SECONDS = 20
 
 def serve_marts(lake: str, host: str, port: int) -> None:
     """Serve the marts until Ctrl-C or SIGTERM. Raises UserError for a lake without marts and a port that is taken."""
-    names = [f"{layer}.{table}" for layer in ("marts", "quality") for table in (flow.TABLES | flow.QUALITY)[layer]]
+    names = [f"{layer}.{table}" for layer in ("marts", "quality") for table in flow.TABLES[layer]]
     paths = {name: table_path(lake, name) for name in names if is_written(table_path(lake, name))}
     if "marts.refreshes" not in paths:
         raise UserError(f"bi: nothing was published in {lake} yet; run first: make refresh, or name another lake with LAKE=")

@@ -221,7 +221,7 @@ def _print_catalogue(arguments: argparse.Namespace) -> None:
 
 
 def _print_rules(arguments: argparse.Namespace) -> None:
-    from jobs import rules
+    from jobs.clean import rules
 
     print(rules.as_markdown(), end="")
 

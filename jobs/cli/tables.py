@@ -8,7 +8,7 @@ from jobs.storage.delta import count_rows, is_written, newest_day, open_table, t
 
 def print_tables(lake: str) -> None:
     """Print version, rows and newest day of every table. Raises UserError for a lake without tables."""
-    names = [f"{layer}.{table}" for layer, tables in (flow.TABLES | flow.QUALITY).items() for table in tables]
+    names = [f"{layer}.{table}" for layer, tables in flow.TABLES.items() for table in tables]
     names = [name for name in names if is_written(table_path(lake, name))]
     if not names:
         raise UserError(f"tables: no table in {lake}; run first: make refresh, or name another lake with --source or SHOAL_LAKE")

@@ -23,15 +23,15 @@ def money(ten_thousandths: Column) -> Column:
     return (ten_thousandths.cast("DECIMAL(19,0)") * F.lit(Decimal(1).scaleb(-_SCALE))).cast(catalogue.MONEY)
 
 
-def addend(partial: catalogue.Partial, value: Column) -> Column:
-    """A value as it goes into the partial's aggregate: of a sum of money, ten-thousandths."""
-    return whole(value) if _is_sum_of_money(partial) else value
+def addend(daily: catalogue.DailyAggregate, value: Column) -> Column:
+    """A value as it goes into the aggregate: of a sum of money, ten-thousandths."""
+    return whole(value) if _is_sum_of_money(daily) else value
 
 
-def aggregated(partial: catalogue.Partial, aggregate: Column) -> Column:
+def aggregated(daily: catalogue.DailyAggregate, aggregate: Column) -> Column:
     """What an aggregate of addends stands for."""
-    return money(aggregate) if _is_sum_of_money(partial) else aggregate
+    return money(aggregate) if _is_sum_of_money(daily) else aggregate
 
 
-def _is_sum_of_money(partial: catalogue.Partial) -> bool:
-    return partial.combine == "sum" and partial.sql_type == catalogue.MONEY
+def _is_sum_of_money(daily: catalogue.DailyAggregate) -> bool:
+    return daily.operation == "sum" and daily.sql_type == catalogue.MONEY

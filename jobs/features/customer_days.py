@@ -1,7 +1,7 @@
 """features.customer_days: one row per customer, day, and days from and until which this is known of that day.
 
 Inputs: clean.events without robots, clean.orders by order date, clean.returns by refund date. The columns are the
-partials of jobs/catalogue.py, all of which combine, so a day's refresh computes the days that changed and reads the rest.
+daily aggregates of jobs/catalogue/, all of which can be merged: a refresh computes the days that changed and reads the rest.
 `identified_on` is later than the day where a visitor's earlier events found their customer only later, and where a
 session went on after midnight: as of a day before that, the customer does not have them. A later row holds the
 difference to the earlier ones, so that those known by a day add up to what was known then. `known_until` ends what a
@@ -18,23 +18,24 @@ import pyarrow.dataset as ds
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs import catalogue, reconciliation
-from jobs.catalogue import Partial
+from jobs import catalogue
+from jobs.catalogue import DailyAggregate
 from jobs.config.settings import Settings
 from jobs.features import _holidays
 from jobs.features._whole import addend, aggregated, money, whole
+from jobs.quality import reconciliation
 from jobs.storage.lake import Lake, union_all
 from jobs.storage.table import Table
 
 _KEYS = ["customer_id", "day", "identified_on", "known_until"]
 FOREVER = date(9999, 12, 31)
-_SCALAR = [p for p in catalogue.PARTIALS if p.combine != "union"]
-_UNIONS = [p for p in catalogue.PARTIALS if p.combine == "union"]
+_SCALAR = [p for p in catalogue.DAILY_AGGREGATES if p.operation != "histogram"]
+_HISTOGRAMS = [p for p in catalogue.DAILY_AGGREGATES if p.operation == "histogram"]
 
 
-def _declared(partial: Partial) -> str:
-    required = " NOT NULL" if partial.combine == "sum" else ""
-    return f"{partial.name} {partial.sql_type}{required} COMMENT '{partial.meaning}'"
+def _declared(aggregate: DailyAggregate) -> str:
+    required = " NOT NULL" if aggregate.operation == "sum" else ""
+    return f"{aggregate.name} {aggregate.sql_type}{required} COMMENT '{aggregate.meaning}'"
 
 
 SCHEMA = ",\n    ".join(
@@ -44,27 +45,27 @@ SCHEMA = ",\n    ".join(
         "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
         "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled; "
         "9999-12-31 for what stays'",
-        *map(_declared, catalogue.PARTIALS),
+        *map(_declared, catalogue.DAILY_AGGREGATES),
     ]
 )
 TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
 )  # fmt: skip
-_VERSION = 5  # raise it when the same clean rows become other partials: every day is then due again
+_VERSION = 5  # raise it when the same clean rows become other daily aggregates: every day is then due again
 
 
 def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holidays: Collection[date]) -> DataFrame:
-    """The partials of every customer and day in these clean tables; `holidays` are the shop's public ones."""
+    """The daily aggregates of every customer and day in these clean tables; `holidays` are the shop's public ones."""
     ours, lines = _known(events.where("NOT is_bot")), _lines(orders)
     products = lines.where("line_kind = 'product' AND known_until > day")
     added = [_session_parts(ours), _search_hits(ours), _orders(lines, holidays), _returns(returns)]
     together = reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), added)
     scalars = together.groupBy(*_KEYS).agg(*(_together(p) for p in _SCALAR if p.source != "row"))
-    # whoever has a thing has the event or the order that it is of
-    rows = scalars.join(_things({"event": ours, "product": products}), _KEYS, "left")
-    for partial in _of("row"):
-        rows = rows.withColumn(partial.name, F.expr(partial.sql).cast(partial.sql_type))
+    # whoever has a value has the event or the order that it is of
+    rows = scalars.join(_value_counts({"event": ours, "product": products}), _KEYS, "left")
+    for aggregate in _of("row"):
+        rows = rows.withColumn(aggregate.name, F.expr(aggregate.sql).cast(aggregate.sql_type))
     return rows.select(*TABLE.columns)
 
 
@@ -88,30 +89,30 @@ def _for_good(rows: DataFrame) -> DataFrame:
     return rows.withColumns({"identified_on": F.col("day"), "known_until": F.lit(FOREVER)})
 
 
-def _of(source: str) -> list[Partial]:
+def _of(source: str) -> list[DailyAggregate]:
     return [p for p in _SCALAR if p.source == source]
 
 
-def _only_where(condition: str, partials: list[Partial]) -> list[Partial]:
-    return [p._replace(sql=f"CASE WHEN {condition} THEN {p.sql} END") for p in partials]
+def _only_where(condition: str, aggregates: list[DailyAggregate]) -> list[DailyAggregate]:
+    return [p._replace(sql=f"CASE WHEN {condition} THEN {p.sql} END") for p in aggregates]
 
 
-def _combined(partials: list[Partial]) -> list[Column]:
-    """These partials out of the rows of their source."""
-    return [getattr(F, p.combine)(F.expr(p.sql)).cast(p.sql_type).alias(p.name) for p in partials]
+def _combined(aggregates: list[DailyAggregate]) -> list[Column]:
+    """These aggregates out of the rows of their source."""
+    return [getattr(F, p.operation)(F.expr(p.sql)).cast(p.sql_type).alias(p.name) for p in aggregates]
 
 
-def _each(partials: list[Partial]) -> list[Column]:
-    """These partials out of one row of their source, to be brought together later, sums of money in ten-thousandths."""
-    return [addend(p, F.expr(p.sql).cast(p.sql_type)).alias(p.name) for p in partials]
+def _each(aggregates: list[DailyAggregate]) -> list[Column]:
+    """These aggregates out of one row of their source, to be brought together later, sums of money in ten-thousandths."""
+    return [addend(p, F.expr(p.sql).cast(p.sql_type)).alias(p.name) for p in aggregates]
 
 
-def _together(partial: Partial) -> Column:
-    """A partial out of what several rows have of it."""
-    value = getattr(F, partial.combine)(partial.name)
-    if partial.combine == "sum":
+def _together(aggregate: DailyAggregate) -> Column:
+    """Return a daily aggregate out of what several rows have of it."""
+    value = getattr(F, aggregate.operation)(aggregate.name)
+    if aggregate.operation == "sum":
         value = F.coalesce(value, F.lit(0))
-    return aggregated(partial, value).cast(partial.sql_type).alias(partial.name)
+    return aggregated(aggregate, value).cast(aggregate.sql_type).alias(aggregate.name)
 
 
 def _session_parts(ours: DataFrame) -> DataFrame:
@@ -201,47 +202,47 @@ def _returns(returns: DataFrame) -> DataFrame:
     return by_line.select(*_KEYS, *_each(_of("return")))
 
 
-def _things(sources: dict[str, DataFrame]) -> DataFrame:
-    """The unions, by customer, day and day from which it is known. Every source is read once."""
+def _value_counts(sources: dict[str, DataFrame]) -> DataFrame:
+    """The histograms, by customer, day and day from which it is known. Every source is read once."""
     found = []
     for source, rows in sources.items():
-        ours = [p for p in _UNIONS if p.source == source]
+        ours = [p for p in _HISTOGRAMS if p.source == source]
         each = [
-            F.struct(F.lit(p.name).alias("union"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
+            F.struct(F.lit(p.name).alias("histogram"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
             for p in ours
         ]
         has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
         found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
-    added = union_all(found).groupBy(*_KEYS, "union", "thing").agg(money(F.sum("amount")).alias("amount"))
-    lists = {p.name: F.collect_list(F.when(F.col("union") == p.name, F.struct("thing", "amount"))) for p in _UNIONS}
+    added = union_all(found).groupBy(*_KEYS, "histogram", "thing").agg(money(F.sum("amount")).alias("amount"))
+    lists = {p.name: F.collect_list(F.when(F.col("histogram") == p.name, F.struct("thing", "amount"))) for p in _HISTOGRAMS}
     return added.groupBy(*_KEYS).agg(
-        *(F.when(F.size(things) > 0, F.array_sort(things)).alias(name) for name, things in lists.items())
+        *(F.when(F.size(values) > 0, F.array_sort(values)).alias(name) for name, values in lists.items())
     )
 
 
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
-    """Bring the partials up to date for `days` and for every earlier day whose clean rows have changed."""
+    """Bring the daily aggregates up to date for `days` and for every earlier day whose clean rows have changed."""
     reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may go on for so many days
-    of_events, of_orders = (reconciliation.revisions(lake, table) for table in ("clean.events", "clean.orders"))
+    of_events, of_orders = (reconciliation.read_revisions(lake, table) for table in ("clean.events", "clean.orders"))
     known = {day for day in {*of_events, *of_orders} if day <= days[-1]}
     holidays = _holidays.near(settings.features.holiday_country, known)
     inputs = {
-        day: reconciliation.fingerprint(
+        day: reconciliation.fingerprint_inputs(
             _VERSION, of_orders.get(day, ""), day in holidays, *(of_events.get(_after(day, n), "") for n in reach)
         )
         for day in known
     }
-    due = reconciliation.due(lake, TABLE.name, inputs, days)
+    due = reconciliation.due_days(lake, TABLE.name, inputs, days)
     if not due:
         return
     of_due = sorted({_after(day, n) for day in due for n in reach})
     lake.set_shuffle_partitions(lake.count_rows("clean.events", set(of_due)))
     events = _of_days(lake, "events", of_due)
-    partials = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due), holidays)
-    lake.replace_days(TABLE, partials.where(F.col("day").isin(*due)), due)
+    aggregates = customer_days(events, _of_days(lake, "orders", due), _of_days(lake, "returns", due), holidays)
+    lake.replace_days(TABLE, aggregates.where(F.col("day").isin(*due)), due)
     rows = lake.count_by(TABLE.name, ["day"], ds.field("day").isin(due))
-    accounts = [reconciliation.Day(d, rows[d,], rows[d,], inputs[d]) for d in due]
-    reconciliation.record(lake, {TABLE.name: accounts})
+    accounts = [reconciliation.Account(d, rows[d,], rows[d,], inputs[d]) for d in due]
+    reconciliation.write_accounts(lake, {TABLE.name: accounts})
 
 
 def _after(day: date, days: int) -> date:

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs import catalogue
-from jobs.catalogue import Measure
+from jobs.catalogue import Expression, WindowedAggregate
 from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.features import customer_days
@@ -50,11 +50,12 @@ TABLE = Table(
     "day",
     {"seen_by_day": "last_seen_day IS NULL OR last_seen_day <= day"},
 )
-_MEASURES = catalogue.measures()
-_SCALAR = [m for m in _MEASURES if m.partial.combine != "union"]
-_OF_UNIONS = [m for m in _MEASURES if m.partial.combine == "union"]
-_EDGES = sorted({days for m in _SCALAR for days in (m.near, m.far) if days})  # ages, in days, at which a window begins or ends
-_FULL_DAYS = max(_EDGES[-1], catalogue.UNION_DAYS)
+_WINDOWED = catalogue.windowed_aggregates()
+_SCALAR = [w for w in _WINDOWED if w.daily_aggregate.operation != "histogram"]
+_OF_HISTOGRAMS = [w for w in _WINDOWED if w.daily_aggregate.operation == "histogram"]
+# ages, in days, at which a window begins or ends
+_EDGES = sorted({age for w in _SCALAR if w.days for age in (w.before, w.before + w.days) if age})
+_FULL_DAYS = max(_EDGES[-1], catalogue.HISTOGRAM_DAYS)
 _ACTED, _ORDERED = "events > 0 OR orders > 0 OR gross > 0", "orders > 0"  # who cancelled an order had acted
 _SEEN = {
     "first_seen_day": ("min", f"{_ACTED} OR returns > 0"),
@@ -69,9 +70,9 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     seen = days.where((F.col("day") <= day) & (F.col("identified_on") <= day) & (F.col("known_until") > day))
     recent, older = seen.where(F.col("day") > _back(day, _FULL_DAYS)), seen.where(F.col("day") <= _back(day, _FULL_DAYS))
     recent = recent.withColumn("age", F.datediff(F.lit(day), "day"))
-    # whoever has a union or a gap has sums
-    summed = _sums(recent, older).join(_unions(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
-    zeros = {m.name: F.coalesce(m.name, F.lit(0)) for m in _MEASURES if m.kind in ("sum", "different")}
+    # whoever has a histogram or a gap has sums
+    summed = _sums(recent, older).join(_histograms(recent), "customer_id", "left").join(_gaps(recent), "customer_id", "left")
+    zeros = {w.column: F.coalesce(w.column, F.lit(0)) for w in _WINDOWED if w.operation in ("sum", "count_distinct")}
     everyone = (
         summed.join(_registered(known, day), "customer_id", "full")
         .withColumns(zeros)
@@ -80,7 +81,7 @@ def customers(days: DataFrame, known: DataFrame, day: date, dormant_days: int) -
     )
     active = F.coalesce(F.col("last_seen_day") > _back(day, dormant_days), F.lit(False))
     values = {f.name: _value(f.expression, f.sql_type) for f in catalogue.FEATURES}
-    attributes = {a.name: F.expr(a.expression) for a in catalogue.ATTRIBUTES}
+    attributes = {a.name: F.expr(a.expression.to_sql()) for a in catalogue.ATTRIBUTES}
     with_features = everyone.withColumns({**values, **attributes, "is_active": active})
     vector = F.array(*(F.col(name).cast("float") for name in catalogue.VECTOR))
     return with_features.withColumn("vector", vector).select(*TABLE.columns)
@@ -90,22 +91,20 @@ def _back(day: date, days: int) -> date:
     return day - timedelta(days=days)
 
 
-def _value(expression: str, sql_type: str) -> Column:
-    """A feature's value; decimals are divided as doubles, for a quotient of decimals has few digits."""
-    as_double = catalogue.MEASURE.sub(lambda m: f"double({m.group()})", expression)
-    return F.expr(as_double if sql_type == "DOUBLE" else expression).cast(sql_type)
+def _value(expression: Expression, sql_type: str) -> Column:
+    return F.expr(expression.to_sql(as_double=sql_type == "DOUBLE")).cast(sql_type)
 
 
 def _sums(recent: DataFrame, older: DataFrame) -> DataFrame:
-    """The measures of the partials that are numbers, and the days of `_SEEN`.
+    """The windowed aggregates that are numbers, and the days of `_SEEN`.
 
     First by customer and span of ages between two edges, with plain sums, then the spans are put together to windows:
     hundreds of conditional sums over all days are many times slower. Of older days only what lasts for life is read.
     """
-    partials = {m.partial.name: m.partial for m in _SCALAR}
-    lifelong = {m.partial.name: m.partial for m in _SCALAR if m.far is None}
+    aggregates = {w.daily_aggregate.name: w.daily_aggregate for w in _SCALAR}
+    lifelong = {w.daily_aggregate.name: w.daily_aggregate for w in _SCALAR if w.days is None}
     of_span = recent.withColumn("_span", reduce(lambda c, e: c.when(F.col("age") < e, e), _EDGES, F).otherwise(_FULL_DAYS + 1))
-    spans = of_span.groupBy("customer_id", "_span").agg(*_plain(partials), *_seen_days())
+    spans = of_span.groupBy("customer_id", "_span").agg(*_plain(aggregates), *_seen_days())
     rest = older.withColumn("_span", F.lit(_FULL_DAYS + 1)).groupBy("customer_id", "_span").agg(*_plain(lifelong), *_seen_days())
     return (
         spans.unionByName(rest, allowMissingColumns=True)
@@ -114,50 +113,51 @@ def _sums(recent: DataFrame, older: DataFrame) -> DataFrame:
     )
 
 
-def _plain(partials: dict[str, catalogue.Partial]) -> list[Column]:
-    return [getattr(F, p.combine)(addend(p, F.col(p.name))).alias(p.name) for p in partials.values()]
+def _plain(aggregates: dict[str, catalogue.DailyAggregate]) -> list[Column]:
+    return [getattr(F, a.operation)(addend(a, F.col(a.name))).alias(a.name) for a in aggregates.values()]
 
 
 def _seen_days() -> list[Column]:
     return [getattr(F, how)(F.when(F.expr(condition), F.col("day"))).alias(name) for name, (how, condition) in _SEEN.items()]
 
 
-def _window(measure: Measure) -> Column:
-    value = F.col(measure.partial.name)
-    if measure.far:
-        value = F.when((F.col("_span") > measure.near) & (F.col("_span") <= measure.far), value)
+def _window(windowed: WindowedAggregate) -> Column:
+    value = F.col(windowed.daily_aggregate.name)
+    if windowed.days:
+        end = windowed.before + windowed.days
+        value = F.when((F.col("_span") > windowed.before) & (F.col("_span") <= end), value)
     # here, where it is worked out once: in the features' own projection it would be again for each that uses it
-    return aggregated(measure.partial, getattr(F, measure.kind)(value)).alias(measure.name)
+    return aggregated(windowed.daily_aggregate, getattr(F, windowed.operation)(value)).alias(windowed.column)
 
 
-def _unions(recent: DataFrame) -> DataFrame:
-    """The measures of the unions: every thing with its amounts together and the age at which it came last."""
-    names = list(dict.fromkeys(m.partial.name for m in _OF_UNIONS))
-    tagged = (F.transform(F.coalesce(name, F.array().cast(catalogue.UNION)), _tagged(name)) for name in names)
-    things = recent.where(" OR ".join(f"{name} IS NOT NULL" for name in names)).select(
+def _histograms(recent: DataFrame) -> DataFrame:
+    """The windowed aggregates of histograms: every value with its amounts together and the age at which it came last."""
+    names = list(dict.fromkeys(w.daily_aggregate.name for w in _OF_HISTOGRAMS))
+    tagged = (F.transform(F.coalesce(name, F.array().cast(catalogue.HISTOGRAM)), _tagged(name)) for name in names)
+    values = recent.where(" OR ".join(f"{name} IS NOT NULL" for name in names)).select(
         "customer_id", "age", F.inline(F.concat(*tagged))
     )
     amount = F.sum(whole(F.col("amount")))
-    each = things.groupBy("customer_id", "union", "thing").agg(F.min("age").alias("age"), amount.alias("amount"))
-    return each.groupBy("customer_id").agg(*map(_of_union, _OF_UNIONS))
+    each = values.groupBy("customer_id", "histogram", "thing").agg(F.min("age").alias("age"), amount.alias("amount"))
+    return each.groupBy("customer_id").agg(*map(_of_histogram, _OF_HISTOGRAMS))
 
 
 def _tagged(name: str):
-    return lambda entry: F.struct(F.lit(name).alias("union"), entry.thing.alias("thing"), entry.amount.alias("amount"))
+    return lambda entry: F.struct(F.lit(name).alias("histogram"), entry.thing.alias("thing"), entry.amount.alias("amount"))
 
 
-def _of_union(measure: Measure) -> Column:
-    ours, amount = F.col("union") == measure.partial.name, F.col("amount")
+def _of_histogram(windowed: WindowedAggregate) -> Column:
+    ours, amount = F.col("histogram") == windowed.daily_aggregate.name, F.col("amount")
     paid = F.when(ours & (amount > 0), amount.cast("double"))
     result = {
-        "different": lambda: F.count_if(ours & (F.col("age") < measure.far)),
-        "largest": lambda: money(F.max(F.when(ours, amount))),
-        "total": lambda: money(F.sum(F.when(ours, amount))),
+        "count_distinct": lambda: F.count_if(ours & (F.col("age") < windowed.days)),
+        "largest_amount": lambda: money(F.max(F.when(ours, amount))),
+        "total_amount": lambda: money(F.sum(F.when(ours, amount))),
         # of shares p = a / sum(a): -sum(p ln p) = ln(sum(a)) - sum(a ln a) / sum(a)
         "entropy": lambda: _not_below_zero(F.ln(F.sum(paid)) - F.sum(paid * F.ln(paid)) / F.sum(paid)),
-        "most": lambda: F.min(F.when(ours, F.struct(-amount, "thing")))["thing"],
+        "mode": lambda: F.min(F.when(ours, F.struct(-amount, "thing")))["thing"],
     }
-    return result[measure.kind]().alias(measure.name)
+    return result[windowed.operation]().alias(windowed.column)
 
 
 def _not_below_zero(value: Column) -> Column:

@@ -175,7 +175,7 @@ def _text(feature: str, unit: str, here: float, there: float) -> str:
     '11 orders in 90 days, typical of the runner-up 2'
     """
     own, typical = (format_feature_value(value, unit) for value in (here, there))
-    return f"{catalogue.said(feature, own)}, typical of the runner-up {typical}"
+    return f"{catalogue.describe_feature(feature, own)}, typical of the runner-up {typical}"
 
 
 def _ranking(contrasts: Contrasts, values: np.ndarray, attributes: np.ndarray, row: int, other: int) -> list[int]:

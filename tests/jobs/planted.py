@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from jobs.catalogue import Feature
+from jobs.catalogue import Expression, Feature
 from jobs.config.settings import Segment, Settings
 from jobs.encoded import customers as encoded
 from jobs.storage import models
@@ -16,7 +16,7 @@ from jobs.storage.table import Table
 
 DAY = date(2024, 3, 1)
 CATALOGUE = tuple(
-    Feature(name, "DOUBLE", "", 365, meaning, missing="", expression="", high=high, low=low)
+    Feature(name, "DOUBLE", "", 365, meaning, missing="", expression=Expression(""), high=high, low=low)
     for name, meaning, high, low in (
         ("orders_365d", "Orders in 365 days", "frequent buyers", "rare buyers"),
         ("return_share", "Share returned", "many returns", "few returns"),

@@ -2,8 +2,7 @@
 
 import pytest
 
-from jobs import rules
-from jobs.clean import _rows, events
+from jobs.clean import _rows, events, events_rejects, rules
 from jobs.config.settings import Clean
 from jobs.config.source_mapping import COLUMNS
 from tests.jobs.clean import scenarios
@@ -16,7 +15,7 @@ def outcome(spark):
     """(kept rows, refused rows) by case, all cases in one go."""
     raw = scenarios.raw_frame(spark, "events", COLUMNS["events"], "event_at")
     judged = events.judged(raw, "GBP", LIMITS.clock_skew_seconds).persist()
-    refused = scenarios.by_case(_rows.rejects(judged, raw, events.REJECTS))
+    refused = scenarios.by_case(_rows.rejects(judged, raw, events_rejects.TABLE))
     found = scenarios.by_case(judged.where("outcome = 'kept'")), refused
     judged.unpersist()
     return found

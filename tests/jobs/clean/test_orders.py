@@ -7,10 +7,10 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import functions as F
 
-from jobs.clean import _money, _rows, orders, returns
+from jobs.clean import _money, _rows, orders, orders_rejects, returns
 from jobs.config.source_mapping import COLUMNS
 from jobs.errors import UserError
-from jobs.reconciliation import Day
+from jobs.quality.reconciliation import Account
 from jobs.storage.lake import Lake
 from tests.jobs.clean import scenarios
 
@@ -47,7 +47,7 @@ def outcome(spark):
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     undone = returns.returns(lines.select(*orders._LINE), returned.select(*orders._LINE)).persist()
     kept, given_back = scenarios.by_case(orders.orders(lines, undone)), scenarios.by_case(undone)
-    refused = scenarios.by_case(_rows.rejects(judged, raw, orders.REJECTS))
+    refused = scenarios.by_case(_rows.rejects(judged, raw, orders_rejects.TABLE))
     judged.unpersist()
     undone.unpersist()
     return kept, given_back, refused
@@ -77,7 +77,7 @@ def test_days_cleaned_one_by_one_equal_days_cleaned_at_once(spark, tmp_path):
         measures = _money.measures(lake, judged, worked)
         judged.unpersist()
         _money.check_returns(lake, rewritten)
-        return {str(d): Day(d, 0, 0, "", measures=m).money for d, m in measures.items()}
+        return {str(d): Account(d, 0, 0, "", measures=m).all_measures for d, m in measures.items()}
 
     def rows_of(lake):
         return [sorted(map(str, lake.read(table).collect())) for table in (orders.TABLE, returns.TABLE)]

@@ -10,7 +10,7 @@ from jobs.features import customer_days, customers
 from tests.jobs.features.logs import frame
 
 DAY = date(2024, 3, 31)
-SUMS = {p.name: 0 for p in catalogue.PARTIALS if p.combine == "sum"}
+SUMS = {p.name: 0 for p in catalogue.DAILY_AGGREGATES if p.operation == "sum"}
 ROWS = [
     ("anna", "2024-03-01", "2024-03-01", {"events": 4, "sessions": 2, "orders": 1, "order_days": 1, "gross": 20, "discount": 2,
      "net": 18, "products": '[{"thing": "mug", "amount": 18}]', "categories": '[{"thing": "kitchen", "amount": 18}]'}),

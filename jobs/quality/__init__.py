@@ -1,0 +1,1 @@
+"""Expectations and their results, profiles of days, bad rows, and the account of every row."""

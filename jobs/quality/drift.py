@@ -1,0 +1,69 @@
+"""How far the customers of a day are from those the champion was trained on: PSI by feature, and values out of range.
+
+The champion's meta.json keeps, for each feature, the inner edges of bins (a bin reaches up to and with its edge), the
+shares of the known values in them, the share of missing values, and the smallest and largest value. The population
+stability index is the sum over bins of (actual - expected) * ln(actual / expected). Below 0.1 nothing has shifted, above
+0.25 something has (Siddiqi, Credit Risk Scorecards, 2006).
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.quality.suites import OUT_OF_RANGE, PSI
+
+MIN_SHARE = 1e-4  # stands for an empty bin, which has no logarithm
+MISSING, BEYOND = -1, -2  # bins of missing values, and of values beyond the smallest or largest (they are in a bin as well)
+
+
+def drift_figures(customers: DataFrame, names: list[str], training_profile: dict[str, dict]) -> dict[str, Decimal]:
+    """Return PSI by feature and OUT_OF_RANGE, the share of known values that training had none of.
+
+    `customers` have a `vector` in the order of `names`. One query, whose rows do not come to the driver.
+    """
+    edges = {at: np.asarray(training_profile[n]["edges"], dtype="float64") for at, n in enumerate(names) if n in training_profile}
+    limits = {
+        at: (training_profile[names[at]].get("low", -np.inf), training_profile[names[at]].get("high", np.inf)) for at in edges
+    }
+
+    def count_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            vectors = batch.column(0)
+            matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), len(names))
+            for at, inner in edges.items():
+                values = matrix[:, at]
+                finite = values[np.isfinite(values)]
+                counts = np.bincount(np.searchsorted(inner, finite, side="left"), minlength=len(inner) + 1)
+                n_beyond = int(((finite < limits[at][0]) | (finite > limits[at][1])).sum())
+                n = [n_beyond, len(values) - len(finite), *counts.tolist()]
+                columns = [[at] * len(n), [BEYOND, MISSING, *range(len(counts))], n]
+                yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], names=["feature", "bin", "n"])
+
+    bins = customers.select("vector").mapInArrow(count_bins, "feature BIGINT, bin BIGINT, n BIGINT")
+    counts: dict[str, dict[int, int]] = {}
+    for row in bins.groupBy("feature", "bin").agg(F.sum("n").alias("n")).collect():
+        counts.setdefault(names[row.feature], {})[row.bin] = row.n
+    figures = {f"{PSI}_{name}": Decimal(psi(training_profile[name], bins)) for name, bins in counts.items()}
+    n_known = sum(n for bins in counts.values() for bin_, n in bins.items() if bin_ >= 0)
+    if n_known and all("high" in training_profile[name] for name in counts):
+        figures[OUT_OF_RANGE] = Decimal(sum(bins[BEYOND] for bins in counts.values()) / n_known)
+    return figures
+
+
+def psi(expected: dict, counts: dict[int, int]) -> float:
+    """Return the PSI of one feature: `expected` from the champion's profile, `counts` of customers by bin, MISSING included.
+
+    >>> even = {"edges": [1.0], "shares": [0.5, 0.5], "missing_share": 0.0}
+    >>> psi(even, {0: 50, 1: 50}), round(psi(even, {0: 20, 1: 80}), 4)
+    (0.0, 0.4159)
+    """
+    shares = np.asarray(expected["shares"], dtype="float64")
+    shares = shares / max(shares.sum(), MIN_SHARE) * (1 - expected["missing_share"])
+    before = np.array([expected["missing_share"], *shares])
+    actual = np.array([counts.get(bin_, 0) for bin_ in range(MISSING, len(shares))], dtype="float64")
+    before, actual = (np.maximum(s, MIN_SHARE) for s in (before, actual / max(actual.sum(), 1.0)))
+    return float(((actual - before) * np.log(actual / before)).sum())

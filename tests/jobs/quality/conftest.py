@@ -1,0 +1,27 @@
+"""Suites and settings of a test's own."""
+
+import json
+
+import pytest
+
+from jobs.quality import suites
+from tests.jobs import planted
+
+
+@pytest.fixture
+def suite_files(tmp_path, monkeypatch):
+    """Return what writes a suite to a folder of this test's own."""
+    monkeypatch.setattr(suites, "SUITES", tmp_path / "expectations")
+    (tmp_path / "expectations" / "clean").mkdir(parents=True)
+
+    def write(name, expectations, **meta):
+        path = tmp_path / "expectations" / f"{name.replace('.', '/')}.json"
+        suite = {"name": name, "expectations": expectations, "meta": {"rows": "days", **meta}}
+        path.write_text(json.dumps(suite))
+
+    return write
+
+
+@pytest.fixture
+def settings(lake):
+    return planted.settings(lake)
