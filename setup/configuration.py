@@ -57,7 +57,9 @@ appender.console.type = Console
 appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+# Spark's errors quote values: of "[CAST_INVALID_INPUT] The value 'Anna' ..." only the condition in brackets is logged.
+appender.console.layout.pattern = \
+%d{HH:mm:ss} %p %c{1}: %replace{%m%n%ex}{(\\\\[[A-Z][A-Z0-9_.]+\\\\])[^\\\\n]*(?:\\\\n - [^\\\\n]*)*}{$1}
 # "Unable to load native-hadoop library"
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error

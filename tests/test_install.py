@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from jobs.errors import UserError
 from setup import __main__ as setup_main
 from setup.class_archive import archive_key, build_class_archive
-from setup.configuration import write_configuration
+from setup.configuration import LOGGING, write_configuration
 from setup.jars import Jar, install_jars, read_lock
 from setup.java import Java, find_java, wrap_without_vectors
 from setup.places import ROOT, Places
@@ -186,6 +187,26 @@ def test_the_chosen_java_is_taken_only_while_it_is_there_and_a_given_python_is_k
     (home / "bin" / "java").unlink()
     variables["PYSPARK_PYTHON"] = "theirs"
     assert subprocess.check_output(["sh", "-c", show], env=variables, text=True) == "mine theirs\n"
+
+
+def test_the_log_has_the_conditions_of_errors_without_the_values_that_they_quote():
+    """The pattern's own regular expression, as a properties file gives it to Log4j."""
+    (line,) = (line for line in LOGGING.splitlines() if ".layout.pattern" in line)
+    regex, replacement = re.search(r"%replace\{%m%n%ex\}\{(.*)\}\{(.*)\}$", line.replace("\\\\", "\\")).groups()
+    log = """Lost task 0.0 in stage 1.0: org.apache.spark.SparkNumberFormatException: [CAST_INVALID_INPUT] The value 'Anna' cannot
+== DataFrame ==
+TaskKilled (Stage cancelled: [INVALID_FORMAT.MISMATCH_INPUT] The input "STRING" Anna does not match the format.
+[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES] CHECK constraint name (name <> 'Bert') violated by row with values:
+ - name : Anna
+ - rate : 4711
+	at org.apache.spark"""
+    assert re.sub(regex, replacement.replace("$", "\\"), log).splitlines() == [
+        "Lost task 0.0 in stage 1.0: org.apache.spark.SparkNumberFormatException: [CAST_INVALID_INPUT]",
+        "== DataFrame ==",
+        "TaskKilled (Stage cancelled: [INVALID_FORMAT.MISMATCH_INPUT]",
+        "[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES]",
+        "\tat org.apache.spark",
+    ]
 
 
 def test_another_java_jar_or_rehearsal_asks_for_a_new_class_archive(target, tmp_path, repository):

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
-from pyspark.errors import AnalysisException, PythonException
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import Column, DataFrame, Observation, Row
 from pyspark.sql import functions as F
 
 from jobs.bronze import _reading, files
+from jobs.bronze._columns import FileGroup, columns_used, group_by_header, quote_name
+from jobs.bronze._values import value_errors
 from jobs.config.settings import Clean, Settings, read_secret
 from jobs.config.source_mapping import COLUMNS, Source, TableMapping, find_files
 from jobs.errors import UserError
@@ -71,58 +72,55 @@ def land(lake: Lake, settings: Settings, source: Source, table: Table, day: date
         return Landed()
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(found):,}")
     secret = read_secret() if mapping.personal or mapping.drop else ""
-    groups = _by_header(lake, settings.input, list(new), mapping)
+    groups = group_by_header(lake, settings.input, list(new), mapping)
     _report_new_columns(table, mapping, {name: g.columns for g in groups for name in g.files}, known)
     arguments = (lake, settings, settings.input, source, mapping, secret, day, landed_at)
     counts = [Observation() for _ in groups]
     frames = [_rows(*arguments, group, count) for group, count in zip(groups, counts, strict=True)]
     where = f"_source = '{source.name}' AND _file IN ({files.listed(new)})"
-    try:
+    raw = [_raw_rows(lake, settings.input, mapping, secret, group) for group in groups]
+    with value_errors(mapping, raw):
         lake.replace(table, union_all(frames), None if not known and not lake.exists(table.name) else where)
-    except PythonException as error:
-        raise _user_error(error) from None
-    left_out = _left_out(arguments, groups) if mapping.where else {}
+        left_out = _left_out(arguments, groups) if mapping.where else {}
     for group in groups:
         for name in group.files:
             new[name] |= {"columns": group.columns, "left_out": left_out.get(name, [])}
     return Landed(new, sum(count.get.get("rows", 0) for count in counts))
 
 
-def preview(lake: Lake, settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> DataFrame:
-    """What the mapping makes of the first rows of the first file, without landing anything."""
+def preview(lake: Lake, settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> list[Row]:
+    """What the mapping makes of the first rows of the first file, without landing anything. Raises UserError as `land` does."""
     mapping = source.mappings[table]
     name = find_files(root, mapping)[0][0]
     secret = "preview only, never stored"  # noqa: S105
-    (group,) = _by_header(lake, root, [name], mapping)
+    (group,) = group_by_header(lake, root, [name], mapping)
     landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return _rows(lake, settings, root, source, mapping, secret, day, landed_at, group, limit=rows).limit(rows)
+    first = _rows(lake, settings, root, source, mapping, secret, day, landed_at, group, limit=rows).limit(rows)
+    with value_errors(mapping, [_raw_rows(lake, root, mapping, secret, group, rows)]):
+        return first.collect()
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Files that have the same columns, and those of the columns that the mapping names."""
-
-    columns: list[str]
-    used: list[str]
-    files: list[str]
+def _raw_rows(lake: Lake, root: str, mapping: TableMapping, secret: str, group: FileGroup, limit: int | None = None) -> DataFrame:
+    """The rows of a group's files as read, before the mapping's expressions; of each file the first `limit`."""
+    listing = lake.spark.createDataFrame([(n,) for n in group.files], "name STRING")
+    return listing.repartition(min(len(group.files), 32)).mapInArrow(
+        lambda batches: _read(batches, root, mapping, group.used, secret, limit), _ddl(group.used)
+    )
 
 
 def _rows(
     lake: Lake, settings: Settings, root: str, source: Source, mapping: TableMapping, secret: str, day: date, landed_at: datetime,
-    group: _Group, count: Observation | None = None, limit: int | None = None, asked_for: bool = True,
+    group: FileGroup, count: Observation | None = None, limit: int | None = None, asked_for: bool = True,
 ) -> DataFrame:  # fmt: skip
     """The rows of a group's files in the table's shape: those the mapping asks for, or those its `where` leaves out."""
-    listing = lake.spark.createDataFrame([(n, mapping.file_day_of(n)) for n in group.files], "name STRING, file_day DATE")
-    raw = listing.select("name").repartition(min(len(group.files), 32)).mapInArrow(
-        lambda batches: _read(batches, root, mapping, group.used, secret, limit), _ddl(group.used)
-    )  # fmt: skip
+    raw = _raw_rows(lake, root, mapping, secret, group, limit)
     mapped = raw.observe(count, F.count(F.lit(1)).alias("rows")) if count else raw
     if mapping.where:
         malformed = F.col("_extra")[_reading.MALFORMED].isNotNull()
         mapped = mapped.where((malformed | F.coalesce(F.expr(mapping.where).cast("boolean"), F.lit(False))) == asked_for)
     if mapping.file_day:
-        days = F.broadcast(listing.withColumnRenamed("name", "_file").withColumnRenamed("file_day", "_file_day"))
-        mapped = mapped.join(days, "_file", "left")
+        days = lake.spark.createDataFrame([(n, mapping.file_day_of(n)) for n in group.files], "_file STRING, _file_day DATE")
+        mapped = mapped.join(F.broadcast(days), "_file", "left")
     else:
         mapped = mapped.withColumn("_file_day", F.lit(None).cast("date"))
     columns = [F.expr(mapping.columns.get(c, "NULL")).cast("string").alias(c) for c in COLUMNS[mapping.table]]
@@ -133,14 +131,13 @@ def _rows(
     return landed.withColumn("day", _day(mapping, day, landed_at.date(), settings.clean))
 
 
-def _left_out(arguments: tuple, groups: list[_Group]) -> dict[str, list[tuple[date, int]]]:
+def _left_out(arguments: tuple, groups: list[FileGroup]) -> dict[str, list[tuple[date, int]]]:
     """(day, rows) that `where` leaves out, by file: a second look at the files, at the few columns that this takes."""
     *others, mapping, secret, day, landed_at = arguments
     dating = {c: e for c, e in mapping.columns.items() if c in ("event_at", "sent_at", "received_at", _TIME.get(mapping.table))}
-    words = _words(" ".join([mapping.where, *dating.values()]))
     found: dict[str, list[tuple[date, int]]] = {}
     for group in groups:
-        used = [c for c in group.used if c in words]
+        used = columns_used(group.used, [mapping.where, *dating.values()])
         few = replace(mapping, columns=dating, drop=tuple(c for c in group.columns if c not in used))
         rows = _rows(*others, few, secret, day, landed_at, replace(group, used=used), asked_for=False)
         for row in rows.groupBy("_file", "day").count().orderBy("_file", "day").collect():
@@ -212,58 +209,5 @@ def _checksum(root: str, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _by_header(lake: Lake, root: str, names: list[str], mapping: TableMapping) -> list[_Group]:
-    """Files grouped by their columns. Raises UserError where one lacks what the mapping names."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for name in names:
-        groups.setdefault(tuple(_reading.header(root, name, mapping)), []).append(name)
-    return [_Group(list(columns), _used(lake, list(columns), files[0], mapping), files) for columns, files in groups.items()]
-
-
-def _used(lake: Lake, columns: list[str], name: str, mapping: TableMapping) -> list[str]:
-    """The file's columns that the mapping names. Raises UserError for one that the file lacks or a bad expression."""
-    kept = [c for c in columns if c not in mapping.drop]
-    expressions = {**mapping.columns, **({"where": mapping.where} if mapping.where else {})}
-    missing = [c for c in mapping.personal if c not in columns]
-    if missing:
-        raise UserError(f"land: file {name}: column '{missing[0]}' (personal, {mapping.table}) is missing; it has {columns}")
-    reserved = [c for c in kept if c in ("_extra", "_file", "_row", "_file_day")]
-    if reserved:
-        raise UserError(f"land: file {name}: column '{reserved[0]}' is a name of ours; rename it, or drop it ({mapping.table})")
-    empty = lake.spark.createDataFrame([], ", ".join(f"{_name(c)} STRING" for c in kept))
-    for ours, expression in expressions.items():
-        try:
-            empty.select(F.expr(expression)).schema  # noqa: B018 - asking for the schema is the check
-        except AnalysisException as error:
-            why = " ".join(str(error).split(";")[0].split())[:300]
-            raise UserError(f"land: file {name}: {mapping.table}.{ours} = {expression!r}: {why}; it has {columns}") from None
-    text = " ".join(expressions.values())
-    return [c for c in kept if c in _words(text)]
-
-
-def _words(expressions: str) -> set[str]:
-    """Every name in SQL expressions that could be a column, text in quotes left out.
-
-    >>> sorted(_words("CASE WHEN `my col` LIKE 'a b' THEN Qty END"))
-    ['CASE', 'END', 'LIKE', 'Qty', 'THEN', 'WHEN', 'my col']
-    """
-    import re
-
-    outside = re.sub(r"'(?:[^'\\]|\\.)*'", " ", expressions)
-    return set(re.findall(r"\b[A-Za-z_]\w*\b", re.sub(r"`[^`]*`", " ", outside))) | set(re.findall(r"`([^`]*)`", outside))
-
-
-def _name(column: str) -> str:
-    """A column's name in SQL."""
-    return f"`{column.replace('`', '``')}`"
-
-
 def _ddl(used: list[str]) -> str:
-    return ", ".join([*(f"{_name(c)} STRING" for c in used), "_extra MAP<STRING, STRING>", "_file STRING", "_row BIGINT"])
-
-
-def _user_error(error: PythonException) -> Exception:
-    """The UserError a reading task ended with, out of Spark's long message."""
-    marker = "jobs.errors.UserError: "
-    lines = [line.split(marker, 1)[1] for line in str(error).splitlines() if marker in line]
-    return UserError(lines[0]) if lines else error
+    return ", ".join([*(f"{quote_name(c)} STRING" for c in used), "_extra MAP<STRING, STRING>", "_file STRING", "_row BIGINT"])

@@ -23,6 +23,7 @@ from jobs.storage.files import open_filesystem
 BLOCK_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 16
 csv.field_size_limit(BLOCK_BYTES)  # of what Python reads, the first two records, as much as of what Arrow does
+_NO_HEADER = "if the file has no header line, add one"
 MALFORMED = "_malformed"  # the key in _extra under which a row with the wrong number of fields is kept
 
 
@@ -34,19 +35,30 @@ def header(root: str, name: str, mapping: TableMapping) -> list[str]:
             with filesystem.open_input_file(f"{base}/{name}") as file:
                 names = pa.parquet.read_schema(file).names
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"land: file {name} is not Parquet: {_one_line(error)}") from None
+            raise UserError(f"land: file {name} cannot be read: {_reason(error, mapping)}") from None
     else:
         names = next(_records(root, name, mapping), None)
         if names is None:
             raise UserError(f"land: file {name} is empty; it needs a header line")
     if "" in names:
-        raise UserError(f"land: file {name}, line 1: column {names.index('') + 1} of the header has no name")
-    repeated = {n for n in names if names.count(n) > 1}
-    if repeated:
-        raise UserError(f"land: file {name}, line 1: column '{min(repeated)}' occurs more than once")
-    if len(names) == 1 and (other := re.search(r"[,;\t|]", names[0])):
-        raise UserError(f"land: file {name}, line 1: one column, '{names[0][:60]}'; set delimiter = {other.group()!r}?")
+        raise UserError(f"land: file {name}, line 1: column {names.index('') + 1} of the header has no name; {_NO_HEADER}")
+    repeated = [[n for n, other in enumerate(names, 1) if other == column] for column in names]
+    if equal := next((numbers for numbers in repeated if numbers[1:]), None):
+        numbers = f"{equal[0]} and {equal[1]}"
+        raise UserError(f"land: file {name}, line 1: columns {numbers} of the header have the same name; {_NO_HEADER}")
+    if len(names) == 1 and (mark := re.search(r"[,;\t|]", names[0])):
+        mark = mark.group()
+        raise UserError(f"land: file {name}, line 1: one column, with {mark!r} in its name; set delimiter = {mark!r}?")
     return names
+
+
+def count_columns(columns: list[str]) -> str:
+    """The number of columns as a person says it.
+
+    >>> count_columns(["a"]), count_columns(["a", "b"])
+    ('1 column', '2 columns')
+    """
+    return f"{len(columns)} column{'s' * (len(columns) != 1)}"
 
 
 def rows(root: str, name: str, mapping: TableMapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
@@ -86,9 +98,9 @@ def rows(root: str, name: str, mapping: TableMapping, used: list[str], secret: s
             yield _malformed(malformed, name, used)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         if mapping.format == "parquet":
-            raise UserError(f"land: file {name} cannot be read: {_one_line(error)}; nothing of it was landed") from None
+            raise UserError(f"land: file {name} cannot be read: {_reason(error, mapping)}; nothing of it was landed") from None
         line, why = _first_bad_line(root, name, mapping)
-        raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; nothing of it was landed") from None
+        raise UserError(f"land: file {name}, line {line}: {why or _reason(error, mapping)}; nothing of it was landed") from None
 
 
 def hashed(text: str, kind: str, secret: str) -> str:
@@ -109,7 +121,7 @@ def _records(root: str, name: str, mapping: TableMapping) -> Iterator[list[str]]
     except (UnicodeError, OSError, EOFError, pa.ArrowException, csv.Error) as error:
         line, why = _first_bad_line(root, name, mapping)
         hint = "fix the file or set encoding" if isinstance(error, UnicodeError) else "fetch the file again"
-        raise UserError(f"land: file {name}, line {line}: {why or _one_line(error)}; {hint}") from None
+        raise UserError(f"land: file {name}, line {line}: {why or _reason(error, mapping)}; {hint}") from None
 
 
 def _csv(root: str, name: str, mapping: TableMapping, note) -> Iterator[pa.RecordBatch]:
@@ -209,5 +221,12 @@ def _compression(name: str) -> str | None:
     return "gzip" if name.endswith(".gz") else None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _reason(error: Exception, mapping: TableMapping) -> str:
+    """Why a file cannot be read, in one line. Only errors of reading and those of `csv` are passed on: Arrow's quote cells."""
+    if isinstance(error, OSError | EOFError | csv.Error):
+        return " ".join(str(error).split())[:200]
+    if isinstance(error, UnicodeError):
+        return f"not {mapping.encoding} text"
+    if mapping.format == "parquet":
+        return "it is not Parquet, or is damaged"
+    return f"its rows cannot be separated: a quote is missing, or a row is longer than {BLOCK_BYTES >> 20} MiB"

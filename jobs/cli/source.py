@@ -19,7 +19,7 @@ def check_source(settings: Settings, mapping_name: str, root: str, rows: int) ->
         for table, mapping in source.mappings.items():
             files = source_mapping.find_files(root, mapping)
             log(f"\n{table}: {len(files)} files {mapping.files}, first {files[0][0]}")
-            records = _landing.preview(lake, settings, root, source, table, day, rows).collect()
+            records = _landing.preview(lake, settings, root, source, table, day, rows)
             columns = [c for c in (*source_mapping.COLUMNS[table], "day") if c in mapping.columns or c == "day"]
             for column in columns:
                 values = [str(record[column]) if record[column] is not None else "null" for record in records]

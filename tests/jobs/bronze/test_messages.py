@@ -1,0 +1,106 @@
+"""No cell of a file stands in a message or in the log, whatever is wrong with the file."""
+
+from datetime import date
+
+import pytest
+
+from jobs.bronze import _landing, _reading
+from jobs.config.source_mapping import TableMapping, load_source
+from jobs.errors import UserError
+from tests.jobs.bronze.conftest import MAPPING
+
+CELLS = ("Anna", "anna@example.org", "2024-03-02 10:00:00", "4711")
+FIRST_CUSTOMER = "2024-03-02 10:00:00,4711,view,anna@example.org,Anna,red"
+LONG = b'a,b\n1,2\n"' + b"Anna," * 5_000_000 + b'",2\n3,4\n'
+HEAD = "time,device,what,mail,name,colour"
+
+
+def error_of(call, *arguments) -> str:
+    """The one line of a UserError, which must quote no cell."""
+    with pytest.raises(UserError) as raised:
+        call(*arguments)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert not [cell for cell in CELLS if cell in message], message
+    return message
+
+
+def test_a_file_without_a_header_line_is_refused_by_counts_and_by_columns_of_the_mapping(vendor, capsys):
+    vendor.file("clicks-2024-03-02.csv", FIRST_CUSTOMER)
+    message = error_of(vendor.land, "events")
+    assert message.startswith("land: file clicks-2024-03-02.csv, line 1: 4 of the 4 columns that the mapping names are missing")
+    assert "(mail, time, device, what); the file has 6 columns" in message
+    assert "header line" in message
+    assert not [cell for cell in CELLS if cell in capsys.readouterr().out]
+
+
+def test_a_later_file_without_a_header_line_gives_no_line_of_new_columns(vendor, capsys):
+    vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,,,")
+    vendor.land("events")
+    vendor.file("clicks-2024-03-02.csv", FIRST_CUSTOMER)
+    error_of(vendor.land, "events")
+    printed = capsys.readouterr().out
+    assert "drift" not in printed
+    assert not [cell for cell in CELLS if cell in printed]
+
+
+def test_one_missing_column_is_named_and_the_others_of_the_file_are_not(vendor):
+    vendor.file("clicks-2024-03-02.csv", HEAD.replace("what", "Anna"), FIRST_CUSTOMER)
+    message = error_of(vendor.land, "events")
+    assert "line 1: 1 of the 4 columns that the mapping names is missing (what); the file has 6 columns" in message
+
+
+def test_a_column_that_the_mapping_uses_and_drops_is_said_to_be_dropped(vendor):
+    vendor.map(MAPPING.replace('visitor_id = "device"', 'visitor_id = "coalesce(device, name)"'))
+    vendor.file("clicks-2024-03-02.csv", HEAD, FIRST_CUSTOMER)
+    assert "column name (events) is used and dropped" in error_of(vendor.land, "events")
+
+
+@pytest.mark.parametrize(
+    ("what", "content", "name", "mapping", "wanted"),
+    [
+        ("equal cells", b"Anna,Anna,1\n", "f.csv", {}, "line 1: columns 1 and 2 of the header have the same name"),
+        ("an empty cell", b"Anna,,1\n", "f.csv", {}, "line 1: column 2 of the header has no name"),
+        ("another delimiter", b"Anna;anna@example.org\n", "f.csv", {}, "one column, with ';' in its name; set delimiter = ';'"),
+        ("an open quote", b'a,b\n"Anna,anna@example.org\n5,6\n', "f.csv", {}, "row 1: a quote is opened and never closed"),
+        ("bytes that are no text", b"a,b\nAnna,\xff\n", "f.csv", {}, "line 2: not utf8 text"),
+        ("a row that is too long", LONG, "f.csv", {}, "or a row is longer than 8 MiB"),
+        ("no Parquet", b"Anna,anna@example.org\n", "f.parquet", {"format": "parquet"}, "cannot be read: it is not Parquet"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_is_refused_without_quoting_it(tmp_path, what, content, name, mapping, wanted):
+    def read():
+        (tmp_path / name).write_bytes(content)
+        columns = TableMapping("events", "*", {}, **mapping)
+        _reading.header(str(tmp_path), name, columns)
+        return list(_reading.rows(str(tmp_path), name, columns, [], "of the tests"))
+
+    assert wanted in error_of(read)
+
+
+NUMBERS = MAPPING.replace('quantity = "n"', 'quantity = "cast(n AS INT) * cast(n AS INT)"')
+ORDERS = ("id,time,sku,n,state", "1,2024-03-01 10:00:00,mug,2,paid", "2,2024-03-01 10:00:00,mug,4711x,draft",
+          "3,2024-03-01 10:00:00,mug,Anna,paid")  # fmt: skip
+
+
+def test_a_value_that_an_expression_of_the_mapping_cannot_take_is_named_by_file_row_and_column(vendor):
+    vendor.map(NUMBERS)
+    vendor.file("orders.csv", *ORDERS)
+    message = error_of(vendor.land, "orders")
+    assert message.startswith("land: file orders.csv, row 3: the mapping's orders.quantity = 'cast(n AS INT) * cast(n AS INT)'")
+    vendor.map(NUMBERS.replace("state <> 'draft'", "cast(state AS INT) = 1"))
+    assert "orders.csv, row 1: the mapping's where = 'cast(state AS INT) = 1'" in error_of(vendor.land, "orders")
+
+
+def test_the_preview_of_a_source_shows_rows_and_its_errors_show_none(vendor):
+    vendor.map(NUMBERS)
+    vendor.file("orders.csv", *ORDERS)
+
+    def preview(rows):
+        mapping = load_source(vendor.settings.source)
+        return _landing.preview(vendor.lake, vendor.settings, str(vendor.folder), mapping, "orders", date(2024, 3, 2), rows)
+
+    assert [row.quantity for row in preview(1)] == ["4"]
+    assert "orders.csv, row 3: the mapping's orders.quantity" in error_of(preview, 3)
+    vendor.file("orders.csv", *ORDERS[1:])
+    assert "5 of the 5 columns that the mapping names are missing" in error_of(preview, 1)
