@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
@@ -16,7 +17,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
 
 from jobs import flow
 from jobs.cli.parser import build_parser
-from jobs.errors import LakeBusy, NotDue, UserError
+from jobs.errors import LakeBusy, NotDue, UserError, hide_values
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except NotDue as reason:
         print(f"not due: {reason}", flush=True)
         return flow.NOT_DUE_EXIT_CODE
+    except Exception:  # a message of Spark's may quote a cell of a file
+        print(hide_values(traceback.format_exc()), file=sys.stderr, flush=True)
+        return 1
     return 0
 
 

@@ -58,8 +58,10 @@ appender.console.name = console
 appender.console.target = SYSTEM_ERR
 appender.console.layout.type = PatternLayout
 # Spark's errors quote values: of "[CAST_INVALID_INPUT] The value 'Anna' ..." only the condition in brackets is logged.
+# Without alwaysWriteExceptions = false the layout would add each exception once more, as it is.
 appender.console.layout.pattern = \
 %d{HH:mm:ss} %p %c{1}: %replace{%m%n%ex}{(\\\\[[A-Z][A-Z0-9_.]+\\\\])[^\\\\n]*(?:\\\\n - [^\\\\n]*)*}{$1}
+appender.console.layout.alwaysWriteExceptions = false
 # "Unable to load native-hadoop library"
 logger.native.name = org.apache.hadoop.util.NativeCodeLoader
 logger.native.level = error

@@ -42,6 +42,17 @@ def test_a_command_that_cannot_run_is_refused_in_one_line(capsys, argv, message)
     assert message in line
 
 
+def test_a_crash_is_shown_without_the_values_that_its_message_quotes(capsys, monkeypatch):
+    def crash(*arguments):
+        raise ValueError("[CAST_INVALID_INPUT] The value 'Anna' cannot be cast\n - mail : anna@example.org")
+
+    monkeypatch.setattr(steps, "run_command", crash)
+    assert main(["clean", "--day", "2026-03-01"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.strip().endswith("ValueError: [CAST_INVALID_INPUT]")
+    assert "nna" not in captured.out + captured.err
+
+
 def test_a_missing_train_environment_is_named(monkeypatch):
     monkeypatch.setenv("SHOAL_TRAIN_PYTHON", "/nowhere/python")
     with pytest.raises(UserError, match="/nowhere/python does not exist; run: make setup"):

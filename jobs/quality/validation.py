@@ -6,7 +6,7 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import UserError
+from jobs.errors import UserError, hide_values
 from jobs.quality.suites import Suite
 
 if TYPE_CHECKING:
@@ -114,7 +114,9 @@ def _position(answer: dict) -> int:
 def _exception_message(info: dict) -> str | None:
     """Return what an expectation raised: the library gives one report, or one for each metric by its id."""
     reports = [info] if "raised_exception" in info else info.values()
-    return next((report["exception_message"].splitlines()[0] for report in reports if report["raised_exception"]), None)
+    return next(
+        (hide_values(report["exception_message"]).splitlines()[0] for report in reports if report["raised_exception"]), None
+    )
 
 
 def _to_result(answer: dict, expectation: "Expectation", rows_checked: int) -> dict:
