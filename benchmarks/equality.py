@@ -93,7 +93,7 @@ def find_differences(lake: Lake, settings: Settings, days: list[date]) -> tuple[
     """Return (rows of features.customers on these days, columns in which plain Python differs by day and customer)."""
     logs = _read_logs(lake)
     order_days = sorted({row["day"] for log in logs.values() for row in log["orders"]})
-    near_holidays = _holidays.near(settings.features.holiday_country, order_days)
+    near_holidays = _holidays.days_near_holidays(settings.features.holiday_country, order_days)
     dormant_days = settings.features.dormant_days
     n_rows, differences = 0, {}
     for day in days:

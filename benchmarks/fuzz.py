@@ -87,8 +87,8 @@ def is_file_refused(folder: Path, seed: int) -> bool:
     name, content, mapping, expected = make_file(seed)
     (folder / name).write_bytes(content)
     try:
-        used = _reading.header(str(folder), name, mapping)[:1]
-        rows = [row for batch in _reading.rows(str(folder), name, mapping, used, SECRET) for row in batch.to_pylist()]
+        used = _reading.read_header(str(folder), name, mapping)[:1]
+        rows = [row for batch in _reading.read_rows(str(folder), name, mapping, used, SECRET) for row in batch.to_pylist()]
     except UserError as error:
         assert name in str(error), f"names no file: {error}"
         assert "\n" not in str(error), f"more than a line: {error}"

@@ -1,13 +1,12 @@
 """What each step of jobs/flow.py runs: this module only dispatches to the layers and says how long a step took."""
 
-import importlib
 import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -99,27 +98,16 @@ def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
 
 
 def _land(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs.bronze import files
-    from jobs.config.source_mapping import load_source
+    from jobs.bronze import pipeline
 
-    source = load_source(settings.source)
-    landed_at = datetime.now(UTC).replace(microsecond=0)
-    landed = run_in_parallel(
-        {
-            mapping: partial(
-                importlib.import_module(f"jobs.bronze.{table}").run, lake, settings, source, options.days[-1], landed_at
-            )
-            for table, mapping in source.mappings.items()
-        }
-    )
-    files.record(lake, source.name, landed, landed_at)
+    pipeline.run(lake, settings, options.days[-1], datetime.now(UTC).replace(microsecond=0))
 
 
 def _clean(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs import clean
+    from jobs.clean import pipeline
     from jobs.config.source_mapping import load_source
 
-    clean.run(lake, settings, load_source(settings.source), options.days)
+    pipeline.run(lake, settings, load_source(settings.source), options.days)
 
 
 def _check(lake: "Lake", settings: Settings, options: Options, layer: str) -> None:
@@ -129,24 +117,9 @@ def _check(lake: "Lake", settings: Settings, options: Options, layer: str) -> No
 
 
 def _features(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs.features import customer_days, customers
+    from jobs.features import pipeline
 
-    customer_days.run(lake, settings, options.days)
-    for day in [*backtest_days(lake, settings, options), *options.days]:
-        customers.run(lake, settings, day)
-
-
-def backtest_days(lake: "Lake", settings: Settings, options: Options) -> list[date]:
-    """Return the earlier day whose customers a training needs too, where one is due and they are not there."""
-    from jobs.storage import models
-
-    day = options.days[-1]
-    champion, backtest = models.champion(settings.models, day), day - timedelta(days=settings.train.backtest_days)
-    is_young = champion and (day - date.fromisoformat(champion["since"])).days < settings.train.retrain_every_days
-    is_due = settings.train.backtest_days and (options.retrain or not is_young)
-    first_day = min(lake.days("features.customer_days"), default=day)
-    is_there = backtest in lake.days("features.customers") or backtest < first_day
-    return [backtest] if is_due and not is_there else []
+    pipeline.run(lake, settings, options.days, options.retrain)
 
 
 def _encode(lake: "Lake", settings: Settings, options: Options) -> None:

@@ -1,4 +1,4 @@
-"""Twelve ways in which public systems tell a shop's money, people or time wrongly, each on a few rows of a small shop.
+"""Twelve ways in which public systems get money, customers or time wrong, each on a few rows of a small shop.
 
 Every question is asked twice: of our tables, which must give the true answer, and in the usual way of the source files,
 which must not, so that the rows do show the defect.
@@ -189,12 +189,12 @@ def answers(spark, tmp_path_factory):
     for name, text in FILES.items():
         (folder / name).write_text(text)
     (folder / "vendor.toml").write_text(MAPPING)
-    made = replace(load_settings({}), input=str(folder), source=str(folder / "vendor.toml"))
+    settings = replace(load_settings({}), input=str(folder), source=str(folder / "vendor.toml"))
     lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
         for step, days in (("land", [LAST]), ("clean", [LAST]), ("features", [LAST.replace(day=2), LAST])):
-            steps.run_on_lake(lake, (step,), made, steps.Options(days))
+            steps.run_on_lake(lake, (step,), settings, steps.Options(days))
     connection = duckdb.connect()
     for table in TABLES:
         layer, name = table.split(".")

@@ -22,7 +22,7 @@ FOUNDATION = {
     "encoder",
     "errors",
     "flow",
-    "moments",
+    "event_time",
     "progress",
     "quality.reconciliation",
     "report.formatting",

@@ -1,7 +1,6 @@
 """What the command line refuses: exit code 2 and one line that says why."""
 
 from datetime import date
-from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +8,6 @@ from jobs import steps
 from jobs.__main__ import main
 from jobs.config.settings import load_settings
 from jobs.errors import UserError
-from jobs.storage import models
 
 
 def refused(capsys, *argv: str) -> str:
@@ -57,30 +55,3 @@ def test_a_missing_train_environment_is_named(monkeypatch):
     monkeypatch.setenv("SHOAL_TRAIN_PYTHON", "/nowhere/python")
     with pytest.raises(UserError, match="/nowhere/python does not exist; run: make setup"):
         steps.train_in_own_environment(load_settings({}), date(2026, 3, 1), retrain=False)
-
-
-@pytest.mark.parametrize(
-    ("champion_since", "retrain", "stored", "expected"),
-    [
-        (None, False, [], ["2026-03-02"]),
-        ("2026-03-31", False, [], []),  # young: no training is due
-        ("2026-03-31", True, [], ["2026-03-02"]),
-        ("2026-03-25", False, [], ["2026-03-02"]),
-        (None, False, ["2026-03-02"], []),
-    ],
-)
-def test_the_backtest_day_is_computed_where_a_training_is_due_and_it_is_missing(
-    tmp_path, champion_since, retrain, stored, expected
-):
-    settings = load_settings({"SHOAL_MODELS": str(tmp_path)})
-    if champion_since:
-        models.save(str(tmp_path), "v1", lambda folder: (folder / "meta.json").write_text("{}"))
-        models.promote(str(tmp_path), "v1", date.fromisoformat(champion_since))
-    tables = {"features.customers": [*map(date.fromisoformat, stored)], "features.customer_days": [date(2026, 3, 1)]}
-
-    def backtest_days(lake):
-        return [str(day) for day in steps.backtest_days(lake, settings, steps.Options([date(2026, 4, 1)], retrain))]
-
-    assert backtest_days(SimpleNamespace(days=tables.__getitem__)) == expected
-    tables["features.customer_days"] = [date(2026, 3, 3)]  # no customer was known then
-    assert backtest_days(SimpleNamespace(days=tables.__getitem__)) == []

@@ -1,7 +1,7 @@
-"""The columns of the source files, held against those that their mapping names.
+"""The columns of the source files, compared with those that their mapping names.
 
-What stands in the first line of a file is a cell where the file has no header line. Messages therefore name columns of
-the mapping alone, and count those of the file.
+The first line of a file holds cells where the file has no header line. Messages therefore name only columns of the
+mapping, and give the number of those of the file.
 """
 
 import re
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.bronze import _reading
 from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
-from jobs.storage.lake import Lake
 
 _RESERVED = ("_extra", "_file", "_row", "_file_day")
 
@@ -28,26 +28,26 @@ class FileGroup:
     files: list[str]
 
 
-def group_by_header(lake: Lake, root: str, names: list[str], mapping: TableMapping) -> list[FileGroup]:
+def group_by_header(spark: SparkSession, root: str, names: list[str], mapping: TableMapping) -> list[FileGroup]:
     """Group files by their columns. Raises UserError where a file lacks a column that the mapping names."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        groups.setdefault(tuple(_reading.header(root, name, mapping)), []).append(name)
+        groups.setdefault(tuple(_reading.read_header(root, name, mapping)), []).append(name)
     return [
-        FileGroup(list(columns), _check_columns(lake, list(columns), files[0], mapping), files)
+        FileGroup(list(columns), _check_columns(spark, list(columns), files[0], mapping), files)
         for columns, files in groups.items()
     ]
 
 
-def _check_columns(lake: Lake, columns: list[str], name: str, mapping: TableMapping) -> list[str]:
+def _check_columns(spark: SparkSession, columns: list[str], name: str, mapping: TableMapping) -> list[str]:
     """Return the columns of file `name` that the mapping's expressions use.
 
     Raises UserError for a column that the file lacks, one with a reserved name, and an expression that Spark refuses.
     """
     kept = [c for c in columns if c not in mapping.drop]
-    used = columns_used(kept, mapping_expressions(mapping).values())
+    used = select_used(kept, list_expressions(mapping).values())
     absent = [c for c in mapping.personal if c not in columns]
-    unresolved = _unresolved_columns(lake, used, mapping)
+    unresolved = _unresolved_columns(spark, used, mapping)
     if dropped := [c for c in unresolved if c in mapping.drop]:
         raise UserError(f"land: column {dropped[0]} ({mapping.table}) is used and dropped by the mapping; keep one of the two")
     missing = list(dict.fromkeys([*absent, *unresolved]))
@@ -64,18 +64,18 @@ def _check_columns(lake: Lake, columns: list[str], name: str, mapping: TableMapp
     return used
 
 
-def _unresolved_columns(lake: Lake, used: list[str], mapping: TableMapping) -> list[str]:
-    """The columns that the mapping's expressions name beside those `used`.
+def _unresolved_columns(spark: SparkSession, used: list[str], mapping: TableMapping) -> list[str]:
+    """Return the columns that the mapping's expressions name besides those `used`.
 
-    Spark sees only columns that stand in the mapping's own text, and can suggest no others.
+    Spark is given only columns that stand in the mapping's own text, so that it can suggest no others.
     Raises UserError for an expression that it refuses for another reason.
     """
     unresolved: list[str] = []
-    for ours, expression in mapping_expressions(mapping).items():
+    for ours, expression in list_expressions(mapping).items():
         while True:
             ddl = ", ".join(f"{quote_name(c)} STRING" for c in [*used, *unresolved])
             try:
-                lake.spark.createDataFrame([], ddl).select(F.expr(expression)).schema  # noqa: B018 - the schema is the check
+                spark.createDataFrame([], ddl).select(F.expr(expression)).schema  # noqa: B018 - the schema is the check
                 break
             except AnalysisException as error:
                 name = re.match(r"^\[UNRESOLVED_COLUMN\S*\] .*? `((?:[^`]|``)+)` cannot be resolved", str(error))
@@ -86,21 +86,21 @@ def _unresolved_columns(lake: Lake, used: list[str], mapping: TableMapping) -> l
     return unresolved
 
 
-def mapping_expressions(mapping: TableMapping) -> dict[str, str]:
-    """The SQL expressions of a mapping, by our column; that of the rows it asks for by the name `where`."""
+def list_expressions(mapping: TableMapping) -> dict[str, str]:
+    """Return the SQL expressions of a mapping by our column; its condition on rows by the name `where`."""
     return {**mapping.columns, **({"where": mapping.where} if mapping.where else {})}
 
 
-def columns_used(columns: list[str], expressions: Iterable[str]) -> list[str]:
-    """Those of `columns` that stand in SQL expressions, whatever their case."""
-    names = {name.lower() for name in sql_names(" ".join(expressions))}
+def select_used(columns: list[str], expressions: Iterable[str]) -> list[str]:
+    """Return those of `columns` that stand in SQL expressions, in any case."""
+    names = {name.lower() for name in find_names(" ".join(expressions))}
     return [column for column in columns if column.lower() in names]
 
 
-def sql_names(expressions: str) -> set[str]:
-    """Every name in SQL expressions that could be a column, text in quotes left out.
+def find_names(expressions: str) -> set[str]:
+    """Return every name in SQL expressions that could be a column, text in quotes left out.
 
-    >>> sorted(sql_names("CASE WHEN `my col` LIKE 'a b' THEN Qty END"))
+    >>> sorted(find_names("CASE WHEN `my col` LIKE 'a b' THEN Qty END"))
     ['CASE', 'END', 'LIKE', 'Qty', 'THEN', 'WHEN', 'my col']
     """
     outside = re.sub(r"'(?:[^'\\]|\\.)*'", " ", expressions)
@@ -108,7 +108,7 @@ def sql_names(expressions: str) -> set[str]:
 
 
 def quote_name(column: str) -> str:
-    """A column's name in SQL.
+    """Return a column's name in SQL.
 
     >>> quote_name("my col")
     '`my col`'

@@ -1,4 +1,4 @@
-"""Reading one source file inside a Spark task: decoded, hashed, numbered, as Arrow batches of text."""
+"""Reading one source file inside a Spark task: decoded, hashed and numbered, as Arrow batches of text."""
 
 import codecs
 import csv
@@ -22,38 +22,42 @@ from jobs.storage.files import open_filesystem
 
 BLOCK_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 16
-csv.field_size_limit(BLOCK_BYTES)  # of what Python reads, the first two records, as much as of what Arrow does
+csv.field_size_limit(BLOCK_BYTES)  # Python reads the first two records; Arrow has the same limit
 _NO_HEADER = "if the file has no header line, add one"
 MALFORMED = "_malformed"  # the key in _extra under which a row with the wrong number of fields is kept
 
 
-def header(root: str, name: str, mapping: TableMapping) -> list[str]:
-    """The file's column names. Raises UserError for an empty file, or one that is not what its name says."""
+def read_header(root: str, name: str, mapping: TableMapping) -> list[str]:
+    """Return the file's column names. Raises UserError for an empty file, or one that is not what its name says."""
     if mapping.format == "parquet":
         filesystem, base = open_filesystem(root)
         try:
             with filesystem.open_input_file(f"{base}/{name}") as file:
                 names = pa.parquet.read_schema(file).names
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"land: file {name} cannot be read: {_reason(error, mapping)}") from None
+            raise UserError(f"land: file {name} cannot be read: {_describe_error(error, mapping)}") from None
     else:
-        names = next(_records(root, name, mapping), None)
+        names = next(_read_records(root, name, mapping), None)
         if names is None:
             raise UserError(f"land: file {name} is empty; it needs a header line")
-    if "" in names:
-        raise UserError(f"land: file {name}, line 1: column {names.index('') + 1} of the header has no name; {_NO_HEADER}")
-    repeated = [[n for n, other in enumerate(names, 1) if other == column] for column in names]
-    if equal := next((numbers for numbers in repeated if numbers[1:]), None):
-        numbers = f"{equal[0]} and {equal[1]}"
-        raise UserError(f"land: file {name}, line 1: columns {numbers} of the header have the same name; {_NO_HEADER}")
-    if len(names) == 1 and (mark := re.search(r"[,;\t|]", names[0])):
-        mark = mark.group()
-        raise UserError(f"land: file {name}, line 1: one column, with {mark!r} in its name; set delimiter = {mark!r}?")
+    _check_header(name, names)
     return names
 
 
+def _check_header(name: str, columns: list[str]) -> None:
+    """Raise UserError for a header that cannot be one. It may be a row, so that no name is quoted."""
+    if "" in columns:
+        raise UserError(f"land: file {name}, line 1: column {columns.index('') + 1} of the header has no name; {_NO_HEADER}")
+    if repeated := next((column for column in columns if columns.count(column) > 1), None):
+        first, second, *_ = (number for number, column in enumerate(columns, 1) if column == repeated)
+        raise UserError(f"land: file {name}, line 1: columns {first} and {second} of the header have the same name; {_NO_HEADER}")
+    if len(columns) == 1 and (match := re.search(r"[,;\t|]", columns[0])):
+        mark = match.group()
+        raise UserError(f"land: file {name}, line 1: one column, with {mark!r} in its name; set delimiter = {mark!r}?")
+
+
 def count_columns(columns: list[str]) -> str:
-    """The number of columns as a person says it.
+    """Return the number of columns in words.
 
     >>> count_columns(["a"]), count_columns(["a", "b"])
     ('1 column', '2 columns')
@@ -61,79 +65,95 @@ def count_columns(columns: list[str]) -> str:
     return f"{len(columns)} column{'s' * (len(columns) != 1)}"
 
 
-def rows(root: str, name: str, mapping: TableMapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
-    """The file's rows: the `used` columns as text, `_extra` map of the rest, `_file`, and `_row` counted from 1.
+class _MalformedRows:
+    """Rows with the wrong number of fields, collected while Arrow reads a file: (row number, text or its hash)."""
+
+    def __init__(self, secret: str | None):
+        """With a `secret` the text of a row is hashed."""
+        self.rows: list[tuple[int, str]] = []
+        self._secret = secret
+        self._last_of_several_lines: tuple[int, str] | None = None  # only the last can end with the file
+
+    def add(self, row: pa.csv.InvalidRow) -> str:
+        """Collect a row and tell Arrow to skip it."""
+        number = row.number - 1
+        if "\n" in row.text.strip():
+            self._last_of_several_lines = (number, row.text)
+        self.rows.append((number, row.text if self._secret is None else hash_personal(row.text, "text", self._secret)))
+        return "skip"
+
+    def check_quotes(self, name: str) -> None:
+        """Raise UserError where a row takes in the rest of the file, as its quote is never closed."""
+        number, text = self._last_of_several_lines or (0, "")
+        if text.count('"') % 2:
+            raise UserError(f"land: file {name}, row {number}: a quote is opened and never closed; nothing of it was landed")
+
+
+def read_rows(root: str, name: str, mapping: TableMapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
+    """Read the file's rows: the `used` columns as text, `_extra` map of the rest, `_file`, and `_row` counted from 1.
 
     Personal columns come hashed, dropped ones not at all. A row with the wrong number of fields comes with nulls and
     its text in `_extra['_malformed']` (only its hash where the source has personal fields).
     Raises UserError, naming the file and line, for a truncated or undecodable file.
     """
-    kept_back = bool(mapping.personal or mapping.drop)
-    malformed: list[tuple[int, str]] = []
-    unclosed: list[tuple[int, str]] = []
-
-    def note(row) -> str:
-        if "\n" in row.text.strip():
-            unclosed[:] = [(row.number - 1, row.text)]  # of such rows only the last can end with the file
-        malformed.append((row.number - 1, hashed(row.text, "text", secret) if kept_back else row.text))
-        return "skip"
-
-    reader = _parquet(root, name) if mapping.format == "parquet" else _csv(root, name, mapping, note)
+    malformed = _MalformedRows(secret if mapping.personal or mapping.drop else None)
+    reader = _read_parquet(root, name) if mapping.format == "parquet" else _read_csv(root, name, mapping, malformed)
     number = 0
     try:
         for batch in reader:
             numbers = []
-            bad = {n for n, _ in malformed}
+            skipped = {skipped for skipped, _ in malformed.rows}
             while len(numbers) < batch.num_rows:
                 number += 1
-                if number not in bad:
+                if number not in skipped:
                     numbers.append(number)
-            yield _batch(batch, numbers, name, mapping, used, secret)
-        swallowed = [n for n, text in unclosed if text.count('"') % 2]
-        if swallowed:
-            raise UserError(
-                f"land: file {name}, row {swallowed[0]}: a quote is opened and never closed; nothing of it was landed"
-            )
-        if malformed:
-            yield _malformed(malformed, name, used)
+            yield _to_batch(batch, numbers, name, mapping, used, secret)
+        malformed.check_quotes(name)
+        if malformed.rows:
+            yield _to_malformed_batch(malformed.rows, name, used)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         if mapping.format == "parquet":
-            raise UserError(f"land: file {name} cannot be read: {_reason(error, mapping)}; nothing of it was landed") from None
-        line, why = _first_bad_line(root, name, mapping)
-        raise UserError(f"land: file {name}, line {line}: {why or _reason(error, mapping)}; nothing of it was landed") from None
+            place, reason = " cannot be read", ""
+        else:
+            line, reason = _find_bad_line(root, name, mapping)
+            place = f", line {line}"
+        reason = reason or _describe_error(error, mapping)
+        raise UserError(f"land: file {name}{place}: {reason}; nothing of it was landed") from None
 
 
-def hashed(text: str, kind: str, secret: str) -> str:
-    """HMAC-SHA256 of a personal field (RFC 2104), e-mails trimmed and in lower case first, as 64 hex digits."""
+def hash_personal(text: str, kind: str, secret: str) -> str:
+    """Return the HMAC-SHA256 of a personal field (RFC 2104), e-mails trimmed and in lower case first, as 64 hex digits."""
     plain = text.strip().lower() if kind == "email" else text
     return hmac.new(secret.encode(), plain.encode(), hashlib.sha256).hexdigest()
 
 
-def _records(root: str, name: str, mapping: TableMapping) -> Iterator[list[str]]:
-    """The records of a delimited file, blank lines left out: to look at the first ones. Raises UserError as `rows` does."""
+def _read_records(root: str, name: str, mapping: TableMapping) -> Iterator[list[str]]:
+    """Read the records of a delimited file, without blank lines, to look at the first ones. Raises UserError as read_rows."""
     filesystem, base = open_filesystem(root)
     try:
-        with filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name)) as stream:
+        with filesystem.open_input_stream(f"{base}/{name}", compression=_compression_of(name)) as stream:
             text = io.TextIOWrapper(io.BufferedReader(stream), mapping.encoding, newline="")
             for record in csv.reader(text, delimiter=mapping.delimiter):
                 if record:
                     yield [field.removeprefix("\ufeff") for field in record]
     except (UnicodeError, OSError, EOFError, pa.ArrowException, csv.Error) as error:
-        line, why = _first_bad_line(root, name, mapping)
+        line, reason = _find_bad_line(root, name, mapping)
         hint = "fix the file or set encoding" if isinstance(error, UnicodeError) else "fetch the file again"
-        raise UserError(f"land: file {name}, line {line}: {why or _reason(error, mapping)}; {hint}") from None
+        raise UserError(f"land: file {name}, line {line}: {reason or _describe_error(error, mapping)}; {hint}") from None
 
 
-def _csv(root: str, name: str, mapping: TableMapping, note) -> Iterator[pa.RecordBatch]:
+def _read_csv(root: str, name: str, mapping: TableMapping, malformed: _MalformedRows) -> Iterator[pa.RecordBatch]:
     filesystem, base = open_filesystem(root)
-    names = header(root, name, mapping)
-    if len(list(islice(_records(root, name, mapping), 2))) < 2:
+    names = read_header(root, name, mapping)
+    if len(list(islice(_read_records(root, name, mapping), 2))) < 2:
         return  # a header alone, which Arrow takes for no file
-    stream = filesystem.open_input_stream(f"{base}/{name}", compression=_compression(name), buffer_size=BLOCK_BYTES)
+    stream = filesystem.open_input_stream(f"{base}/{name}", compression=_compression_of(name), buffer_size=BLOCK_BYTES)
     reader = pa.csv.open_csv(
         stream,
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, encoding=mapping.encoding),
-        parse_options=pa.csv.ParseOptions(delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=note),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=malformed.add
+        ),
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
@@ -143,7 +163,7 @@ def _csv(root: str, name: str, mapping: TableMapping, note) -> Iterator[pa.Recor
     yield from reader
 
 
-def _parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
+def _read_parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
     filesystem, base = open_filesystem(root)
     with filesystem.open_input_file(f"{base}/{name}") as file:
         parquet = pa.parquet.ParquetFile(file)
@@ -154,30 +174,30 @@ def _parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
             yield pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in batch.columns], names=batch.schema.names)
 
 
-def _batch(batch, numbers: list[int], name: str, mapping: TableMapping, used: list[str], secret: str) -> pa.RecordBatch:
+def _to_batch(batch, numbers: list[int], name: str, mapping: TableMapping, used: list[str], secret: str) -> pa.RecordBatch:
     columns = {n: batch.column(n) for n in batch.schema.names if n not in mapping.drop}
     for column, kind in mapping.personal.items():
         if column in columns:
             columns[column] = _hash_column(columns[column], kind, secret)
-    extra = _map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
+    extra = _to_map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
     arrays = [columns[n] for n in used] + [extra, pa.repeat(name, batch.num_rows), pa.array(numbers, pa.int64())]
-    return pa.RecordBatch.from_arrays(arrays, schema=_schema(used))
+    return pa.RecordBatch.from_arrays(arrays, schema=_raw_schema(used))
 
 
-def _malformed(bad: list[tuple[int, str]], name: str, used: list[str]) -> pa.RecordBatch:
-    texts = _map({MALFORMED: pa.array([text for _, text in bad], pa.string())}, len(bad))
-    nulls = [pa.nulls(len(bad), pa.string()) for _ in used]
-    arrays = [*nulls, texts, pa.repeat(name, len(bad)), pa.array([n for n, _ in bad], pa.int64())]
-    return pa.RecordBatch.from_arrays(arrays, schema=_schema(used))
+def _to_malformed_batch(malformed: list[tuple[int, str]], name: str, used: list[str]) -> pa.RecordBatch:
+    texts = _to_map({MALFORMED: pa.array([text for _, text in malformed], pa.string())}, len(malformed))
+    nulls = [pa.nulls(len(malformed), pa.string()) for _ in used]
+    arrays = [*nulls, texts, pa.repeat(name, len(malformed)), pa.array([n for n, _ in malformed], pa.int64())]
+    return pa.RecordBatch.from_arrays(arrays, schema=_raw_schema(used))
 
 
-def _schema(used: list[str]) -> pa.Schema:
+def _raw_schema(used: list[str]) -> pa.Schema:
     extra = pa.map_(pa.string(), pa.string())
     return pa.schema([*((n, pa.string()) for n in used), ("_extra", extra), ("_file", pa.string()), ("_row", pa.int64())])
 
 
-def _map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
-    """Columns side by side as one map per row, nulls left out."""
+def _to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
+    """Return columns as one map per row, nulls left out."""
     if not columns:
         offsets = pa.array([0] * (rows + 1), pa.int32())
         return pa.MapArray.from_arrays(offsets, pa.array([], pa.string()), pa.array([], pa.string()))
@@ -193,18 +213,18 @@ def _map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
 
 def _hash_column(column: pa.Array, kind: str, secret: str) -> pa.Array:
     coded = column.dictionary_encode()
-    hashes = [None if v is None else hashed(v, kind, secret) for v in coded.dictionary.to_pylist()]
+    hashes = [None if v is None else hash_personal(v, kind, secret) for v in coded.dictionary.to_pylist()]
     return pc.take(pa.array(hashes, pa.string()), coded.indices)
 
 
-def _first_bad_line(root: str, name: str, mapping: TableMapping) -> tuple[int, str]:
-    """Where a file stops being readable text, counted from 1, and why ('' where it reads well up to its end)."""
+def _find_bad_line(root: str, name: str, mapping: TableMapping) -> tuple[int, str]:
+    """Return the line, from 1, at which a file stops being text, and why; '' where it is text up to its end."""
     filesystem, base = open_filesystem(root)
     decoder = codecs.getincrementaldecoder(mapping.encoding)()
     line = 1
     try:
         with filesystem.open_input_file(f"{base}/{name}") as raw:
-            stream = gzip.GzipFile(fileobj=raw) if _compression(name) == "gzip" else raw
+            stream = gzip.GzipFile(fileobj=raw) if _compression_of(name) == "gzip" else raw
             while content := stream.read1(_CHUNK_BYTES):
                 line += decoder.decode(content).count("\n")
             decoder.decode(b"", final=True)
@@ -217,12 +237,12 @@ def _first_bad_line(root: str, name: str, mapping: TableMapping) -> tuple[int, s
     return line, ""
 
 
-def _compression(name: str) -> str | None:
+def _compression_of(name: str) -> str | None:
     return "gzip" if name.endswith(".gz") else None
 
 
-def _reason(error: Exception, mapping: TableMapping) -> str:
-    """Why a file cannot be read, in one line. Only errors of reading and those of `csv` are passed on: Arrow's quote cells."""
+def _describe_error(error: Exception, mapping: TableMapping) -> str:
+    """Return in one line why a file cannot be read. Arrow's own errors quote cells; those of the system do not."""
     if isinstance(error, OSError | EOFError | csv.Error):
         return " ".join(str(error).split())[:200]
     if isinstance(error, UnicodeError):

@@ -1,11 +1,6 @@
 """bronze.events: one row per event as received."""
 
-from datetime import date, datetime
-
-from jobs.bronze._landing import Landed, bronze_table, land
-from jobs.config.settings import Settings
-from jobs.config.source_mapping import Source
-from jobs.storage.lake import Lake
+from jobs.bronze._contract import define_table
 
 MEANINGS = {
     "event_id": "id of the event at the vendor",
@@ -27,9 +22,4 @@ MEANINGS = {
     "sent_at": "when it was sent, by the clock of the client",
     "received_at": "when it arrived, by the clock of the server",
 }
-TABLE = bronze_table("events", __doc__, MEANINGS, partition="day")
-
-
-def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> Landed:
-    """Land what is new for bronze.events, up to `day`; returns the files for the register."""
-    return land(lake, settings, source, TABLE, day, landed_at)
+TABLE = define_table("events", __doc__, MEANINGS, partition="day")

@@ -1,12 +1,12 @@
 """bronze.files: one row per landed file and table, so that a file is landed once and a changed one replaces its rows.
 
-`days` says how many rows of each day the file brought: what the later steps find out from is which days have changed.
+`days` has the number of rows of each day that the file brought. The later steps compare it to find the days that changed.
 """
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING
 
 import pyarrow.dataset as ds
 
@@ -14,9 +14,6 @@ from jobs.config.source_mapping import TableMapping
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, quote_sql
-
-if TYPE_CHECKING:
-    from jobs.bronze._landing import Landed
 
 SCHEMA = """
     source STRING NOT NULL COMMENT 'source',
@@ -31,101 +28,109 @@ SCHEMA = """
     columns ARRAY<STRING> COMMENT 'columns of the file, in its order',
     left_out ARRAY<STRUCT<day: DATE, n_rows: BIGINT>> COMMENT 'rows the mapping leaves out (where), by day'"""
 TABLE = Table("bronze.files", __doc__.splitlines()[0], SCHEMA)
+_ALL_ROWS = ["days", "left_out"]  # the columns that count the rows of a file, landed and left out
 
 
-def landed(lake: Lake, source: str, table: str) -> dict[str, dict]:
-    """The files already landed in `table`: name -> its row."""
+@dataclass(frozen=True)
+class LandedFiles:
+    """The files of one mapping that were landed: a row of bronze.files by name, without its `days`; and the rows read."""
+
+    files: dict[str, dict] = field(default_factory=dict)
+    n_read: int = 0
+
+
+def read_register(lake: Lake, source: str, table: str) -> dict[str, dict]:
+    """Return the files that were landed in `table` before: their rows of bronze.files by name."""
     columns = ["file", "sha256", "bytes", "modified_ns", "mapping", "columns"]
     rows = lake.read_small_table(TABLE, columns, (ds.field("source") == source) & (ds.field("table") == table))
     return {row["file"]: row for row in rows}
 
 
-def record(lake: Lake, source: str, new: "dict[TableMapping, Landed]", landed_at: datetime) -> None:
-    """Account for the rows of these files, by mapping, and remember the files as landed; the last writes of a landing.
+def register_files(lake: Lake, source: str, files_by_mapping: dict[TableMapping, LandedFiles], landed_at: datetime) -> None:
+    """Account for the rows of these files, by mapping, and register the files: the last writes of a landing.
 
     Raises UserError where rows that were read are neither in the table nor left out by the mapping.
     """
-    new = {mapping: landed for mapping, landed in new.items() if landed.files}
+    files_by_mapping = {mapping: landed for mapping, landed in files_by_mapping.items() if landed.files}
     rows, accounts = [], {}
-    for mapping, landed in new.items():
+    for mapping, landed in files_by_mapping.items():
         table = f"bronze.{mapping.table}"
         days: dict[str, list[tuple[date, int]]] = {name: [] for name in landed.files}
-        ours = (ds.field("_source") == source) & ds.field("_file").isin(list(landed.files))
-        for (name, day), n_rows in sorted(lake.count_by(table, ["_file", "day"], ours).items()):
+        is_of_files = (ds.field("_source") == source) & ds.field("_file").isin(list(landed.files))
+        for (name, day), n_rows in sorted(lake.count_by(table, ["_file", "day"], is_of_files).items()):
             days[name].append((day, n_rows))
-        found = [
+        entries = [
             {"source": source, "table": table, "file": name, "mapping": mapping.fingerprint(), "days": days[name],
              "landed_at": landed_at, **entry}
             for name, entry in landed.files.items()
         ]  # fmt: skip
-        rows += [tuple(row[c] for c in TABLE.columns) for row in found]
-        accounts[table] = _accounts(lake, table, found, landed.n_read)
+        rows += [tuple(entry[column] for column in TABLE.columns) for entry in entries]
+        accounts[table] = _account_days(lake, table, entries, landed.n_read)
     reconciliation.write_accounts(lake, accounts)
     if rows:
-        where = (f"(source = '{source}' AND table = 'bronze.{m.table}' AND file IN ({listed(f.files)}))" for m, f in new.items())
-        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(where))
+        predicates = (
+            f"(source = '{source}' AND table = 'bronze.{mapping.table}' AND file IN ({quote_list(landed.files)}))"
+            for mapping, landed in files_by_mapping.items()
+        )
+        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(predicates))
 
 
-def _accounts(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reconciliation.Account]:
-    """The account of each day that these files have rows of now, or had before: read = in the table + left out.
+def _account_days(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reconciliation.Account]:
+    """Account for each day that these files have rows of now, or had before: rows read = rows in the table + left out.
 
-    Rows that were read and came to no day count on the last of the days.
+    Rows that were read and have no day count on the last of the days.
     """
     columns = ["source", "file", "sha256", "mapping", "days", "left_out"]
-    before = {(r["source"], r["file"]): r for r in lake.read_small_table(TABLE, columns, ds.field("table") == table)}
+    rows = lake.read_small_table(TABLE, columns, ds.field("table") == table)
+    before = {(row["source"], row["file"]): row for row in rows}
     now = before | {(row["source"], row["file"]): row for row in new}
-    touched = {
-        day for key in {(r["source"], r["file"]) for r in new} for f in (before, now) for day in _by_day(f.get(key), _BOTH)
-    }
-    lost = n_read - sum(sum(_by_day(row, _BOTH).values()) for row in new)
-    if lost and not touched:
-        touched = {new[0]["landed_at"].date()}
-    stored = lake.count_by(table, ["day"], ds.field("day").isin(sorted(touched))) if touched else {}
-    kept, left_out, parts = Counter(), Counter(), {}
+    keys = {(row["source"], row["file"]) for row in new}
+    days = {day for key in keys for files in (before, now) for day in _count_by_day(files.get(key), _ALL_ROWS)}
+    lost = n_read - sum(sum(_count_by_day(row, _ALL_ROWS).values()) for row in new)
+    if lost and not days:
+        days = {new[0]["landed_at"].date()}
+    stored = lake.count_by(table, ["day"], ds.field("day").isin(sorted(days))) if days else {}
+    kept, left_out, inputs = Counter(), Counter(), {}
     for row in now.values():
-        kept.update(_by_day(row, ["days"]))
-        left_out.update(_by_day(row, ["left_out"]))
-        for day in _by_day(row, _BOTH):
-            parts.setdefault(day, []).append(f"{row['file']}:{row['sha256']}:{row['mapping']}")
+        kept.update(_count_by_day(row, ["days"]))
+        left_out.update(_count_by_day(row, ["left_out"]))
+        for day in _count_by_day(row, _ALL_ROWS):
+            inputs.setdefault(day, []).append(f"{row['file']}:{row['sha256']}:{row['mapping']}")
     return [
         reconciliation.Account(
             day,
-            kept[day] + left_out[day] + (lost if day == max(touched) else 0),
+            kept[day] + left_out[day] + (lost if day == max(days) else 0),
             stored.get((day,), 0),
-            reconciliation.fingerprint_inputs(*sorted(parts.get(day, []))),
+            reconciliation.fingerprint_inputs(*sorted(inputs.get(day, []))),
             {"left_out": left_out[day]} if left_out[day] else {},
         )
-        for day in sorted(touched)
+        for day in sorted(days)
     ]
 
 
-_BOTH = ["days", "left_out"]
-
-
-def _by_day(row: dict | None, names: list[str]) -> Counter:
-    """The rows of a file by day, of one or both of its lists."""
-    pairs = (pair for name in names for pair in (row or {}).get(name) or ())
-    found: Counter = Counter()
-    for pair in pairs:
+def _count_by_day(row: dict | None, columns: list[str]) -> Counter:
+    """Return the rows of a file by day, added up over these columns of its row."""
+    counts: Counter = Counter()
+    for pair in (pair for column in columns for pair in (row or {}).get(column) or ()):
         day, n_rows = pair.values() if isinstance(pair, dict) else pair
-        found[day] += n_rows
-    return found
+        counts[day] += n_rows
+    return counts
 
 
-def listed(names: Iterable[str]) -> str:
-    """Texts as a list of SQL literals."""
-    return ", ".join(map(quote_sql, sorted(names)))
+def quote_list(texts: Iterable[str]) -> str:
+    """Return texts as a list of SQL string literals."""
+    return ", ".join(map(quote_sql, sorted(texts)))
 
 
-def days(lake: Lake, tables: Iterable[str]) -> dict[date, dict]:
-    """Every landed day: {"n_rows": {table: rows}, "files": [checksums and mappings, sorted]}."""
-    found: dict[date, dict] = {}
+def read_days(lake: Lake, tables: Iterable[str]) -> dict[date, dict]:
+    """Return every landed day: {"n_rows": {table: rows}, "files": [names, checksums and mappings, sorted]}."""
+    days: dict[date, dict] = {}
     columns = ["table", "file", "sha256", "mapping", "days"]
     for row in lake.read_small_table(TABLE, columns, ds.field("table").isin(list(tables))):
-        for of_day in row["days"]:
-            entry = found.setdefault(of_day["day"], {"n_rows": Counter(), "files": []})
-            entry["n_rows"][row["table"]] += of_day["n_rows"]
+        for day in row["days"]:
+            entry = days.setdefault(day["day"], {"n_rows": Counter(), "files": []})
+            entry["n_rows"][row["table"]] += day["n_rows"]
             entry["files"].append(f"{row['table']}:{row['file']}:{row['sha256']}:{row['mapping']}")
-    for entry in found.values():
+    for entry in days.values():
         entry["files"].sort()
-    return found
+    return days

@@ -1,11 +1,6 @@
 """bronze.orders: one row per order line or return line as received."""
 
-from datetime import date, datetime
-
-from jobs.bronze._landing import Landed, bronze_table, land
-from jobs.config.settings import Settings
-from jobs.config.source_mapping import Source
-from jobs.storage.lake import Lake
+from jobs.bronze._contract import define_table
 
 MEANINGS = {
     "order_id": "order",
@@ -25,9 +20,4 @@ MEANINGS = {
     "undoes_order_id": "order that a return undoes",
     "country": "country",
 }
-TABLE = bronze_table("orders", __doc__, MEANINGS, partition="day")
-
-
-def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> Landed:
-    """Land what is new for bronze.orders, up to `day`; returns the files for the register."""
-    return land(lake, settings, source, TABLE, day, landed_at)
+TABLE = define_table("orders", __doc__, MEANINGS, partition="day")

@@ -1,11 +1,6 @@
 """bronze.products: one row per product as received."""
 
-from datetime import date, datetime
-
-from jobs.bronze._landing import Landed, bronze_table, land
-from jobs.config.settings import Settings
-from jobs.config.source_mapping import Source
-from jobs.storage.lake import Lake
+from jobs.bronze._contract import define_table
 
 MEANINGS = {
     "product_id": "product",
@@ -16,9 +11,4 @@ MEANINGS = {
     "currency": "its currency",
     "known_on": "from when this holds",
 }
-TABLE = bronze_table("products", __doc__, MEANINGS, partition=None)
-
-
-def run(lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime) -> Landed:
-    """Land what is new for bronze.products, up to `day`; returns the files for the register."""
-    return land(lake, settings, source, TABLE, day, landed_at)
+TABLE = define_table("products", __doc__, MEANINGS)

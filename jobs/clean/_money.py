@@ -1,4 +1,4 @@
-"""The money of the orders as it came in and as it stands in the tables: nothing of it vanishes, to the cent."""
+"""The money of the orders as received and as it is in the tables: it must be equal to the cent."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from jobs.storage.lake import Lake
 _MEASURE = "DECIMAL(18,4)"
 
 
-def measures(lake: Lake, judged: DataFrame, days: list[date]) -> dict[date, dict[str, Decimal]]:
-    """Sums of each of `days`, home currency, after its tables are written.
+def measure_days(lake: Lake, outcomes: DataFrame, days: list[date]) -> dict[date, dict[str, Decimal]]:
+    """Return sums of each of `days`, in the home currency, after its tables are written.
 
-    `amount` is what came in before any rule, what undoes or takes off counted as less: gross - discounts - given_back in
+    `amount` is what came in before any rule, where a return or a discount counts as less: gross - discounts - given_back in
     the tables, and what was refused and repeated, by rule. `given_back` and `net` are by refund date, so that a later
     day leaves them as they are. Beside it counts that a shop can hold against its own books.
     """
@@ -39,7 +39,7 @@ def measures(lake: Lake, judged: DataFrame, days: list[date]) -> dict[date, dict
         "customers": F.count_distinct("customer_id"),
         **apart,
     }
-    rows = judged.groupBy("day").agg(*(value.cast(_MEASURE).alias(name) for name, value in counted.items())).collect()
+    rows = outcomes.groupBy("day").agg(*(value.cast(_MEASURE).alias(name) for name, value in counted.items())).collect()
     came_in = {row.day: {name: row[name] for name in counted if row[name] is not None} for row in rows}
     within, none = ds.field("day").isin(days), (Decimal(0), Decimal(0))
     sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
@@ -51,8 +51,8 @@ def measures(lake: Lake, judged: DataFrame, days: list[date]) -> dict[date, dict
     return came_in
 
 
-def rates(lake: Lake) -> dict[date, list[tuple[str, str]]]:
-    """The rates of each day as they were landed, the last of each currency: orders of a day hang on them."""
+def read_rates(lake: Lake) -> dict[date, list[tuple[str, str]]]:
+    """Return the rates of each day as they were landed, the last of each currency."""
     found: dict[date, dict[str, str]] = {}
     rows = lake.read_small_table("bronze.rates", ["day", "currency", "rate", "_file", "_row"])
     for row in sorted(rows, key=lambda row: (row["_file"], row["_row"])):
@@ -60,8 +60,8 @@ def rates(lake: Lake) -> dict[date, list[tuple[str, str]]]:
     return {day: sorted(of_day.items(), key=str) for day, of_day in found.items()}
 
 
-def rates_of(rates: Mapping[date, list], day: date, rate_days: int) -> list:
-    """The rates that orders of a day may take."""
+def rates_for(rates: Mapping[date, list], day: date, rate_days: int) -> list:
+    """Return the rates that orders of a day may take."""
     return [rate for back in range(rate_days + 1) for rate in rates.get(day - timedelta(days=back), [])]
 
 

@@ -1,4 +1,4 @@
-"""What the clean tables share: tidy text, refusing rows with their rules, and accounting for every one."""
+"""What the clean tables share: text and numbers parsed, rows refused with their rules, and accounts of all rows."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.clean import rules as declared
-from jobs.moments import moment as moment
 from jobs.quality.reconciliation import Account
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
+VERSION = 5  # raise it when cleaning changes what the same input becomes: every day is then due again
 _RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not name; a malformed row as text',
     _source STRING COMMENT 'source',
     _file STRING COMMENT 'file of origin',
@@ -27,23 +27,23 @@ _RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not n
 
 
 def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
-    """The contract of clean.<name>_rejects: the raw row, the rules, the day."""
+    """Return the contract of clean.<name>_rejects: the raw row, the rules, the day."""
     raw = "".join(f"{c} STRING COMMENT 'as received',\n    " for c in columns)
     return Table(f"clean.{name}_rejects", f"Rows that clean.{name} refused, as received, with the rules.", raw + _RAW_SCHEMA)
 
 
 def text(name: str) -> Column:
-    """A text column without control characters, byte-order marks, zero-width spaces and outer blanks; empty is null."""
+    """Return a text column without control characters, byte-order marks, zero-width spaces and outer blanks; empty is null."""
     return F.nullif(F.trim(F.regexp_replace(F.col(name), r"[\x00-\x1F\x7F-\x9F\x{FEFF}\x{200B}]", "")), F.lit(""))
 
 
 def number(name: str, sql_type: str = "DECIMAL(18,4)") -> Column:
-    """A text column as a number; null where it is none."""
+    """Return a text column as a number; null where it is no number."""
     return F.expr(f"try_cast(trim({name}) AS {sql_type})")
 
 
 def broken_rules(rules: Mapping[str, Column]) -> Column:
-    """The names of the rules a row breaks, in the order given. A malformed row breaks that rule alone.
+    """Return the names of the rules a row breaks, in the order given. A malformed row breaks that rule alone.
 
     Raises ValueError for a rule that jobs/clean/rules.py does not declare.
     """
@@ -53,17 +53,17 @@ def broken_rules(rules: Mapping[str, Column]) -> Column:
     return F.when(F.col("_extra")["_malformed"].isNotNull(), F.array(F.lit("malformed"))).otherwise(others)
 
 
-def rejects(judged: DataFrame, raw: DataFrame, table: Table) -> DataFrame:
-    """The refused rows of a judged frame (columns _file, _row, outcome, rules, day), as received, in their table's shape."""
-    refused = judged.where(F.col("outcome") != "kept").select("day", "_file", "_row", "outcome", "rules")
+def select_rejects(outcomes: DataFrame, raw: DataFrame, table: Table) -> DataFrame:
+    """Return the refused rows of `outcomes` (columns _file, _row, outcome, rules, day), as received, in their table's shape."""
+    refused = outcomes.where(F.col("outcome") != "kept").select("day", "_file", "_row", "outcome", "rules")
     return raw.join(F.broadcast(refused), ["day", "_file", "_row"], "inner").select(*table.columns)
 
 
-def write_rejects(lake: Lake, judged: DataFrame, raw: DataFrame, table: Table, days: list[date] | None = None) -> None:
+def write_rejects(lake: Lake, outcomes: DataFrame, raw: DataFrame, table: Table, days: list[date] | None = None) -> None:
     """Write the refused rows of `days` (of the whole table, where None); nothing where there are and were none."""
-    refused = rejects(judged, raw, table)
+    refused = select_rejects(outcomes, raw, table)
     were = ds.field("day").isin(days) if days else None
-    if judged.where(F.col("outcome") != "kept").isEmpty() and not lake.read_small_table(table, ["day"], were):
+    if outcomes.where(F.col("outcome") != "kept").isEmpty() and not lake.read_small_table(table, ["day"], were):
         lake.create(table)
     elif days:
         lake.replace_days(table, refused, days)
@@ -71,11 +71,11 @@ def write_rejects(lake: Lake, judged: DataFrame, raw: DataFrame, table: Table, d
         lake.replace(table, refused)
 
 
-def accounts(
+def account_days(
     lake: Lake, kept: Mapping[date, int], refused: Table, days: list[date], rows_in: Mapping[date, int],
     inputs: Mapping[date, str], measures: Mapping[date, dict[str, Decimal]] | None = None,
 ) -> list[Account]:  # fmt: skip
-    """The account of each day: rows in as counted at landing, the others as counted in the written tables.
+    """Return the account of each day: rows in as counted at landing, the others as counted in the written tables.
 
     `kept` counts the accepted source rows by day.
     """
@@ -96,6 +96,6 @@ def accounts(
     ]
 
 
-def counted(lake: Lake, name: str, days: list[date]) -> dict[date, int]:
-    """The rows of a table by day."""
+def count_by_day(lake: Lake, name: str, days: list[date]) -> dict[date, int]:
+    """Return the number of rows of a table by day."""
     return {day: n for (day,), n in lake.count_by(name, ["day"], ds.field("day").isin(days)).items()}

@@ -53,10 +53,10 @@ def intervals(frame: DataFrame, key: str) -> DataFrame:
 
 
 @with_cached_frames
-def days_seen_differently(keep: Cache, asking: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
-    """The days up to `newest` on which a row of `asking` (key, day) finds another value in `after` than in `before`.
+def days_affected_by(keep: Cache, lookups: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
+    """Return the days up to `newest` on which a row of `lookups` (key, day) has another value in `after` than in `before`.
 
-    Both say what holds when: key, since, until (exclusive, or null), value; one value at a time for a key.
+    Both have the value of a key and when it is valid: key, since, until (exclusive, or null), value.
     """
 
     def known(frame: DataFrame) -> DataFrame:
@@ -69,7 +69,7 @@ def days_seen_differently(keep: Cache, asking: DataFrame, before: DataFrame, aft
     oldest = changed.agg(F.min(F.greatest("since", F.lit("1900-01-01").cast("date")))).first()[0]
     if oldest is None:
         return []
-    concerned = asking.where((F.col("day") >= oldest) & (F.col("day") <= newest))
+    concerned = lookups.where((F.col("day") >= oldest) & (F.col("day") <= newest))
     asked = keep(concerned.join(F.broadcast(changed), "key", "left_semi").distinct())
 
     def found(versions: DataFrame) -> DataFrame:

@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions
+from jobs.event_time import parse_time
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -20,9 +21,9 @@ TABLE = Table("clean.customers", __doc__.split("\n\n")[0], SCHEMA)
 VALUES = ["email_key", "registered_at", "country", "_attributes"]
 
 
-def judged(raw: DataFrame) -> DataFrame:
-    """Every bronze customer, typed, with `outcome` and `rules`."""
-    registered = _rows.moment("registered_at")
+def classify_customers(raw: DataFrame) -> DataFrame:
+    """Return every bronze customer, typed, with its `outcome` and `rules`."""
+    registered = parse_time("registered_at")
     typed = raw.select(
         "_extra", "_file", "_row", "day",
         _rows.text("customer_id").alias("customer_id"),
@@ -37,7 +38,7 @@ def judged(raw: DataFrame) -> DataFrame:
 
 
 def holders(customers: DataFrame) -> DataFrame:
-    """(_mail, _customer, _since, _until, _nth): who held an e-mail address, in order, until the next one had it too."""
+    """Return who held an e-mail address, in order, until the next had it too: _mail, _customer, _since, _until, _nth."""
     held = customers.where("email_key IS NOT NULL").groupBy(
         F.col("email_key").alias("_mail"), F.col("customer_id").alias("_customer")
     )
@@ -46,17 +47,17 @@ def holders(customers: DataFrame) -> DataFrame:
     return held.agg(F.min("day").alias("_since")).withColumns({"_until": next_since, "_nth": F.row_number().over(in_order)})
 
 
-def by_mail(customers: DataFrame, most: int = 1) -> DataFrame:
-    """(_mail, _customer, _since, _until): whom an e-mail address named, `_until` exclusive.
+def mail_owners(customers: DataFrame, most: int = 1) -> DataFrame:
+    """Return whom an e-mail address names: _mail, _customer, _since, _until (exclusive).
 
-    Its newest holder, and nobody from the day on which it had more than `most` holders.
+    It names its newest holder, and nobody from the day on which it has more than `most` holders.
     """
     return holders(customers).where((F.col("_nth") <= most) & (F.col("_until") > F.col("_since"))).drop("_nth")
 
 
-def named(rows: DataFrame, customers: DataFrame, most: int = 1) -> DataFrame:
-    """Rows (customer_id, email_key, day) with `known_customer_id`, the customer that the row names by id or e-mail."""
-    mails = by_mail(customers, most)
+def add_known_customer(rows: DataFrame, customers: DataFrame, most: int = 1) -> DataFrame:
+    """Add known_customer_id, the customer that a row (customer_id, email_key, day) names by id or e-mail."""
+    mails = mail_owners(customers, most)
     same = (rows.email_key == mails._mail) & (rows.day >= mails._since) & (rows.day < mails._until)
     return (
         rows.join(mails, same, "left")
@@ -65,6 +66,6 @@ def named(rows: DataFrame, customers: DataFrame, most: int = 1) -> DataFrame:
     )
 
 
-def known(customers: DataFrame, most: int = 1) -> DataFrame:
-    """Whom an e-mail address named and when: key, since, until, value."""
-    return by_mail(customers, most).toDF("key", "value", "since", "until")
+def mail_validity(customers: DataFrame, most: int = 1) -> DataFrame:
+    """Return whom an e-mail address names, and when: key, since, until (exclusive), value."""
+    return mail_owners(customers, most).toDF("key", "value", "since", "until")

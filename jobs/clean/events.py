@@ -1,10 +1,10 @@
 """clean.events: one row per event.
 
-Inputs: bronze.events, and the last minutes of the day before for sessions that cross midnight. Argued about:
-- an event is the same event if its id is; without an id, if visitor, type, product, page, words and second are;
-- the customer is the one known at that time (clean.identities), back to the visitor's first event;
-- a robot is flagged, never dropped;
-- a client's clock that is off is corrected where the source sends both clocks, and the correction kept beside the time.
+Inputs: bronze.events, and the last minutes of the day before for sessions that cross midnight. Rules that may be debated:
+- Two events are the same if their ids are; without ids, if visitor, type, product, page, search words and time are.
+- The customer is the one known at that time (clean.identities), back to the visitor's first event.
+- A robot is flagged, never dropped.
+- A client's wrong clock is corrected where the source sends both clocks, and the correction is kept in a column.
 """
 
 from collections.abc import Collection, Iterator
@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows
 from jobs.config.settings import Clean
-from jobs.moments import event_time
+from jobs.event_time import correct_event_time, parse_time
 from jobs.storage.table import Table
 
 TYPES = ("view", "search", "add_to_cart", "remove_from_cart", "begin_checkout", "purchase", "login", "other")
@@ -54,13 +54,13 @@ TABLE = Table(
 )  # fmt: skip
 
 
-# What the events of a fleet have in common; the time comes on top.
-_LOOK = ("user_agent", "event_type", "product_id", "page", "search_term", "device", "country", "channel")
+# Attributes that are equal for all events of a fleet, besides the time.
+_FINGERPRINT = ("user_agent", "event_type", "product_id", "page", "search_term", "device", "country", "channel")
 
 
-def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFrame:
-    """Every bronze event, typed, with `outcome` (kept, reject, duplicate), `rules`."""
-    event_at, skew = event_time(clock_skew_seconds)
+def classify_events(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFrame:
+    """Return every bronze event, typed, with its `outcome` (kept, reject or duplicate) and `rules`."""
+    event_at, skew = correct_event_time(clock_skew_seconds)
     event_type = F.lower(_rows.text("event_type"))
     price = _rows.number("price")
     typed = raw.select(
@@ -68,7 +68,7 @@ def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFram
         _rows.text("event_id").alias("source_id"),
         event_at.alias("event_at"),
         skew.alias("clock_skew_seconds"),
-        _rows.moment("event_at").alias("_client_time"),
+        parse_time("event_at").alias("_client_time"),
         F.coalesce(_rows.text("visitor_id"), _rows.text("customer_id")).alias("visitor_id"),
         _rows.text("customer_id").alias("customer_id"),
         _rows.text("email_key").alias("email_key"),
@@ -96,7 +96,7 @@ def judged(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFram
 
 
 def customer_lookups(raw: DataFrame) -> DataFrame:
-    """The rows (key, day) of bronze.events that name a customer by an e-mail address."""
+    """Return the rows (key, day) of bronze.events that name a customer by an e-mail address."""
     return raw.select(_rows.text("email_key").alias("key"), "day").where("key IS NOT NULL")
 
 
@@ -118,8 +118,8 @@ def _without_duplicates(typed: DataFrame) -> DataFrame:
     )
 
 
-def with_bots(kept: DataFrame, settings: Clean, mapped: Collection[str]) -> DataFrame:
-    """Adds is_bot and bot_rule, decided per visitor and day; `mapped` are the columns that the source has."""
+def flag_bots(kept: DataFrame, settings: Clean, mapped: Collection[str]) -> DataFrame:
+    """Add is_bot and bot_rule, decided per visitor and day; `mapped` are the columns that the source has."""
     visitor_day = Window.partitionBy("visitor_id", "day")
     micros = F.unix_micros("event_at")
     pause = F.col("_pause")
@@ -132,7 +132,7 @@ def with_bots(kept: DataFrame, settings: Clean, mapped: Collection[str]) -> Data
         "_even": even & (F.count(within).over(visitor_day) >= settings.bot_even_pauses),
         "_crawler": F.max("is_crawler").over(visitor_day),
     }
-    looked = _with_fleets(_with_crawlers(kept, "user_agent" in mapped), settings, "visitor_id" in mapped)
+    looked = _flag_one_hit_fleets(_flag_crawlers(kept, "user_agent" in mapped), settings, "visitor_id" in mapped)
     counted = looked.withColumn("_pause", micros - F.lag(micros).over(visitor_day.orderBy("event_at"))).withColumns(of_day)
     rule = (
         F.when(F.col("_crawler"), "user_agent")
@@ -144,21 +144,21 @@ def with_bots(kept: DataFrame, settings: Clean, mapped: Collection[str]) -> Data
         .when(F.col("_even"), "even_pauses")
         .when(F.col("_in_fleet") & (F.col("_events") == 1) & _anonymous(), "one_hit_fleet")
     )
-    return counted.drop("_look", "_agent", "_stretch").withColumn("bot_rule", rule)
+    return counted.drop("_fingerprint", "_agent", "_stretch").withColumn("bot_rule", rule)
 
 
-def around_the_clock(placed: DataFrame, settings: Clean) -> DataFrame:
-    """bot_rule and is_bot of events in their sessions, with the rule that looks beyond the day; other rules go before it."""
+def flag_round_the_clock_activity(placed: DataFrame, settings: Clean) -> DataFrame:
+    """Set bot_rule and is_bot of events in sessions by the rule that looks beyond the day; an earlier rule is kept."""
     visitor_day = Window.partitionBy("visitor_id", "day")
     hours = F.bit_count(F.bit_or(F.expr("shiftleft(1, hour(event_at))")).over(visitor_day))
     unbroken = F.max(F.unix_micros("event_at") - F.unix_micros("active_since")).over(visitor_day)
-    tireless = (hours >= settings.bot_active_hours) | (unbroken >= settings.bot_active_hours * 3_600_000_000)
+    is_active_long = (hours >= settings.bot_active_hours) | (unbroken >= settings.bot_active_hours * 3_600_000_000)
     name = "around_the_clock"
-    rule = F.coalesce(F.nullif("bot_rule", F.lit(name)), F.when(tireless, name))
+    rule = F.coalesce(F.nullif("bot_rule", F.lit(name)), F.when(is_active_long, name))
     return placed.withColumn("bot_rule", rule).withColumn("is_bot", F.col("bot_rule").isNotNull())
 
 
-def _with_crawlers(kept: DataFrame, has_user_agents: bool) -> DataFrame:
+def _flag_crawlers(kept: DataFrame, has_user_agents: bool) -> DataFrame:
     """Adds is_crawler: true, or null."""
     if not has_user_agents:
         return kept.withColumn("is_crawler", F.lit(None).cast("boolean"))
@@ -167,30 +167,35 @@ def _with_crawlers(kept: DataFrame, has_user_agents: bool) -> DataFrame:
     return kept.join(F.broadcast(crawlers), "user_agent", "left")
 
 
-def _with_fleets(kept: DataFrame, settings: Clean, has_visitors: bool) -> DataFrame:
-    """Adds _in_fleet: true where the event looks like those of a fleet, or null.
+def _flag_one_hit_fleets(kept: DataFrame, settings: Clean, has_visitors: bool) -> DataFrame:
+    """Add _in_fleet: true where the event belongs to a fleet, else null.
 
-    A fleet is a look that many ids have, which all did this one thing that day; who comes with the agent of a fleet does
-    hardly anything else, as those who come with a common browser to one page do.
+    A fleet is many ids with equal attributes and one event each on a day. Ids with the user agent of a fleet hardly do
+    anything else; people who open one page with a common browser do.
     """
     if not has_visitors:  # every visitor is a customer
         return kept.withColumn("_in_fleet", F.lit(None).cast("boolean"))
     stretch = F.floor(F.unix_seconds("event_at") / (settings.bot_fleet_minutes * 60))
-    looks = kept.withColumn("_stretch", stretch).withColumns(
-        {"_look": F.xxhash64(_joined(("_stretch", *_LOOK))), "_agent": F.xxhash64(_joined(("day", "user_agent", "country")))}
+    fingerprints = kept.withColumn("_stretch", stretch).withColumns(
+        {
+            "_fingerprint": F.xxhash64(_joined(("_stretch", *_FINGERPRINT))),
+            "_agent": F.xxhash64(_joined(("day", "user_agent", "country"))),
+        }
     )
-    ids = looks.groupBy("visitor_id", "day").agg(
-        F.min("_look").alias("_look"),
+    ids = fingerprints.groupBy("visitor_id", "day").agg(
+        F.min("_fingerprint").alias("_fingerprint"),
         F.min("_agent").alias("_agent"),
         ((F.count("*") == 1) & F.every(_anonymous())).alias("_one_hit"),
     )
-    sizes = ids.groupBy("_agent", F.when(F.col("_one_hit"), F.col("_look")).alias("_look")).agg(F.count("*").alias("_ids"))
-    many = F.col("_look").isNotNull() & (F.col("_ids") >= settings.bot_fleet_ids)
+    sizes = ids.groupBy("_agent", F.when(F.col("_one_hit"), F.col("_fingerprint")).alias("_fingerprint")).agg(
+        F.count("*").alias("_ids")
+    )
+    many = F.col("_fingerprint").isNotNull() & (F.col("_ids") >= settings.bot_fleet_ids)
     same_agent = Window.partitionBy("_agent")
     share = F.sum(F.when(many, F.col("_ids"))).over(same_agent) / F.sum("_ids").over(same_agent)
-    fleets = sizes.select("_look", many.alias("_in_fleet"), share.alias("_share"))
+    fleets = sizes.select("_fingerprint", many.alias("_in_fleet"), share.alias("_share"))
     fleets = fleets.where(F.col("_in_fleet") & (F.col("_share") >= settings.bot_fleet_share)).drop("_share")
-    return looks.join(F.broadcast(fleets), "_look", "left")
+    return fingerprints.join(F.broadcast(fleets), "_fingerprint", "left")
 
 
 def _anonymous() -> Column:
@@ -203,20 +208,20 @@ def _joined(columns: Collection[str]) -> Column:
     return F.concat_ws("\x1f", *(F.coalesce(F.col(c).cast("string"), F.lit("\x00")) for c in columns))
 
 
-def tail(placed: DataFrame, eves: Collection, settings: Clean) -> DataFrame:
-    """Of events in their sessions, those of the days `eves` that are late enough for their session to go on the next day."""
+def open_sessions(placed: DataFrame, eves: Collection, settings: Clean) -> DataFrame:
+    """Return the events of the days `eves` that are late enough for their session to go on the next day."""
     midnight = F.date_add("day", 1).cast("timestamp")
     late = F.col("event_at") >= midnight - F.lit(timedelta(minutes=settings.session_gap_minutes))
     return placed.where(F.col("day").isin(*eves) & late)
 
 
-def with_sessions(kept: DataFrame, tail: DataFrame, settings: Clean) -> DataFrame:
-    """Adds session_id, session_started_at and active_since; `tail` holds events of days before that may go on.
+def assign_sessions(kept: DataFrame, open_sessions: DataFrame, settings: Clean) -> DataFrame:
+    """Add session_id, session_started_at and active_since; `open_sessions` has events of days before that may go on.
 
     A session ends after the silence gap; unbroken activity is cut every `session_max_hours` from its start.
     """
     gap = timedelta(minutes=settings.session_gap_minutes)
-    known = tail.select("visitor_id", "event_at", "active_since", F.col("session_started_at").alias("_started"))
+    known = open_sessions.select("visitor_id", "event_at", "active_since", F.col("session_started_at").alias("_started"))
     fresh = {"active_since": F.lit(None).cast("timestamp"), "_started": F.lit(None).cast("timestamp")}
     both = kept.withColumns({**fresh, "_tail": F.lit(False)}).unionByName(
         known.withColumn("_tail", F.lit(True)), allowMissingColumns=True

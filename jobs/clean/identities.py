@@ -1,11 +1,11 @@
 """clean.identities: one row per visitor and interval in which one customer was known on it.
 
-Input: the visitors' days, and of those the moments at which another customer was seen. A visitor belongs to the customer
-seen last, and back to its first event to the first customer seen. A device that changes hands follows the hands. A device
-on which too many customers were known within some days is nobody's from then on (clean.identity_alarms): its links stay
-here with the day of the alarm, and give no event to anybody.
+Input: clean.visitor_days, with the times at which another customer was seen on the visitor. A visitor belongs to the
+customer seen last; its events before the first sighting belong to the first customer. A device on which too many customers
+were seen within some days belongs to nobody from then on (clean.identity_alarms): its links are kept with the day of the
+alarm, and attach no event to a customer.
 
-A link lies in the day that showed it. A day's work writes only the days of links that are other than they were.
+A link is stored on the day that showed it. Cleaning a day writes only the days of links that have changed.
 """
 
 from dataclasses import dataclass
@@ -35,18 +35,18 @@ TABLE = Table(
 
 @dataclass(frozen=True)
 class Change:
-    """What the events of some days make of the identities; nothing is written yet."""
+    """The identities after the events of some days; nothing is written yet."""
 
     days: list[date]
     visitor_days: DataFrame  # of `days`
     visitors: DataFrame  # visitor_id of all whose links may be other than they were
     links: DataFrame  # all links of these visitors, as they will be
     changed: list[date]  # days of links that are other than they were
-    restated: list[date]  # days beside `days` on which an event now has another customer
+    restated: list[date]  # days other than `days` on which an event now has another customer
 
 
 def identities(days: DataFrame, settings: Clean) -> DataFrame:
-    """clean.identities of the visitors whose clean.visitor_days these are, all of them."""
+    """Return clean.identities of the visitors whose clean.visitor_days are all given."""
     in_order = Window.partitionBy("visitor_id").orderBy("observed_at")
     first_events = days.groupBy("visitor_id").agg(F.min("first_at").alias("first_at"))
     observed = days.select("visitor_id", "mailed", F.inline("seen"))
@@ -61,7 +61,7 @@ def identities(days: DataFrame, settings: Clean) -> DataFrame:
     )
     return (
         changes.join(first_events, "visitor_id", "inner")
-        .join(shared(observed, settings), "visitor_id", "left")
+        .join(shared_visitors(observed, settings), "visitor_id", "left")
         .withColumn("valid_from", F.when(is_first, F.col("first_at")).otherwise(F.col("observed_at")))
         .withColumn("valid_to", F.lead("observed_at").over(in_order))
         .withColumns({"rule": rule, "day": F.to_date("observed_at")})
@@ -69,8 +69,8 @@ def identities(days: DataFrame, settings: Clean) -> DataFrame:
     )
 
 
-def shared(observed: DataFrame, settings: Clean) -> DataFrame:
-    """(visitor_id, shared_since): the first day on which too many customers had been known on a visitor within some days.
+def shared_visitors(observed: DataFrame, settings: Clean) -> DataFrame:
+    """Return (visitor_id, shared_since), the first day on which too many customers had been known on a visitor within some days.
 
     `observed` has visitor_id, customer_id, observed_at. A customer counts from each day it is seen until so many days
     later, or until it is seen again: going through these days in order, no moment is compared with another.
@@ -88,8 +88,8 @@ def shared(observed: DataFrame, settings: Clean) -> DataFrame:
     return too_many.groupBy("visitor_id").agg(F.min("day").alias("shared_since"))
 
 
-def resolved(events: DataFrame, links: DataFrame) -> DataFrame:
-    """Events with the customer of their moment, and `identified_on`, the day from which that was known.
+def attach_customers(events: DataFrame, links: DataFrame) -> DataFrame:
+    """Return events with their customer at that time, and `identified_on`, the day from which that was known.
 
     `events` have `customer_id` where the event itself named one; `signed_in` keeps that. On a shared visitor only such
     an event has a customer: what it had been given to until `shared_since` is its `former_customer_id`.
@@ -117,14 +117,14 @@ def resolved(events: DataFrame, links: DataFrame) -> DataFrame:
     ).drop(*(c for c in known.columns if c != "shared_since"))
 
 
-def as_sent(events: DataFrame) -> DataFrame:
-    """Stored events as they came, without what `resolved` found."""
+def without_stitching(events: DataFrame) -> DataFrame:
+    """Return stored events as sent, without the stitched identities that attach_customers added."""
     own = events.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id")))
     return own.drop("signed_in", "identified_on", "former_customer_id", "shared_since")
 
 
-def change(keep: Cache, lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
-    """What the events of `days` (with `known_customer_id`) mean for these and for all other days."""
+def find_changes(keep: Cache, lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
+    """Return how the events of `days` (with `known_customer_id`) change the identities of these and of all other days."""
     new = keep(visitor_days.visitor_days(events))
     worked = F.col("day").isin(*days)
     stored = lake.read(visitor_days.TABLE)
@@ -137,7 +137,7 @@ def change(keep: Cache, lake: Lake, events: DataFrame, days: list[date], setting
     return Change(days, new, visitors, links, changed, restated)
 
 
-def write(lake: Lake, change: Change) -> None:
+def write_changes(lake: Lake, change: Change) -> None:
     """Write clean.visitor_days and the changed days of clean.identities.
 
     To be called last: until then a run that was killed finds the same restated days again.

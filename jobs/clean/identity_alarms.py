@@ -1,6 +1,6 @@
 """clean.identity_alarms: one row per visitor or e-mail address that too many customers share.
 
-Inputs: clean.identities, clean.customers. From `since` on it is nobody's: it merges no event and no order with anybody.
+Inputs: clean.identities, clean.customers. From `since` on it identifies nobody: no event and no order gets a customer by it.
 """
 
 from pyspark.sql import DataFrame

@@ -1,13 +1,14 @@
-"""clean.orders: one row per order line, and one per return that undoes no known line.
+"""clean.orders: one row per order line, and one per return that is matched to no known line.
 
 Inputs: bronze.orders, clean.products (a line without a price takes the list price of its day), clean.customers (a guest
-is the customer with the same e-mail, if just one has it), bronze.rates. Argued about:
-- the same order and line again is a newer version of it: the latest wins; without line numbers an equal row is a copy;
-- gift cards, test orders, voids, bad debts and book-with_cached_frames adjustments are no sales; foreign money without a rate is
-  refused;
-- postage and fees are money of the customer's, but no products: without category, and their product may be unnamed;
-- a discount line is money off and nothing else, whatever its sign: discount_amount, no gross, and no return undoes it;
-- a return reduces the line it undoes (clean.returns says which), whatever day it comes on.
+is the customer with the same e-mail, if just one has it), bronze.rates. Rules that may be debated:
+- The same order and line again is a newer version, and the latest is kept. Without line numbers an equal row is a copy.
+- Gift cards, test orders, voids, bad debts and bookkeeping adjustments are no sales. Foreign money without a rate is
+  refused.
+- Postage and fees are money of the customer's, but no products: they have no category, and may have no product id.
+- A discount line only reduces the order, whatever its sign: it has a discount_amount and no gross, and no return is
+  matched to it.
+- A return reduces the line that it is matched to, on whatever day it comes. clean.returns has the matches.
 """
 
 from datetime import date
@@ -17,6 +18,7 @@ from pyspark.sql import functions as F
 
 from jobs.clean import _rows, _versions, returns
 from jobs.clean import customers as _customers
+from jobs.event_time import parse_time
 from jobs.storage.lake import Cache, Lake, with_cached_frames
 from jobs.storage.table import Table
 
@@ -63,17 +65,20 @@ _NO_SALE = {
 _MONEY = "DECIMAL(18,4)"
 
 
-def judged(
+def classify_orders(
     raw: DataFrame, products: DataFrame, customers: DataFrame, rates: DataFrame, currency: str, most_per_mail: int = 1,
     rate_days: int = 0,
 ) -> DataFrame:  # fmt: skip
-    """Every bronze order row, typed and in the home currency, with `outcome`, `rules`; a rate holds for `rate_days` more."""
+    """Return every bronze order row, typed and in the home currency, with its `outcome` and `rules`.
+
+    A rate holds for `rate_days` days more; an e-mail address that over `most_per_mail` customers share names none.
+    """
     typed = raw.select(
         "_extra", "_file", "_row", "day",
         _rows.text("order_id").alias("order_id"),
         _rows.number("line_no", "INT").alias("line_no"),
-        _rows.moment("ordered_at").alias("ordered_at"),
-        _rows.moment("updated_at").alias("updated_at"),
+        parse_time("ordered_at").alias("ordered_at"),
+        parse_time("updated_at").alias("updated_at"),
         _rows.text("customer_id").alias("customer_id"),
         _rows.text("email_key").alias("email_key"),
         _rows.text("product_id").alias("product_id"),
@@ -98,13 +103,13 @@ def judged(
 
 
 def product_lookups(raw: DataFrame) -> DataFrame:
-    """The rows (key, day) of bronze.orders that take something from clean.products."""
+    """Return the rows (key, day) of bronze.orders that look up clean.products."""
     lacks = _rows.text("unit_price").isNull() | _rows.text("category").isNull()
     return raw.where(lacks).select(_rows.text("product_id").alias("key"), "day")
 
 
 def customer_lookups(raw: DataFrame) -> DataFrame:
-    """The rows (key, day) of bronze.orders that take something from clean.customers."""
+    """Return the rows (key, day) of bronze.orders that look up clean.customers."""
     return raw.where(_rows.text("customer_id").isNull()).select(_rows.text("email_key").alias("key"), "day")
 
 
@@ -136,7 +141,7 @@ def _with_product(typed: DataFrame, products: DataFrame, currency: str) -> DataF
 
 def _with_customer(typed: DataFrame, customers: DataFrame, most_per_mail: int) -> DataFrame:
     """A guest whose e-mail named a customer on that day is that customer."""
-    named = _customers.named(typed, customers, most_per_mail).withColumn("is_guest", F.col("customer_id").isNull())
+    named = _customers.add_known_customer(typed, customers, most_per_mail).withColumn("is_guest", F.col("customer_id").isNull())
     return named.withColumn("customer_id", F.col("known_customer_id")).drop("known_customer_id")
 
 
@@ -212,7 +217,7 @@ def _without_duplicates(ruled: DataFrame) -> DataFrame:
     latest = line.orderBy(F.desc_nulls_last("updated_at"), F.desc("_file"), F.desc("_row"))
     kept = F.when(numbered, F.row_number().over(latest) == 1).otherwise(F.row_number().over(equal.orderBy(*in_file_order)) == 1)
     first = F.row_number().over(equal.orderBy(F.desc("_kept"), *in_file_order)) == 1
-    judged = (
+    outcomes = (
         ruled.repartition("order_id")
         .withColumn("_content", F.md5(F.to_json(F.struct(*_CONTENT, version.alias("version"), others.alias("others")))))
         .withColumn("_kept", kept)
@@ -223,12 +228,12 @@ def _without_duplicates(ruled: DataFrame) -> DataFrame:
         .withColumn("rules", F.when(F.col("outcome") == "duplicate", F.array("_rule")).otherwise(F.col("rules")))
     )
     counted = Window.partitionBy("order_id", "day", F.col("outcome") == "kept").orderBy("_file", "_row")
-    return judged.withColumn("line_no", F.coalesce("line_no", F.row_number().over(counted)))
+    return outcomes.withColumn("line_no", F.coalesce("line_no", F.row_number().over(counted)))
 
 
-def entries(judged: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Kept rows as (order lines, return lines), with what matching needs beside their own columns."""
-    kept = judged.where("outcome = 'kept'").withColumns(
+def split_lines_and_returns(outcomes: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Return the kept rows as (order lines, return lines), with the columns that matching needs."""
+    kept = outcomes.where("outcome = 'kept'").withColumns(
         {
             "at": F.col("ordered_at"),
             "quantity": F.abs("quantity"),
@@ -241,7 +246,7 @@ def entries(judged: DataFrame) -> tuple[DataFrame, DataFrame]:
 
 
 def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
-    """clean.orders out of order lines (any earlier returned_* columns are dropped) and the rows of clean.returns."""
+    """Return clean.orders from order lines (earlier returned_* columns are dropped) and the rows of clean.returns."""
     totals = undone.where("order_id IS NOT NULL").groupBy("order_id", "line_no", F.col("order_day").alias("day")).agg(
         F.sum("quantity").cast(_MONEY).alias("returned_quantity"),
         F.sum("amount").cast(_MONEY).alias("returned_amount"),
@@ -275,12 +280,12 @@ def orders(lines: DataFrame, undone: DataFrame) -> DataFrame:
 
 
 @with_cached_frames
-def write(keep: Cache, lake: Lake, judged_rows: DataFrame, days: list[date]) -> list[date]:
+def write_orders(keep: Cache, lake: Lake, outcomes: DataFrame, days: list[date]) -> list[date]:
     """Write clean.orders and clean.returns for `days`, and every other day on which a return of theirs changes a line.
 
     Returns all the days of clean.orders that were written.
     """
-    lines, returned = entries(judged_rows)
+    lines, returned = split_lines_and_returns(outcomes)
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     worked = F.col("day").isin(*days)
     if not lake.exists(TABLE.name):
@@ -288,12 +293,7 @@ def write(keep: Cache, lake: Lake, judged_rows: DataFrame, days: list[date]) -> 
         lake.replace(returns.TABLE, undone)
         lake.replace(TABLE, orders(lines, undone))
         return days
-    for table in (TABLE, returns.TABLE):  # an older lake may lack a column that is read here
-        lake.create(table)
-    old_lines = lake.read(TABLE).where(~worked & (F.col("quantity") > 0))
-    old_lines = old_lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn("key", returns.match_key())
-    old_returns = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})
-    old_returns = old_returns.withColumn("key", returns.match_key()).drop("order_id").withColumnRenamed("_undone", "order_id")
+    old_lines, old_returns = _read_matched(lake, days)
     with_returns = old_returns.select("key").distinct()
     touched = keep(
         returned.select("key")
@@ -318,6 +318,17 @@ def write(keep: Cache, lake: Lake, judged_rows: DataFrame, days: list[date]) -> 
     days_returns = same_day.where(F.col("order_id").isNotNull() | F.col("day").isin(*rewritten))
     lake.replace_days(TABLE, orders(lines.select(*names).unionByName(kept_lines.select(*names)), days_returns), rewritten)
     return rewritten
+
+
+def _read_matched(lake: Lake, days: list[date]) -> tuple[DataFrame, DataFrame]:
+    """Return the stored order lines of other days than `days`, and all stored returns, with the key of matching."""
+    for table in (TABLE, returns.TABLE):  # an older lake may lack a column that is read here
+        lake.create(table)
+    lines = lake.read(TABLE).where(~F.col("day").isin(*days) & (F.col("quantity") > 0))
+    lines = lines.withColumn("undoes_order_id", F.lit(None).cast("string")).withColumn("key", returns.match_key())
+    stored = lake.read(returns.TABLE).withColumns({"_undone": F.col("order_id"), "order_id": F.col("return_order_id")})
+    stored = stored.withColumn("key", returns.match_key()).drop("order_id").withColumnRenamed("_undone", "order_id")
+    return lines, stored
 
 
 _LINE = (

@@ -23,8 +23,8 @@ TABLE = Table("clean.products", __doc__.split("\n\n")[0], SCHEMA, None, {"price_
 VALUES = ["name", "brand", "category", "price", "currency"]
 
 
-def judged(raw: DataFrame, currency: str, missing_price: str = "null") -> DataFrame:
-    """Every bronze product, typed, with `outcome` and `rules`; `missing_price` is a method of the policy."""
+def classify_products(raw: DataFrame, currency: str, missing_price: str = "null") -> DataFrame:
+    """Return every bronze product, typed, with its `outcome` and `rules`; `missing_price` is a method of the policy."""
     price = _rows.number("price")
     typed = raw.select(
         "_extra", "_file", "_row", "day",
@@ -42,8 +42,8 @@ def judged(raw: DataFrame, currency: str, missing_price: str = "null") -> DataFr
     return _versions.versions(filled.withColumn("rules", _rows.broken_rules(rules)), "product_id", VALUES)
 
 
-def known(products: DataFrame) -> DataFrame:
-    """What an order takes from a product and when it holds: key, since, until, value."""
+def product_validity(products: DataFrame) -> DataFrame:
+    """Return what an order takes from a product, and when it is valid: key, since, until (exclusive), value."""
     value = F.struct("category", "price", "currency").alias("value")
     named = {"product_id": "key", "valid_from": "since", "valid_to": "until"}
     intervals = _versions.intervals(products, "product_id").withColumnsRenamed(named)

@@ -1,8 +1,9 @@
-"""clean.returns: one row per return or cancellation line and the order line it undoes.
+"""clean.returns: one row per return or cancellation line and the order line it is matched to.
 
-A return undoes lines of the order it names; where it names none, the latest earlier line of the same customer, product
-and price with pieces left, then the one before. What finds no line stands alone, on its own day (rule `unmatched`).
-Returns are counted on the day they happened: this table is the view by refund date, clean.orders that by order date.
+A return that names an order is matched to lines of that order. Another is matched to the latest earlier line of the same
+customer, product and price with pieces left, then to the line before. A return without such a line has a row of its own,
+on its own day (rule `unmatched`). Returns count on the day they happened: this table is the view by refund date,
+clean.orders the view by order date.
 """
 
 from collections.abc import Iterator
@@ -46,13 +47,13 @@ _CENT = Decimal("0.0001")
 
 
 def match_key() -> Column:
-    """Only a customer's lines of one product, or a guest's order's, can undo each other."""
+    """Return the key within which returns are matched: a customer and product, or a guest's order and product."""
     who = F.coalesce(F.concat(F.lit("c|"), "customer_id"), F.concat(F.lit("o|"), F.coalesce("undoes_order_id", "order_id")))
     return F.concat_ws("|", who, "product_id")
 
 
 def returns(lines: DataFrame, returned: DataFrame) -> DataFrame:
-    """The rows of clean.returns for these order lines and return lines, both with the columns of `_ENTRY`."""
+    """Return clean.returns for these order lines and return lines, both with the columns of `_ENTRY`."""
     both = (
         lines.where("line_kind <> 'discount'")
         .withColumn("is_return", F.lit(False))
@@ -60,26 +61,26 @@ def returns(lines: DataFrame, returned: DataFrame) -> DataFrame:
     )
     in_order = both.select(*_ENTRY).repartition("key").sortWithinPartitions("key", "at", "is_return", "order_id", "line_no")
     ddl = ", ".join(part.split(" COMMENT")[0].replace(" NOT NULL", "").strip() for part in SCHEMA.split(",\n"))
-    return in_order.mapInArrow(_matched, ddl)
+    return in_order.mapInArrow(_match_batches, ddl)
 
 
-def _matched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _match_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     rows = (row for batch in batches for row in batch.to_pylist())
     for _, group in groupby(rows, key=lambda row: row["key"]):
-        found = list(undo(list(group)))
+        found = list(match_returns(list(group)))
         if found:
             table = pa.Table.from_pylist([dict(zip(TABLE.columns, row, strict=True)) for row in found], schema=_arrow_schema())
             yield from table.to_batches()
 
 
-def undo(entries: list[dict]) -> Iterator[tuple]:
-    """The rows of clean.returns out of one key's lines and returns in order of time.
+def match_returns(entries: list[dict]) -> Iterator[tuple]:
+    """Match the returns of one key to its order lines, all in order of time; yield the rows of clean.returns.
 
     >>> line = dict(order_id="1", line_no=1, day="d1", at=1, is_return=False, unit_price=Decimal(2), currency="GBP",
     ...             quantity=Decimal(5), amount=None, undoes_order_id=None)
     >>> back = dict(line, order_id="C1", at=2, day="d2", is_return=True, quantity=Decimal(7), amount=Decimal(14),
     ...             customer_id="a", product_id="p", line_kind="product", category=None, kind="return", is_guest=False)
-    >>> [(row[0], int(row[13]), float(row[14]), row[15], row[18]) for row in undo([line, back])]
+    >>> [(row[0], int(row[13]), float(row[14]), row[15], row[18]) for row in match_returns([line, back])]
     [('C1', 5, 10.0, '1', 'by_price'), ('C1', 2, 4.0, None, 'unmatched')]
     """
     open_lines: list[dict] = []

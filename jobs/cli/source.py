@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from jobs.bronze import _landing
+from jobs.bronze import pipeline
 from jobs.config import source_mapping
 from jobs.config.settings import Settings
 from jobs.progress import log
@@ -16,14 +16,12 @@ def check_source(settings: Settings, mapping_name: str, root: str, rows: int) ->
     source = source_mapping.load_source(mapping_name)
     day = datetime.now(UTC).date()
     with open_lake("source check", settings) as lake:
-        for table, mapping in source.mappings.items():
-            files = source_mapping.find_files(root, mapping)
-            log(f"\n{table}: {len(files)} files {mapping.files}, first {files[0][0]}")
-            records = _landing.preview(lake, settings, root, source, table, day, rows)
-            columns = [c for c in (*source_mapping.COLUMNS[table], "day") if c in mapping.columns or c == "day"]
-            for column in columns:
-                values = [str(record[column]) if record[column] is not None else "null" for record in records]
-                note = "   <- null in every row shown" if records and set(values) == {"null"} else ""
-                log(f"  {column:<16} {' | '.join(value[:WIDTH] for value in values)}{note}")
-            if not records:
+        for table in source.mappings:
+            preview = pipeline.preview_table(lake, settings, root, source, table, day, rows)
+            log(f"\n{table}: {len(preview.files)} files {preview.pattern}, first {preview.files[0]}")
+            for column, values in preview.values.items():
+                texts = ["null" if value is None else value for value in values]
+                note = "   <- null in every row shown" if texts and set(texts) == {"null"} else ""
+                log(f"  {column:<16} {' | '.join(text[:WIDTH] for text in texts)}{note}")
+            if not preview.n_rows:
                 log("  no rows: check 'where'")

@@ -7,12 +7,12 @@ from jobs.catalogue import HOLIDAY_LEAD_DAYS
 from jobs.errors import UserError
 
 
-def near(country: str, days: Collection[date]) -> frozenset[date]:
-    """Those of `days` that are a public holiday or at most HOLIDAY_LEAD_DAYS days before one.
+def days_near_holidays(country: str, days: Collection[date]) -> frozenset[date]:
+    """Return those of `days` that are a public holiday or at most HOLIDAY_LEAD_DAYS days before one.
 
     `country` is an ISO 3166 code that the package `holidays` knows; raises UserError for another.
 
-    >>> sorted(d.day for d in near("GB", [date(2024, 12, n) for n in (17, 18, 25, 26, 27)]))
+    >>> sorted(d.day for d in days_near_holidays("GB", [date(2024, 12, n) for n in (17, 18, 25, 26, 27)]))
     [18, 25, 26, 27]
     """
     import holidays

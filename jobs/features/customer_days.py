@@ -2,12 +2,14 @@
 
 Inputs: clean.events without robots, clean.orders by order date, clean.returns by refund date. The columns are the
 daily aggregates of jobs/catalogue/, all of which can be merged: a refresh computes the days that changed and reads the rest.
-`identified_on` is later than the day where a visitor's earlier events found their customer only later, and where a
-session went on after midnight: as of a day before that, the customer does not have them. A later row holds the
-difference to the earlier ones, so that those known by a day add up to what was known then. `known_until` ends what a
-device had given a customer until it was known to be shared by too many (a row of its own then says what is left), and
-an order all of whose products were cancelled: from then on it is no order and its products are not bought, while its
-money stays on its day, and what was given back on the day of that.
+
+`identified_on` is later than the day where a visitor's earlier events got their customer only later, and where a session
+went on after midnight: as of a day before that, the customer does not have them. A later row holds the difference to the
+earlier rows, so that the rows known by a day add up to what was known on that day.
+
+`known_until` ends two things. Events of a device count until it was known to be shared by too many customers; a row of its
+own has what is left. An order counts until all its products were cancelled; its money stays on its day, and the money
+given back on the day of that.
 """
 
 from collections.abc import Collection
@@ -22,7 +24,7 @@ from jobs import catalogue
 from jobs.catalogue import DailyAggregate
 from jobs.config.settings import Settings
 from jobs.features import _holidays
-from jobs.features._whole import addend, aggregated, money, whole
+from jobs.features._minor_units import from_minor_units, from_sum, to_minor_units, to_summand
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake, union_all
 from jobs.storage.table import Table
@@ -61,7 +63,7 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holi
     products = lines.where("line_kind = 'product' AND known_until > day")
     added = [_session_parts(ours), _search_hits(ours), _orders(lines, holidays), _returns(returns)]
     together = reduce(lambda left, right: left.unionByName(right, allowMissingColumns=True), added)
-    scalars = together.groupBy(*_KEYS).agg(*(_together(p) for p in _SCALAR if p.source != "row"))
+    scalars = together.groupBy(*_KEYS).agg(*(_merge_aggregates(p) for p in _SCALAR if p.source != "row"))
     # whoever has a value has the event or the order that it is of
     rows = scalars.join(_value_counts({"event": ours, "product": products}), _KEYS, "left")
     for aggregate in _of("row"):
@@ -97,29 +99,29 @@ def _only_where(condition: str, aggregates: list[DailyAggregate]) -> list[DailyA
     return [p._replace(sql=f"CASE WHEN {condition} THEN {p.sql} END") for p in aggregates]
 
 
-def _combined(aggregates: list[DailyAggregate]) -> list[Column]:
+def _aggregate_rows(aggregates: list[DailyAggregate]) -> list[Column]:
     """These aggregates out of the rows of their source."""
     return [getattr(F, p.operation)(F.expr(p.sql)).cast(p.sql_type).alias(p.name) for p in aggregates]
 
 
-def _each(aggregates: list[DailyAggregate]) -> list[Column]:
+def _aggregates_per_row(aggregates: list[DailyAggregate]) -> list[Column]:
     """These aggregates out of one row of their source, to be brought together later, sums of money in ten-thousandths."""
-    return [addend(p, F.expr(p.sql).cast(p.sql_type)).alias(p.name) for p in aggregates]
+    return [to_summand(p, F.expr(p.sql).cast(p.sql_type)).alias(p.name) for p in aggregates]
 
 
-def _together(aggregate: DailyAggregate) -> Column:
+def _merge_aggregates(aggregate: DailyAggregate) -> Column:
     """Return a daily aggregate out of what several rows have of it."""
     value = getattr(F, aggregate.operation)(aggregate.name)
     if aggregate.operation == "sum":
         value = F.coalesce(value, F.lit(0))
-    return aggregated(aggregate, value).cast(aggregate.sql_type).alias(aggregate.name)
+    return from_sum(aggregate, value).cast(aggregate.sql_type).alias(aggregate.name)
 
 
 def _session_parts(ours: DataFrame) -> DataFrame:
     """Per session: its events on the day they happened, and what each day of knowing them changed on the day it began."""
     counts = [p.name for p in _of("event")]
     parts = ours.groupBy(*_KEYS, "session_id", F.to_date("session_started_at").alias("_began")).agg(
-        *_combined(_of("event")),
+        *_aggregate_rows(_of("event")),
         F.unix_seconds(F.min("event_at")).alias("_first"),
         F.unix_seconds(F.max("event_at")).alias("_last"),
     )
@@ -159,7 +161,7 @@ def _search_hits(ours: DataFrame) -> DataFrame:
     followed = both.withColumn("_next", F.min("_stretch").over(from_the_end)).where("_stretch IS NULL")
     in_time = F.col("_next.begins_at") <= F.col("event_at") + F.expr(f"INTERVAL {catalogue.SEARCH_HIT_MINUTES} MINUTES")
     hits = followed.where(in_time).withColumn("identified_on", F.greatest("identified_on", "_next.known_on"))
-    return hits.select(*_KEYS, *_each(_of("search")))
+    return hits.select(*_KEYS, *_aggregates_per_row(_of("search")))
 
 
 def _lines(orders: DataFrame) -> DataFrame:
@@ -176,7 +178,7 @@ def _orders(lines: DataFrame, holidays: Collection[date]) -> DataFrame:
     """What each order adds to its day."""
     of_products = _only_where("line_kind = 'product'", _of("product"))
     by_order = lines.groupBy(*_KEYS, "order_id").agg(
-        *_combined([*_of("line"), *of_products]),
+        *_aggregate_rows([*_of("line"), *of_products]),
         F.max(F.col("line_kind") != "discount").alias("_is_order"),
         F.sum("gross_amount").alias("gross_amount"),
         F.sum("discount_amount").alias("discount_amount"),
@@ -187,9 +189,9 @@ def _orders(lines: DataFrame, holidays: Collection[date]) -> DataFrame:
     summed = {source: [p._replace(sql=p.name) for p in _of(source)] for source in ("line", "product")}
     return split.where("_until > day").select(
         *_KEYS[:-1], F.col("_until").alias("known_until"),
-        *_each(_only_where(f"_until = DATE'{FOREVER}'", summed["line"])),
-        *_each(_only_where("_until = known_until", summed["product"])),
-        *_each(_only_where("_until = known_until AND _is_order", _of("order"))),
+        *_aggregates_per_row(_only_where(f"_until = DATE'{FOREVER}'", summed["line"])),
+        *_aggregates_per_row(_only_where("_until = known_until", summed["product"])),
+        *_aggregates_per_row(_only_where("_until = known_until AND _is_order", _of("order"))),
     )  # fmt: skip
 
 
@@ -199,7 +201,7 @@ def _returns(returns: DataFrame) -> DataFrame:
     by_line = returned.groupBy(*_KEYS, "return_order_id", "return_line_no").agg(
         F.sum("amount").alias("amount"), F.max("kind").alias("kind")
     )
-    return by_line.select(*_KEYS, *_each(_of("return")))
+    return by_line.select(*_KEYS, *_aggregates_per_row(_of("return")))
 
 
 def _value_counts(sources: dict[str, DataFrame]) -> DataFrame:
@@ -208,12 +210,14 @@ def _value_counts(sources: dict[str, DataFrame]) -> DataFrame:
     for source, rows in sources.items():
         ours = [p for p in _HISTOGRAMS if p.source == source]
         each = [
-            F.struct(F.lit(p.name).alias("histogram"), F.expr(p.sql).alias("thing"), whole(F.expr(p.amount)).alias("amount"))
+            F.struct(
+                F.lit(p.name).alias("histogram"), F.expr(p.sql).alias("thing"), to_minor_units(F.expr(p.amount)).alias("amount")
+            )
             for p in ours
         ]
         has_any = reduce(Column.__or__, (F.expr(p.sql).isNotNull() for p in ours))
         found.append(rows.where(has_any).select(*_KEYS, F.inline(F.array(*each))).where("thing IS NOT NULL"))
-    added = union_all(found).groupBy(*_KEYS, "histogram", "thing").agg(money(F.sum("amount")).alias("amount"))
+    added = union_all(found).groupBy(*_KEYS, "histogram", "thing").agg(from_minor_units(F.sum("amount")).alias("amount"))
     lists = {p.name: F.collect_list(F.when(F.col("histogram") == p.name, F.struct("thing", "amount"))) for p in _HISTOGRAMS}
     return added.groupBy(*_KEYS).agg(
         *(F.when(F.size(values) > 0, F.array_sort(values)).alias(name) for name, values in lists.items())
@@ -225,7 +229,7 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may go on for so many days
     of_events, of_orders = (reconciliation.read_revisions(lake, table) for table in ("clean.events", "clean.orders"))
     known = {day for day in {*of_events, *of_orders} if day <= days[-1]}
-    holidays = _holidays.near(settings.features.holiday_country, known)
+    holidays = _holidays.days_near_holidays(settings.features.holiday_country, known)
     inputs = {
         day: reconciliation.fingerprint_inputs(
             _VERSION, of_orders.get(day, ""), day in holidays, *(of_events.get(_after(day, n), "") for n in reach)

@@ -1,6 +1,6 @@
 """features.customers: one row per customer known by the day, customers without any order or event included.
 
-Inputs: features.customer_days, clean.customers. As of the day: nothing later is seen, not even who a visitor was.
+Inputs: features.customer_days, clean.customers. A row uses only what was known by its day, also of who a visitor was.
 """
 
 import json
@@ -15,7 +15,7 @@ from jobs.catalogue import Expression, WindowedAggregate
 from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.features import customer_days
-from jobs.features._whole import addend, aggregated, money, whole
+from jobs.features._minor_units import from_minor_units, from_sum, to_minor_units, to_summand
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
@@ -114,7 +114,7 @@ def _sums(recent: DataFrame, older: DataFrame) -> DataFrame:
 
 
 def _plain(aggregates: dict[str, catalogue.DailyAggregate]) -> list[Column]:
-    return [getattr(F, a.operation)(addend(a, F.col(a.name))).alias(a.name) for a in aggregates.values()]
+    return [getattr(F, a.operation)(to_summand(a, F.col(a.name))).alias(a.name) for a in aggregates.values()]
 
 
 def _seen_days() -> list[Column]:
@@ -127,7 +127,7 @@ def _window(windowed: WindowedAggregate) -> Column:
         end = windowed.before + windowed.days
         value = F.when((F.col("_span") > windowed.before) & (F.col("_span") <= end), value)
     # here, where it is worked out once: in the features' own projection it would be again for each that uses it
-    return aggregated(windowed.daily_aggregate, getattr(F, windowed.operation)(value)).alias(windowed.column)
+    return from_sum(windowed.daily_aggregate, getattr(F, windowed.operation)(value)).alias(windowed.column)
 
 
 def _histograms(recent: DataFrame) -> DataFrame:
@@ -137,7 +137,7 @@ def _histograms(recent: DataFrame) -> DataFrame:
     values = recent.where(" OR ".join(f"{name} IS NOT NULL" for name in names)).select(
         "customer_id", "age", F.inline(F.concat(*tagged))
     )
-    amount = F.sum(whole(F.col("amount")))
+    amount = F.sum(to_minor_units(F.col("amount")))
     each = values.groupBy("customer_id", "histogram", "thing").agg(F.min("age").alias("age"), amount.alias("amount"))
     return each.groupBy("customer_id").agg(*map(_of_histogram, _OF_HISTOGRAMS))
 
@@ -151,8 +151,8 @@ def _of_histogram(windowed: WindowedAggregate) -> Column:
     paid = F.when(ours & (amount > 0), amount.cast("double"))
     result = {
         "count_distinct": lambda: F.count_if(ours & (F.col("age") < windowed.days)),
-        "largest_amount": lambda: money(F.max(F.when(ours, amount))),
-        "total_amount": lambda: money(F.sum(F.when(ours, amount))),
+        "largest_amount": lambda: from_minor_units(F.max(F.when(ours, amount))),
+        "total_amount": lambda: from_minor_units(F.sum(F.when(ours, amount))),
         # of shares p = a / sum(a): -sum(p ln p) = ln(sum(a)) - sum(a ln a) / sum(a)
         "entropy": lambda: _not_below_zero(F.ln(F.sum(paid)) - F.sum(paid * F.ln(paid)) / F.sum(paid)),
         "mode": lambda: F.min(F.when(ours, F.struct(-amount, "thing")))["thing"],

@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from jobs.bronze import customers, events, files, orders, products, rates
+from jobs.bronze import files, pipeline
+from jobs.bronze._landing import land_files
 from jobs.config.settings import load_settings
 from jobs.config.source_mapping import load_source
 
@@ -48,11 +49,10 @@ rated_on = "day"
 currency = "code"
 rate = "rate"
 """
-TABLES = {"events": events, "orders": orders, "products": products, "customers": customers, "rates": rates}
 
 
 class Vendor:
-    """Writes files and lands them."""
+    """A vendor whose files a test writes and lands."""
 
     def __init__(self, lake, folder):
         self.lake, self.folder = lake, folder
@@ -69,13 +69,13 @@ class Vendor:
 
     def land(self, table, day="2024-03-02"):
         landed_at = datetime(2024, 3, 20, tzinfo=UTC)
-        vendor = load_source(self.settings.source)
-        new = TABLES[table].run(self.lake, self.settings, vendor, date.fromisoformat(day), landed_at)
-        files.record(self.lake, vendor.name, {vendor.mappings[table]: new}, landed_at)
+        source = load_source(self.settings.source)
+        landed = land_files(self.lake, self.settings, source, pipeline.TABLES[table], date.fromisoformat(day), landed_at)
+        files.register_files(self.lake, source.name, {source.mappings[table]: landed}, landed_at)
 
     def rows(self, table, *columns):
-        found = self.lake.read(f"bronze.{table}").select(*columns).collect()
-        return sorted(tuple(str(v) if isinstance(v, date) else v for v in row) for row in found)
+        rows = self.lake.read(f"bronze.{table}").select(*columns).collect()
+        return sorted(tuple(str(value) if isinstance(value, date) else value for value in row) for row in rows)
 
 
 @pytest.fixture

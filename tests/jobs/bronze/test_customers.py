@@ -1,4 +1,4 @@
-"""bronze.customers: known from the day they registered."""
+"""bronze.customers: valid from the day of registration."""
 
 
 def test_a_customer_counts_from_the_day_of_registration(vendor):

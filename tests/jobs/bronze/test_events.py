@@ -1,10 +1,10 @@
-"""bronze.events: files as received, each once, and nothing of a bad one."""
+"""bronze.events: files as received, each once, and nothing of a bad file."""
 
 import gzip
 
 import pytest
 
-from jobs.bronze._reading import hashed
+from jobs.bronze._reading import hash_personal
 from jobs.errors import UserError
 from tests.jobs.bronze.conftest import MAPPING
 
@@ -12,13 +12,13 @@ HEAD = "time,device,what,mail,name,colour"
 TRUNCATED = gzip.compress("\n".join([HEAD, *(f"2024-03-02 10:00:00,{n},view,,," for n in range(9999))]).encode())[:9000]
 
 
-def test_rows_keep_their_origin_and_lose_what_is_personal(vendor):
+def test_rows_keep_their_origin_and_lose_personal_text(vendor):
     vendor.file("clicks-2024-03-01.csv.gz", HEAD, "2024-03-01 10:00:00,v,VIEW, Anna@Example.org ,Anna,red", "soon,v,View,,,")
     vendor.land("events")
     columns = ("_row", "_file", "day", "event_at", "event_type", "email_key", "_extra")
     assert vendor.rows("events", *columns) == [
         (1, "clicks-2024-03-01.csv.gz", "2024-03-01", "2024-03-01 10:00:00", "view",
-         hashed("anna@example.org", "email", "of the tests"), {"colour": "red"}),
+         hash_personal("anna@example.org", "email", "of the tests"), {"colour": "red"}),
         (2, "clicks-2024-03-01.csv.gz", "2024-03-01", "soon", "view", None, {}),
     ]  # fmt: skip
     written = b"".join(p.read_bytes() for p in (vendor.folder.parent / "lake").rglob("*") if p.is_file())
@@ -30,7 +30,7 @@ def test_a_row_with_the_wrong_number_of_fields_is_kept_as_malformed_without_its_
     vendor.land("events")
     malformed, good = vendor.rows("events", "_row", "event_at", "_extra")
     assert good == (2, "2024-03-01 10:00:01", {})
-    assert malformed == (1, None, {"_malformed": hashed("2024-03-01 10:00:00,v,view,a@b.c", "text", "of the tests")})
+    assert malformed == (1, None, {"_malformed": hash_personal("2024-03-01 10:00:00,v,view,a@b.c", "text", "of the tests")})
 
 
 def test_a_file_is_landed_once_and_a_changed_one_replaces_its_rows(vendor, capsys):
@@ -58,18 +58,18 @@ def test_late_and_future_rows_count_on_the_day_they_arrived(vendor):
     assert vendor.rows("events", "_row", "day") == [(1, "2024-03-02"), (2, "2024-03-02"), (3, "2024-02-29")]
 
 
-def test_an_event_of_a_clock_that_is_off_counts_on_the_day_it_was(vendor):
+def test_an_event_counts_on_the_day_of_its_corrected_time(vendor):
     vendor.map(MAPPING.replace("event_type = ", 'sent_at = "sent"\nreceived_at = "came"\nevent_type = '))
-    both = ("2024-03-09 10:00:00,v,view,,,,2024-03-09 10:01:00,2024-03-02 10:01:00",
+    rows = ("2024-03-09 10:00:00,v,view,,,,2024-03-09 10:01:00,2024-03-02 10:01:00",
             "2024-03-01 22:00:00,v,view,,,,2024-03-01 22:00:00,2024-03-02 01:00:00",
             "2024-03-09 10:00:00,v,view,,,,,2024-03-01 23:59:00")  # fmt: skip
-    vendor.file("clicks-2024-03-02.csv", f"{HEAD},sent,came", *both)
+    vendor.file("clicks-2024-03-02.csv", f"{HEAD},sent,came", *rows)
     vendor.land("events")
     assert vendor.rows("events", "_row", "day") == [(1, "2024-03-02"), (2, "2024-03-02"), (3, "2024-03-01")]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "wanted"),
+    ("name", "content", "expected"),
     [
         ("clicks-2024-03-02.csv.gz", TRUNCATED,
          r"file clicks-2024-03-02.csv.gz, line \d{3,}: the compressed file is truncated"),
@@ -83,10 +83,10 @@ def test_an_event_of_a_clock_that_is_off_counts_on_the_day_it_was(vendor):
         ("clicks-2024-03-02.csv", (HEAD + ",_row").encode(), "column '_row' is a name of ours"),
     ],
 )  # fmt: skip
-def test_a_bad_file_is_named_and_nothing_of_it_is_landed(vendor, name, content, wanted):
+def test_a_bad_file_is_named_and_nothing_of_it_is_landed(vendor, name, content, expected):
     vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,,,")
     (vendor.folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=wanted) as raised:
+    with pytest.raises(UserError, match=expected) as raised:
         vendor.land("events")
     assert "\n" not in str(raised.value)
     assert not vendor.lake.exists("bronze.events") or vendor.rows("events", "_row") == []

@@ -1,4 +1,4 @@
-"""bronze.files: what was landed, and how many rows of which day."""
+"""bronze.files: which files were landed, with how many rows of which day."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from jobs.bronze import customers, files
+from jobs.bronze._landing import land_files
 from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 
@@ -13,7 +14,7 @@ from jobs.errors import UserError
 def test_the_register_counts_rows_by_day_and_notices_a_changed_mapping(vendor):
     vendor.file("people.csv", "id,since", "anna,2024-02-01", "bert,2024-02-01", "carl,2024-02-03")
     vendor.land("customers")
-    days = files.days(vendor.lake, ["bronze.customers"])
+    days = files.read_days(vendor.lake, ["bronze.customers"])
     assert {day: entry["n_rows"] for day, entry in days.items()} == {
         date(2024, 2, 1): {"bronze.customers": 2},
         date(2024, 2, 3): {"bronze.customers": 1},
@@ -25,17 +26,17 @@ def test_the_register_counts_rows_by_day_and_notices_a_changed_mapping(vendor):
         .replace('registered_at = "since"', 'registered_at = "since"\ncountry = "since"')
     )
     vendor.land("customers")
-    assert files.days(vendor.lake, ["bronze.customers"])[date(2024, 2, 1)]["files"] != before
+    assert files.read_days(vendor.lake, ["bronze.customers"])[date(2024, 2, 1)]["files"] != before
     assert vendor.lake.read("bronze.customers").count() == 3
     (row,) = vendor.lake.read_small_table(files.TABLE)
     assert row["columns"] == ["id", "since"]
 
 
-def test_a_row_that_was_read_and_is_nowhere_stops_the_landing(vendor):
+def test_a_row_that_was_read_but_not_written_stops_the_landing(vendor):
     vendor.file("people.csv", "id,since", "anna,2024-02-01")
-    shop, landed_at = load_source(vendor.settings.source), datetime(2024, 3, 20, tzinfo=UTC)
-    landed = customers.run(vendor.lake, vendor.settings, shop, date(2024, 3, 2), landed_at)
+    source, landed_at = load_source(vendor.settings.source), datetime(2024, 3, 20, tzinfo=UTC)
+    landed = land_files(vendor.lake, vendor.settings, source, customers.TABLE, date(2024, 3, 2), landed_at)
     assert landed.n_read == 1
     with pytest.raises(UserError, match=r"bronze.customers, day 2024-02-01: 2 rows in, \+1 unaccounted for"):
-        files.record(vendor.lake, shop.name, {shop.mappings["customers"]: replace(landed, n_read=2)}, landed_at)
-    assert files.days(vendor.lake, ["bronze.customers"]) == {}, "not remembered, so that it is landed again"
+        files.register_files(vendor.lake, source.name, {source.mappings["customers"]: replace(landed, n_read=2)}, landed_at)
+    assert files.read_days(vendor.lake, ["bronze.customers"]) == {}, "not registered, so that it is landed again"

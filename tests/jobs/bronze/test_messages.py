@@ -1,10 +1,10 @@
-"""No cell of a file stands in a message or in the log, whatever is wrong with the file."""
+"""Messages and log lines quote no cell of a file, whatever is wrong with the file."""
 
 from datetime import date
 
 import pytest
 
-from jobs.bronze import _landing, _reading
+from jobs.bronze import _reading, pipeline
 from jobs.config.source_mapping import TableMapping, load_source
 from jobs.errors import UserError
 from tests.jobs.bronze.conftest import MAPPING
@@ -34,7 +34,7 @@ def test_a_file_without_a_header_line_is_refused_by_counts_and_by_columns_of_the
     assert not [cell for cell in CELLS if cell in capsys.readouterr().out]
 
 
-def test_a_later_file_without_a_header_line_gives_no_line_of_new_columns(vendor, capsys):
+def test_a_later_file_without_a_header_line_logs_no_new_columns(vendor, capsys):
     vendor.file("clicks-2024-03-01.csv", HEAD, "2024-03-01 10:00:00,v,view,,,")
     vendor.land("events")
     vendor.file("clicks-2024-03-02.csv", FIRST_CUSTOMER)
@@ -44,7 +44,7 @@ def test_a_later_file_without_a_header_line_gives_no_line_of_new_columns(vendor,
     assert not [cell for cell in CELLS if cell in printed]
 
 
-def test_one_missing_column_is_named_and_the_others_of_the_file_are_not(vendor):
+def test_a_missing_column_is_named_and_the_columns_of_the_file_are_not(vendor):
     vendor.file("clicks-2024-03-02.csv", HEAD.replace("what", "Anna"), FIRST_CUSTOMER)
     message = error_of(vendor.land, "events")
     assert "line 1: 1 of the 4 columns that the mapping names is missing (what); the file has 6 columns" in message
@@ -57,7 +57,7 @@ def test_a_column_that_the_mapping_uses_and_drops_is_said_to_be_dropped(vendor):
 
 
 @pytest.mark.parametrize(
-    ("what", "content", "name", "mapping", "wanted"),
+    ("case", "content", "name", "mapping", "expected"),
     [
         ("equal cells", b"Anna,Anna,1\n", "f.csv", {}, "line 1: columns 1 and 2 of the header have the same name"),
         ("an empty cell", b"Anna,,1\n", "f.csv", {}, "line 1: column 2 of the header has no name"),
@@ -68,14 +68,14 @@ def test_a_column_that_the_mapping_uses_and_drops_is_said_to_be_dropped(vendor):
         ("no Parquet", b"Anna,anna@example.org\n", "f.parquet", {"format": "parquet"}, "cannot be read: it is not Parquet"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_read_is_refused_without_quoting_it(tmp_path, what, content, name, mapping, wanted):
+def test_a_file_that_cannot_be_read_is_refused_without_quoting_it(tmp_path, case, content, name, mapping, expected):
     def read():
         (tmp_path / name).write_bytes(content)
         columns = TableMapping("events", "*", {}, **mapping)
-        _reading.header(str(tmp_path), name, columns)
-        return list(_reading.rows(str(tmp_path), name, columns, [], "of the tests"))
+        _reading.read_header(str(tmp_path), name, columns)
+        return list(_reading.read_rows(str(tmp_path), name, columns, [], "of the tests"))
 
-    assert wanted in error_of(read)
+    assert expected in error_of(read)
 
 
 NUMBERS = MAPPING.replace('quantity = "n"', 'quantity = "cast(n AS INT) * cast(n AS INT)"')
@@ -92,15 +92,15 @@ def test_a_value_that_an_expression_of_the_mapping_cannot_take_is_named_by_file_
     assert "orders.csv, row 1: the mapping's where = 'cast(state AS INT) = 1'" in error_of(vendor.land, "orders")
 
 
-def test_the_preview_of_a_source_shows_rows_and_its_errors_show_none(vendor):
+def test_the_preview_of_a_source_shows_values_and_its_errors_do_not(vendor):
     vendor.map(NUMBERS)
     vendor.file("orders.csv", *ORDERS)
 
     def preview(rows):
-        mapping = load_source(vendor.settings.source)
-        return _landing.preview(vendor.lake, vendor.settings, str(vendor.folder), mapping, "orders", date(2024, 3, 2), rows)
+        source = load_source(vendor.settings.source)
+        return pipeline.preview_table(vendor.lake, vendor.settings, str(vendor.folder), source, "orders", date(2024, 3, 2), rows)
 
-    assert [row.quantity for row in preview(1)] == ["4"]
+    assert preview(1).values["quantity"] == ["4"]
     assert "orders.csv, row 3: the mapping's orders.quantity" in error_of(preview, 3)
     vendor.file("orders.csv", *ORDERS[1:])
     assert "5 of the 5 columns that the mapping names are missing" in error_of(preview, 1)

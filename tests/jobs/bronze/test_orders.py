@@ -1,4 +1,4 @@
-"""bronze.orders: only the rows the mapping asks for."""
+"""bronze.orders: only the rows that the mapping requests."""
 
 
 def test_only_rows_that_fulfil_where_are_landed(vendor):

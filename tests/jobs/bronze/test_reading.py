@@ -1,4 +1,4 @@
-"""How one file is read: what is text is kept, what is no file of the mapping is refused in one line (no Spark needed)."""
+"""Reading one file: its rows, or one line that says what is wrong. No Spark is needed."""
 
 import gzip
 
@@ -13,14 +13,14 @@ ZIPPED = gzip.compress(b"a,b\n" + b"1,2\n" * 50_000)
 
 
 def read(folder, content, name=NAME, **mapping):
-    """(row, a, the rest) of every row, as read with `a` mapped."""
+    """(row, a, other columns) of every row, with `a` mapped."""
     (folder / name).write_bytes(content)
-    batches = _reading.rows(str(folder), name, TableMapping("events", "*", {}, **mapping), ["a"], "of the tests")
+    batches = _reading.read_rows(str(folder), name, TableMapping("events", "*", {}, **mapping), ["a"], "of the tests")
     return [(row["_row"], row["a"], dict(row["_extra"])) for batch in batches for row in batch.to_pylist()]
 
 
 @pytest.mark.parametrize(
-    ("what", "content", "mapping", "wanted"),
+    ("case", "content", "mapping", "expected"),
     [
         ("columns in another order", b"b,a\n2,1\n", {}, [(1, "1", {"b": "2"})]),
         ("a new column", b"a,b,c\n1,2,3\n", {}, [(1, "1", {"b": "2", "c": "3"})]),
@@ -39,12 +39,12 @@ def read(folder, content, name=NAME, **mapping):
         ("a dropped column", b"a,b\n1,2\n", {"drop": ("b",)}, [(1, "1", {})]),
     ],
 )  # fmt: skip
-def test_what_can_be_read_is_read(tmp_path, what, content, mapping, wanted):
-    assert read(tmp_path, content, **mapping) == wanted
+def test_a_readable_file_gives_its_rows(tmp_path, case, content, mapping, expected):
+    assert read(tmp_path, content, **mapping) == expected
 
 
 @pytest.mark.parametrize(
-    ("what", "content", "name", "mapping", "wanted"),
+    ("case", "content", "name", "mapping", "expected"),
     [
         ("nothing", b"", NAME, {}, "f.csv is empty; it needs a header"),
         ("blank lines only", b"\n\r\n", NAME, {}, "f.csv is empty; it needs a header"),
@@ -61,12 +61,12 @@ def test_what_can_be_read_is_read(tmp_path, what, content, mapping, wanted):
         ("no Parquet", b"PAR1 nothing PAR1", "f.parquet", {"format": "parquet"}, "f.parquet cannot be read"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_with_file_and_line(tmp_path, what, content, name, mapping, wanted):
-    with pytest.raises(UserError, match=wanted) as raised:
+def test_an_unreadable_file_is_refused_with_file_and_line(tmp_path, case, content, name, mapping, expected):
+    with pytest.raises(UserError, match=expected) as raised:
         read(tmp_path, content, name, **mapping)
     assert "\n" not in str(raised.value)
 
 
-def test_an_address_is_one_key_in_any_case_and_with_blanks_but_not_without_its_dots():
-    keys = [_reading.hashed(mail, "email", "s") for mail in ("a.b@x.org", " A.B@X.ORG ", "ab@x.org")]
+def test_an_email_address_has_one_key_in_any_case_and_with_blanks_but_not_without_its_dots():
+    keys = [_reading.hash_personal(mail, "email", "s") for mail in ("a.b@x.org", " A.B@X.ORG ", "ab@x.org")]
     assert keys[0] == keys[1] != keys[2]

@@ -13,7 +13,7 @@ def landed(spark, bronze, *rows):
 def read_as_received(raw, classified, table):
     """Return (row, outcome, rules) of each rejected row; assert that it has every column as received."""
     received = {row["_row"]: row for row in raw.collect()}
-    rows = _rows.rejects(classified, raw, table).orderBy("_row").collect()
+    rows = _rows.select_rejects(classified, raw, table).orderBy("_row").collect()
     for row in rows:
         assert {column: row[column] for column in raw.columns} == received[row["_row"]].asDict()
     return [(row["_row"], row["outcome"], row["rules"]) for row in rows]

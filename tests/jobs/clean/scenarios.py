@@ -1,6 +1,6 @@
 """Rules as examples: pairs of CSV files that a shop owner can read, all cases of a table in one Spark job.
 
-Cases are kept apart by a prefix on everything that names someone or something, taken off again before comparing.
+A prefix on every id keeps the cases apart; it is removed before rows are compared.
 """
 
 import csv
@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "scenarios"
-APART = (
+PREFIXED = (
     "order_id", "return_order_id", "undoes_order_id", "customer_id", "former_customer_id", "visitor_id", "email_key",
     "event_id", "user_agent", "id",
 )  # fmt: skip
@@ -18,14 +18,14 @@ BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT,
 
 
 def cases(table: str) -> list[str]:
-    """The names of a table's cases."""
-    found = sorted(p.name.removesuffix("_input.csv") for p in (FOLDER / table).glob("*_input.csv"))
-    assert found, f"no scenarios in {FOLDER / table}"
-    return found
+    """Return the names of a table's cases."""
+    names = sorted(p.name.removesuffix("_input.csv") for p in (FOLDER / table).glob("*_input.csv"))
+    assert names, f"no scenarios in {FOLDER / table}"
+    return names
 
 
 def read(table: str, case: str, kind: str) -> list[dict[str, str]]:
-    """The rows of one file of a case; none where it has no such file."""
+    """Return the rows of one file of a case; none where it has no such file."""
     path = FOLDER / table / f"{case}_{kind}.csv"
     if not path.exists():
         return []
@@ -44,16 +44,16 @@ def _unrolled(line: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
-    """All cases' input as one bronze frame."""
+    """Return the input of all cases as one bronze frame."""
     rows = []
     for case in cases(table):
-        for number, given in enumerate(read(table, case, "input"), 1):
-            text = {c: given.get(c) or None for c in columns}
-            text |= {c: f"{case}~{text[c]}" for c in APART if text.get(c)}
-            file_day = given.get("_file_day") or None
-            day = given.get("day") or (given.get(time) or "2024-03-01")[:10]
-            extra = {"_malformed": given["_malformed"]} if given.get("_malformed") else {}
-            file = f"{case}~{given.get('_file', '')}"
+        for number, line in enumerate(read(table, case, "input"), 1):
+            text = {c: line.get(c) or None for c in columns}
+            text |= {c: f"{case}~{text[c]}" for c in PREFIXED if text.get(c)}
+            file_day = line.get("_file_day") or None
+            day = line.get("day") or (line.get(time) or "2024-03-01")[:10]
+            extra = {"_malformed": line["_malformed"]} if line.get("_malformed") else {}
+            file = f"{case}~{line.get('_file', '')}"
             rows.append((*text.values(), extra, case, file, number, file_day, day))
     ddl = ", ".join(f"{c} STRING" for c in columns)
     frame = spark.createDataFrame(
@@ -66,23 +66,23 @@ def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
 
 
 def by_case(frame) -> dict[str, list[dict]]:
-    """A frame's rows by case (found in any prefixed column, or `_file`), prefixes taken off."""
-    found: dict[str, list[dict]] = {}
+    """Return a frame's rows by case, which prefixes `_file` or another column, without the prefixes."""
+    rows_by_case: dict[str, list[dict]] = {}
     for row in frame.collect():
         values = row.asDict()
-        case = next(v for c in ("_file", *APART) if (v := values.get(c)) and "~" in v).split("~")[0]
-        values |= {c: v.split("~", 1)[1] for c in APART if (v := values.get(c)) and "~" in v}
-        found.setdefault(case, []).append(values)
-    return found
+        case = next(v for c in ("_file", *PREFIXED) if (v := values.get(c)) and "~" in v).split("~")[0]
+        values |= {c: v.split("~", 1)[1] for c in PREFIXED if (v := values.get(c)) and "~" in v}
+        rows_by_case.setdefault(case, []).append(values)
+    return rows_by_case
 
 
-def assert_rows(got: list[dict], wanted: list[dict[str, str]]) -> None:
-    """Equal rows in the columns that `wanted` names, in any order; numbers by value."""
-    columns = list(wanted[0]) if wanted else []
-    plain_got = sorted(tuple(_plain(row[c]) for c in columns) for row in got)
-    plain_wanted = sorted(tuple(_plain(row[c]) for c in columns) for row in wanted)
-    assert len(got) == len(wanted), f"{len(got)} rows, wanted {len(wanted)}: {plain_got}"
-    assert plain_got == plain_wanted, f"differ: {set(plain_got) ^ set(plain_wanted)}"
+def assert_rows(actual: list[dict], expected: list[dict[str, str]]) -> None:
+    """Assert equal rows in the columns of `expected`, in any order; numbers are compared by value."""
+    columns = list(expected[0]) if expected else []
+    plain_actual = sorted(tuple(_plain(row[c]) for c in columns) for row in actual)
+    plain_expected = sorted(tuple(_plain(row[c]) for c in columns) for row in expected)
+    assert len(actual) == len(expected), f"{len(actual)} rows, expected {len(expected)}: {plain_actual}"
+    assert plain_actual == plain_expected, f"differ: {set(plain_actual) ^ set(plain_expected)}"
 
 
 def _plain(value) -> str:

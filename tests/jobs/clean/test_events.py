@@ -12,17 +12,17 @@ LIMITS = Clean()
 
 @pytest.fixture(scope="module")
 def outcome(spark):
-    """(kept rows, refused rows) by case, all cases in one go."""
+    """(kept rows, refused rows) by case, all cases in one Spark job."""
     raw = scenarios.raw_frame(spark, "events", COLUMNS["events"], "event_at")
-    judged = events.judged(raw, "GBP", LIMITS.clock_skew_seconds).persist()
-    refused = scenarios.by_case(_rows.rejects(judged, raw, events_rejects.TABLE))
-    found = scenarios.by_case(judged.where("outcome = 'kept'")), refused
-    judged.unpersist()
-    return found
+    outcomes = events.classify_events(raw, "GBP", LIMITS.clock_skew_seconds).persist()
+    refused = scenarios.by_case(_rows.select_rejects(outcomes, raw, events_rejects.TABLE))
+    kept = scenarios.by_case(outcomes.where("outcome = 'kept'"))
+    outcomes.unpersist()
+    return kept, refused
 
 
 @pytest.mark.parametrize("case", scenarios.cases("events"))
-def test_events_become_what_the_example_says(outcome, case):
+def test_events_match_the_example(outcome, case):
     kept, refused = outcome
     scenarios.assert_rows(kept.get(case, []), scenarios.read("events", case, "expected"))
     scenarios.assert_rows(refused.get(case, []), scenarios.read("events", case, "refused"))
@@ -30,13 +30,15 @@ def test_events_become_what_the_example_says(outcome, case):
 
 @pytest.fixture(scope="module")
 def robots(spark):
-    """(visitor, day, rule) by case, all cases in one go."""
+    """(visitor, day, rule) by case, all cases in one Spark job."""
     raw = scenarios.raw_frame(spark, "robots", COLUMNS["events"], "event_at")
-    kept = events.judged(raw, "GBP", LIMITS.clock_skew_seconds).where("outcome = 'kept'")
-    with_bots = events.with_bots(kept, LIMITS, COLUMNS["events"])
-    none = with_bots.selectExpr("visitor_id", "event_at", "event_at AS active_since", "event_at AS session_started_at").limit(0)
-    found = events.around_the_clock(events.with_sessions(with_bots, none, LIMITS), LIMITS)
-    return scenarios.by_case(found.select("_file", "visitor_id", "day", "bot_rule", "is_bot").distinct())
+    kept = events.classify_events(raw, "GBP", LIMITS.clock_skew_seconds).where("outcome = 'kept'")
+    with_bots = events.flag_bots(kept, LIMITS, COLUMNS["events"])
+    no_sessions = with_bots.selectExpr(
+        "visitor_id", "event_at", "event_at AS active_since", "event_at AS session_started_at"
+    ).limit(0)
+    flagged = events.flag_round_the_clock_activity(events.assign_sessions(with_bots, no_sessions, LIMITS), LIMITS)
+    return scenarios.by_case(flagged.select("_file", "visitor_id", "day", "bot_rule", "is_bot").distinct())
 
 
 @pytest.mark.parametrize("case", scenarios.cases("robots"))

@@ -1,4 +1,4 @@
-"""clean.orders: every rule of money as an example, and returns that come on a later day."""
+"""clean.orders: every rule of money as an example, and returns of a later day."""
 
 from datetime import date
 
@@ -25,7 +25,7 @@ PRODUCTS = [("mug", "2024-01-01", "kitchen", "2.00"), ("mug", "2024-03-05", "kit
 
 @pytest.fixture(scope="module")
 def outcome(spark):
-    """(clean.orders rows, clean.returns rows, refused rows) by case, all cases in one go."""
+    """(clean.orders rows, clean.returns rows, refused rows) by case, all cases in one Spark job."""
     raw = scenarios.raw_frame(spark, "orders", COLUMNS["orders"], "ordered_at")
     products = spark.createDataFrame(PRODUCTS, "product_id STRING, day STRING, category STRING, price STRING").selectExpr(
         "product_id", "CAST(day AS DATE) AS day", "category", "CAST(price AS DECIMAL(18,4)) AS price", "'GBP' AS currency"
@@ -42,19 +42,21 @@ def outcome(spark):
     customers = spark.createDataFrame(mails, "customer_id STRING, email_key STRING, day STRING").selectExpr(
         "customer_id", "email_key", "CAST(day AS DATE) AS day"
     )
-    judged = orders.judged(raw, products, customers, spark.createDataFrame(*RATES), "GBP", rate_days=RATE_DAYS).persist()
-    lines, returned = orders.entries(judged)
+    outcomes = orders.classify_orders(
+        raw, products, customers, spark.createDataFrame(*RATES), "GBP", rate_days=RATE_DAYS
+    ).persist()
+    lines, returned = orders.split_lines_and_returns(outcomes)
     lines = lines.withColumnsRenamed({"gross": "gross_amount", "discount": "discount_amount"})
     undone = returns.returns(lines.select(*orders._LINE), returned.select(*orders._LINE)).persist()
     kept, given_back = scenarios.by_case(orders.orders(lines, undone)), scenarios.by_case(undone)
-    refused = scenarios.by_case(_rows.rejects(judged, raw, orders_rejects.TABLE))
-    judged.unpersist()
+    refused = scenarios.by_case(_rows.select_rejects(outcomes, raw, orders_rejects.TABLE))
+    outcomes.unpersist()
     undone.unpersist()
     return kept, given_back, refused
 
 
 @pytest.mark.parametrize("case", scenarios.cases("orders"))
-def test_orders_become_what_the_example_says(outcome, case):
+def test_orders_match_the_example(outcome, case):
     kept, given_back, refused = outcome
     scenarios.assert_rows(kept.get(case, []), scenarios.read("orders", case, "expected"))
     if given_back_too := scenarios.read("orders", case, "returns"):
@@ -67,15 +69,15 @@ def test_days_cleaned_one_by_one_equal_days_cleaned_at_once(spark, tmp_path):
     corrected file no longer has gives its return back to the line before. After each of it the money adds up."""
 
     def clean(lake, days, without=()):
-        given = _raw(spark).where(f"day IN ({', '.join(repr(d) for d in days)})")
-        raw = given.where(~given.order_id.isin("none", *without))
+        rows = _raw(spark).where(f"day IN ({', '.join(repr(d) for d in days)})")
+        raw = rows.where(~rows.order_id.isin("none", *without))
         none = spark.createDataFrame([], "customer_id STRING, email_key STRING, day DATE")
         products = spark.createDataFrame([], orders_products())
-        judged = orders.judged(raw, products, none, spark.createDataFrame(*RATES), "GBP").persist()
+        outcomes = orders.classify_orders(raw, products, none, spark.createDataFrame(*RATES), "GBP").persist()
         worked = [date.fromisoformat(d) for d in days]
-        rewritten = orders.write(lake, judged, worked)
-        measures = _money.measures(lake, judged, worked)
-        judged.unpersist()
+        rewritten = orders.write_orders(lake, outcomes, worked)
+        measures = _money.measure_days(lake, outcomes, worked)
+        outcomes.unpersist()
         _money.check_returns(lake, rewritten)
         return {str(d): Account(d, 0, 0, "", measures=m).all_measures for d, m in measures.items()}
 
@@ -107,20 +109,20 @@ def test_days_cleaned_one_by_one_equal_days_cleaned_at_once(spark, tmp_path):
         _money.check_returns(whole, [date(2024, 3, 1)])
 
 
-def test_a_day_hangs_on_the_last_rate_of_each_currency_and_on_no_other_days(tmp_path):
+def test_a_day_depends_on_its_last_rate_of_each_currency_and_on_no_other_days(tmp_path):
     def landed(*rates):
         names = ("day", "currency", "rate", "_file", "_row")
         rows = [dict(zip(names, (date(2024, 3, day), *rest), strict=True)) for day, *rest in rates]
         write_deltalake(str(tmp_path / "bronze/rates"), pa.Table.from_pylist(rows), mode="overwrite")
-        return _money.rates(Lake(None, str(tmp_path)))
+        return _money.read_rates(Lake(None, str(tmp_path)))
 
     first, second, euro = date(2024, 3, 1), date(2024, 3, 2), (1, "EUR", "0.85", "a", 1)
     before = landed(euro, (1, "USD", "0.75", "a", 2), (2, "EUR", "0.86", "b", 1))
     assert before == {first: [("EUR", "0.85"), ("USD", "0.75")], second: [("EUR", "0.86")]}
     after = landed((1, "EUR", "0.90", "c", 1), euro, (1, "USD", "0.75", "a", 2), (2, "EUR", "0.86", "b", 1))
     assert after == before | {first: [("EUR", "0.90"), ("USD", "0.75")]}
-    assert _money.rates_of(after, second, rate_days=0) == after[second]
-    assert _money.rates_of(after, date(2024, 3, 3), rate_days=2) == after[second] + after[first]
+    assert _money.rates_for(after, second, rate_days=0) == after[second]
+    assert _money.rates_for(after, date(2024, 3, 3), rate_days=2) == after[second] + after[first]
 
 
 def orders_products() -> str:

@@ -16,7 +16,7 @@ def test_refused_and_repeated_lines_are_kept_as_received(spark):
     line |= {"quantity": "2", "unit_price": "3.00"}
     raw = landed(spark, bronze.TABLE, line, line | {"quantity": "two"}, line)
     lookups = [spark.createDataFrame([], schema) for schema in (NO_PRODUCTS, NO_CUSTOMERS, NO_RATES)]
-    classified = orders.judged(raw, *lookups, "GBP")
+    classified = orders.classify_orders(raw, *lookups, "GBP")
     assert read_as_received(raw, classified, orders_rejects.TABLE) == [
         (2, "reject", ["bad_quantity"]),
         (3, "duplicate", ["exact"]),

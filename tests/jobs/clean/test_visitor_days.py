@@ -1,11 +1,11 @@
-"""clean.visitor_days: when a visitor came, and when it showed another customer."""
+"""clean.visitor_days: when a visitor was active, and when another customer was seen on it."""
 
 from pyspark.sql import functions as F
 
 from jobs.clean import visitor_days
 
 
-def test_a_day_keeps_only_the_moments_at_which_the_customer_is_another(spark):
+def test_a_day_keeps_only_the_times_at_which_the_customer_changes(spark):
     rows = [
         ("10:00", None),
         ("10:01", "anna"),
@@ -25,7 +25,7 @@ def test_a_day_keeps_only_the_moments_at_which_the_customer_is_another(spark):
     assert [f"{at:%H:%M}" for at in row.mailed] == ["10:04"], "bert was named without his number"
 
 
-def test_a_visitor_who_shows_nobody_has_a_row_too(spark):
+def test_a_visitor_without_a_customer_has_a_row_too(spark):
     events = spark.sql("SELECT 'v' visitor_id, DATE'2024-03-03' day, TIMESTAMP'2024-03-03 10:00' event_at, "
                        "CAST(NULL AS STRING) customer_id, CAST(NULL AS STRING) known_customer_id")  # fmt: skip
     (row,) = visitor_days.visitor_days(events).collect()

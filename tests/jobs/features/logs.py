@@ -1,4 +1,4 @@
-"""Rows given as dictionaries, and random logs of customers: at the ages where windows begin and end, and at midnight."""
+"""Rows from dictionaries, and random logs of customers: at the ages where windows begin and end, and at midnight."""
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -11,10 +11,10 @@ KINDS = ("view", "view", "view", "search", "add_to_cart", "remove_from_cart", "b
 
 
 def frame(spark, table, rows: list[dict]):
-    """The rows in the contract of the table's module, the rest null; arrays and maps are given as JSON."""
+    """Return the rows in the contract of the table's module, missing values null; arrays and maps come as JSON."""
     fields = StructType.fromDDL(table.SCHEMA).fields
-    given = [tuple(None if row.get(f.name) is None else str(row[f.name]) for f in fields) for row in rows]
-    text = spark.createDataFrame(given, ", ".join(f"{f.name} STRING" for f in fields))
+    values = [tuple(None if row.get(f.name) is None else str(row[f.name]) for f in fields) for row in rows]
+    text = spark.createDataFrame(values, ", ".join(f"{f.name} STRING" for f in fields))
     kinds = {f.name: f.dataType.simpleString() for f in fields}
     return text.selectExpr(
         *(f"from_json({n}, '{k}') AS {n}" if "<" in k else f"CAST({n} AS {k}) AS {n}" for n, k in kinds.items())
@@ -22,7 +22,7 @@ def frame(spark, table, rows: list[dict]):
 
 
 def log(seed: int, day: date) -> dict[str, list[dict]]:
-    """The rows of one customer, of days up to and after `day`."""
+    """Return the rows of one customer, of days up to and after `day`."""
     random = Random(seed)  # noqa: S311
     name = f"c{seed}"
     records = [_record(random, name, day) for _ in range(random.choice((0, 1, 1, 2)))]
@@ -34,20 +34,20 @@ def log(seed: int, day: date) -> dict[str, list[dict]]:
     }
 
 
-def _moment(random: Random, day: date) -> datetime:
+def _random_time(random: Random, day: date) -> datetime:
     minute = random.choice((0, 5, 359, 360, 719, 720, 1079, 1080, 1430, 1439, random.randrange(1440)))
     return datetime.combine(day - timedelta(days=random.choice(AGES)), datetime.min.time()) + timedelta(minutes=minute)
 
 
 def _record(random: Random, name: str, day: date) -> dict:
-    known = random.choice((date(1970, 1, 1), _moment(random, day).date()))
-    registered = random.choice((None, _moment(random, day)))
-    return {"customer_id": name, "day": known, "registered_at": registered, "country": random.choice((None, "GB", "FR"))}
+    day_known = random.choice((date(1970, 1, 1), _random_time(random, day).date()))
+    registered = random.choice((None, _random_time(random, day)))
+    return {"customer_id": name, "day": day_known, "registered_at": registered, "country": random.choice((None, "GB", "FR"))}
 
 
 def _visit(random: Random, name: str, session: str, day: date) -> list[dict]:
     """A session, maybe over midnight, whose first events may be another customer's or known to be ours only later."""
-    at = _moment(random, day)
+    at = _random_time(random, day)
     known_on = at.date() + timedelta(days=random.choice((0, 0, 0, 1, 3, 40)))
     began = at - timedelta(minutes=random.choice((0, 0, 0, 7, 30)))
     device, channel = random.choice((None, "phone", "tablet", "desktop", "tv")), random.choice((None, "mail", "ads", "web"))
@@ -67,7 +67,7 @@ def _visit(random: Random, name: str, session: str, day: date) -> list[dict]:
 
 def _order(random: Random, name: str, order: str, day: date) -> list[dict]:
     """An order, of which some lines, or all, may have been cancelled since."""
-    at, lines = _moment(random, day), []
+    at, lines = _random_time(random, day), []
     cancelled = random.choice(((), (), (False, True), (True,)))
     for n in range(random.choice((1, 1, 2, 4))):
         kind = random.choice(("product", "product", "product", "postage", "fee", "discount"))
@@ -88,7 +88,7 @@ def _cancellation(random: Random, ordered_at: datetime) -> dict:
 
 
 def _return(random: Random, name: str, order: str, day: date) -> list[dict]:
-    at, kind = _moment(random, day), random.choice(("return", "cancellation"))
+    at, kind = _random_time(random, day), random.choice(("return", "cancellation"))
     return [
         {"return_order_id": order, "return_line_no": n // 2, "day": at.date(), "customer_id": name, "kind": kind,
          "amount": Decimal(random.randrange(0, 3000, 5)) / 100}

@@ -1,4 +1,4 @@
-"""features.customers in plain Python, straight from the meanings in docs/features.md, over clean rows as dictionaries."""
+"""features.customers in plain Python, from the meanings in docs/features.md, over clean rows as dictionaries."""
 
 import math
 from collections import Counter, defaultdict
@@ -28,8 +28,8 @@ def features(log: dict[str, list[dict]], day: date, near_holiday, dormant_days: 
         records, since = [], []
     if not (events or lines or returns or records):
         return None
-    made = Made(events, lines, returns, day, near_holiday)
-    seen, acted, ordered = made.days_seen, made.days_acted, made.order_days
+    history = History(events, lines, returns, day, near_holiday)
+    seen, acted, ordered = history.days_seen, history.days_acted, history.order_days
     row = {
         "is_active": bool(acted) and max(acted) > day - timedelta(days=dormant_days),
         "first_known_day": min([*since, *seen], default=day),
@@ -39,7 +39,7 @@ def features(log: dict[str, list[dict]], day: date, near_holiday, dormant_days: 
         "last_order_day": max(ordered, default=None),
         "country": max(records, key=lambda c: c["day"])["country"] if records else None,
     }
-    row |= made.activity() | made.money()
+    row |= history.activity() | history.money()
     row["recency_days"] = (day - row["last_seen_day"]).days if acted else None
     row["order_recency_days"] = (day - row["last_order_day"]).days if ordered else None
     row["tenure_days"] = (day - row["first_known_day"]).days
@@ -47,18 +47,18 @@ def features(log: dict[str, list[dict]], day: date, near_holiday, dormant_days: 
 
 
 def _registered(record: dict) -> list[date]:
-    at, known = record["registered_at"], record["day"]
-    return [*([at.date()] if at else []), *([known] if known > date(1970, 1, 1) else [])]
+    at, valid_from = record["registered_at"], record["day"]
+    return [*([at.date()] if at else []), *([valid_from] if valid_from > date(1970, 1, 1) else [])]
 
 
-def differences(found: dict[str, dict], expected: dict[str, dict]) -> dict[str, list[str]]:
-    """By customer the columns in which rows of features.customers are not as expected: doubles beyond 1e-9, all else at all."""
-    wrong = {name: ["is there"] for name in found.keys() - expected.keys()}
+def differences(actual: dict[str, dict], expected: dict[str, dict]) -> dict[str, list[str]]:
+    """Return, by customer, the columns of features.customers that differ from the expected: doubles by more than 1e-9."""
+    wrong = {name: ["is there"] for name in actual.keys() - expected.keys()}
     for name, row in expected.items():
-        got = found.get(name)
-        columns = [c for c in got if c not in ("customer_id", "day", "vector")] if got else []
-        different = [f"{c}: {got[c]!r}, not {row[c]!r}" for c in columns if not _equal(got[c], row[c])]
-        if different or not got:
+        actual_row = actual.get(name)
+        columns = [c for c in actual_row if c not in ("customer_id", "day", "vector")] if actual_row else []
+        different = [f"{c}: {actual_row[c]!r}, not {row[c]!r}" for c in columns if not _equal(actual_row[c], row[c])]
+        if different or not actual_row:
             wrong[name] = different or ["is missing"]
     return wrong
 
@@ -69,7 +69,7 @@ def _equal(a, b) -> bool:
     return a == b
 
 
-class Made:
+class History:
     """One customer's rows as of a day, counted in windows."""
 
     def __init__(self, events, lines, returns, day, near_holiday):

@@ -14,22 +14,22 @@ from tests.jobs.features import logs, oracle
 
 DAY = date(2024, 3, 31)  # an Easter Sunday
 TABLES = {"events": events, "orders": orders, "returns": returns, "customers": clean_customers}
-NEAR = _holidays.near("GB", [DAY - timedelta(days=n) for n in range(-5, 500)])
+NEAR = _holidays.days_near_holidays("GB", [DAY - timedelta(days=n) for n in range(-5, 500)])
 
 
 @settings(max_examples=2, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
 @given(first=st.integers(0, 10**6))
-def test_random_customers_have_the_features_that_their_rows_known_by_the_day_say(spark, first):
-    made = {f"c{seed}": logs.log(seed, DAY) for seed in range(first, first + 150)}
-    clean = {n: logs.frame(spark, t, [row for log in made.values() for row in log[n]]) for n, t in TABLES.items()}
+def test_random_customers_have_the_features_of_their_rows_known_by_the_day(spark, first):
+    logs_by_name = {f"c{seed}": logs.log(seed, DAY) for seed in range(first, first + 150)}
+    clean = {n: logs.frame(spark, t, [row for log in logs_by_name.values() for row in log[n]]) for n, t in TABLES.items()}
     partials = customer_days.customer_days(clean["events"], clean["orders"], clean["returns"], NEAR)
-    found = {r.customer_id: r.asDict() for r in customers.customers(partials, clean["customers"], DAY, 365).collect()}
-    expected = {name: oracle.features(log, DAY, NEAR.__contains__) for name, log in made.items()}
-    known = {name: row for name, row in expected.items() if row is not None}
-    assert set(found) == set(known)
-    wrong = oracle.differences(found, known)
+    actual = {r.customer_id: r.asDict() for r in customers.customers(partials, clean["customers"], DAY, 365).collect()}
+    expected = {name: oracle.features(log, DAY, NEAR.__contains__) for name, log in logs_by_name.items()}
+    known_rows = {name: row for name, row in expected.items() if row is not None}
+    assert set(actual) == set(known_rows)
+    wrong = oracle.differences(actual, known_rows)
     assert not wrong, f"{len(wrong)} customers differ, such as {dict(list(wrong.items())[:3])}"
-    assert all(math.isfinite(v) for row in found.values() for v in row["vector"] if v is not None)
+    assert all(math.isfinite(v) for row in actual.values() for v in row["vector"] if v is not None)
 
 
 def test_the_oracle_knows_every_column():

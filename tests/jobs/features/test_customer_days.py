@@ -1,4 +1,4 @@
-"""features.customer_days: what a customer did on a day, in numbers that add up."""
+"""features.customer_days: what a customer did on a day, in daily aggregates that add up."""
 
 from collections import defaultdict
 
@@ -63,66 +63,66 @@ LINES = [
 
 
 @pytest.fixture(scope="module")
-def found(spark):
+def rows(spark):
     """Customer to (day, day known, and day until which where there is one) to row."""
     clean = frame(spark, events, EVENTS), frame(spark, orders, LINES)
     undone = frame(spark, returns, [back(1, "return", 9), back(1, "return", 8), back(2, "cancellation", 1)])
-    rows = defaultdict(dict)
+    by_customer = defaultdict(dict)
     for row in customer_days.customer_days(*clean, undone, ()).orderBy("day", "identified_on", F.desc("known_until")).collect():
         until = [] if row.known_until == customer_days.FOREVER else [row.known_until.day]
-        rows[row.customer_id][row.day.day, row.identified_on.day, *until] = row
-    return rows
+        by_customer[row.customer_id][row.day.day, row.identified_on.day, *until] = row
+    return by_customer
 
 
 def values(rows, *names):
     return {key: tuple(int(row[name]) for name in names) for key, row in rows.items()}
 
 
-def things(row, *names):
-    return [(thing.thing, int(thing.amount)) for name in names for thing in row[name]]
+def value_counts(row, *names):
+    return [(count.thing, int(count.amount)) for name in names for count in row[name]]
 
 
-def test_what_a_shared_device_gave_is_theirs_until_that_was_known(found):
+def test_events_of_a_shared_device_count_until_it_was_known_to_be_shared(rows):
     names = ("events", "sessions", "bounces", "active_days", "active_seconds")
-    assert values(found["kiosk"], *names) == {(1, 1, 4): (2, 1, 0, 1, 60), (1, 4): (1, 1, 1, 1, 0)}
+    assert values(rows["kiosk"], *names) == {(1, 1, 4): (2, 1, 0, 1, 60), (1, 4): (1, 1, 1, 1, 0)}
 
 
-def test_a_day_of_clicks_counts_sessions_and_carts_and_leaves_robots_and_strangers_out(found):
+def test_a_day_of_clicks_counts_sessions_and_carts_without_robots_and_unknown_visitors(rows):
     names = ("events", "views", "sessions", "bounces", "cart_sessions", "abandoned_carts", "night_events", "weekend_events",
              "mobile_events", "active_seconds", "active_days", "orders")  # fmt: skip
-    assert values(found["clicker"], *names) == {(2, 2): (3, 1, 2, 1, 1, 1, 2, 3, 1, 600, 1, 0)}
-    assert things(found["clicker"][2, 2], "channels") == [("mail", 1)]
-    assert set(found) == {"clicker", "late", "nightly", "seeker", "buyer", "doubter", "kiosk"}
+    assert values(rows["clicker"], *names) == {(2, 2): (3, 1, 2, 1, 1, 1, 2, 3, 1, 600, 1, 0)}
+    assert value_counts(rows["clicker"][2, 2], "channels") == [("mail", 1)]
+    assert set(rows) == {"clicker", "late", "nightly", "seeker", "buyer", "doubter", "kiosk"}
 
 
-def test_money_counts_by_order_date_and_a_return_on_its_own(found):
+def test_money_counts_by_order_date_and_a_return_by_refund_date(rows):
     names = ("orders", "order_days", "lines", "items", "gross", "discount", "postage", "returns", "cancellations", "net")
     expected = {(1, 1): (1, 1, 2, 4, 24, 4, 4, 0, 0, 20), (5, 5): (0, 0, 0, 0, 0, 0, 0, 2, 1, -18)}
-    assert values(found["buyer"], *names) == expected
-    assert things(found["buyer"][1, 1], "products", "categories") == [("mug", 18), ("kitchen", 18)]
-    assert (found["buyer"][1, 1].largest_order, found["buyer"][5, 5].largest_order) == (21, None)
+    assert values(rows["buyer"], *names) == expected
+    assert value_counts(rows["buyer"][1, 1], "products", "categories") == [("mug", 18), ("kitchen", 18)]
+    assert (rows["buyer"][1, 1].largest_order, rows["buyer"][5, 5].largest_order) == (21, None)
 
 
-def test_activity_known_later_is_a_row_of_its_own(found):
+def test_activity_known_later_is_a_row_of_its_own(rows):
     names = ("views", "sessions", "bounces", "active_days")
-    assert values(found["late"], *names) == {(1, 1): (1, 1, 1, 1), (1, 4): (1, 0, -1, 0)}
+    assert values(rows["late"], *names) == {(1, 1): (1, 1, 1, 1), (1, 4): (1, 0, -1, 0)}
 
 
-def test_a_session_over_midnight_counts_on_its_first_day_and_as_the_end_of_each_day_knows_it(found):
+def test_a_session_over_midnight_counts_on_its_first_day_as_it_is_known_at_the_end_of_each_day(rows):
     names = ("events", "sessions", "bounces", "cart_sessions", "purchase_sessions", "abandoned_carts", "active_seconds")
     expected = {(1, 1): (1, 1, 1, 1, 0, 1, 0), (1, 2): (0, 0, -1, 0, 1, -1, 1200), (2, 2): (2, 0, 0, 0, 0, 0, 0)}
-    assert values(found["nightly"], *names) == expected
+    assert values(rows["nightly"], *names) == expected
 
 
-def test_a_search_is_a_hit_from_the_day_on_which_a_product_followed_in_time(found):
+def test_a_search_is_a_hit_from_the_day_on_which_a_product_followed_in_time(rows):
     expected = {(1, 1): (3, 1), (1, 2): (0, 1), (2, 2): (0, 0)}
-    assert values(found["seeker"], "searches", "search_hits") == expected
-    assert things(found["seeker"][1, 1], "terms") == [("mug", 2), ("pen", 1)]
+    assert values(rows["seeker"], "searches", "search_hits") == expected
+    assert value_counts(rows["seeker"][1, 1], "terms") == [("mug", 2), ("pen", 1)]
 
 
-def test_an_order_all_of_whose_products_were_cancelled_counts_until_then_and_its_money_stays(found):
+def test_an_order_counts_until_all_its_products_are_cancelled_and_its_money_stays(rows):
     names = ("orders", "order_days", "lines", "gross", "paid")
-    assert values(found["doubter"], *names) == {(1, 1): (1, 1, 2, 34, 18), (1, 1, 3): (1, 0, 1, 0, 13)}
-    assert [row.products and things(row, "products") for row in found["doubter"].values()] == [
+    assert values(rows["doubter"], *names) == {(1, 1): (1, 1, 2, 34, 18), (1, 1, 3): (1, 0, 1, 0, 13)}
+    assert [row.products and value_counts(row, "products") for row in rows["doubter"].values()] == [
         [("cup", 9), ("pen", 9)], [("mug", 9)],
     ]  # fmt: skip

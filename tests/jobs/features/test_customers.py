@@ -1,4 +1,4 @@
-"""features.customers: everyone known by the day, and nothing that came after it."""
+"""features.customers: everyone known by the day, and nothing from after it."""
 
 from datetime import date
 from decimal import Decimal
@@ -28,17 +28,17 @@ KNOWN = [("anna", "2024-02-01", None), ("carl", "2024-03-15", "FR"), ("dora", "2
 @pytest.fixture(scope="module")
 def rows(spark):
     """anna bought twice and returned once; one visit was known to be hers later; bert came once, long ago."""
-    given = [
-        SUMS | {"customer_id": c, "day": d, "identified_on": known, "known_until": "9999-12-31"} | more
-        for c, d, known, more in ROWS
+    daily = [
+        SUMS | {"customer_id": c, "day": d, "identified_on": identified_on, "known_until": "9999-12-31"} | more
+        for c, d, identified_on, more in ROWS
     ]
-    known = spark.createDataFrame(KNOWN, "customer_id STRING, day STRING, country STRING").selectExpr(
+    registered = spark.createDataFrame(KNOWN, "customer_id STRING, day STRING, country STRING").selectExpr(
         "customer_id", "CAST(day AS DATE) AS day", "country", "CAST(day AS TIMESTAMP) AS registered_at"
     )
-    partials = frame(spark, customer_days, given)
-    later = customers.customers(partials, known, date(2024, 4, 2), 365)
-    found = customers.customers(partials, known, DAY, 365).unionAll(later).collect()
-    return {(row.customer_id, row.day): row for row in found}
+    aggregates = frame(spark, customer_days, daily)
+    later = customers.customers(aggregates, registered, date(2024, 4, 2), 365)
+    all_rows = customers.customers(aggregates, registered, DAY, 365).unionAll(later).collect()
+    return {(row.customer_id, row.day): row for row in all_rows}
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +46,19 @@ def as_of_day(rows):
     return {customer: row for (customer, day), row in rows.items() if day == DAY}
 
 
-def test_everyone_known_by_the_day_is_there(as_of_day):
+def test_everyone_known_by_the_day_has_a_row(as_of_day):
     assert {c: r.is_active for c, r in as_of_day.items()} == {"anna": True, "bert": False, "carl": False}
     assert (as_of_day["carl"].country, as_of_day["carl"].tenure_days, as_of_day["carl"].recency_days) == ("FR", 16, None)
     assert (as_of_day["bert"].orders_365d, as_of_day["bert"].orders_life, as_of_day["bert"].recency_days) == (0, 1, 761)
 
 
-def test_nothing_after_the_day_is_seen_not_even_whose_a_visit_was(rows, as_of_day):
+def test_nothing_from_after_the_day_counts_not_even_whose_a_visit_was(rows, as_of_day):
     anna, later = as_of_day["anna"], rows["anna", date(2024, 4, 2)]
     assert (anna.orders_365d, anna.events_365d, str(anna.last_seen_day)) == (2, 4, "2024-03-20")
     assert (later.orders_365d, later.events_365d, str(later.last_seen_day)) == (3, 5, "2024-04-01")
 
 
-def test_windows_money_and_shares_are_as_counted_by_hand(as_of_day):
+def test_windows_money_and_shares_equal_those_counted_by_hand(as_of_day):
     anna = as_of_day["anna"]
     assert (anna.net_7d, anna.net_30d, anna.net_365d) == (Decimal("-18.0000"), Decimal("12.0000"), Decimal("30.0000"))
     assert (anna.orders_7d, anna.orders_30d, anna.recency_days, anna.order_gap_days) == (0, 1, 11, 19.0)
@@ -69,7 +69,7 @@ def test_windows_money_and_shares_are_as_counted_by_hand(as_of_day):
     assert as_of_day["carl"].bounce_share_365d is None
 
 
-def test_the_vector_is_the_catalogue_in_order(as_of_day):
+def test_the_vector_has_the_features_of_the_catalogue_in_order(as_of_day):
     for row in as_of_day.values():
         named = [None if row[n] is None else pytest.approx(float(row[n]), rel=1e-6) for n in catalogue.VECTOR]
         assert row.vector == named

@@ -1,0 +1,88 @@
+"""Cleaning of days: products and customers first, because events and orders look them up; then events and orders.
+
+Every table says what became of each row that came in: kept, refused or repeated, by rule.
+"""
+
+from datetime import date
+from functools import partial
+
+from jobs.bronze import files
+from jobs.clean import (
+    _event_days,
+    _money,
+    _order_days,
+    _references,
+    _rows,
+    events,
+    identities,
+    identity_alarms,
+    orders,
+    returns,
+    sessions,
+    visitor_days,
+)
+from jobs.concurrency import run_in_parallel
+from jobs.config.settings import Settings
+from jobs.config.source_mapping import Source
+from jobs.errors import UserError
+from jobs.progress import format_days
+from jobs.quality import reconciliation
+from jobs.storage.lake import Lake
+
+_TABLES = (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE)
+
+
+def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:
+    """Clean `days`, and every earlier day whose files, mapping or settings have changed since it was cleaned.
+
+    Raises UserError for a day without data and for a day whose rows do not add up.
+    """
+    landed = {table: files.read_days(lake, [f"bronze.{table}"]) for table in source.mappings}
+    _check_data(landed, days)
+    references = (_references.product_reference(lake, settings, source), _references.customer_reference(lake, settings, source))
+    accounts = run_in_parallel(
+        {reference.table.name: partial(_references.refresh_reference_table, lake, reference, landed) for reference in references}
+    )
+    accounts |= _clean_due_days(lake, settings, source, landed, days)
+    for table in _TABLES:
+        lake.create(table)  # so that a source without clicks, or without orders, has empty tables
+    identity_alarms.run(lake, settings.clean)
+    reconciliation.write_accounts(lake, accounts)
+
+
+def _check_data(landed: dict[str, dict[date, dict]], days: list[date]) -> None:
+    """Raise UserError where no event and no order was landed for any of `days`."""
+    days_with_data = {day for table in ("events", "orders") for day in landed.get(table, {})}
+    if days_with_data & set(days):
+        return
+    earlier = [day for day in days_with_data if day < days[-1]]
+    hint = f"the last day before it with data is {max(earlier)}" if earlier else "nothing was landed for an earlier day either"
+    raise UserError(f"clean: no data for {format_days(days)}; {hint}")
+
+
+def _clean_due_days(
+    lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], days: list[date]
+) -> dict[str, list[reconciliation.Account]]:
+    """Clean the due days of events and of orders at the same time. Returns their accounts by table."""
+    rates = _money.read_rates(lake) if "rates" in source.mappings else {}
+    calls, n_rows = {}, 0
+    for table, clean_days in (("events", _event_days.clean_event_days), ("orders", _order_days.clean_order_days)):
+        entries = landed.get(table, {})
+        inputs = _fingerprint_days(settings, source, entries, rates if table == "orders" else {})
+        requested = [day for day in days if day in entries]
+        possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= days[-1]}
+        if due := reconciliation.due_days(lake, f"clean.{table}", possible, requested):
+            rows_in = {day: entry["n_rows"][f"bronze.{table}"] for day, entry in entries.items()}
+            n_rows += sum(rows_in[day] for day in due)
+            calls[f"clean.{table}"] = partial(clean_days, lake, settings, source, due, inputs, rows_in)
+    lake.set_shuffle_partitions(n_rows)
+    return run_in_parallel(calls)
+
+
+def _fingerprint_days(settings: Settings, source: Source, entries: dict[date, dict], rates: dict) -> dict[date, str]:
+    """Return the fingerprint of everything that the rows of each landed day depend on."""
+    shared = (_rows.VERSION, settings.clean, source.currency)
+    return {
+        day: reconciliation.fingerprint_inputs(*shared, *entry["files"], *_money.rates_for(rates, day, settings.clean.rate_days))
+        for day, entry in entries.items()
+    }

@@ -1,0 +1,32 @@
+"""Features of days: what customers did on each day, then one row per customer as of a day."""
+
+from datetime import date, timedelta
+
+from jobs.config.settings import Settings
+from jobs.features import customer_days, customers
+from jobs.storage import models
+from jobs.storage.lake import Lake
+
+
+def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:
+    """Write features.customer_days for `days` and the earlier days that are due, then features.customers as of each day.
+
+    The customers as of an earlier day come first where a training on the last day needs them too, which `retrain` asks for.
+    """
+    customer_days.run(lake, settings, days)
+    for day in [*backtest_days(lake, settings, days[-1], retrain), *days]:
+        customers.run(lake, settings, day)
+
+
+def backtest_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> list[date]:
+    """Return the earlier day whose customers a training on `day` needs too, where one is due and they are not there."""
+    if not settings.train.backtest_days:
+        return []
+    champion = models.champion(settings.models, day)
+    is_young = champion and (day - date.fromisoformat(champion["since"])).days < settings.train.retrain_every_days
+    if is_young and not retrain:
+        return []
+    backtest = day - timedelta(days=settings.train.backtest_days)
+    first_day = min(lake.days(customer_days.TABLE.name), default=day)
+    is_needed = backtest >= first_day and backtest not in lake.days(customers.TABLE.name)
+    return [backtest] if is_needed else []
