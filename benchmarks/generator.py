@@ -76,7 +76,7 @@ quantity = "pieces"
 unit_price = "price"
 discount_amount = "discount"
 kind = "kind"
-undoes_order_id = "refund_of"
+original_order_id = "refund_of"
 [products]
 files = "products.parquet"
 format = "parquet"

@@ -46,7 +46,7 @@ quantity = "pieces"
 unit_price = "price"
 currency = "money"
 kind = "what"
-undoes_order_id = "undoes"
+original_order_id = "undoes"
 [customers]
 files = "people.csv"
 personal = { mail = "email" }

@@ -17,7 +17,7 @@ MEANINGS = {
     "currency": "of the amounts",
     "kind": "what happened: sale, return, cancellation, test, void, adjustment or bad_debt",
     "line_kind": "what the line is: product, postage, fee, discount or gift_card",
-    "undoes_order_id": "order that a return undoes",
+    "original_order_id": "order that a return or cancellation is about",
     "country": "country",
 }
 TABLE = define_table("orders", __doc__, MEANINGS, partition="day")

@@ -5,6 +5,7 @@ from datetime import date
 from decimal import Decimal
 
 import pyarrow.dataset as ds
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.clean import _money, _rows, customers, orders, orders_rejects, products, returns
@@ -25,7 +26,7 @@ def clean_order_days(
 
     `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days.
     """
-    raw = lake.read("bronze.orders", due[0], due[-1]).where(F.col("day").isin(*due))
+    raw = _read_bronze(lake, due)
     rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
     lookups = (lake.read(products.TABLE), lake.read(customers.TABLE), rates)
     limits = (settings.clean.max_customers_per_mail, settings.clean.rate_days)
@@ -40,3 +41,10 @@ def clean_order_days(
     return_lines = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], is_due)
     rows_out = Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in return_lines)
     return _rows.account_days(lake, rows_out, orders_rejects.TABLE, due, rows_in, inputs, measures)
+
+
+def _read_bronze(lake: Lake, days: list[date]) -> DataFrame:
+    """Return the rows of bronze.orders of these days. In an older lake original_order_id has its old name, undoes_order_id."""
+    raw = lake.read("bronze.orders", days[0], days[-1]).where(F.col("day").isin(*days))
+    names = [name for name in ("original_order_id", "undoes_order_id") if name in raw.columns]
+    return raw.withColumn("original_order_id", F.coalesce(*names))

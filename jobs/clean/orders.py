@@ -92,7 +92,7 @@ def classify_orders(
         F.coalesce(F.upper(_rows.text("currency")), F.lit(currency)).alias("currency"),
         F.coalesce(F.lower(_rows.text("kind")), F.lit("sale")).alias("kind"),
         F.lower(_rows.text("line_kind")).alias("line_kind"),
-        _rows.text("undoes_order_id").alias("undoes_order_id"),
+        _rows.text("original_order_id").alias("undoes_order_id"),
     )  # fmt: skip
     priced = (
         typed.transform(_with_kinds)

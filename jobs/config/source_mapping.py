@@ -24,7 +24,7 @@ COLUMNS = {
     ),
     "orders": (
         "order_id", "line_no", "ordered_at", "updated_at", "customer_id", "email_key", "product_id", "category", "quantity",
-        "unit_price", "discount_amount", "currency", "kind", "line_kind", "undoes_order_id", "country",
+        "unit_price", "discount_amount", "currency", "kind", "line_kind", "original_order_id", "country",
     ),
     "products": ("product_id", "name", "brand", "category", "price", "currency", "known_on"),
     "customers": ("customer_id", "email_key", "registered_at", "country"),
@@ -37,6 +37,7 @@ _REQUIRED = {
     "customers": ("customer_id",),
     "rates": ("rated_on", "currency", "rate"),
 }
+_OLD_NAMES = {"undoes_order_id": "original_order_id"}  # of columns, which a mapping may still use
 _PERSONAL_KINDS = ("email", "text")
 _FORMATS = ("csv", "parquet")
 
@@ -128,9 +129,20 @@ def _parse_mapping(table: str, values: dict, path: Path) -> TableMapping:
     allowed = set(TableMapping.__dataclass_fields__) - {"table"}
     if unknown := set(values) - allowed:
         raise UserError(f"{place}: unknown key {_quote_first(unknown)}; known: {', '.join(sorted(allowed))}")
+    if columns := values.get("columns"):
+        values = {**values, "columns": _rename_columns(columns, place)}
     _check_columns(table, values, place)
     _check_format(values, place)
     return TableMapping(table=table, **{**values, "drop": tuple(values.get("drop", ()))})
+
+
+def _rename_columns(columns: dict[str, str], place: str) -> dict[str, str]:
+    """Return the columns of a mapping by their present names. Raises UserError where one has its old name too."""
+    renamed = {_OLD_NAMES.get(column, column): expression for column, expression in columns.items()}
+    if len(renamed) < len(columns):
+        twice = next(old for old, new in _OLD_NAMES.items() if old in columns and new in columns)
+        raise UserError(f"{place}: {twice} is the old name of {_OLD_NAMES[twice]}; keep one of the two")
+    return renamed
 
 
 def _check_columns(table: str, values: dict, place: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "scenarios"
 PREFIXED = (
-    "order_id", "return_order_id", "undoes_order_id", "customer_id", "former_customer_id", "visitor_id", "email_key",
+    "order_id", "return_order_id", "original_order_id", "customer_id", "former_customer_id", "visitor_id", "email_key",
     "event_id", "user_agent", "id",
 )  # fmt: skip
 BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day DATE, _landed_at TIMESTAMP, day DATE"

@@ -38,6 +38,10 @@ def test_a_shipped_mapping_loads(path):
         (GOOD.replace('files = "*.csv"\n', ""), "[orders] lacks files"),
         (GOOD + 'colour = "e"\n', "[orders]: unknown column 'colour'"),
         (GOOD.replace('quantity = "d"\n', ""), "[orders] lacks quantity"),
+        (
+            GOOD + 'undoes_order_id = "e"\noriginal_order_id = "e"\n',
+            "[orders]: undoes_order_id is the old name of original_order_id",
+        ),
         (GOOD + EVENTS, "[events] lacks visitor_id or customer_id"),
         (GOOD.replace("[orders.columns]", 'format = "xml"\n[orders.columns]'), "[orders]: format must be"),
         (GOOD.replace("[orders.columns]", 'delimiter = "||"\n[orders.columns]'), "[orders]: delimiter must be one character"),
@@ -53,6 +57,15 @@ def test_a_mistake_is_one_line_with_file_and_key(tmp_path, text, says):
     assert str(path) in str(error.value)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_old_name_of_a_column_is_read_as_its_new_name(tmp_path):
+    mappings = []
+    for name in ("undoes_order_id", "original_order_id"):
+        (tmp_path / f"{name}.toml").write_text(GOOD + f'{name} = "e"\n')
+        mappings.append(load_source(str(tmp_path / f"{name}.toml")).mappings["orders"])
+    assert [mapping.columns["original_order_id"] for mapping in mappings] == ["e", "e"]
+    assert mappings[0].fingerprint() == mappings[1].fingerprint()
 
 
 def test_an_unknown_source_names_the_known_ones():
