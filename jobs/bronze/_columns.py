@@ -78,11 +78,12 @@ def _unresolved_columns(spark: SparkSession, used: list[str], mapping: TableMapp
                 spark.createDataFrame([], ddl).select(F.expr(expression)).schema  # noqa: B018 - the schema is the check
                 break
             except AnalysisException as error:
-                name = re.match(r"^\[UNRESOLVED_COLUMN\S*\] .*? `((?:[^`]|``)+)` cannot be resolved", str(error))
-                if name is None or name[1] in unresolved:
+                match = re.match(r"^\[UNRESOLVED_COLUMN\S*\] .*? `((?:[^`]|``)+)` cannot be resolved", str(error))
+                name = match and match[1].replace("``", "`")
+                if name is None or name in unresolved:
                     reason = " ".join(str(error).split(";")[0].split())[:300]
                     raise UserError(f"land: the mapping's {mapping.table}.{ours} = {expression!r}: {reason}") from None
-                unresolved.append(name[1].replace("``", "`"))
+                unresolved.append(name)
     return unresolved
 
 
@@ -92,9 +93,9 @@ def list_expressions(mapping: TableMapping) -> dict[str, str]:
 
 
 def select_used(columns: list[str], expressions: Iterable[str]) -> list[str]:
-    """Return those of `columns` that stand in SQL expressions, in any case."""
-    names = {name.lower() for name in find_names(" ".join(expressions))}
-    return [column for column in columns if column.lower() in names]
+    """Return those of `columns` that stand in SQL expressions."""
+    names = find_names(" ".join(expressions))
+    return [column for column in columns if column in names]
 
 
 def find_names(expressions: str) -> set[str]:

@@ -6,7 +6,7 @@ Spark's own error quotes the value, which may be a name or an e-mail address.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.bronze._columns import list_expressions
@@ -36,27 +36,38 @@ def value_errors(mapping: TableMapping, frames: list[DataFrame]) -> Iterator[Non
 
 def _find_value(mapping: TableMapping, frames: list[DataFrame]) -> str | None:
     """Return the message about the first value that an expression cannot take, from one pass over each frame, or None."""
-    expressions = list_expressions(mapping)
-    where = expressions.pop("where", "true")
-    is_requested = F.when(_raises_error(where), False).otherwise(F.coalesce(F.expr(where).cast("boolean"), F.lit(False)))
-    checks = {("where", where): _raises_error(where)}
-    checks |= {(f"{mapping.table}.{c}", e): _raises_error(e) & is_requested for c, e in expressions.items()}
-    firsts = [F.min(F.when(raises, F.struct("_file", "_row"))) for raises in checks.values()]
+    checks = _list_checks(mapping)
+    firsts = [F.min(F.when(raises, F.struct("_file", "_row"))) for _, _, raises in checks]
     for frame in frames:
-        spark = frame.sparkSession
-        before = spark.conf.get(_SUBEXPRESSIONS)
-        spark.conf.set(_SUBEXPRESSIONS, "false")  # else Spark evaluates what is there twice outside of try_to_binary
-        try:
-            row = frame.agg(*firsts).first()
-        finally:
-            spark.conf.set(_SUBEXPRESSIONS, before)
-        for (name, expression), first in zip(checks, row, strict=True):
+        for (name, expression, _), first in zip(checks, _aggregate(frame, firsts), strict=True):
             if first:
                 return (
                     f"land: file {first._file}, row {first._row}: the mapping's {name} = {expression!r} cannot take a value of "
                     "this row; correct the file, or change the expression, such as to try_cast"
                 )
     return None
+
+
+def _list_checks(mapping: TableMapping) -> list[tuple[str, str, Column]]:
+    """Return (name, expression, whether it raises an error on a row): `where`, then on requested rows, then on all rows."""
+    expressions = list_expressions(mapping)
+    where = expressions.pop("where", "true")
+    condition = f"cast(({where}) AS BOOLEAN)"
+    is_requested = F.when(_raises_error(condition), False).otherwise(F.coalesce(F.expr(condition), F.lit(False)))
+    columns = [(f"{mapping.table}.{column}", e, _raises_error(e)) for column, e in expressions.items()]
+    requested = [(name, expression, raises & is_requested) for name, expression, raises in columns]
+    return [("where", where, _raises_error(condition)), *requested, *columns]
+
+
+def _aggregate(frame: DataFrame, aggregates: list[Column]) -> Row:
+    """Aggregate all rows. Without subexpression elimination, which evaluates parts of an expression outside of the others."""
+    conf = frame.sparkSession.conf
+    before = conf.get(_SUBEXPRESSIONS)
+    conf.set(_SUBEXPRESSIONS, "false")
+    try:
+        return frame.agg(*aggregates).first()
+    finally:
+        conf.set(_SUBEXPRESSIONS, before)
 
 
 def _raises_error(expression: str) -> Column:

@@ -90,6 +90,9 @@ def test_a_value_that_an_expression_of_the_mapping_cannot_take_is_named_by_file_
     assert message.startswith("land: file orders.csv, row 3: the mapping's orders.quantity = 'cast(n AS INT) * cast(n AS INT)'")
     vendor.map(NUMBERS.replace("state <> 'draft'", "cast(state AS INT) = 1"))
     assert "orders.csv, row 1: the mapping's where = 'cast(state AS INT) = 1'" in error_of(vendor.land, "orders")
+    vendor.map(MAPPING.replace('ordered_at = "time"', 'ordered_at = "cast(time AS TIMESTAMP)"'))
+    vendor.file("orders.csv", *ORDERS[:2], "2,Anna,mug,2,draft")  # only rows that are left out are counted by their time
+    assert "orders.csv, row 2: the mapping's orders.ordered_at" in error_of(vendor.land, "orders")
 
 
 def test_the_preview_of_a_source_shows_values_and_its_errors_do_not(vendor):
