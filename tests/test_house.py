@@ -73,6 +73,7 @@ def test_no_place_is_left_of_a_table_that_is_gone():
             stems = {
                 p.name.removesuffix(ending) for p in (ROOT / folder / layer).glob(f"*{ending}") if not p.name.startswith("_")
             }
+            stems -= {"pipeline"}  # the order in which a layer's tables are written
             assert stems <= set(flow.TABLES[layer]), f"{folder}/{layer}: {stems - set(flow.TABLES[layer])} is no table"
 
 
