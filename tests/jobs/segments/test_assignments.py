@@ -44,6 +44,12 @@ def test_nearest_centre_runner_up_margin_and_outliers_of_hand_made_customers(spa
     ]
 
 
+def test_dormant_customers_alone_are_assigned_by_rule(spark):
+    rows = assign(spark, ("dormant", False, [10.0, 0.0]))
+
+    assert [(row.customer_id, row.segment_id, row.distance) for row in rows] == [("dormant", 0, None)]
+
+
 def test_an_active_customer_without_a_vector_gives_a_one_line_error(spark):
     message = "segment: encoded.customers, day 2024-03-01: customer lost has no vector; run again: shoal encode"
     with pytest.raises(UserError, match=message), user_errors():
