@@ -1,7 +1,6 @@
-"""`python -m benchmarks.bi`: what a report asks of the latest day, with a year of published days behind it, through delta-rs.
+"""`python -m benchmarks.bi`: queries of a report on the latest day, after a year of published days, through delta-rs.
 
-The year is written as a year writes it, a commit a day; of marts.customer_segments, which holds the latest day only, the
-days before are small.
+The year is written with one commit a day. marts.customer_segments holds the latest day only; its earlier days are small.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from jobs.storage.lake import Lake
 
 CUSTOMERS, DAYS, SEGMENTS, REPEAT = 1_000_000, 365, 8, 9
 LAST = date(2026, 3, 31)  # as in QUERIES
-SECONDS, FILES = 0.2, 1
+MAX_SECONDS, MAX_FILES = 0.2, 1
 QUERIES = {
     "customers and money by segment": (
         customer_segments,
@@ -38,26 +37,26 @@ QUERIES = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bi", description=__doc__.split("\n\n")[0])
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
-        _write(folder, given.customers)
+        _write_year(folder, arguments.customers)
         for name, (module, query) in QUERIES.items():
             path = f"{folder}/{module.TABLE.name.replace('.', '/')}"
             of_day = f"day = '{LAST}'" if module.TABLE.partition else None
             measure.check_at_most(
-                f"bi: {name}: files of the latest day", len(DeltaTable(path).file_uris(file_pruning_predicate=of_day)), FILES
+                f"bi: {name}: files of the latest day", len(DeltaTable(path).file_uris(file_pruning_predicate=of_day)), MAX_FILES
             )
-            seconds = sorted(_seconds(path, query) for _ in range(REPEAT))
+            seconds = sorted(_time_query(path, query) for _ in range(REPEAT))
             print(f"{name}: {seconds[0]:.3f} to {seconds[-1]:.3f} s")
-            measure.check_at_most(f"bi: {name}, seconds from opening the table", statistics.median(seconds), SECONDS)
+            measure.check_at_most(f"bi: {name}, seconds from opening the table", statistics.median(seconds), MAX_SECONDS)
     return 0
 
 
-def _seconds(path: str, query: str) -> float:
+def _time_query(path: str, query: str) -> float:
     started = time.perf_counter()
     rows = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute(query).read_all())
     seconds = time.perf_counter() - started
@@ -66,26 +65,26 @@ def _seconds(path: str, query: str) -> float:
     return seconds
 
 
-def _write(root: str, n: int) -> None:
-    """The year's commits by delta-rs, in seconds, and the latest day's customers by Spark, as `shoal publish` writes them."""
+def _write_year(root: str, n: int) -> None:
+    """Write the year's commits by delta-rs, and the latest day's customers by Spark as `shoal publish` does."""
     spark = open_session("benchmark of BI")
     try:
         lake = Lake(spark, root)
         for module in (customer_segments, segment_profiles, segment_moves):
             lake.create(module.TABLE)
         for day in (LAST - timedelta(days=DAYS - 1 - nth) for nth in range(DAYS)):
-            for module, rows in _day(day):
+            for module, rows in _make_day(day):
                 path = lake.path(module.TABLE.name)
                 schema = DeltaTable(path).to_pyarrow_dataset().schema
                 write_deltalake(
                     path, pa.Table.from_pylist(rows, schema), mode="append" if module.TABLE.partition else "overwrite"
                 )
-        lake.replace(customer_segments.TABLE, _customers(lake, n).repartition(1).sortWithinPartitions("customer_id"))
+        lake.replace(customer_segments.TABLE, _make_customers(lake, n).repartition(1).sortWithinPartitions("customer_id"))
     finally:
         spark.stop()
 
 
-def _day(day: date) -> Iterator[tuple]:
+def _make_day(day: date) -> Iterator[tuple]:
     money, random = Decimal("1234.5000"), np.random.default_rng(day.toordinal())
     of_segment = [{"day": day, "segment_id": i, "segment_name": f"Segment {i}", "n_customers": 9} for i in range(SEGMENTS)]
     yield segment_profiles, [row | {"traits": [], "net_365d": money, "share": random.random()} for row in of_segment]
@@ -97,15 +96,15 @@ def _day(day: date) -> Iterator[tuple]:
     yield customer_segments, [{"customer_id": f"customer-{i}", "segment_id": i, "as_of_day": day} for i in range(SEGMENTS)]
 
 
-def _customers(lake: Lake, n: int) -> DataFrame:
-    of = (F.col("id") % SEGMENTS).cast("INT")
+def _make_customers(lake: Lake, n: int) -> DataFrame:
+    segment_id = (F.col("id") % SEGMENTS).cast("INT")
     texts = [F.concat(F.lit(f"feature_{j} "), (F.rand(j) * 100).cast("INT"), F.lit(" (typical here 3)")) for j in range(3)]
     return lake.spark.range(n).select(
         F.format_string("customer-%07d", "id").alias("customer_id"),
-        of.alias("segment_id"),
-        F.concat(F.lit("Segment "), of).alias("segment_name"),
+        segment_id.alias("segment_id"),
+        F.concat(F.lit("Segment "), segment_id).alias("segment_name"),
         F.date_sub(F.lit(LAST), (F.rand(3) * 300).cast("INT")).alias("since_day"),
-        (of - 1).alias("previous_segment_id"),
+        (segment_id - 1).alias("previous_segment_id"),
         F.lit(LAST).alias("as_of_day"),
         (F.rand(4) * 365).cast("BIGINT").alias("recency_days"),
         (F.rand(5) * 20).cast("BIGINT").alias("orders_365d"),

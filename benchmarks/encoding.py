@@ -37,7 +37,7 @@ from datetime import date
 import onnx.utils
 from benchmarks import training
 from jobs import autoencoder
-from jobs.settings import Settings, Train
+from jobs.config.settings import Settings, Train
 lake, root = sys.argv[1:]
 training.write(lake, 2_000)
 settings = Settings(lake=lake, models=root, reports="", source="", input="", train=Train(hidden=(128, 64), latent=16, epochs=1))
@@ -93,8 +93,8 @@ def _compare(spark, root: str, version: str, packages: Path, given: argparse.Nam
     weights = models.read(root, version, "weights.safetensors")
     told = models.meta(root, version)
     pace = {
-        FULL: given.rows / _best(lambda: _drain(encoded.customers(rows, encoder, version))),
-        SAME: given.rows / _best(lambda: _drain(encoded.customers(rows, same, version))),
+        FULL: given.rows / _best(lambda: _drain(encoded.encode_customers(rows, encoder, version))),
+        SAME: given.rows / _best(lambda: _drain(encoded.encode_customers(rows, same, version))),
         "pandas_udf with torch": given.rows / _best(lambda: _drain(_by_pandas(rows, weights, told, str(packages)))),
         "row by row": given.row_wise / _best(lambda: _drain(_by_row(few, weights, told, str(packages)))),
         "onnxruntime alone": given.rows / _best(lambda: encoder.run(matrix, no_attributes)),

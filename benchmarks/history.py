@@ -1,4 +1,4 @@
-"""Lakes that hold a generated shop's history, made by landing and cleaning its files, each made once and then copied."""
+"""Lakes with the history of a generated shop: each is made once, by landing and cleaning its files, and then copied."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ STEPS = "land,clean,features"
 
 @dataclass(frozen=True)
 class History:
-    """A shop's vendor files and its lake after the last day, and what it took to make the lake from nothing."""
+    """A shop's vendor files, its lake after the last day, and the run that made the lake from nothing."""
 
     shop: Shop
     folder: Path
@@ -28,21 +28,21 @@ class History:
 
     @contextmanager
     def copy(self, name: str) -> Iterator[Path]:
-        """A lake of one's own with the same tables, removed afterwards."""
+        """Yield a copy of the lake, which is removed afterwards."""
         with _linked(self.folder / "lake", self.folder / name) as lake:
             yield lake
 
     @contextmanager
     def with_next_day(self, events: int) -> Iterator[Path]:
-        """The vendor files with those of one more day."""
+        """Yield the vendor files and those of one more day."""
         with _linked(self.folder / "input", self.folder / "input_and_next_day") as files:
             generator.write(self.shop, files, [NEXT_DAY], events)
             yield files
 
 
-def history(shop: Shop, work: Path) -> History:
-    """The history of a shop under `work`; made where it is not there yet, in one process from an empty lake."""
-    folder = work / shop.name
+def history(shop: Shop, root: Path) -> History:
+    """Return the history of a shop under `root`; where it is missing, one process makes it from an empty lake."""
+    folder = root / shop.name
     done = folder / "from_empty.json"
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,7 +54,7 @@ def history(shop: Shop, work: Path) -> History:
 
 
 def refresh(environment: dict[str, str], day: date, log: Path) -> measure.Run:
-    """Land, clean and features of one day as one process."""
+    """Run STEPS of one day in one process."""
     shutil.rmtree(log, ignore_errors=True)
     return measure.run_command(
         measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(day)), environment, log
@@ -62,7 +62,7 @@ def refresh(environment: dict[str, str], day: date, log: Path) -> measure.Run:
 
 
 def next_day(past: History, events: int, nth: int = 0) -> measure.Run:
-    """The refresh of one more day of so many events, on a copy of the lake; each `nth` is run once and kept."""
+    """Refresh one more day of so many events, on a copy of the lake; the run of each `nth` is kept and not repeated."""
     done = past.folder / f"next_day_{events}_{nth}.json"
     if not done.exists():
         measure.log(f"refreshing the next day, {events:,} events, after {past.shop.name}")
@@ -78,7 +78,7 @@ def _environment(folder: Path, lake: Path, input: Path) -> dict[str, str]:
 
 @contextmanager
 def _linked(source: Path, copy: Path) -> Iterator[Path]:
-    """A copy of a folder; Parquet files, which nobody changes, are shared with it."""
+    """Yield a copy of a folder; its Parquet files, which nobody changes, are hard links."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy, copy_function=lambda a, b: (os.link if a.endswith(".parquet") else shutil.copy2)(a, b))
     try:

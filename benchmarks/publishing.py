@@ -1,8 +1,8 @@
-"""`python -m benchmarks.publishing`: an ordinary day of a million customers, from their vectors to what BI reads.
+"""`python -m benchmarks.publishing`: an ordinary day of a million customers, from their vectors to the tables that BI reads.
 
-A day before is published with the same model; on the day one of a hundred customers is another. Measured is one process that
-segments the day, publishes it and checks the marts: assignments, history, reasons, profiles, moves. The model is trained on few
-customers, which changes nothing here.
+The day before is published with the same model, and one of a hundred customers differs between the days. One process is
+measured: it segments the day, publishes it and checks the marts. The model is trained on few customers, which does not change
+the times.
 """
 
 import argparse
@@ -13,9 +13,9 @@ import tempfile
 from benchmarks import measure
 
 CUSTOMERS = 1_000_000
-SECONDS = 90.0
-# Runs in the training environment: a model, and customers of its features on its day and on the next.
-MADE = """
+MAX_SECONDS = 90.0
+# Runs in the training environment. It writes a model, and its customers on its day and on the next.
+PREPARE = """
 import json, sys
 from datetime import timedelta
 import numpy as np
@@ -24,7 +24,7 @@ from deltalake import DeltaTable, write_deltalake
 from benchmarks import training
 from jobs import autoencoder, catalogue
 from jobs.autoencoder import data
-from jobs.settings import Settings, Train
+from jobs.config.settings import Settings, Train
 few, lake, root, customers = sys.argv[1:]
 properties = {data.NAMES_PROPERTY: json.dumps(catalogue.VECTOR[: training.FEATURES]), data.ATTRIBUTES_PROPERTY: "[]"}
 training.write(few, 5_000)
@@ -36,7 +36,7 @@ for number in range(2):
         n = min(100_000, int(customers) - start)
         values = training.made(n, seed=start + 1)
         if number:
-            values[1::100] = training.made(n, seed=start + 2)[1::100]  # not of the dormant, every tenth
+            values[1::100] = training.made(n, seed=start + 2)[1::100]  # active customers: every tenth is dormant
         orders = np.abs(values[:, 0]).round().astype(int)
         rows = {
             "customer_id": [f"customer-{number}" for number in range(start, start + n)],
@@ -56,34 +56,34 @@ print(training.DAY, training.DAY + timedelta(days=1))
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.publishing", description=__doc__.split("\n\n")[0])
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
-    given = parser.parse_args(arguments)
+    arguments = parser.parse_args(argv)
     train = measure.ROOT / ".venv" / "train" / "bin" / "python"
     if not train.exists():
         print(f"publishing: {train} is missing; run: make environments", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
-        command = [train, "-c", MADE, f"{folder}/few", f"{folder}/lake", f"{folder}/models", str(given.customers)]
-        made = subprocess.run(command, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        first, day = made.stdout.split()[-2:]
+        command = [train, "-c", PREPARE, f"{folder}/few", f"{folder}/lake", f"{folder}/models", str(arguments.customers)]
+        prepared = subprocess.run(command, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        first, day = prepared.stdout.split()[-2:]
         environment = {"SHOAL_LAKE": f"{folder}/lake", "SHOAL_MODELS": f"{folder}/models", "SHOAL_REPORTS": f"{folder}/reports"}
         environment |= {"SHOAL_SEGMENT__REPRESENTATION": "learned", "SHOAL_SEGMENT__SAMPLE": "20000"}
 
-        def refresh(of: str, steps: str) -> measure.Run:
+        def refresh(day: str, steps: str) -> measure.Run:
             return measure.run_command(
-                measure.python_command("-m", "jobs", "refresh", "--day", of, "--steps", steps), environment
+                measure.python_command("-m", "jobs", "refresh", "--day", day, "--steps", steps), environment
             )
 
         refresh(first, "encode,segment,publish,check_marts")
         refresh(day, "encode")
         run = refresh(day, "segment,publish,check_marts")
-    told = f"a day of {given.customers:,} customers without retraining"
-    measure.log(f"{told}: {', '.join(f'{name} {cost.seconds:.1f} s' for name, cost in run.steps.items())}")
-    measure.check_at_most(f"{told}: segment, publish and their checks, seconds", run.seconds, SECONDS)
-    measure.check_memory(told, run.peak_bytes)
+    label = f"a day of {arguments.customers:,} customers without retraining"
+    measure.log(f"{label}: {', '.join(f'{name} {cost.seconds:.1f} s' for name, cost in run.steps.items())}")
+    measure.check_at_most(f"{label}: segment, publish and their checks, seconds", run.seconds, MAX_SECONDS)
+    measure.check_memory(label, run.peak_bytes)
     return 0
 
 

@@ -1,7 +1,6 @@
-"""`python -m benchmarks.segments`: choosing the number of segments, the fit that is published against scikit-learn's best, and a
-day of history against one MERGE.
+"""`python -m benchmarks.segments`: the k sweep, the published fit against scikit-learn, and a day of history against a MERGE.
 
-The MERGE is given the rows that changed, already found and in memory; ours finds them.
+The MERGE starts from the changed rows, in memory; the update of the history finds them itself.
 """
 
 import argparse
@@ -22,48 +21,49 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from benchmarks import measure
 from jobs.config.settings import Segment
 from jobs.engine.session import open_session
-from jobs.segments import _sweep, definitions, history
+from jobs.segments import _kmeans, history
+from jobs.segments.model_selection.k_sweep import sweep_k
 from jobs.storage.lake import Lake
 
 CUSTOMERS, SAMPLE, LATENT, TYPES, CLUSTERS = 1_000_000, 100_000, 16, 12, 8
 RESTARTS = 10
 DAY = date(2026, 3, 31)
-SWEEP_SECONDS, FIT_SECONDS, WORSE, SLOWER = 120.0, 20.0, 1.001, 1.3
+MAX_SWEEP_SECONDS, MAX_FIT_SECONDS, MAX_INERTIA_RATIO, MAX_TIME_RATIO = 120.0, 20.0, 1.001, 1.3
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.segments", description=__doc__.split("\n\n")[0])
     parser.add_argument("--customers", type=int, default=CUSTOMERS)
-    given = parser.parse_args(arguments)
-    vectors = _made(given.customers)
+    arguments = parser.parse_args(argv)
+    vectors = _make_vectors(arguments.customers)
     started = time.perf_counter()
-    curve = [one.row for one in _sweep.every(vectors[:SAMPLE], DAY, Segment(k_min=2, k_max=15))]
+    rows = [trial.row for trial in sweep_k(vectors[:SAMPLE], DAY, Segment(k_min=2, k_max=15))]
     measure.check_at_most(
-        f"segments: k = 2 to 15 tried on {SAMPLE:,} customers, seconds", time.perf_counter() - started, SWEEP_SECONDS
+        f"segments: k = 2 to 15 tried on {SAMPLE:,} customers, seconds", time.perf_counter() - started, MAX_SWEEP_SECONDS
     )
-    of_sample = np.array(next(row["centers"] for row in curve if row["k"] == CLUSTERS))
-    seconds, centres = _published(vectors, of_sample)
-    measure.check_at_most(f"segments: the published fit of {len(vectors):,} customers, seconds", seconds, FIT_SECONDS)
+    sample_centres = np.array(next(row["centers"] for row in rows if row["k"] == CLUSTERS))
+    seconds, centres = _fit_published(vectors, sample_centres)
+    measure.check_at_most(f"segments: the published fit of {len(vectors):,} customers, seconds", seconds, MAX_FIT_SECONDS)
     best = min(KMeans(CLUSTERS, n_init=1, random_state=seed).fit(vectors).inertia_ for seed in range(RESTARTS))
-    ours = np.square(pairwise_distances_argmin_min(vectors, centres)[1], dtype=np.float64).sum()
-    measure.check_at_most(f"segments: its sum of squares / the best of {RESTARTS} by scikit-learn", ours / best, WORSE)
+    inertia = np.square(pairwise_distances_argmin_min(vectors, centres)[1], dtype=np.float64).sum()
+    measure.check_at_most(f"segments: its inertia / the best of {RESTARTS} by scikit-learn", inertia / best, MAX_INERTIA_RATIO)
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
-        ours, merge = _history(folder, given.customers)
-    print(f"a day of history of {given.customers:,} customers, 1 % moved: {ours:.1f} s, a MERGE {merge:.1f} s")
-    measure.check_at_most("segments: a day of history / a plain MERGE of the changed rows", ours / merge, SLOWER)
+        update, merge = _time_history(folder, arguments.customers)
+    print(f"a day of history of {arguments.customers:,} customers, 1 % moved: {update:.1f} s, a MERGE {merge:.1f} s")
+    measure.check_at_most("segments: a day of history / a plain MERGE of the changed rows", update / merge, MAX_TIME_RATIO)
     return 0
 
 
-def _made(n: int) -> np.ndarray:
-    """Vectors (n x LATENT) of types that overlap."""
+def _make_vectors(n: int) -> np.ndarray:
+    """Return vectors (n x LATENT) of types that overlap."""
     random = np.random.default_rng(1)
     centres = random.normal(size=(TYPES, LATENT))
     return (centres[random.integers(TYPES, size=n)] + random.normal(size=(n, LATENT))).astype(np.float32)
 
 
-def _published(vectors: np.ndarray, of_sample: np.ndarray) -> tuple[float, np.ndarray]:
-    """Seconds and centres, in a session that has fitted before."""
+def _fit_published(vectors: np.ndarray, sample_centres: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the seconds and the centres of the published fit, in a session that has fitted before."""
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
         lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), LATENT).cast(pa.list_(pa.float32()))
         ids = pa.array(np.arange(len(vectors))).cast(pa.string())
@@ -71,24 +71,24 @@ def _published(vectors: np.ndarray, of_sample: np.ndarray) -> tuple[float, np.nd
         spark = open_session("benchmark of segments")
         try:
             customers = spark.read.parquet(folder)
-            definitions._fitted_centres(customers.limit(SAMPLE // 10), of_sample, None, Segment(seeds=1))
+            _kmeans.fit_centres(customers.limit(SAMPLE // 10), sample_centres, None, Segment(seeds=1))
             started = time.perf_counter()
-            centres = definitions._fitted_centres(customers, of_sample, None, Segment())
+            centres = _kmeans.fit_centres(customers, sample_centres, None, Segment())
             return time.perf_counter() - started, centres
         finally:
             spark.stop()
 
 
-def _history(folder: str, n: int) -> tuple[float, float]:
-    """Seconds of a day in which one of a hundred customers moved, ours and by MERGE; each in its second run of two days."""
+def _time_history(folder: str, n: int) -> tuple[float, float]:
+    """Return the seconds of the update and of a MERGE, each in its second run, for a day on which 1 % of customers moved."""
     spark = open_session("benchmark of history")
     try:
         lake = Lake(spark, folder)
-        moved = [_assigned(spark, n, number) for number in range(3)]
-        lake.replace(history.TABLE, history.history(moved[0]))
+        assignments = [_make_assignments(spark, n, number) for number in range(3)]
+        lake.replace(history.TABLE, history.build_history(assignments[0]))
         lake.read(history.TABLE).repartition(2).write.format("delta").save(f"{folder}/plain")
         for number in (1, 2):
-            day, before, now = DAY + timedelta(days=number), moved[number - 1], moved[number]
+            day, before, now = DAY + timedelta(days=number), assignments[number - 1], assignments[number]
             differ = now.join(before.select("customer_id", F.col("segment_id").alias("old")), "customer_id", "inner").where(
                 "segment_id <> old"
             )
@@ -98,29 +98,29 @@ def _history(folder: str, n: int) -> tuple[float, float]:
             changes.persist().count()
             changes.createOrReplaceTempView("changes")
             started = time.perf_counter()
-            step = history.history_around(lake.read(history.TABLE), now, day)
-            lake.replace(history.TABLE, step, history.around(day, None), gather=False)
-            ours = time.perf_counter() - started
+            intervals = history.update_history(lake.read(history.TABLE), now, day)
+            lake.replace(history.TABLE, intervals, history.affected_intervals(day, None), gather=False)
+            update = time.perf_counter() - started
             started = time.perf_counter()
             spark.sql(f"""
-                MERGE INTO delta.`{folder}/plain` AS held USING changes
-                    ON held.customer_id = changes.key AND held.valid_to IS NULL
+                MERGE INTO delta.`{folder}/plain` AS history USING changes
+                    ON history.customer_id = changes.key AND history.valid_to IS NULL
                 WHEN MATCHED THEN UPDATE SET valid_to = changes.day
                 WHEN NOT MATCHED THEN INSERT (customer_id, segment_id, valid_from, valid_to, model_version)
                     VALUES (changes.customer_id, changes.segment_id, changes.day, NULL, changes.model_version)
-            """)  # noqa: S608 - a folder of our own
+            """)  # noqa: S608 - our own folder
             merge = time.perf_counter() - started
-        kept = ["customer_id", "segment_id", "valid_from", "valid_to"]
-        theirs = spark.read.format("delta").load(f"{folder}/plain").select(kept)
-        if theirs.exceptAll(lake.read(history.TABLE).select(kept)).count():
+        columns = ["customer_id", "segment_id", "valid_from", "valid_to"]
+        theirs = spark.read.format("delta").load(f"{folder}/plain").select(columns)
+        if theirs.exceptAll(lake.read(history.TABLE).select(columns)).count():
             raise RuntimeError("the two histories differ")
-        return ours, merge
+        return update, merge
     finally:
         spark.stop()
 
 
-def _assigned(spark, n: int, number: int) -> DataFrame:
-    """segments.assignments, as far as history reads it, of one day; on each day one of a hundred other customers has moved."""
+def _make_assignments(spark, n: int, number: int) -> DataFrame:
+    """Return the columns of segments.assignments that history reads, of one day; each day another hundredth has moved."""
     moves = sum(((F.col("id") % 100 == day).cast("int") for day in range(1, number + 1)), F.lit(0))
     return (
         spark.range(n, numPartitions=2)

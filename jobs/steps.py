@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from jobs import flow
-from jobs.concurrency import run_in_parallel
 from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
 from jobs.progress import format_days, log
@@ -123,38 +122,31 @@ def _features(lake: "Lake", settings: Settings, options: Options) -> None:
 
 
 def _encode(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs.encoded import customers
-    from jobs.quality import pipeline
+    from jobs.encoded import pipeline as encoded
+    from jobs.quality import pipeline as quality
 
-    pipeline.preload()
-    for day in options.days:
-        customers.run(lake, settings, day)
-    # here and not as a step of its own, which would take as long again to start
-    pipeline.run(lake, settings, "encoded", options.days)
+    quality.preload()
+    encoded.run(lake, settings, options.days)
+    # A check in a step of its own would take as long again to start.
+    quality.run(lake, settings, "encoded", options.days)
 
 
 def _segment(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs.encoded import customers
-    from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
+    from jobs.segments import pipeline
 
-    for day in options.days:
-        candidates.run(lake, settings, day)
-        if customers.is_stale(lake, settings, day):  # the gate took another representation than was encoded, or the model before
+    def encode_again(day: date) -> None:
+        if customers.is_stale(lake, settings, day):
             _encode(lake, settings, Options([day]))
-        for table in (definitions, calibration, lineage, assignments, history):
-            table.run(lake, settings, day)
+
+    pipeline.run(lake, settings, options.days, encode_again)
 
 
 def _publish(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
+    from jobs.marts import pipeline
 
     started_at = options.started_at or datetime.now(UTC)
-    for day in options.days:
-        prepared = customer_segments.prepared(lake, settings, day)  # what is missing is said before anything is written
-        calls = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, day, prepared)} if prepared else {}
-        others = (segment_profiles, segment_changes, segment_moves)
-        run_in_parallel(calls | {table.TABLE.name: partial(table.run, lake, settings, day) for table in others})
-        refreshes.run(lake, settings, day, options.run_id, started_at, datetime.now(UTC))
+    pipeline.run(lake, settings, options.days, options.run_id, started_at, partial(datetime.now, UTC))
 
 
 _LAKE_STEPS = {

@@ -1,1 +1,1 @@
-"""What the encoder makes of each customer."""
+"""The vectors that the encoder gives the customers."""

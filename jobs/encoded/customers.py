@@ -1,8 +1,7 @@
 """One row per customer and day: the vector that the day's champion gives the customer.
 
-Input: features.customers and the champion's encoder, which holds all preprocessing (imputation, scaling, categories) as
-it was under the policy of its training. Dormant customers are encoded too. A day is encoded with the model that was
-champion on it.
+Input: features.customers and the champion's encoder, which contains all preprocessing (imputation, scaling, categories) under
+the policy of its training. Dormant customers are encoded too. A day is encoded with the model that was champion on that day.
 """
 
 import functools
@@ -17,17 +16,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.settings import Settings
-from jobs.encoder import REPRESENTATIONS, Encoder, load_encoder
+from jobs.encoder import REPRESENTATIONS, Encoder, load_encoder, to_inputs
 from jobs.engine.workers import user_errors
 from jobs.errors import UserError
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.models import LEARNED_EMBEDDING
 from jobs.storage.table import Table
+from jobs.storage.vectors import to_lists
 
-GOLDEN_TOLERANCE = 1e-5  # absolute and relative, between the vectors of the training environment and ours
+GOLDEN_TOLERANCE = 1e-5  # absolute and relative, between the outputs of the training environment and of this one
 
-_KEPT = ["customer_id", "day", "is_active"]
+_KEYS = ["customer_id", "day", "is_active"]
 _SCORES = ["reconstruction_error", "isolation_score"]
 
 SCHEMA = """
@@ -35,10 +35,10 @@ SCHEMA = """
     day DATE COMMENT 'As of the end of this day, UTC',
     model_version STRING COMMENT 'Version of the encoder',
     vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model and representation; not comparable across them',
-    reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers of the training',
+    reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers the model was trained on',
     is_active BOOLEAN COMMENT 'Not dormant: only such customers are trained on and clustered',
-    isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits part it',
-    representation STRING COMMENT 'learned, by the autoencoder; pca, principal components; features, as scaled; null: learned'
+    isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits isolate them',
+    representation STRING COMMENT 'learned: learned embedding, pca, features: scaled raw features; null: learned'
 """
 TABLE = Table(
     "encoded.customers",
@@ -49,63 +49,55 @@ TABLE = Table(
 )
 
 
-def customers(
+def encode_customers(
     features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED_EMBEDDING
 ) -> DataFrame:
     """(customer_id, day, is_active, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
 
-    The outputs of `encoder` are the vector, the reconstruction error and the isolation score.
-
-    Evaluating it raises UserError, inside the workers, where the encoder gives a customer a vector that is no number.
+    The outputs of `encoder` are the vector, the reconstruction error and the isolation score. Evaluating the frame raises
+    UserError, inside the workers, where the encoder gives a customer NaN or infinity.
     """
     schema = (
         f"customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, {', '.join(f'{name} DOUBLE' for name in _SCORES)}"
     )
-    rows = features.select(*_KEPT, "vector", *attributes).mapInArrow(functools.partial(_encoded, encoder), schema)
-    told = {"model_version": F.lit(version), "representation": F.lit(representation)}
-    return rows.withColumns(told).select(*TABLE.columns)
+    encode = functools.partial(_encode_batches, encoder, list(attributes))
+    rows = features.select(*_KEYS, "vector", *attributes).mapInArrow(encode, schema)
+    constants = {"model_version": F.lit(version), "representation": F.lit(representation)}
+    return rows.withColumns(constants).select(*TABLE.columns)
 
 
-def _encoded(encoder: Encoder, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _encode_batches(encoder: Encoder, attributes: list[str], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        values = batch["vector"].flatten().to_numpy(zero_copy_only=False)  # null becomes NaN
-        matrix = np.ascontiguousarray(values, dtype=np.float32).reshape(batch.num_rows, -1)
-        first = len(_KEPT) + 1
-        texts = np.full((batch.num_rows, batch.num_columns - first), "", dtype=object)
-        for column in range(texts.shape[1]):
-            texts[:, column] = batch.column(first + column).fill_null("").to_numpy(zero_copy_only=False)
-        vectors, *scores = encoder.run(matrix, texts)
-        broken = ~np.isfinite(np.column_stack([vectors, *scores])).all(axis=1)
-        if broken.any():
-            row = int(np.argmax(broken))
+        vectors, *scores = encoder.run(*to_inputs(batch, attributes))
+        is_broken = ~np.isfinite(np.column_stack([vectors, *scores])).all(axis=1)
+        if is_broken.any():
+            row = int(np.argmax(is_broken))
             raise UserError(
                 f"encode: encoded.customers, day {batch['day'][row]}: customer {batch['customer_id'][row]} gets a "
                 "vector that is no number; train again: shoal train --retrain"
             )
-        offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
-        lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.ravel(), pa.float32()))
-        columns = [*(batch[name] for name in _KEPT), lists, *(pa.array(score, pa.float64()) for score in scores)]
-        yield pa.RecordBatch.from_arrays(columns, names=[*_KEPT, "vector", *_SCORES])
+        columns = [*(batch[name] for name in _KEYS), to_lists(vectors), *(pa.array(score, pa.float64()) for score in scores)]
+        yield pa.RecordBatch.from_arrays(columns, names=[*_KEYS, "vector", *_SCORES])
 
 
-def _require_same_features(names: list[str], attributes: list[str], told: dict, version: str) -> None:
-    """Raise UserError where the table has not what the model was trained on, by the model's meta.json.
+def _require_same_features(features: list[str], attributes: list[str], meta: dict, version: str) -> None:
+    """Raise UserError where features.customers lacks what the model was trained on, by the model's meta.json.
 
     >>> _require_same_features(["recency_days"], ["country"], {"features": ["recency_days"], "attributes": {}}, "v1")
     """
-    if "attributes" not in told:
+    if "attributes" not in meta:
         raise UserError(f"encode: model {version} was made by an earlier version of Shoal; train again: shoal train --retrain")
-    gone = sorted(set(told["attributes"]) - set(attributes))
+    gone = sorted(set(meta["attributes"]) - set(attributes))
     if gone:
         raise UserError(
             f"encode: model {version} needs the attribute {gone[0]}, which features.customers lacks; "
             "train again: shoal train --retrain"
         )
-    wanted = told["features"]
-    if names != wanted:
-        lacks, new = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
+    trained = meta["features"]
+    if features != trained:
+        lacks, new = sorted(set(trained) - set(features)), sorted(set(features) - set(trained))
         change = "; ".join(
             [f"the table lacks {', '.join(lacks)}"] * bool(lacks) + [f"the model lacks {', '.join(new)}"] * bool(new)
         )
@@ -116,12 +108,12 @@ def _require_same_features(names: list[str], attributes: list[str], told: dict, 
 
 
 def _require_golden(encoder: Encoder, golden: dict, version: str, outputs: Sequence[str]) -> None:
-    """Raise UserError where the encoder, here, does not give the outputs it gave where it was trained."""
+    """Raise UserError where the encoder does not give the outputs that it gave in the training environment."""
     texts = np.array(golden["attributes"], dtype=object).reshape(len(golden["features"]), -1)
-    answers = encoder.run(np.array(golden["features"], dtype=np.float32), texts)
-    for name, got in zip(outputs, answers, strict=True):
-        wanted = np.array(golden[name], dtype=np.float64)
-        if got.shape != wanted.shape or not np.allclose(got, wanted, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
+    results = encoder.run(np.array(golden["features"], dtype=np.float32), texts)
+    for name, result in zip(outputs, results, strict=True):
+        expected = np.array(golden[name], dtype=np.float64)
+        if result.shape != expected.shape or not np.allclose(result, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
             raise UserError(
                 f"encode: model {version}: {name} differs from golden.json by more than {GOLDEN_TOLERANCE}; "
                 "its files are damaged or this onnxruntime computes differently; train again: shoal train --retrain"
@@ -129,19 +121,19 @@ def _require_golden(encoder: Encoder, golden: dict, version: str, outputs: Seque
 
 
 def is_stale(lake: Lake, settings: Settings, day: date) -> bool:
-    """Whether the day is encoded, but by another model, or as another representation, than the day's champion's."""
-    lake.create(TABLE)  # a lake made before may lack the column
-    held = lake.count_by(TABLE.name, ["model_version", "representation"], ds.field("day") == day)
+    """Return whether the day is encoded, but not with the model and the representation of the day's champion."""
+    lake.create(TABLE)  # a lake of an earlier version of Shoal may lack a column
+    encodings = lake.count_by(TABLE.name, ["model_version", "representation"], ds.field("day") == day)
     champion = models.champion(settings.models, day)
-    wanted = champion and (champion["version"], champion["representation"])
-    return any((version, representation or LEARNED_EMBEDDING) != wanted for version, representation in held)
+    current = champion and (champion["version"], champion["representation"])
+    return any((version, representation or LEARNED_EMBEDDING) != current for version, representation in encodings)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Encode all customers of the day with the day's champion.
 
     Raises UserError without a champion, without the model's files, for a model trained on other features, and where
-    the encoder does not reproduce its golden vectors; nothing is written then.
+    the encoder does not reproduce its golden outputs; nothing is written then.
     """
     champion = models.champion(settings.models, day)
     if champion is None:
@@ -151,11 +143,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         raise UserError(f"encode: features.customers has no rows on {day}; run first: shoal features --day {day}")
     properties = lake.properties("features.customers")
     names, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
-    told = models.meta(settings.models, version)
-    _require_same_features(names, attributes, told, version)
+    meta = models.meta(settings.models, version)
+    _require_same_features(names, attributes, meta, version)
     outputs = [REPRESENTATIONS[champion["representation"]], *_SCORES]
     encoder = load_encoder(settings.models, version, outputs)
     _require_golden(encoder, models.golden(settings.models, version), version, outputs)
-    known = lake.read("features.customers", day, day)
+    features = lake.read("features.customers", day, day)
+    encoded = encode_customers(features, encoder, version, list(meta["attributes"]), champion["representation"])
     with user_errors():
-        lake.replace_days(TABLE, customers(known, encoder, version, list(told["attributes"]), champion["representation"]), [day])
+        lake.replace_days(TABLE, encoded, [day])

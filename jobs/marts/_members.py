@@ -1,4 +1,4 @@
-"""The customers of a day with their segment and what the marts say of them."""
+"""The customers of a day with their segment, and other inputs that the marts share."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -16,60 +16,64 @@ SEGMENT_COLUMNS = (
 )  # fmt: skip
 
 
-def members(lake: Lake, day: date, attributes: Sequence[str] = (), few: str | None = None) -> DataFrame:
-    """CUSTOMER_COLUMNS of features.customers, its `attributes` as an array of that name, and SEGMENT_COLUMNS of
-    segments.assignments, one row per customer; with `few`, of those alone for whom this SQL predicate on the latter holds.
+def read_members(lake: Lake, day: date, attributes: Sequence[str] = (), subset: str | None = None) -> DataFrame:
+    """Return one row per customer of `day`: CUSTOMER_COLUMNS, vector, attributes (an array) and SEGMENT_COLUMNS.
 
-    `vector` is null for dormant customers: they are in their segment by rule, and may be nineteen of twenty.
-    Raises UserError where the day has no assignments.
+    `attributes` are text columns of features.customers. `vector` is null for dormant customers: they are in their segment by
+    rule, and may be nineteen of twenty. `subset` is a SQL predicate on SEGMENT_COLUMNS that few customers fulfil. Raises
+    UserError where the day has no assignments.
     """
-    assigned(lake, day)
+    read_assigned_model(lake, day)
     assignments = lake.read("segments.assignments", day, day).select(*SEGMENT_COLUMNS)
     customers = lake.read("features.customers", day, day).select(
         *CUSTOMER_COLUMNS,
         F.when(F.col("is_active"), F.col("vector")).alias("vector"),
         F.array(*(F.col(name) for name in attributes)).cast("array<string>").alias("attributes"),
     )
-    # Few are sent to where the customers are read, who then need not be sorted to meet them.
-    return customers.join(assignments if few is None else F.broadcast(assignments.where(few)), "customer_id", how="inner")
+    # Few assignments are broadcast, so that the customers need not be shuffled and sorted for the join.
+    selected = assignments if subset is None else F.broadcast(assignments.where(subset))
+    return customers.join(selected, "customer_id", how="inner")
 
 
-def assigned(lake: Lake, day: date) -> tuple[str, int]:
-    """The model that `day` was assigned with, and its customers; raises UserError where the day has no assignments."""
-    counted = lake.count_by("segments.assignments", ["model_version"], ds.field("day") == day)
-    if not counted:
+def read_assigned_model(lake: Lake, day: date) -> tuple[str, int]:
+    """Return the model that `day` was assigned with, and the number of its customers.
+
+    Raises UserError where the day has no assignments.
+    """
+    counts = lake.count_by("segments.assignments", ["model_version"], ds.field("day") == day)
+    if not counts:
         raise UserError(f"publish: segments.assignments has no rows on {day}; run first: shoal segment --day {day}")
-    return next(iter(counted))[0], sum(counted.values())
+    return next(iter(counts))[0], sum(counts.values())
 
 
-def names(lake: Lake, day: date) -> dict[int, str]:
-    """The names of the day's segments by id."""
-    version, _ = assigned(lake, day)
+def read_segment_names(lake: Lake, day: date) -> dict[int, str]:
+    """Return the names of the day's segments by id."""
+    version, _ = read_assigned_model(lake, day)
     of_model = ds.field("model_version") == version
     return {
         row["segment_id"]: row["name"] for row in lake.read_small_table("segments.definitions", ["segment_id", "name"], of_model)
     }
 
 
-def history(lake: Lake, day: date) -> DataFrame:
-    """segments.history; raises UserError where it is of a version without the segment before."""
-    intervals = lake.read("segments.history")
-    if "previous_segment_id" not in intervals.columns:
+def read_history(lake: Lake, day: date) -> DataFrame:
+    """Return segments.history. Raises UserError where an earlier version of Shoal wrote it without previous_segment_id."""
+    history = lake.read("segments.history")
+    if "previous_segment_id" not in history.columns:
         raise UserError(
             f"publish: segments.history in {lake.root} has no column previous_segment_id; run first: shoal segment --day {day}"
         )
-    return intervals
+    return history
 
 
 def days_to_publish(lake: Lake, name: str, day: date) -> list[date]:
-    """The days of a table of changes that publishing `day` must write: itself, the known day after it, whose day before it is,
-    and known days before it that were never published, so that what is published adds up.
+    """Return the days of a table of changes, `name`, that publishing `day` must write, so that the published days add up.
 
-    Raises UserError where the day has no assignments.
+    They are the day itself, the known days before it that were never published, and the next known day, which is compared
+    with it. Raises UserError where the day has no assignments.
     """
-    assigned(lake, day)
-    known = lake.days("segments.assignments")
-    runs = lake.count_by("marts.refreshes", ["day"]) if lake.exists(name) else {}
-    published = max((of for (of,) in runs if of < day), default=date.min)
-    after = min((of for of in known if of > day), default=day)
-    return [of for of in known if published < of <= after]
+    read_assigned_model(lake, day)
+    known_days = lake.days("segments.assignments")
+    published = lake.count_by("marts.refreshes", ["day"]) if lake.exists(name) else {}
+    last_published = max((earlier for (earlier,) in published if earlier < day), default=date.min)
+    next_day = min((later for later in known_days if later > day), default=day)
+    return [known_day for known_day in known_days if last_published < known_day <= next_day]

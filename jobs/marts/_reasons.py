@@ -1,10 +1,10 @@
-"""Why a customer is in the segment rather than in the runner-up: by what would have to change for the segment to change.
+"""Reasons: why a customer is in the segment rather than in the runner-up, by what would have to change to move the customer.
 
-Features that say the same, as orders of 90 and of 365 days, are one reason, a family: an encoder that sees both is not
-swayed by one of them, nor does a customer have one without the other. Which families matter is found for each pair of
-segment and runner-up on a sample of customers: those that, set to what is typical of the runner-up, bring most customers
-over to another segment. A customer's reasons are the first of them that differ and help, until the segment changes; a family
-goes by its feature in which the customer differs most.
+Features that say the same, such as the orders of 90 and of 365 days, are a family and one reason. An encoder that reads both
+hardly reacts when only one of them changes, and no customer has one without the other. The families are ranked for each pair of
+segment and runner-up, on a sample of customers: first those that move most customers to another segment when they are set to
+what is typical of the runner-up. The reasons of a customer are the first families in which the customer differs and which
+help, until the segment changes. A family is named by the feature in which the customer differs most.
 """
 
 import functools
@@ -16,36 +16,36 @@ from jobs import catalogue
 from jobs.encoder import Encoder
 from jobs.report.formatting import format_feature_value
 
-REASONS = 3
-FAMILY_R = (0.7, 0.5, 0.3)  # mean rank correlation of a family's features: the first for which reasons hold
-HOLD = 0.9  # for this share of the customers tried; where no families reach it, the last are taken
-TRIED = 2000  # customers at most
-PART = 10_000  # customers encoded at once
-DIFFERS_SDS = 0.25  # a feature nearer than this to what is typical of the runner-up is no reason
-ASIDE = 0.1  # how much a difference counts that is not the one between the two segments
-KNOWN_SHARE = 0.5  # of a segment's customers: of a feature known for fewer, being unknown is typical
-PAIR_CUSTOMERS = 50  # tried for a pair at most
-PAIR_FAMILIES = 6  # ranked for a pair at most
-ROUNDING = 1e-6  # of a distance: to come nearer by less is not to come nearer
-ENOUGH = 0.99  # of the customers tried for a pair: once so many change sides no further family is ranked
+MAX_REASONS = 3
+FAMILY_CORRELATIONS = (0.7, 0.5, 0.3)  # mean rank correlation within a family: the first for which reasons hold is taken
+MIN_HOLD = 0.9  # share of the tested customers whose reasons must hold; where no correlation reaches it, the last is taken
+MAX_TESTED = 2000  # customers
+BATCH_ROWS = 10_000  # customers encoded at once
+MIN_DIFFERENCE = 0.25  # standard deviations: a feature nearer than this to what is typical of the runner-up is no reason
+OTHER_DIFFERENCE_WEIGHT = 0.1  # of a difference from the runner-up that the customer's own segment does not have
+KNOWN_SHARE = 0.5  # a feature known for a smaller share of a segment's customers is typically unknown there
+MAX_PAIR_CUSTOMERS = 50  # on which the families of a pair are ranked
+MAX_PAIR_FAMILIES = 6  # ranked for a pair
+ROUNDING = 1e-6  # relative: a distance that changes by less has not changed
+ENOUGH_MOVED = 0.99  # of the customers of a pair: once so many have moved no further family is ranked
 
 
 @dataclass(frozen=True)
-class Contrasts:
-    """What tells k segments apart by d features, and by attributes that never change."""
+class Explainer:
+    """What separates k segments by d features; attributes never change."""
 
     encoder: Encoder
     features: list[str]  # d
     units: list[str]  # d
     ids: np.ndarray  # k, ascending
     centres: np.ndarray  # k x latent
-    families: list[np.ndarray]  # of columns
-    typical: np.ndarray  # k x d float32: medians, NaN where being unknown is typical
-    spread: np.ndarray  # d
-    ranked: np.ndarray  # k x k x PAIR_FAMILIES: by segment and runner-up the families, -1 from where there are no more
+    families: list[np.ndarray]  # of columns of features
+    typical: np.ndarray  # k x d float32: medians, NaN where a feature is typically unknown
+    standard_deviation: np.ndarray  # d
+    ranked: np.ndarray  # k x k x MAX_PAIR_FAMILIES: by segment and runner-up the families, then -1
 
 
-def contrasts(
+def fit_explainer(
     encoder: Encoder,
     features: list[str],
     units: list[str],
@@ -54,52 +54,41 @@ def contrasts(
     values: np.ndarray,
     attributes: np.ndarray,
     segments: np.ndarray,
-) -> Contrasts:
-    """From a sample of n active customers: values (n x d float32, NaN = unknown), attributes (n x a text), segment ids (n).
+) -> Explainer:
+    """Fit an explainer on n active customers: values (n x d float32, NaN = unknown), attributes (n x a text), segment ids (n).
 
-    Families are as narrow as they can be for reasons to hold: found on every other customer and tried on the rest.
+    `ids` and `centres` (k x latent) are those of the segments. Families are as narrow as possible for reasons to hold: they are
+    ranked on every other customer and tested on the rest.
     """
     rows = np.searchsorted(ids, segments)
-    known = np.isfinite(values)
-    typical = np.full((len(ids), len(features)), np.nan, dtype=np.float32)
-    for row in np.unique(rows):
-        mine, is_known = values[rows == row], known[rows == row]
-        for column in np.flatnonzero(is_known.mean(axis=0) >= KNOWN_SHARE):
-            typical[row, column] = np.median(mine[is_known[:, column], column])
-    spread = np.array([column[here].std() if here.any() else 0.0 for column, here in zip(values.T, known.T, strict=True)])
-    parts = np.array_split(np.arange(len(values)), len(values) // PART + 1)
-    distances = [_distances(encoder, values[part], attributes[part], centres, rows[part]) for part in parts]
-    from_own, from_others = (np.concatenate(part) for part in zip(*distances, strict=True))
-    runners_up, towards = from_others.argmin(axis=1), from_own - from_others.min(axis=1)
-    tried = slice(1, 2 * TRIED, 2)
-    for r in FAMILY_R:
-        ranked = np.full((len(ids), len(ids), PAIR_FAMILIES), -1)
-        found = Contrasts(encoder, features, units, ids, centres, families(values, r), typical, spread, ranked)
-        for row in np.unique(rows):
-            others, counts = np.unique(runners_up[rows == row], return_counts=True)
-            for other in others:
-                of_pair = np.flatnonzero((rows == row) & (runners_up == other))
-                fitted = of_pair[of_pair % 2 == 0]
-                of_pair = (fitted if len(fitted) else of_pair)[:PAIR_CUSTOMERS]
-                order = _ranking(found, values[of_pair], attributes[of_pair], row, other)
-                ranked[row, other, : len(order)] = order
-            # A runner-up that no customer of the sample has is treated as the commonest.
-            ranked[row, np.isin(np.arange(len(ids)), others, invert=True)] = ranked[row, others[counts.argmax()]]
-        _, hold = reasons(found, values[tried], attributes[tried], segments[tried], ids[runners_up[tried]], towards[tried])
-        if hold.mean() >= HOLD:
+    typical, standard_deviation = _describe_features(values, rows, len(ids))
+    own, others = _distances_in_batches(encoder, values, attributes, centres, rows)
+    runners_up, leads = others.argmin(axis=1), own - others.min(axis=1)
+    tested = slice(1, 2 * MAX_TESTED, 2)
+    for correlation in FAMILY_CORRELATIONS:
+        families = group_features(values, correlation)
+        ranked = np.full((len(ids), len(ids), MAX_PAIR_FAMILIES), -1)
+        explainer = Explainer(encoder, features, units, ids, centres, families, typical, standard_deviation, ranked)
+        _rank_pairs(explainer, values, attributes, rows, runners_up)
+        _, hold = explain_against_runner_up(
+            explainer, values[tested], attributes[tested], segments[tested], ids[runners_up[tested]], leads[tested]
+        )
+        if hold.mean() >= MIN_HOLD:
             break
-    return found
+    return explainer
 
 
-def families(values: np.ndarray, r: float) -> list[np.ndarray]:
-    """The columns of n x d values in groups that go together, by a mean rank correlation of at least r; unknown ranks below all
-    values.
+def group_features(values: np.ndarray, correlation: float) -> list[np.ndarray]:
+    """Return the columns of values (n x d) in families with a mean rank correlation of at least `correlation`.
+
+    An unknown value ranks below all others.
 
     >>> a = np.array([1.0, 2.0, 3.0, 4.0])
-    >>> [one.tolist() for one in families(np.stack([a, [5.0, 5.0, 5.0, 5.0], -a, [2.0, 1.0, 1.0, 2.0]], axis=1), 0.6)]
+    >>> values = np.stack([a, [5.0, 5.0, 5.0, 5.0], -a, [2.0, 1.0, 1.0, 2.0]], axis=1)
+    >>> [columns.tolist() for columns in group_features(values, 0.6)]
     [[0, 2], [1], [3]]
     """
-    from scipy.cluster.hierarchy import fcluster, linkage  # here: Spark's workers need none of it
+    from scipy.cluster.hierarchy import fcluster, linkage  # here, because Spark's workers need none of it
     from scipy.spatial.distance import squareform
     from scipy.stats import rankdata
 
@@ -109,133 +98,176 @@ def families(values: np.ndarray, r: float) -> list[np.ndarray]:
     centred = ranks - ranks.mean(axis=0)
     lengths = np.sqrt((centred**2).sum(axis=0))
     scaled = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
-    apart = np.clip(1 - np.abs(scaled.T @ scaled), 0, 1)
-    np.fill_diagonal(apart, 0)
-    numbers = fcluster(linkage(squareform(apart, checks=False), "average"), 1 - r, "distance")
+    distances = np.clip(1 - np.abs(scaled.T @ scaled), 0, 1)
+    np.fill_diagonal(distances, 0)
+    numbers = fcluster(linkage(squareform(distances, checks=False), "average"), 1 - correlation, "distance")
     groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     return sorted(groups, key=lambda columns: columns[0])
 
 
-def reasons(
-    contrasts: Contrasts,
+def explain_against_runner_up(
+    explainer: Explainer,
     values: np.ndarray,
     attributes: np.ndarray,
     segments: np.ndarray,
     runners_up: np.ndarray,
-    towards: np.ndarray,
+    leads: np.ndarray,
 ) -> tuple[list[list[str]], np.ndarray]:
-    """Of n active customers the reasons, and whether they hold: with their families as typical of the runner-up, the customer
-    would be in another segment. `towards` is by how much the centre of the runner-up is nearer than the own: not at all, so
-    below 0.
+    """Return the reasons of n active customers, and whether they hold (n, bool).
+
+    Reasons hold where the customer would be in another segment with these families as typical of the runner-up. `values` and
+    `attributes` are those of fit_explainer(); `leads` are those of lead_of_runner_up().
     """
-    own, other = (np.searchsorted(contrasts.ids, ids) for ids in (segments, runners_up))
-    typical = contrasts.typical[other]
-    differs = _differs(contrasts, values, contrasts.typical[own], typical)
-    texts: list[list[str]] = [[] for _ in values]
-    n_texts = np.zeros(len(values), dtype=int)
-    changed, towards = values.copy(), towards.copy()
-    for place in range(contrasts.ranked.shape[2]):
-        family = contrasts.ranked[own, other, place]
-        rows = np.flatnonzero((family >= 0) & (towards <= 0) & (n_texts < REASONS))
-        strongest = _strongest(contrasts, differs[rows], family[rows])
+    own, runner_up = (np.searchsorted(explainer.ids, ids) for ids in (segments, runners_up))
+    typical = explainer.typical[runner_up]
+    differences = _weigh_differences(explainer, values, explainer.typical[own], typical)
+    reasons: list[list[str]] = [[] for _ in values]
+    n_reasons = np.zeros(len(values), dtype=int)
+    changed, leads = values.copy(), leads.copy()
+    for place in range(explainer.ranked.shape[2]):
+        family = explainer.ranked[own, runner_up, place]
+        rows = np.flatnonzero((family >= 0) & (leads <= 0) & (n_reasons < MAX_REASONS))
+        strongest = _select_strongest(explainer, differences[rows], family[rows])
         rows, strongest = rows[strongest >= 0], strongest[strongest >= 0]
         if len(rows) == 0:
             continue
-        tried = changed[rows]
+        candidate = changed[rows]
         for number in np.unique(family[rows]):
-            _swap(tried, np.flatnonzero(family[rows] == number), contrasts.families[number], typical[rows])
-        now = _towards(contrasts, tried, attributes[rows], own[rows])
-        helps = now > towards[rows] + ROUNDING * np.abs(towards[rows])
+            _set_typical(candidate, np.flatnonzero(family[rows] == number), explainer.families[number], typical[rows])
+        new_leads = _compute_leads(explainer, candidate, attributes[rows], own[rows])
+        helps = new_leads > leads[rows] + ROUNDING * np.abs(leads[rows])
         rows, columns = rows[helps], strongest[helps]
-        changed[rows], towards[rows] = tried[helps], now[helps]
-        n_texts[rows] += 1
-        told = (rows, columns, values[rows, columns], typical[rows, columns])
-        for row, column, here, there in zip(*(part.tolist() for part in told), strict=True):
-            texts[row].append(_text(contrasts.features[column], contrasts.units[column], here, there))
-    return texts, towards > 0
+        changed[rows], leads[rows] = candidate[helps], new_leads[helps]
+        n_reasons[rows] += 1
+        parts = (rows, columns, values[rows, columns], typical[rows, columns])
+        for row, column, value, typical_value in zip(*(part.tolist() for part in parts), strict=True):
+            reasons[row].append(_describe_reason(explainer.features[column], explainer.units[column], value, typical_value))
+    return reasons, leads > 0
 
 
-def towards_runner_up(
-    contrasts: Contrasts, segments: np.ndarray, runners_up: np.ndarray, distances: np.ndarray, margins: np.ndarray
+def lead_of_runner_up(
+    explainer: Explainer, segments: np.ndarray, runners_up: np.ndarray, distances: np.ndarray, margins: np.ndarray
 ) -> np.ndarray:
-    """By how much the centre of the runner-up is nearer than the own, of n customers of segments.assignments.
+    """Return by how much the centre of the runner-up is nearer than the own one, for n customers: 0 or less.
 
-    A margin of 1 says how far the own centre is, which is not at all, but not how far the other: as far as the centres are apart.
+    `distances` and `margins` are those of segments.assignments. At a margin of 1 the distance from the runner-up does not follow
+    from the margin; it is the distance between the two centres.
     """
-    own, other = (contrasts.centres[np.searchsorted(contrasts.ids, ids)] for ids in (segments, runners_up))
-    apart = np.linalg.norm(own - other, axis=1)
+    own, runner_up = (explainer.centres[np.searchsorted(explainer.ids, ids)] for ids in (segments, runners_up))
+    between_centres = np.linalg.norm(own - runner_up, axis=1)
     shares = np.where(margins < 1, 1 - margins, 1.0)
-    return np.where(margins < 1, distances - distances / shares, distances - apart)
+    return np.where(margins < 1, distances - distances / shares, distances - between_centres)
 
 
 @functools.lru_cache(maxsize=100_000)  # most customers share their reasons with many
-def _text(feature: str, unit: str, here: float, there: float) -> str:
+def _describe_reason(feature: str, unit: str, value: float, typical: float) -> str:
     """
-    >>> _text("orders_90d", "count", 11.0, 2.0)
+    >>> _describe_reason("orders_90d", "count", 11.0, 2.0)
     '11 orders in 90 days, typical of the runner-up 2'
     """
-    own, typical = (format_feature_value(value, unit) for value in (here, there))
-    return f"{catalogue.describe_feature(feature, own)}, typical of the runner-up {typical}"
+    described = catalogue.describe_feature(feature, format_feature_value(value, unit))
+    return f"{described}, typical of the runner-up {format_feature_value(typical, unit)}"
 
 
-def _ranking(contrasts: Contrasts, values: np.ndarray, attributes: np.ndarray, row: int, other: int) -> list[int]:
-    """The families in the order in which, each on top of those before, they bring most customers over."""
-    changed, typical = values.copy(), np.broadcast_to(contrasts.typical[other], values.shape)
-    own, everyone = np.full(len(values), row), np.arange(len(values))
-    found: list[int] = []
+def _describe_features(values: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the typical values of k segments (k x d) and the standard deviations (d); rows (n) are segment numbers from 0."""
+    is_known = np.isfinite(values)
+    typical = np.full((k, values.shape[1]), np.nan, dtype=np.float32)
+    for row in np.unique(rows):
+        members, has_value = values[rows == row], is_known[rows == row]
+        for column in np.flatnonzero(has_value.mean(axis=0) >= KNOWN_SHARE):
+            typical[row, column] = np.median(members[has_value[:, column], column])
+    deviations = [column[mask].std() if mask.any() else 0.0 for column, mask in zip(values.T, is_known.T, strict=True)]
+    return typical, np.array(deviations)
+
+
+def _rank_pairs(
+    explainer: Explainer, values: np.ndarray, attributes: np.ndarray, rows: np.ndarray, runners_up: np.ndarray
+) -> None:
+    """Fill explainer.ranked; rows and runners_up (n) are segment numbers from 0."""
+    ranked, numbers = explainer.ranked, np.arange(len(explainer.ids))
+    for row in np.unique(rows):
+        present, counts = np.unique(runners_up[rows == row], return_counts=True)
+        for runner_up in present:
+            of_pair = np.flatnonzero((rows == row) & (runners_up == runner_up))
+            untested = of_pair[of_pair % 2 == 0]
+            of_pair = (untested if len(untested) else of_pair)[:MAX_PAIR_CUSTOMERS]
+            order = _rank_families(explainer, values[of_pair], attributes[of_pair], row, runner_up)
+            ranked[row, runner_up, : len(order)] = order
+        # A runner-up that no customer of the sample has gets the ranking of the commonest one.
+        ranked[row, np.isin(numbers, present, invert=True)] = ranked[row, present[counts.argmax()]]
+
+
+def _rank_families(explainer: Explainer, values: np.ndarray, attributes: np.ndarray, row: int, runner_up: int) -> list[int]:
+    """Return the families in the order in which, each on top of the ones before, they move most customers."""
+    changed, typical = values.copy(), np.broadcast_to(explainer.typical[runner_up], values.shape)
+    own, all_rows = np.full(len(values), row), np.arange(len(values))
+    order: list[int] = []
     share = 0.0
-    while len(found) < min(PAIR_FAMILIES, len(contrasts.families)) and share < ENOUGH:
+    while len(order) < min(MAX_PAIR_FAMILIES, len(explainer.families)) and share < ENOUGH_MOVED:
         best = None
-        for number in set(range(len(contrasts.families))) - set(found):
-            tried = changed.copy()
-            _swap(tried, everyone, contrasts.families[number], typical)
-            towards = _towards(contrasts, tried, attributes, own)
-            outcome = ((towards > 0).mean(), towards.mean(), -number)
+        for number in set(range(len(explainer.families))) - set(order):
+            candidate = changed.copy()
+            _set_typical(candidate, all_rows, explainer.families[number], typical)
+            leads = _compute_leads(explainer, candidate, attributes, own)
+            outcome = ((leads > 0).mean(), leads.mean(), -number)
             if best is None or outcome > best[0]:
-                best = outcome, tried
+                best = outcome, candidate
         (share, _, number), changed = best
-        found.append(-number)
-    return found
+        order.append(-number)
+    return order
 
 
-def _swap(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, typical: np.ndarray) -> None:
+def _set_typical(values: np.ndarray, rows: np.ndarray, columns: np.ndarray, typical: np.ndarray) -> None:
     values[np.ix_(rows, columns)] = typical[np.ix_(rows, columns)]
 
 
-def _differs(contrasts: Contrasts, values: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """By how many standard deviations the values differ from what is typical `there` (n x d), at most as what is typical `here`
-    does; 0 where one is unknown. Where the value lies to the other side than the segment it is not what makes the segment: there
-    it counts for little.
+def _weigh_differences(explainer: Explainer, values: np.ndarray, own_typical: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """Return by how many standard deviations the values differ from what is `typical` of the runner-up (n x d); 0: unknown.
+
+    A difference counts at most as much as that of the own segment. Where the value lies on the other side than the own
+    segment, the difference is not what makes the segment: it counts little.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        own, segment = (values - there) / contrasts.spread, (here - there) / contrasts.spread
-    counts = np.where(own * segment > 0, np.minimum(np.abs(own), np.abs(segment)), 0.0)
-    return np.where(np.isfinite(own), counts + ASIDE * np.abs(own), 0.0)
+        customer = (values - typical) / explainer.standard_deviation
+        segment = (own_typical - typical) / explainer.standard_deviation
+    shared = np.where(customer * segment > 0, np.minimum(np.abs(customer), np.abs(segment)), 0.0)
+    return np.where(np.isfinite(customer), shared + OTHER_DIFFERENCE_WEIGHT * np.abs(customer), 0.0)
 
 
-def _strongest(contrasts: Contrasts, differs: np.ndarray, family: np.ndarray) -> np.ndarray:
-    """Of each of n customers the column of the family in which it differs most, -1 where it differs too little."""
+def _select_strongest(explainer: Explainer, differences: np.ndarray, family: np.ndarray) -> np.ndarray:
+    """Return, for each of n customers, the column of the family in which they differ most; -1 where they differ too little."""
     columns = np.full(len(family), -1)
     for number in np.unique(family):
-        rows, members = np.flatnonzero(family == number), contrasts.families[number]
-        of_family = differs[np.ix_(rows, members)]
-        columns[rows] = np.where(of_family.max(axis=1) >= DIFFERS_SDS, members[of_family.argmax(axis=1)], -1)
+        rows, members = np.flatnonzero(family == number), explainer.families[number]
+        of_family = differences[np.ix_(rows, members)]
+        columns[rows] = np.where(of_family.max(axis=1) >= MIN_DIFFERENCE, members[of_family.argmax(axis=1)], -1)
     return columns
 
 
-def _towards(contrasts: Contrasts, values: np.ndarray, attributes: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """How much nearer another centre is than the own one; positive: the customer is in another segment."""
-    mine, others = _distances(contrasts.encoder, values, attributes, contrasts.centres, own)
-    return mine - others.min(axis=1)
+def _compute_leads(explainer: Explainer, values: np.ndarray, attributes: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return by how much another centre is nearer than the own one (n); above 0 the customer is in another segment."""
+    own_distances, others = _compute_distances(explainer.encoder, values, attributes, explainer.centres, own)
+    return own_distances - others.min(axis=1)
 
 
-def _distances(
+def _distances_in_batches(
     encoder: Encoder, values: np.ndarray, attributes: np.ndarray, centres: np.ndarray, own: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances from the own centre (n), and from all centres (n x k) with the own endless."""
+    """Return _compute_distances() of many customers, so many at once that their vectors fit into memory."""
+    parts = np.array_split(np.arange(len(values)), len(values) // BATCH_ROWS + 1)
+    distances = [_compute_distances(encoder, values[part], attributes[part], centres, own[part]) for part in parts]
+    own_distances, others = (np.concatenate(part) for part in zip(*distances, strict=True))
+    return own_distances, others
+
+
+def _compute_distances(
+    encoder: Encoder, values: np.ndarray, attributes: np.ndarray, centres: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distances of n customers from their own centre (n), and from all centres (n x k), the own one infinite."""
     (vectors,) = encoder.run(np.ascontiguousarray(values, dtype=np.float32), attributes)
-    found = np.stack([np.linalg.norm(vectors - centre, axis=1) for centre in centres], axis=1)
-    every = np.arange(len(found))
-    mine = found[every, own].copy()
-    found[every, own] = np.inf
-    return mine, found
+    distances = np.stack([np.linalg.norm(vectors - centre, axis=1) for centre in centres], axis=1)
+    rows = np.arange(len(distances))
+    own_distances = distances[rows, own].copy()
+    distances[rows, own] = np.inf
+    return own_distances, distances

@@ -1,7 +1,7 @@
-"""One row per published run: the manifest that says what BI may rely on; written last.
+"""One row per published run: the manifest of what BI may rely on; it is written last.
 
 Input: the versions of all tables of the lake, segments.candidates, and quality.reconciliation of the day where it exists.
-Times are those of the command line. A rerun of the same day and run id replaces its row.
+The command line gives the times. A rerun of the same day and run id replaces its row.
 """
 
 from datetime import date, datetime
@@ -25,22 +25,22 @@ SCHEMA = """
     status STRING COMMENT 'published',
     model_version STRING COMMENT 'Version of the encoder',
     n_customers BIGINT COMMENT 'Customers known on the day, dormant ones included',
-    n_events BIGINT COMMENT 'Rows of clean.events of the day; null where not known',
-    n_orders BIGINT COMMENT 'Rows of clean.orders of the day; null where not known',
-    n_rejects BIGINT COMMENT 'Rows of the day that cleaning refused; null where not known',
+    n_events BIGINT COMMENT 'Rows of clean.events of the day; null: not known',
+    n_orders BIGINT COMMENT 'Rows of clean.orders of the day; null: not known',
+    n_rejects BIGINT COMMENT 'Rows of the day that cleaning refused; null: not known',
     table_versions MAP<STRING,BIGINT> COMMENT 'Delta version of each table of the lake when the day was published',
-    representation STRING COMMENT 'By what of the encoder customers are clustered: learned, pca or features',
-    decision STRING COMMENT 'What the gate last decided, up to the day, and why',
-    decided_on DATE COMMENT 'The day it did',
+    representation STRING COMMENT 'What customers are clustered by: learned (learned embedding), pca or features (raw features)',
+    decision STRING COMMENT 'The last decision of the gate up to the day, and why',
+    decided_on DATE COMMENT 'Day of that decision',
     judged ARRAY<STRUCT<
-        representation: STRING COMMENT 'learned, pca, features, or live: what was published before',
+        representation: STRING COMMENT 'learned, pca, features, or live: the live model',
         k: INT COMMENT 'Number of clusters',
         stability: DOUBLE COMMENT 'Mean adjusted Rand index over pairs of resamples of the customers',
-        separation: DOUBLE COMMENT 'Share of the variance of revenue, orders and churn after a day that its clusters told',
-        separation_low: DOUBLE COMMENT 'Lower end of its 95 % interval',
-        separation_high: DOUBLE COMMENT 'Upper end of its 95 % interval',
-        common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the scaled features, lower is better'
-    >> COMMENT 'The figures it decided by'
+        separation: DOUBLE COMMENT 'Share of the variance of later revenue, orders and churn that the clusters of a day explain',
+        separation_low: DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
+        separation_high: DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
+        common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the raw features, lower is better'
+    >> COMMENT 'The measures that the gate compared'
 """
 TABLE = Table(
     "marts.refreshes",
@@ -50,45 +50,52 @@ TABLE = Table(
 )
 
 
-def refreshes(facts: dict, counts: dict[str, int | None], table_versions: dict[str, int]) -> list[dict]:
-    """run_id, day, times, model_version, n_customers; the counts of cleaning; the versions -> the manifest row."""
+def build_manifest(facts: dict, counts: dict[str, int | None], table_versions: dict[str, int]) -> list[dict]:
+    """Return the row of marts.refreshes.
+
+    `facts` are the columns of the run and of the gate, `counts` those of cleaning, `table_versions` the Delta version by table.
+    """
     return [facts | {"status": "published"} | counts | {"table_versions": table_versions}]
 
 
-def _counts(lake: Lake, day: date) -> dict[str, int | None]:
-    counted = lake.read_small_table(RECONCILIATION, ["table", "rows_out", "rejects"], ds.field("day") == day)
-    if not counted:
+def _count_cleaned_rows(lake: Lake, day: date) -> dict[str, int | None]:
+    rows = lake.read_small_table(RECONCILIATION, ["table", "rows_out", "rejects"], ds.field("day") == day)
+    if not rows:
         return {"n_events": None, "n_orders": None, "n_rejects": None}
-    out = {row["table"]: row["rows_out"] for row in counted}
-    refused = sum(n for row in counted if row["table"].startswith("clean.") for _, n in row["rejects"] or ())
-    return {"n_events": out.get("clean.events"), "n_orders": out.get("clean.orders"), "n_rejects": refused}
+    rows_out = {row["table"]: row["rows_out"] for row in rows}
+    n_rejects = sum(n for row in rows if row["table"].startswith("clean.") for _, n in row["rejects"] or ())
+    return {"n_events": rows_out.get("clean.events"), "n_orders": rows_out.get("clean.orders"), "n_rejects": n_rejects}
 
 
-def _gate(lake: Lake, version: str, day: date) -> dict:
-    """What segments.candidates says of the last decision up to `day`, and of what is published.
+def _read_decision(lake: Lake, version: str, day: date) -> dict:
+    """Return the last decision of the gate up to `day` with its measures, and the representation that is published.
 
-    Of models that were judged on the same day it is the one that is published, where that is one of them.
+    Of decisions about several models on the same day it is the one about the published model `version`, if there is one.
     """
-    tried = [row for row in lake.read_small_table(CANDIDATES, where=ds.field("day") <= day) if row.get("decision")]
-    judged = [(row["day"], row["model_version"] == version, row["model_version"]) for row in tried]
-    of_last = [row for row, one in zip(tried, judged, strict=True) if one == max(judged)]
-    chosen = next((row for row in tried if row["model_version"] == version and row["chosen"]), {})
+    rows = [row for row in lake.read_small_table(CANDIDATES, where=ds.field("day") <= day) if row.get("decision")]
+
+    def rank(row: dict) -> tuple[date, bool, str]:
+        return row["day"], row["model_version"] == version, row["model_version"]
+
+    last = max(map(rank, rows), default=None)
+    decided = [row for row in rows if rank(row) == last]
+    chosen = next((row for row in rows if row["model_version"] == version and row["chosen"]), {})
     return {
         "representation": chosen.get("representation"),
-        "decision": of_last[0]["decision"] if of_last else None,
-        "decided_on": of_last[0]["day"] if of_last else None,
-        "judged": [{name: row[name] for name in _JUDGED} for row in of_last if row["common_davies_bouldin"] is not None],
+        "decision": decided[0]["decision"] if decided else None,
+        "decided_on": decided[0]["day"] if decided else None,
+        "judged": [{name: row[name] for name in _MEASURES} for row in decided if row["common_davies_bouldin"] is not None],
     }
 
 
-_JUDGED = (
+_MEASURES = (
     "representation", "k", "stability", "separation", "separation_low", "separation_high", "common_davies_bouldin",
 )  # fmt: skip
 
 
 def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: datetime, finished_at: datetime) -> None:
-    """Write the manifest row of a run whose tables are all written; both times with time zone."""
-    version, n_customers = _members.assigned(lake, day)
+    """Write the manifest row of a run, after all its tables; both times have a time zone."""
+    version, n_customers = _members.read_assigned_model(lake, day)
     names = [f"{layer}.{table}" for layer, tables in TABLES.items() for table in tables]
     versions = {name: lake.version(name) for name in names if name != TABLE.name and lake.exists(name)}
     facts = {
@@ -98,6 +105,6 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "finished_at": finished_at,
         "model_version": version,
         "n_customers": n_customers,
-    } | _gate(lake, version, day)
-    rows = refreshes(facts, _counts(lake, day), versions)
+    } | _read_decision(lake, version, day)
+    rows = build_manifest(facts, _count_cleaned_rows(lake, day), versions)
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = {quote_sql(run_id)}")

@@ -1,7 +1,7 @@
-"""One row per day and customer whose segment is another than on the known day before: the feed that activation follows.
+"""One row per day and customer whose segment is not the one of the known day before: the change feed for activation tools.
 
-Input: segments.history. Applied in order of days to the segments of any day, or to none, the rows up to a later day give
-exactly the segments of that one. The first known day adds everybody. A rerun or a late day renews the day after it too.
+Input: segments.history. Rows are applied in the order of days to the segments of any day, or to no segments. They then give
+exactly the segments of a later day. The first known day adds everybody. A rerun or a late day also writes the next known day.
 """
 
 from datetime import date
@@ -15,7 +15,7 @@ from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
 SCHEMA = """
-    day DATE COMMENT 'Day from which it holds',
+    day DATE COMMENT 'Day from which the change holds',
     customer_id STRING COMMENT 'Customer',
     change STRING COMMENT 'added, changed or removed (no longer known)',
     from_segment_id INT COMMENT 'Segment on the known day before; null: added',
@@ -23,14 +23,14 @@ SCHEMA = """
 """
 TABLE = Table(
     "marts.segment_changes",
-    "One row per day and customer whose segment is another than on the known day before.",
+    "One row per day and customer whose segment is not the one of the known day before.",
     SCHEMA,
     partition="day",
     checks={"known_change": "change IN ('added', 'changed', 'removed')"},
 )
 
 
-def segment_changes(history: DataFrame, days: list[date]) -> DataFrame:
+def list_changes(history: DataFrame, days: list[date]) -> DataFrame:
     """segments.history -> marts.segment_changes of these known days."""
     began = history.where(F.col("valid_from").isin(days))
     ended = history.where(F.col("valid_to").isin(days))
@@ -44,6 +44,6 @@ def segment_changes(history: DataFrame, days: list[date]) -> DataFrame:
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Publish the changes that publishing `day` brings."""
+    """Write the changes of `day`, and of the other days that publishing it affects."""
     days = _members.days_to_publish(lake, TABLE.name, day)
-    lake.replace_days(TABLE, segment_changes(_members.history(lake, day), days), days)
+    lake.replace_days(TABLE, list_changes(_members.read_history(lake, day), days), days)

@@ -1,9 +1,9 @@
-"""One row per day and pair of different segments: who moved since the known day before, and their money.
+"""One row per day and pair of different segments: the customers who moved since the known day before, and their money.
 
-Input: segments.history and features.customers. The first known day has no moves. A rerun or a late day renews the moves
-of the day after it too. Moves of fewer customers than `segment.min_cell` are not told apart: they are one row of the day,
-from null to null, together with as many of the next smallest as bring it to that number. So the rows of a day still add up
-to all who moved. Where even all moves of a day are of fewer, the row has no money.
+Input: segments.history and features.customers. The first known day has no moves. A rerun or a late day also writes the moves of
+the next known day. Moves of fewer customers than `segment.min_cell` are published together: they are one row of the day, from
+null to null, with as many of the next smallest moves as it takes to reach that number. So the rows of a day still add up to all
+customers who moved. Where all moves of a day together are fewer, the row has no money.
 """
 
 from datetime import date
@@ -20,9 +20,9 @@ from jobs.storage.table import Table
 
 SCHEMA = """
     day DATE COMMENT 'Day on which the customers were in the new segment',
-    previous_day DATE COMMENT 'The known day before, on which they were in the old one',
+    previous_day DATE COMMENT 'The known day before, on which they were in the old segment',
     from_segment_id INT COMMENT 'Segment on the previous day; null: a new customer',
-    to_segment_id INT COMMENT 'Segment on the day; null: no longer known; both null: all moves too small to tell apart',
+    to_segment_id INT COMMENT 'Segment on the day; null: no longer known; both null: all moves too small to publish alone',
     customers BIGINT COMMENT 'Customers who moved',
     net_365d DECIMAL(18,4) COMMENT 'Their net amount in the 365 days up to day (no longer known: to previous_day)'
 """
@@ -35,9 +35,11 @@ TABLE = Table(
 )
 
 
-def segment_moves(changes: DataFrame, money: DataFrame, day_before: dict[date, date]) -> DataFrame:
-    """marts.segment_changes, (customer_id, day, net_365d), and the known day before each day -> marts.segment_moves, however
-    small."""
+def sum_moves(changes: DataFrame, money: DataFrame, day_before: dict[date, date]) -> DataFrame:
+    """marts.segment_changes and (customer_id, day, net_365d) -> marts.segment_moves, small ones included.
+
+    `day_before` holds the known day before each day.
+    """
     days = changes.sparkSession.createDataFrame(list(day_before.items()), "day DATE, previous_day DATE")
     moved = changes.join(F.broadcast(days), "day", how="inner").withColumn(
         "money_day", F.when(F.col("to_segment_id").isNull(), F.col("previous_day")).otherwise(F.col("day"))
@@ -49,33 +51,32 @@ def segment_moves(changes: DataFrame, money: DataFrame, day_before: dict[date, d
     )
 
 
-def large_enough(moves: list[dict], min_cell: int) -> list[dict]:
-    """The moves of a day, those of fewer customers than `min_cell` put together.
+def merge_small_moves(moves: list[dict], min_cell: int) -> list[dict]:
+    """Return the moves of a day, those of fewer than `min_cell` customers merged into one.
 
     >>> moves = [{"from_segment_id": 1, "to_segment_id": i, "customers": n, "net_365d": n} for i, n in ((2, 9), (3, 5), (4, 1))]
-    >>> [(row["from_segment_id"], row["to_segment_id"], row["customers"]) for row in large_enough(moves, 5)]
+    >>> [(row["from_segment_id"], row["to_segment_id"], row["customers"]) for row in merge_small_moves(moves, 5)]
     [(1, 2, 9), (None, None, 6)]
     """
     moves = sorted(moves, key=itemgetter("customers"))
-    together, customers = 0, 0
-    while together < len(moves) and (moves[together]["customers"] < min_cell or 0 < customers < min_cell):
-        customers += moves[together]["customers"]
-        together += 1
-    if not together:
+    n_merged, customers = 0, 0
+    while n_merged < len(moves) and (moves[n_merged]["customers"] < min_cell or 0 < customers < min_cell):
+        customers += moves[n_merged]["customers"]
+        n_merged += 1
+    if not n_merged:
         return moves
-    nets = [row["net_365d"] for row in moves[:together] if row["net_365d"] is not None]
-    rest = moves[0] | {"from_segment_id": None, "to_segment_id": None, "customers": customers}
-    return [*moves[together:], rest | {"net_365d": sum(nets) if nets and customers >= min_cell else None}]
+    nets = [row["net_365d"] for row in moves[:n_merged] if row["net_365d"] is not None]
+    merged = moves[0] | {"from_segment_id": None, "to_segment_id": None, "customers": customers}
+    return [*moves[n_merged:], merged | {"net_365d": sum(nets) if nets and customers >= min_cell else None}]
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Publish the moves that publishing `day` brings."""
+    """Write the moves of `day`, and of the other days that publishing it affects."""
     days = _members.days_to_publish(lake, TABLE.name, day)
-    day_before = {now: before for before, now in pairwise(lake.days("segments.assignments")) if now in days}
-    changes = segment_changes.segment_changes(_members.history(lake, day), days)
+    day_before = {later: earlier for earlier, later in pairwise(lake.days("segments.assignments")) if later in days}
+    changes = segment_changes.list_changes(_members.read_history(lake, day), days)
     money = lake.read("features.customers").where(F.col("day").isin(*day_before, *day_before.values()))
-    moves = sorted((row.asDict() for row in segment_moves(changes, money, day_before).collect()), key=itemgetter("day"))
-    rows = [
-        row for _, of_day in groupby(moves, itemgetter("day")) for row in large_enough(list(of_day), settings.segment.min_cell)
-    ]
+    moves = sorted((row.asDict() for row in sum_moves(changes, money, day_before).collect()), key=itemgetter("day"))
+    min_cell = settings.segment.min_cell
+    rows = [row for _, of_day in groupby(moves, itemgetter("day")) for row in merge_small_moves(list(of_day), min_cell)]
     lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), days)

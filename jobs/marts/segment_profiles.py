@@ -1,7 +1,7 @@
-"""One row per segment and day: its size, its money and what marks it against the average active customer.
+"""One row per segment and day: its size, its money and its traits compared with the average active customer.
 
 Input: features.customers, segments.assignments, segments.definitions. A segment with fewer customers than
-`segment.min_cell` is not published, nor is a number of outliers below it.
+`segment.min_cell` is not published, and neither is a smaller number of outliers.
 """
 
 import json
@@ -18,7 +18,7 @@ from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 from jobs.traits import DORMANT, Trait
 
-CENT_HUNDREDTH = Decimal("0.0001")
+MONEY_STEP = Decimal("0.0001")  # of DECIMAL(18,4)
 
 SCHEMA = """
     day DATE COMMENT 'As of the end of this day, UTC',
@@ -41,7 +41,7 @@ SCHEMA = """
         effect: DOUBLE COMMENT '(typical - overall) / standard deviation of all active customers',
         low: DOUBLE COMMENT 'Lower end of the 95 % interval of the effect',
         high: DOUBLE COMMENT 'Upper end of the 95 % interval of the effect'
-    >> COMMENT 'What differs from the average active customer, strongest first; none for dormant',
+    >> COMMENT 'Differences from the average active customer, strongest first; none for dormant',
     model_version STRING COMMENT 'Version of the encoder'
 """
 TABLE = Table(
@@ -53,10 +53,10 @@ TABLE = Table(
 )
 
 
-def segment_profiles(
-    members: DataFrame, names: dict[int, str], marks: dict[int, list[Trait]], day: date, min_cell: int
+def profile_segments(
+    members: DataFrame, names: dict[int, str], segment_traits: dict[int, list[Trait]], day: date, min_cell: int
 ) -> list[dict]:
-    """members as from _members.members(), name and traits by segment -> rows of marts.segment_profiles."""
+    """Rows of _members.read_members(), names and traits by segment id -> rows of marts.segment_profiles."""
     sums = members.groupBy("segment_id").agg(
         F.count("*").alias("n_customers"),
         F.count_if("is_outlier").alias("n_outliers"),
@@ -76,23 +76,25 @@ def segment_profiles(
             "n_outliers": row["n_outliers"] if row["n_outliers"] >= min_cell or row["n_outliers"] == 0 else None,
             "share": row["n_customers"] / n_customers,
             "orders_365d_per_customer": (row["orders_365d"] or 0) / row["n_customers"],
-            "net_365d_per_customer": _per(row["net_365d"], row["n_customers"]),
+            "net_365d_per_customer": _per_customer(row["net_365d"], row["n_customers"]),
             "net_share": float((row["net_365d"] or 0) / net) if net > 0 else None,
-            "traits": marks.get(row["segment_id"], []),  # dormant: by rule
+            "traits": segment_traits.get(row["segment_id"], []),  # the dormant segment has none
         }
         for row in rows
         if row["n_customers"] >= min_cell
     ]
 
 
-def _per(total: Decimal | None, n: int) -> Decimal | None:
-    return None if total is None else (total / n).quantize(CENT_HUNDREDTH, ROUND_HALF_EVEN)
+def _per_customer(total: Decimal | None, n: int) -> Decimal | None:
+    return None if total is None else (total / n).quantize(MONEY_STEP, ROUND_HALF_EVEN)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the profiles of the day."""
-    members = _members.members(lake, day)
+    members = _members.read_members(lake, day)
     features = json.loads(lake.properties("features.customers")["shoal.vector"])
-    marks = traits.traits(traits.statistics(members.where(F.col("segment_id") != DORMANT), features), catalogue.FEATURES)
-    rows = segment_profiles(members, _members.names(lake, day), marks, day, settings.segment.min_cell)
-    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), [day])  # a file a day, for whoever reads one
+    statistics = traits.feature_statistics(members.where(F.col("segment_id") != DORMANT), features)
+    segment_traits = traits.rank_traits(statistics, catalogue.FEATURES)
+    names = _members.read_segment_names(lake, day)
+    rows = profile_segments(members, names, segment_traits, day, settings.segment.min_cell)
+    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), [day])  # one file a day

@@ -1,4 +1,4 @@
-"""What the segment tables of a day are made from."""
+"""The inputs that the segment tables of a day share."""
 
 from datetime import date
 
@@ -13,23 +13,22 @@ from jobs.storage.lake import Lake
 
 
 def champion(settings: Settings, day: date) -> dict:
-    """The model that is champion on `day`, as of models.champion_history(); raises UserError where there is none."""
-    found = models.champion(settings.models, day)
-    if found is None:
+    """Return the champion of `day`, an entry of models.champion_history(). Raises UserError where there is none."""
+    entry = models.champion(settings.models, day)
+    if entry is None:
         raise UserError(f"segment: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
-    return found
+    return entry
 
 
 def champion_version(settings: Settings, day: date) -> str:
-    """Its version alone."""
+    """Return the version of the champion of `day`. Raises UserError where there is none."""
     return champion(settings, day)["version"]
 
 
-def known_customers(lake: Lake, version: str, day: date) -> DataFrame:
-    """All customers of `day`: (customer_id, day, is_active, vector, isolation_score), the last two null where `version` did not
-    encode them.
+def read_customers(lake: Lake, version: str, day: date) -> DataFrame:
+    """Return all customers of `day`: (customer_id, day, is_active, vector, isolation_score).
 
-    Raises UserError where the day was not encoded with `version`.
+    The last two are null where the model `version` did not encode the customer. Raises UserError where it encoded nobody.
     """
     if not lake.count_by("encoded.customers", ["day"], (ds.field("day") == day) & (ds.field("model_version") == version)):
         raise UserError(

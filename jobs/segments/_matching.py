@@ -1,4 +1,4 @@
-"""Which new cluster is which live segment: by the customers they share."""
+"""Matching of new clusters with the previous segments, by the customers they share."""
 
 from datetime import date
 
@@ -10,40 +10,51 @@ from scipy.optimize import linear_sum_assignment
 from jobs.storage.lake import Lake
 from jobs.traits import DORMANT
 
-Shared = dict[tuple[int | None, int | None], int]
+# Customers by (previous segment, new segment); None: the customer is not on that side.
+SharedCustomers = dict[tuple[int | None, int | None], int]
 
 
-def before(lake: Lake, version: str, day: date) -> DataFrame | None:
-    """The assignments of the latest day up to `day` under another model, or None where there are none."""
+def read_previous_assignments(lake: Lake, version: str, day: date) -> DataFrame | None:
+    """Return segments.assignments of the latest day up to `day` under another model than `version`; None where there is none."""
     if not lake.exists("segments.assignments"):
         return None
-    others = lake.read("segments.assignments", end=day).where(F.col("model_version") != version)
-    latest = others.agg(F.max("day")).first()[0]
-    return None if latest is None else others.where(F.col("day") == latest)
+    assignments = lake.read("segments.assignments", end=day).where(F.col("model_version") != version)
+    latest = assignments.agg(F.max("day")).first()[0]
+    return None if latest is None else assignments.where(F.col("day") == latest)
 
 
-def shared_customers(old: DataFrame, new: DataFrame) -> Shared:
-    """Customers by (old segment, new segment); None for who is not in one of the frames."""
-    pairs = old.select("customer_id", F.col("segment_id").alias("old")).join(
+def count_shared_customers(previous: DataFrame, new: DataFrame) -> SharedCustomers:
+    """Count the customers of two frames (customer_id, segment_id) by their pair of segments."""
+    pairs = previous.select("customer_id", F.col("segment_id").alias("previous")).join(
         new.select("customer_id", F.col("segment_id").alias("new")), "customer_id", how="full_outer"
     )
-    return {(row.old, row.new): row["count"] for row in pairs.groupBy("old", "new").count().collect()}
+    return {(row.previous, row.new): row["count"] for row in pairs.groupBy("previous", "new").count().collect()}
 
 
-def matches(shared: Shared, kept_share: float) -> dict[int, int]:
-    """New segment -> the old segment whose id it keeps: pairs that share most in all, and each `kept_share` of its smaller side.
+def select_active_pairs(shared: SharedCustomers) -> SharedCustomers:
+    """Return the counts of the customers who are active on both sides.
 
-    Only customers active on both sides count, so that no id is lost because customers came or fell dormant.
+    >>> select_active_pairs({(1, 2): 9, (None, 2): 5, (0, 2): 3, (1, 0): 1})
+    {(1, 2): 9}
+    """
+    return {pair: n for pair, n in shared.items() if None not in pair and DORMANT not in pair}
 
-    >>> matches({(1, 11): 90, (1, 12): 10, (2, 12): 30, (2, 11): 5, (None, 11): 500, (0, 12): 500}, 0.5)
+
+def match_segments(shared: SharedCustomers, kept_share: float) -> dict[int, int]:
+    """Return, by new cluster, the previous segment whose id it keeps.
+
+    The pairs are those that share most customers in total. A pair counts where it shares at least `kept_share` of its smaller
+    side. Only customers active on both sides count: no id is lost because customers came or fell dormant.
+
+    >>> match_segments({(1, 11): 90, (1, 12): 10, (2, 12): 30, (2, 11): 5, (None, 11): 500, (0, 12): 500}, 0.5)
     {11: 1, 12: 2}
     """
-    both = {pair: n for pair, n in shared.items() if None not in pair and DORMANT not in pair}
-    old, new = sorted({o for o, _ in both}), sorted({n for _, n in both})
-    overlap = np.array([[both.get((o, n), 0) for n in new] for o in old]).reshape(len(old), len(new))
+    pairs = select_active_pairs(shared)
+    previous_ids, new_ids = sorted({previous for previous, _ in pairs}), sorted({new for _, new in pairs})
+    overlap = np.array([[pairs.get((p, n), 0) for n in new_ids] for p in previous_ids]).reshape(len(previous_ids), len(new_ids))
     rows, columns = linear_sum_assignment(overlap, maximize=True)
     return {
-        new[column]: old[row]
+        new_ids[column]: previous_ids[row]
         for row, column in sorted(zip(rows.tolist(), columns.tolist(), strict=True), key=lambda pair: pair[1])
         if overlap[row, column] >= kept_share * min(overlap[row].sum(), overlap[:, column].sum())
     }

@@ -1,7 +1,8 @@
 """One row per customer and day: the segment with the nearest centre; dormant customers get segment 0 by rule.
 
 Input: features.customers, encoded.customers, and the segments.definitions and segments.calibration of the day's champion.
-Ties go to the lower segment_id. An outlier keeps its nearest segment and is flagged, with the reason.
+Of two centres equally near, the one with the lower segment_id counts. An outlier keeps its nearest segment and is flagged, with
+the reason.
 """
 
 from datetime import date
@@ -13,7 +14,8 @@ from pyspark.sql import functions as F
 from jobs.config.settings import Settings
 from jobs.engine.workers import user_errors
 from jobs.errors import UserError
-from jobs.segments import _centres, _inputs, calibration, definitions
+from jobs.segments import _inputs, calibration, definitions
+from jobs.segments._centres import Centres, find_nearest
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
@@ -37,24 +39,26 @@ TABLE = Table(
 )
 
 
-def assignments(customers: DataFrame, centres: _centres.Centres, version: str) -> DataFrame:
+def assign_segments(customers: DataFrame, centres: Centres, version: str) -> DataFrame:
     """(customer_id, day, is_active, vector, isolation_score) -> segments.assignments under the model `version`."""
-    return _centres.nearest(customers, centres).withColumn("model_version", F.lit(version)).select(*TABLE.columns)
+    return find_nearest(customers, centres).withColumn("model_version", F.lit(version)).select(*TABLE.columns)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Assign the customers of the day with the centres of the day's champion.
+    """Assign the customers of the day to the segments of the day's champion.
 
     Raises UserError where the champion has no centres or an active customer has no vector; nothing is written then.
     """
     version = _inputs.champion_version(settings, day)
     of_model = ds.field("model_version") == version
-    defined, calibrated = (lake.read_small_table(table, where=of_model) for table in (definitions.TABLE, calibration.TABLE))
-    if not defined or not calibrated:
+    definition_rows, calibration_rows = (
+        lake.read_small_table(table, where=of_model) for table in (definitions.TABLE, calibration.TABLE)
+    )
+    if not definition_rows or not calibration_rows:
         raise UserError(
             f"segment: segments.definitions or segments.calibration lacks model {version}; run again: shoal segment --day {day}"
         )
-    customers = _inputs.known_customers(lake, version, day)
-    centres = _centres.from_definitions(defined, calibrated[0]["outlier_isolation"])
+    customers = _inputs.read_customers(lake, version, day)
+    centres = Centres.from_definitions(definition_rows, calibration_rows[0]["outlier_isolation"])
     with user_errors():
-        lake.replace_days(TABLE, assignments(customers, centres, version), [day])
+        lake.replace_days(TABLE, assign_segments(customers, centres, version), [day])

@@ -1,15 +1,16 @@
-"""One row per segment and model: how sure a margin makes one of the segment, and from where on a customer is an outlier.
+"""One row per segment and model: how sure a margin makes the segment, and from which isolation score a customer is an outlier.
 
-Input: encoded.customers of the day the model is first segmented on, and its segments.definitions. How sure: the share of
-refits on other customers drawn from the same (bootstrap) under which a customer with such a margin is in the same segment,
-as a curve that never falls. A refit is the best of the published centres taken further and of new starts; its clusters go by
-the segments they share most customers with. At most SAMPLE customers are refitted, so that a larger shop is told a little
-too low rather than too high. Isolation: as for distances, `segment.outlier_sigmas` standard deviations above the mean.
+Input: encoded.customers of the day the model is first segmented on, and its segments.definitions.
+
+How sure a margin is: K-Means is fitted again on bootstrap resamples of the customers. The share of these refits under which a
+customer with such a margin is in the same segment is a curve over the margin that never falls. A refit is the best of several
+starts, one of which is the published centres; its clusters are matched with the segments they share most customers with. At
+most SAMPLE customers are refitted, so that the confidence of a larger shop is a little too low rather than too high.
+
+Isolation: `segment.outlier_sigmas` standard deviations above the mean, as for distances.
 """
 
-import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import numpy as np
@@ -21,19 +22,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.isotonic import isotonic_regression
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.metrics.cluster import contingency_matrix
-from threadpoolctl import threadpool_limits
 
 from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.segments import _centres, _customers, _inputs, definitions
+from jobs.segments import _inputs, definitions
+from jobs.segments._centres import Centres, TwoNearest, euclidean_distances, find_two_nearest
+from jobs.segments._clusters import DISTANCE_DECIMALS
+from jobs.segments._fit_pool import open_fit_pool
+from jobs.segments._sample import draw_vectors
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, quote_sql
 
-SAMPLE = 10_000
+SAMPLE = 10_000  # customers
 REFITS = 50
 STARTS = 3  # of a refit, besides the published centres
-ITERATIONS = 100
-POINTS = 10  # of a curve at most, each half as many customers as the next: what is doubtful lies at the smallest margins
+MAX_ITERATIONS = 100
+MAX_POINTS = 10  # of a curve, each of half as many customers as the next: doubtful customers have the smallest margins
 
 SCHEMA = """
     segment_id INT COMMENT 'Segment',
@@ -52,57 +56,53 @@ TABLE = Table(
 )
 
 
-def curves(vectors: np.ndarray, centres: np.ndarray, seed: int, refits: int = REFITS) -> list[tuple[list, list]]:
-    """Vectors (n x latent) of a sample, k centres -> per centre the margins and the shares of refits; both empty where no
-    customer of the sample is nearest to it."""
-    segment, margin = _margins(vectors, centres)
-    stayed = stays(vectors, centres, seed, refits).mean(axis=0)
-    return [_curve(margin[segment == number], stayed[segment == number]) for number in range(len(centres))]
+def calibrate_margins(vectors: np.ndarray, centres: np.ndarray, seed: int, refits: int = REFITS) -> list[tuple[list, list]]:
+    """Return, for each of k centres, the margins and the shares of refits; vectors (n x latent) are those of a sample.
+
+    Both are empty where no customer of the sample is nearest to the centre.
+    """
+    nearest = find_segments(vectors, centres)
+    stability = membership_stability(vectors, centres, seed, refits).mean(axis=0)
+    members = [nearest.nearest == number for number in range(len(centres))]
+    return [_fit_curve(nearest.margin[is_member], stability[is_member]) for is_member in members]
 
 
-def stays(vectors: np.ndarray, centres: np.ndarray, seed: int, refits: int) -> np.ndarray:
-    """Whether each of n customers is in the same segment under each refit (refits x n)."""
-    segment = pairwise_distances_argmin(vectors, centres)
+def membership_stability(vectors: np.ndarray, centres: np.ndarray, seed: int, refits: int) -> np.ndarray:
+    """Return whether each of n customers is in the same segment under each refit (refits x n, bool)."""
+    segments = pairwise_distances_argmin(vectors, centres)
 
-    def stayed(number: int) -> np.ndarray:
-        drawn = vectors[np.random.default_rng([seed, number]).integers(len(vectors), size=len(vectors))]
+    def refit(number: int) -> np.ndarray:
+        resample = vectors[np.random.default_rng([seed, number]).integers(len(vectors), size=len(vectors))]
         starts = [{"init": centres}, *({"random_state": seed + number * STARTS + start} for start in range(STARTS))]
-        fits = (KMeans(len(centres), n_init=1, max_iter=ITERATIONS, **start).fit(drawn) for start in starts)
-        found = pairwise_distances_argmin(vectors, min(fits, key=lambda fit: fit.inertia_).cluster_centers_)
-        ours, theirs = np.unique(segment), np.unique(found)
-        rows, columns = linear_sum_assignment(contingency_matrix(segment, found), maximize=True)
-        named = np.full(len(centres), -1)
-        named[theirs[columns]] = ours[rows]
-        return named[found] == segment
+        fits = (KMeans(len(centres), n_init=1, max_iter=MAX_ITERATIONS, **start).fit(resample) for start in starts)
+        clusters = pairwise_distances_argmin(vectors, min(fits, key=lambda fit: fit.inertia_).cluster_centers_)
+        segment_ids, cluster_ids = np.unique(segments), np.unique(clusters)
+        rows, columns = linear_sum_assignment(contingency_matrix(segments, clusters), maximize=True)
+        segment_of_cluster = np.full(len(centres), -1)
+        segment_of_cluster[cluster_ids[columns]] = segment_ids[rows]
+        return segment_of_cluster[clusters] == segments
 
-    # One thread a fit: sums of more threads depend on which ends first.
-    with (
-        warnings.catch_warnings(action="ignore", category=ConvergenceWarning),
-        ThreadPoolExecutor(os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool,
-    ):
-        return np.stack(list(pool.map(stayed, range(refits))))
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning), open_fit_pool() as pool:
+        return np.stack(list(pool.map(refit, range(refits))))
 
 
-def _margins(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest centre of each of n vectors, and the margin as segments.assignments has it."""
-    distances = _centres.distances(vectors.astype(np.float64), centres)
-    segment = distances.argmin(axis=1)
-    first, second = np.partition(distances, 1, axis=1)[:, :2].T
-    return segment, np.where(second > 0, 1 - first / np.where(second > 0, second, 1), 0.0)
+def find_segments(vectors: np.ndarray, centres: np.ndarray) -> TwoNearest:
+    """Return the nearest centres of n vectors with their margins, as segments.assignments has them."""
+    return find_two_nearest(euclidean_distances(vectors.astype(np.float64), centres))
 
 
-def _curve(margin: np.ndarray, share: np.ndarray) -> tuple[list[float], list[float]]:
-    """At most POINTS margins, ascending, and the shares there, which never fall.
+def _fit_curve(margins: np.ndarray, shares: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return at most MAX_POINTS margins, ascending, and the shares at them, which never fall.
 
-    >>> _curve(np.array([0.1, 0.3, 0.2, 0.5]), np.array([0.5, 1.0, 0.4, 1.0]))
+    >>> _fit_curve(np.array([0.1, 0.3, 0.2, 0.5]), np.array([0.5, 1.0, 0.4, 1.0]))
     ([0.1, 0.2, 0.4], [0.45, 0.45, 1.0])
     """
-    cuts = [len(margin) >> halvings for halvings in range(POINTS - 1, 0, -1)]
-    parts = [part for part in np.split(np.argsort(margin, kind="stable"), cuts) if len(part)]
+    cuts = [len(margins) >> halvings for halvings in range(MAX_POINTS - 1, 0, -1)]
+    parts = [part for part in np.split(np.argsort(margins, kind="stable"), cuts) if len(part)]
     if not parts:
         return [], []
-    shares = isotonic_regression([share[part].mean() for part in parts], sample_weight=[len(part) for part in parts])
-    return [float(margin[part].mean()) for part in parts], shares.tolist()
+    rising = isotonic_regression([shares[part].mean() for part in parts], sample_weight=[len(part) for part in parts])
+    return [float(margins[part].mean()) for part in parts], rising.tolist()
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
@@ -111,15 +111,16 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     of_model = ds.field("model_version") == version
     if lake.read_small_table(TABLE, ["segment_id"], of_model):
         return
-    defined = lake.read_small_table(definitions.TABLE, where=of_model)
-    if not defined:
+    definition_rows = lake.read_small_table(definitions.TABLE, where=of_model)
+    if not definition_rows:
         raise UserError(f"segment: segments.definitions lacks model {version}; run again: shoal segment --day {day}")
-    centres = _centres.from_definitions(defined)
-    active = _inputs.known_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
-    sigmas = settings.segment.outlier_sigmas
-    isolation = F.avg("isolation_score") + sigmas * F.stddev_pop("isolation_score")
-    outlier_isolation = active.agg(F.round(isolation, definitions.DISTANCE_DECIMALS)).first()[0]
-    vectors = _customers.matrix(_customers.drawn(active, SAMPLE).select("vector").toArrow()["vector"])
+    centres = Centres.from_definitions(definition_rows)
+    active = _inputs.read_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
+    isolation = F.avg("isolation_score") + settings.segment.outlier_sigmas * F.stddev_pop("isolation_score")
+    outlier_isolation = active.agg(F.round(isolation, DISTANCE_DECIMALS)).first()[0]
+    vectors = draw_vectors(active, SAMPLE)
+    sizes = np.bincount(find_segments(vectors, centres.points).nearest, minlength=len(centres.ids))
+    curves = calibrate_margins(vectors, centres.points, settings.segment.seed)
     rows = [
         {
             "segment_id": segment_id,
@@ -130,11 +131,6 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
             "shares": shares,
             "outlier_isolation": outlier_isolation,
         }
-        for segment_id, n, (margins, shares) in zip(
-            centres.ids.tolist(),
-            np.bincount(_margins(vectors, centres.points)[0], minlength=len(centres.ids)).tolist(),
-            curves(vectors, centres.points, settings.segment.seed),
-            strict=True,
-        )
+        for segment_id, n, (margins, shares) in zip(centres.ids.tolist(), sizes.tolist(), curves, strict=True)
     ]
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quote_sql(version)}")

@@ -1,8 +1,9 @@
-"""One row per segment at a retrain: what became of each of the model before, and where each new one comes from.
+"""One row per segment at a retrain: what became of each previous segment, and where each new one comes from.
 
-Input: the day's customers under the new segments.definitions, against segments.assignments under the model before.
-Only customers active in both count. A new segment most of whose customers were in one that lives on was split from it; one
-that is gone and most of whose customers are in one now was merged into it. The first model of a lake has no row.
+Input: the day's customers under the new segments.definitions, and segments.assignments under the previous model. Only
+customers active in both count. A new segment was split from a previous one that still exists and held most of its customers. A
+previous segment that is gone was merged into the new one that holds most of its customers. The first model of a lake has no
+row.
 """
 
 from datetime import date
@@ -10,7 +11,8 @@ from datetime import date
 import pyarrow.dataset as ds
 
 from jobs.config.settings import Segment, Settings
-from jobs.segments import _centres, _inputs, _matching, definitions
+from jobs.segments import _inputs, _matching, definitions
+from jobs.segments._centres import Centres, find_nearest
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, quote_sql
 from jobs.traits import DORMANT
@@ -18,7 +20,7 @@ from jobs.traits import DORMANT
 SCHEMA = """
     model_version STRING COMMENT 'The new model',
     day DATE COMMENT 'Day of the change',
-    from_segment_id INT COMMENT 'Segment under the model before; null: born',
+    from_segment_id INT COMMENT 'Segment under the previous model; null: born',
     to_segment_id INT COMMENT 'Segment under the new model; null: died',
     kind STRING COMMENT 'kept, split, merged, born or died',
     n_customers BIGINT COMMENT 'kept, split, merged: customers in both; born, died: customers in the segment',
@@ -32,39 +34,38 @@ TABLE = Table(
 )
 
 
-def lineage(shared: _matching.Shared, version: str, day: date, segment: Segment) -> list[dict]:
-    """Customers by (segment before, segment under `version`), None for not there -> rows of segments.lineage."""
-    both = {pair: n for pair, n in shared.items() if None not in pair and DORMANT not in pair}
-    before = {old for old, _ in shared} - {None, DORMANT}
-    now = {new for _, new in shared} - {None, DORMANT}
+def trace_lineage(shared: _matching.SharedCustomers, version: str, day: date, segment: Segment) -> list[dict]:
+    """Return the rows of segments.lineage for `version`, from the customers by pair of previous and new segment."""
+    pairs = _matching.select_active_pairs(shared)
+    previous_ids = {previous for previous, _ in shared} - {None, DORMANT}
+    new_ids = {new for _, new in shared} - {None, DORMANT}
     rows = []
-    for segment_id in sorted(before | now):
-        # Of those active on both sides: whom it held before, and whom it holds now.
-        was = {new: n for (old, new), n in both.items() if old == segment_id}
-        holds = {old: n for (old, new), n in both.items() if new == segment_id}
-        if segment_id in before and segment_id in now:
-            n, smaller = was.get(segment_id, 0), min(sum(was.values()), sum(holds.values()))
+    for segment_id in sorted(previous_ids | new_ids):
+        went_to = {new: n for (previous, new), n in pairs.items() if previous == segment_id}
+        came_from = {previous: n for (previous, new), n in pairs.items() if new == segment_id}
+        if segment_id in previous_ids and segment_id in new_ids:
+            n, smaller = went_to.get(segment_id, 0), min(sum(went_to.values()), sum(came_from.values()))
             row = ("kept", segment_id, segment_id, n, n / smaller if smaller else None)
-        elif segment_id in now:
-            parent = _main(holds, segment.moved_share)
-            if parent in now:
-                row = ("split", parent, segment_id, holds[parent], holds[parent] / sum(holds.values()))
+        elif segment_id in new_ids:
+            parent = _majority(came_from, segment.moved_share)
+            if parent in new_ids:
+                row = ("split", parent, segment_id, came_from[parent], came_from[parent] / sum(came_from.values()))
             else:
                 row = ("born", None, segment_id, sum(n for pair, n in shared.items() if pair[1] == segment_id), None)
         else:
-            heir = _main(was, segment.moved_share)
+            heir = _majority(went_to, segment.moved_share)
             if heir is not None:
-                row = ("merged", segment_id, heir, was[heir], was[heir] / sum(was.values()))
+                row = ("merged", segment_id, heir, went_to[heir], went_to[heir] / sum(went_to.values()))
             else:
                 row = ("died", segment_id, None, sum(n for pair, n in shared.items() if pair[0] == segment_id), None)
         rows.append(dict(zip(("kind", "from_segment_id", "to_segment_id", "n_customers", "overlap"), row, strict=True)))
     return [{"model_version": version, "day": day} | row for row in rows]
 
 
-def _main(counts: dict[int, int], share: float) -> int | None:
-    """The segment with most customers, where it has at least this share of them; the lower id of equals.
+def _majority(counts: dict[int, int], share: float) -> int | None:
+    """Return the segment with most customers, where it has at least this share of them; of two equal ones the lower id.
 
-    >>> _main({2: 30, 3: 20}, 0.5), _main({2: 30, 3: 20}, 0.7), _main({}, 0.5)
+    >>> _majority({2: 30, 3: 20}, 0.5), _majority({2: 30, 3: 20}, 0.7), _majority({}, 0.5)
     (2, None, None)
     """
     largest = min(counts, key=lambda segment_id: (-counts[segment_id], segment_id), default=None)
@@ -72,18 +73,18 @@ def _main(counts: dict[int, int], share: float) -> int | None:
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
-    """Tell what the day's new model made of the segments before; a day without a new model adds nothing.
+    """Write what became of the previous segments under the day's new model; a day without a new model adds nothing.
 
-    Runs before segments.assignments, whose rows of the day may still be those of the model before.
+    Runs before segments.assignments, whose rows of the day may still be those of the previous model.
     """
     version = _inputs.champion_version(settings, day)
     of_model = ds.field("model_version") == version
-    defined = lake.read_small_table(definitions.TABLE, where=of_model)
-    if not defined or defined[0]["fitted_on"] != day or lake.read_small_table(TABLE, where=of_model):
+    definition_rows = lake.read_small_table(definitions.TABLE, where=of_model)
+    if not definition_rows or definition_rows[0]["fitted_on"] != day or lake.read_small_table(TABLE, where=of_model):
         return
-    before = _matching.before(lake, version, day)
-    if before is None:
+    previous = _matching.read_previous_assignments(lake, version, day)
+    if previous is None:
         return
-    now = _centres.nearest(_inputs.known_customers(lake, version, day), _centres.from_definitions(defined))
-    rows = lineage(_matching.shared_customers(before, now), version, day, settings.segment)
+    new = find_nearest(_inputs.read_customers(lake, version, day), Centres.from_definitions(definition_rows))
+    rows = trace_lineage(_matching.count_shared_customers(previous, new), version, day, settings.segment)
     lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quote_sql(version)}")

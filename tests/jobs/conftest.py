@@ -1,4 +1,4 @@
-"""Three days of a small shop, segmented and published once for all tests that only read the result."""
+"""Three days of a small shop, segmented and published once, for all tests that only read the result."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -23,7 +23,7 @@ class Shop:
     settings: Settings
 
     def run(self, tables, day: date) -> None:
-        """Run these tables for a day, with the planted features for a catalogue and the planted encoder."""
+        """Run these tables for a day, with the planted features as the catalogue and the planted encoder."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
             patch.setattr(customer_segments, "load_encoder", planted.load_encoder)
@@ -31,20 +31,20 @@ class Shop:
                 table.run(self.lake, self.settings, day)
 
     def rows(self, table, *order: str) -> list[dict]:
-        """All rows of a table, sorted by the columns of `order`."""
+        """Return all rows of a table, sorted by the columns of `order`."""
         return [row.asDict(recursive=True) for row in self.lake.read(table.TABLE).orderBy(*order).collect()]
 
     def segment_of(self, kind: str, day: date) -> int:
-        """The one segment that all but the moved customers of a planted type have on a day."""
+        """Return the one segment of a planted type on a day; the customers who move are left out."""
         rows = self.lake.read(assignments.TABLE, day, day).where(f"customer_id LIKE '{kind}-%'").collect()
-        (found,) = {row.segment_id for row in rows if row.customer_id not in ("loyal-0", "rare-0")}
-        return found
+        (segment_id,) = {row.segment_id for row in rows if row.customer_id not in ("loyal-0", "rare-0")}
+        return segment_id
 
 
 @pytest.fixture(scope="session")
 def shop(spark, tmp_path_factory):
-    """Day 1: four types, model v1. Day 2: loyal-0 buys rarely, rare-0 is dormant, loyal-new is new. Then a day without
-    a refresh. Day 4, model v2: the returners are dormant, bulk buyers are new."""
+    """Day 1, model v1: four types. Day 2: loyal-0 buys rarely, rare-0 is dormant, loyal-new is new. Day 3: no refresh.
+    Day 4, model v2: the returners are dormant, and bulk buyers are new."""
     lake = Lake(spark, str(tmp_path_factory.mktemp("shop") / "lake"))
     sizes = {"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}
     first = planted.customers(sizes, dormant=20)

@@ -1,4 +1,4 @@
-"""Customers of planted types as features.customers and encoded.customers hold them, for the tests after encoding."""
+"""Customers of planted types, as rows of features.customers and encoded.customers, for the tests of later layers."""
 
 import json
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ TYPES = {
     "rare": (1.0, 0.1, 0.1),
     "bulk": (40.0, 0.1, 0.1),
 }
-SPREAD = np.array([0.4, 0.02, 0.02])
-UNIT = np.array([5.0, 0.2, 0.2])  # of the vectors: value / UNIT
+SCATTER = np.array([0.4, 0.02, 0.02])
+UNIT = np.array([5.0, 0.2, 0.2])  # a vector holds value / UNIT
 FEATURES = Table(
     "features.customers",
-    "As much of it as the later layers read.",
+    "The columns that the later layers read.",
     """customer_id STRING, day DATE, is_active BOOLEAN, country STRING, recency_days BIGINT, orders_365d BIGINT,
        net_365d DECIMAL(18,4), tenure_days BIGINT, vector ARRAY<FLOAT>""",
     partition="day",
@@ -46,26 +46,26 @@ FEATURES = Table(
 @dataclass
 class Customer:
     customer_id: str
-    values: tuple[float | None, ...] = ()  # by NAMES; empty: dormant
+    values: tuple[float | None, ...] = ()  # in the order of NAMES; empty: dormant
     recency_days: int | None = 1
     country: str | None = None
     tenure_days: int = 400
 
 
 def customers(sizes: dict[str, int], seed: int = 5, dormant: int = 0) -> list[Customer]:
-    """`sizes` customers per type of TYPES, ids like loyal-3, and `dormant` ones, ids like dormant-0."""
+    """Return `sizes` customers by type of TYPES, with ids like loyal-3, and `dormant` ones with ids like dormant-0."""
     random = np.random.default_rng(seed)
-    made = []
+    active = []
     for kind, n in sizes.items():
-        for i, row in enumerate(random.normal(TYPES[kind], SPREAD, (n, len(NAMES)))):
-            made.append(Customer(f"{kind}-{i}", tuple(row.tolist())))
-    return made + [Customer(f"dormant-{i}", recency_days=400 + i if i else None) for i in range(dormant)]
+        for i, row in enumerate(random.normal(TYPES[kind], SCATTER, (n, len(NAMES)))):
+            active.append(Customer(f"{kind}-{i}", tuple(row.tolist())))
+    return active + [Customer(f"dormant-{i}", recency_days=400 + i if i else None) for i in range(dormant)]
 
 
-def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
-    """Write both tables' rows of the days: per day the model version and the customers."""
+def write(lake: Lake, days: dict[date, tuple[str, list[Customer]]]) -> None:
+    """Write the rows of both tables for the days; each has a model version and its customers."""
     features, vectors = [], []
-    for day, (version, of_day) in made.items():
+    for day, (version, of_day) in days.items():
         for customer in of_day:
             values = customer.values or (0.0, None, None)
             orders = round(values[0] or 0)
@@ -83,18 +83,18 @@ def write(lake: Lake, made: dict[date, tuple[str, list[Customer]]]) -> None:
             vectors.append(
                 (customer.customer_id, day, version, vector(customer, version), 0.01, bool(customer.values), 0.4, "learned")
             )
-    lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), made)
-    lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), made)
+    lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), days)
+    lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), days)
 
 
 def vector(customer: Customer, version: str) -> list[float]:
-    """The spaces of two models have nothing in common: each version turns the axes in its own way."""
+    """Return the vector of a customer; each model version has its own axes, so vectors of two versions cannot be compared."""
     return _vectors(np.array([customer.values or (0.0, 0.0, 0.0)]), version)[0].tolist()
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """What gives vector(): stands for the file that promote() does not write."""
+    """Gives vector(), in place of the encoder file that promote() does not write."""
 
     version: str
 
@@ -103,7 +103,7 @@ class Encoder:
 
 
 def load_encoder(root: str, version: str, outputs: list[str]) -> Encoder:
-    """In the place of jobs.encoder.load_encoder()."""
+    """Replace jobs.encoder.load_encoder()."""
     assert outputs == ["vector"]
     return Encoder(version)
 
@@ -114,7 +114,7 @@ def _vectors(values: np.ndarray, version: str) -> np.ndarray:
 
 
 def promote(root: str, version: str, since: date) -> None:
-    """Make champion a model of which there is only meta.json: the vectors are in the lake already."""
+    """Make a model champion that consists of meta.json alone; its vectors are in the lake already."""
     models.save(
         root, version, lambda folder: (folder / "meta.json").write_text(json.dumps({"features": NAMES, "attributes": {}}))
     )
@@ -122,7 +122,7 @@ def promote(root: str, version: str, since: date) -> None:
 
 
 def settings(lake: Lake, **segment) -> Settings:
-    """Settings over the lake of a test and the models beside it; small numbers of clusters."""
+    """Return settings for the lake of a test, with the models next to it and small numbers of clusters."""
     small = {"k_min": 3, "k_max": 6, "min_customers": 10, "representation": "learned"} | segment
     models_root = f"{lake.root}-models"
     return Settings(lake=lake.root, models=models_root, reports="", source="", input="", segment=Segment(**small))

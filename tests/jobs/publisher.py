@@ -1,30 +1,35 @@
-"""Publishes the days of a planted lake that are not published yet, as `shoal publish` does: python -m tests.jobs.publisher LAKE.
+"""`python -m tests.jobs.publisher LAKE` publishes the days of a planted lake that are not published yet.
 
-It says so when it begins a day, and may be killed at any moment.
+It prints a line when it begins a day, and may be killed at any moment.
 """
 
 import sys
+from datetime import UTC, datetime
 
 import pyarrow.compute as pc
 
-from jobs import catalogue, steps
+from jobs import catalogue
 from jobs.engine.session import open_session
-from jobs.marts import customer_segments
+from jobs.marts import customer_segments, pipeline
 from jobs.storage.delta import read_arrow
 from jobs.storage.lake import Lake
 from tests.jobs import planted
 
 
 def main(root: str) -> None:
-    """Every day that has assignments, from the first that the manifest lacks."""
+    """Publish every day that has assignments, from the first that the manifest lacks."""
     catalogue.FEATURES = planted.CATALOGUE
     customer_segments.load_encoder = planted.load_encoder
-    here = Lake(open_session("publisher"), root)
-    settings = planted.settings(here)
+    lake = Lake(open_session("publisher"), root)
+    settings = planted.settings(lake)
     published = pc.max(read_arrow(root, "marts.refreshes")["day"]).as_py()
-    for day in (day for day in here.days("segments.assignments") if day > published):
+    for day in (day for day in lake.days("segments.assignments") if day > published):
         print(f"publishing {day}", flush=True)
-        steps.run_on_lake(here, ("publish",), settings, steps.Options([day], run_id=f"run-{day}"))
+        pipeline.run(lake, settings, [day], f"run-{day}", now(), now)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""encoded.customers: the rows, and what stops it before anything is written."""
+"""encoded.customers: the rows, and the errors before anything is written."""
 
 import os
 import subprocess
@@ -21,8 +21,8 @@ from tests.jobs.planted import DAY
 OUTPUTS = ["vector", "reconstruction_error", "isolation_score"]
 
 
-class Halves:
-    """Missing as 0, every feature halved; the error is the number of missing values, the score that of letters."""
+class HalvingEncoder:
+    """Halves every feature, a missing one as 0; the error is the number of missing values, the score the number of letters."""
 
     def run(self, matrix, attributes):
         missing = np.isnan(matrix)
@@ -30,13 +30,13 @@ class Halves:
         return np.where(missing, 0, matrix / 2).astype(np.float32), missing.sum(axis=1).astype(np.float32), scores
 
 
-class Broken(Halves):
+class BrokenEncoder(HalvingEncoder):
     def run(self, matrix, attributes):
         vectors, *scores = super().run(matrix, attributes)
         return np.where(vectors == 4, np.nan, vectors), *scores
 
 
-def features(spark):
+def make_features(spark):
     rows = [
         ("a", DAY, True, [8.0, 2.0, None], "GB", "tablet"),
         ("b", DAY, False, [None, None, None], None, "phone"),
@@ -46,8 +46,12 @@ def features(spark):
     return spark.createDataFrame(rows, schema).repartition(2)
 
 
-def test_every_customer_gets_the_vector_of_the_encoder_with_null_as_missing(spark):
-    rows = encoded.customers(features(spark), Halves(), "v1", ["device", "country"]).orderBy("customer_id").collect()
+def test_every_customer_gets_a_vector_and_null_is_a_missing_value(spark):
+    rows = (
+        encoded.encode_customers(make_features(spark), HalvingEncoder(), "v1", ["device", "country"])
+        .orderBy("customer_id")
+        .collect()
+    )
 
     assert [tuple(row) for row in rows] == [
         ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, True, 8.0, "learned"),
@@ -56,48 +60,50 @@ def test_every_customer_gets_the_vector_of_the_encoder_with_null_as_missing(spar
     ]
 
 
-def test_a_vector_that_is_no_number_is_one_line_naming_the_customer(spark):
+def test_a_vector_with_nan_gives_a_one_line_error_that_names_the_customer(spark):
     with (
         pytest.raises(UserError, match=r"^encode: encoded.customers, day 2024-03-01: customer a gets .*$"),
         user_errors(),
     ):
-        encoded.customers(features(spark), Broken(), "v1").collect()
+        encoded.encode_customers(make_features(spark), BrokenEncoder(), "v1").collect()
 
 
-def test_a_model_of_other_features_is_refused_by_their_names():
-    def refusal(features, attributes):
+def test_a_model_trained_on_other_features_is_refused_and_they_are_named():
+    def refuse(features, attributes):
         with pytest.raises(UserError) as raised:
             encoded._require_same_features(planted.NAMES, ["country"], {"features": features, "attributes": attributes}, "v1")
         return str(raised.value)
 
-    assert "the table lacks margin; the model lacks night_share" in refusal(["orders_365d", "return_share", "margin"], {})
-    assert "another order" in refusal(planted.NAMES[::-1], {})
-    assert "needs the attribute device, which features.customers lacks" in refusal(planted.NAMES, {"device": {}, "country": {}})
+    assert "the table lacks margin; the model lacks night_share" in refuse(["orders_365d", "return_share", "margin"], {})
+    assert "another order" in refuse(planted.NAMES[::-1], {})
+    assert "needs the attribute device, which features.customers lacks" in refuse(planted.NAMES, {"device": {}, "country": {}})
 
 
 @pytest.mark.parametrize(
     ("vector", "error", "score"),
     [([4.0, 0.001], 1.0, 2.0), ([4.0, 0.0], 0.9, 2.0), ([4.0], 1.0, 2.0), ([4.0, 0.0], 1.0, 2.1)],
 )
-def test_an_encoder_that_does_not_give_its_golden_vectors_is_refused(vector, error, score):
+def test_an_encoder_that_does_not_reproduce_its_golden_outputs_is_refused(vector, error, score):
     golden = {"features": [[8.0, np.nan]], "attributes": [["GB"]], "vector": [vector], "reconstruction_error": [error]}
     golden |= {"isolation_score": [score]}
 
     with pytest.raises(UserError, match=r"differs from golden.json"):
-        encoded._require_golden(Halves(), golden, "v1", OUTPUTS)
+        encoded._require_golden(HalvingEncoder(), golden, "v1", OUTPUTS)
 
 
-def test_an_encoder_that_gives_its_golden_vectors_is_taken():
+def test_an_encoder_that_reproduces_its_golden_outputs_is_accepted():
     golden = {
         "features": [[8.0, np.nan], [np.inf, 0.0]],
         "attributes": [["GB"], [""]],
         "vector": [[4.0, 0.000001], [np.inf, 0.0]],
     }
 
-    encoded._require_golden(Halves(), golden | {"reconstruction_error": [1.0, 0.0], "isolation_score": [2.0, 0.0]}, "v1", OUTPUTS)
+    encoded._require_golden(
+        HalvingEncoder(), golden | {"reconstruction_error": [1.0, 0.0], "isolation_score": [2.0, 0.0]}, "v1", OUTPUTS
+    )
 
 
-def test_no_champion_no_rows_or_no_good_files_stop_before_anything_is_written(shop, tmp_path):
+def test_without_champion_rows_or_good_files_nothing_is_written(shop, tmp_path):
     def with_models(root):
         return shop.lake, replace(shop.settings, models=str(root))
 
@@ -110,7 +116,7 @@ def test_no_champion_no_rows_or_no_good_files_stop_before_anything_is_written(sh
     with pytest.raises(UserError, match=r"v9/encoder.onnx is missing"):
         encoded.run(*with_models(tmp_path), DAY)
     (tmp_path / "autoencoder" / "v9" / "encoder.onnx").write_bytes(b"not a model")
-    with pytest.raises(UserError, match=r"encoder.onnx cannot be opened"):
+    with pytest.raises(UserError, match=r"encoder.onnx cannot be load_encoder"):
         encoded.run(*with_models(tmp_path), DAY)
     assert shop.lake.version("encoded.customers") == version
 
@@ -119,12 +125,12 @@ TRAIN = HOME / ".venv" / "train" / "bin" / "python"
 
 
 @pytest.mark.skipif(not TRAIN.exists(), reason="no train environment: make .venv/train")
-def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alone_does(lake):
-    made = planted.customers({"loyal": 60, "returner": 60, "nightly": 60}, dormant=5)
-    for number, customer in enumerate(made):
+def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_does(lake):
+    customers = planted.customers({"loyal": 60, "returner": 60, "nightly": 60}, dormant=5)
+    for number, customer in enumerate(customers):
         customer.country = ("GB", "DE", None, "")[number % 4] if customer.values else "Atlantis"
-    made[1].values = (8.0, np.inf, -np.inf)
-    planted.write(lake, {DAY: ("v1", made)})
+    customers[1].values = (8.0, np.inf, -np.inf)
+    planted.write(lake, {DAY: ("v1", customers)})
     lake.replace(encoded.TABLE, lake.spark.createDataFrame([], encoded.SCHEMA))
     roots = {"SHOAL_LAKE": lake.root, "SHOAL_MODELS": f"{lake.root}-models", "SHOAL_ENV": "local"}
     command = [TRAIN, "-m", "jobs", "train", "--day", str(DAY)]
@@ -136,27 +142,27 @@ def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_alo
 
     version = models.champion(settings.models, DAY)["version"]
     rows = {row.customer_id: row for row in lake.read(encoded.TABLE).collect()}
-    values = np.array([c.values or (0.0, np.nan, np.nan) for c in made], dtype=np.float32)
-    countries = np.array([[customer.country or ""] for customer in made], dtype=object)
+    values = np.array([c.values or (0.0, np.nan, np.nan) for c in customers], dtype=np.float32)
+    countries = np.array([[customer.country or ""] for customer in customers], dtype=object)
     encoder = OnnxEncoder(models.read(settings.models, version, "encoder.onnx"), OUTPUTS)
-    wanted, errors, scores = encoder.run(values, countries)
+    vectors, errors, scores = encoder.run(values, countries)
     assert {row.model_version for row in rows.values()} == {version}
-    assert len(rows) == len(made)
-    got = np.array([rows[customer.customer_id].vector for customer in made])
-    assert got == pytest.approx(wanted, abs=1e-5)
-    assert [rows[c.customer_id].reconstruction_error for c in made] == pytest.approx(errors.tolist(), abs=1e-5)
-    assert [rows[c.customer_id].isolation_score for c in made] == pytest.approx(scores.tolist(), abs=1e-5)
-    told = models.meta(settings.models, version)
-    assert set(told["attributes"]["country"]["categories"]) == {"GB", "DE"}
-    _require_same_on_random_rows(lake.spark, encoder, 10_000)
+    assert len(rows) == len(customers)
+    stored = np.array([rows[customer.customer_id].vector for customer in customers])
+    assert stored == pytest.approx(vectors, abs=1e-5)
+    assert [rows[c.customer_id].reconstruction_error for c in customers] == pytest.approx(errors.tolist(), abs=1e-5)
+    assert [rows[c.customer_id].isolation_score for c in customers] == pytest.approx(scores.tolist(), abs=1e-5)
+    meta = models.meta(settings.models, version)
+    assert set(meta["attributes"]["country"]["categories"]) == {"GB", "DE"}
+    _assert_same_on_random_rows(lake.spark, encoder, 10_000)
 
 
-def _require_same_on_random_rows(spark, encoder, n):
-    """Spark's answers are those of one onnxruntime session that is given all rows at once."""
+def _assert_same_on_random_rows(spark, encoder, n):
+    """Compare the outputs in Spark with those of one onnxruntime session for all rows."""
     random = np.random.default_rng(4)
     values = (random.normal(size=(n, 3)) * 10.0 ** random.integers(-6, 9, size=(n, 3))).astype(np.float32)
-    for odd in (np.inf, -np.inf, np.nan):
-        values[random.random(values.shape) < 0.05] = odd
+    for special in (np.inf, -np.inf, np.nan):
+        values[random.random(values.shape) < 0.05] = special
     countries = random.choice(["GB", "DE", "Atlantis", ""], n)
     table = pa.table(
         {
@@ -168,8 +174,10 @@ def _require_same_on_random_rows(spark, encoder, n):
         }
     )
     frame = spark.createDataFrame(table).repartition(3)
-    found = encoded.customers(frame, encoder, "v1", ["country"]).toPandas().set_index("customer_id").loc[table["customer_id"]]
+    rows = (
+        encoded.encode_customers(frame, encoder, "v1", ["country"]).toPandas().set_index("customer_id").loc[table["customer_id"]]
+    )
     session = onnxruntime.InferenceSession(encoder.content, providers=["CPUExecutionProvider"])
-    wanted = session.run(OUTPUTS, {"features": values, "attributes": countries.astype(object).reshape(-1, 1)})
-    for name, answers in zip(OUTPUTS, wanted, strict=True):
-        np.testing.assert_allclose(np.stack(found[name]), answers, rtol=1e-5, atol=1e-5)
+    expected = session.run(OUTPUTS, {"features": values, "attributes": countries.astype(object).reshape(-1, 1)})
+    for name, output in zip(OUTPUTS, expected, strict=True):
+        np.testing.assert_allclose(np.stack(rows[name]), output, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What BI relies on: the marts as delta-rs, DuckDB and clients of the Thrift server see them."""
+"""The marts as BI reads them: through delta-rs, DuckDB and the Thrift server."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ def test_every_published_table_has_reader_version_1(shop):
         assert protocol.min_writer_version <= 4
 
 
-def test_columns_types_and_comments_are_those_of_the_contract(table):
+def test_columns_types_and_comments_equal_the_contract(table):
     fields = pa.schema(table.schema().to_arrow())
     kinds = [(f.name, pa.list_(f.type.value_type) if pa.types.is_list(f.type) else f.type) for f in fields]
     assert kinds == [(name, ARROW[kind]) for name, kind in CONTRACT]
@@ -71,14 +71,14 @@ def test_delta_rs_and_duckdb_read_the_rows_that_spark_reads(shop, table):
 
     connection = duckdb.connect()
     connection.register("customer_segments", table.to_pyarrow_dataset())
-    found = connection.execute(
+    totals_by_duckdb = connection.execute(
         "SELECT segment_name, count(*), sum(net_365d) FROM customer_segments GROUP BY ALL ORDER BY 1"
     ).fetchall()
     totals = {}
     for row in spark_rows:
         n, net = totals.get(row["segment_name"], (0, 0))
         totals[row["segment_name"]] = (n + 1, net + row["net_365d"])
-    assert found == [(name, *totals[name]) for name in sorted(totals)]
+    assert totals_by_duckdb == [(name, *totals[name]) for name in sorted(totals)]
 
 
 def test_the_latest_day_is_one_file_of_each_table(shop, table):
@@ -88,7 +88,7 @@ def test_the_latest_day_is_one_file_of_each_table(shop, table):
         assert len(of_day) == 1
 
 
-def test_the_log_has_the_bounds_of_what_a_report_filters_on(table):
+def test_the_log_has_the_bounds_of_the_columns_that_reports_filter_on(table):
     (file,) = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     assert file["min.as_of_day"] == file["max.as_of_day"] == LAST
     assert file["min.segment_id"] == 0
@@ -117,18 +117,18 @@ class Served:
         command = ["make", "bi", f"LAKE={self.lake.root}", f"PORT={self.port}", f"VENV={venv}"]
         command += ["-o", f"{venv}/.done/spark", "-o", "spark-home"]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=self.environment)
-        self.says = self.process.stdout.readline()
+        self.first_line = self.process.stdout.readline()
         self.client = connect("127.0.0.1", self.port, auth_mechanism="PLAIN")
         self.cursor = self.client.cursor()
 
     def rows(self, query: str) -> list[dict]:
-        """What a query gives; the protocol sends what is nested as JSON."""
+        """Return the rows of a query; the protocol sends nested values as JSON."""
         self.cursor.execute(query)
         names = [column[0] for column in self.cursor.description]
-        plain = [[json.loads(v) if isinstance(v, bytes) else v for v in row] for row in self.cursor.fetchall()]
-        return [dict(zip(names, row, strict=True)) for row in plain]
+        rows = [[json.loads(v) if isinstance(v, bytes) else v for v in row] for row in self.cursor.fetchall()]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def end(self) -> tuple[int, str]:
+    def stop(self) -> tuple[int, str]:
         self.cursor.close()
         self.client.close()
         self.process.terminate()
@@ -138,10 +138,10 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(shop, tmp_path_factory):
-    made = Served(shop, tmp_path_factory.mktemp("served"))
-    yield made
-    if made.process.poll() is None:
-        made.end()
+    server = Served(shop, tmp_path_factory.mktemp("served"))
+    yield server
+    if server.process.poll() is None:
+        server.stop()
 
 
 @pytest.mark.parametrize("module", [customer_segments, segment_profiles, segment_moves])
@@ -154,7 +154,7 @@ def test_the_thrift_server_gives_the_rows_that_delta_rs_and_duckdb_give(served, 
     assert sorted(map(str, by_thrift)) == sorted(map(str, by_delta_rs)) == sorted(map(str, by_duckdb))
 
 
-def test_a_tool_on_the_thrift_server_is_told_tables_columns_and_comments(served):
+def test_the_thrift_server_lists_tables_columns_and_comments(served):
     assert {row["tableName"] for row in served.rows("SHOW TABLES IN marts")} == set(flow.TABLES["marts"])
     listed = served.cursor.get_table_schema("customer_segments", "marts")
     assert [name for name, *_ in listed] == [name for name, _ in CONTRACT]
@@ -162,7 +162,7 @@ def test_a_tool_on_the_thrift_server_is_told_tables_columns_and_comments(served)
     assert described["segment_id"] == "Segment; keeps its meaning over time; 0: dormant"
 
 
-def test_the_thrift_server_reads_what_is_newest_and_any_version_that_the_manifest_names(served):
+def test_the_thrift_server_reads_the_newest_version_and_any_that_the_manifest_names(served):
     (manifest,) = served.rows("SELECT * FROM marts.refreshes WHERE run_id = 'run'")
     version = json.loads(manifest["table_versions"])["marts.segment_moves"]
     count, path = "SELECT count(*) AS n FROM marts.segment_moves", served.lake.path("marts.segment_moves")
@@ -173,38 +173,38 @@ def test_the_thrift_server_reads_what_is_newest_and_any_version_that_the_manifes
     assert served.rows(f"{count} VERSION AS OF {version}") == [{"n": before.num_rows}]
 
 
-def test_a_port_in_use_and_a_lake_without_marts_are_refused_in_a_line(served, tmp_path):
-    def refused(**changed: str) -> str:
-        given = served.environment | {"SHOAL_LAKE": served.lake.root} | changed
+def test_a_port_in_use_and_a_lake_without_marts_give_a_one_line_error(served, tmp_path):
+    def read_refusal(**changed: str) -> str:
+        environment = served.environment | {"SHOAL_LAKE": served.lake.root} | changed
         command = [sys.executable, "-m", "jobs", "bi", "--port", str(served.port)]
-        result = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, timeout=600)
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
         assert result.returncode == 2
         return result.stdout + result.stderr
 
-    assert refused() == (
+    assert read_refusal() == (
         f"error: bi: port {served.port} cannot be used (Address already in use); choose another: make bi PORT=10001\n"
     )
-    assert refused(SHOAL_LAKE=str(tmp_path)) == (
+    assert read_refusal(SHOAL_LAKE=str(tmp_path)) == (
         f"error: bi: nothing was published in {tmp_path} yet; run first: make refresh, or name another lake with LAKE=\n"
     )
 
 
-def test_only_this_machine_can_reach_the_thrift_server_and_its_end_leaves_nothing(served):
-    assert served.says.startswith(f"bi: jdbc:hive2://127.0.0.1:{served.port}/marts (Ctrl-C ends it; its log is ")
+def test_only_this_machine_can_reach_the_thrift_server_and_nothing_is_left_when_it_ends(served):
+    assert served.first_line.startswith(f"bi: jdbc:hive2://127.0.0.1:{served.port}/marts (Ctrl-C ends it; its log is ")
     mark = f"hive.server2.thrift.port={served.port}".encode()
 
-    def running() -> list[str]:
-        found = []
+    def list_processes() -> list[str]:
+        ids = []
         for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # one that has just ended
+            with contextlib.suppress(OSError):  # the process has just ended
                 if mark in (process / "cmdline").read_bytes():
-                    found.append(process.name)
-        return found
+                    ids.append(process.name)
+        return ids
 
     bound = [row.split()[1] for kind in ("tcp", "tcp6") for row in Path("/proc/net", kind).read_text().splitlines()]
     loopback = f"0100007F:{served.port:04X}"  # as the kernel lists it
     assert {address[-13:] for address in bound if address.endswith(loopback[-5:])} == {loopback}
-    assert running()
-    assert served.end() == (-signal.SIGTERM, "bi: ended\n")
-    assert not running()
+    assert list_processes()
+    assert served.stop() == (-signal.SIGTERM, "bi: ended\n")
+    assert not list_processes()
     assert not list(served.folder.glob("shoal_bi_*"))

@@ -1,4 +1,4 @@
-"""marts.refreshes: one row per run, with what BI may rely on."""
+"""marts.refreshes: one row per run, the manifest of what BI may rely on."""
 
 from datetime import UTC, datetime
 
@@ -25,13 +25,13 @@ def test_a_rerun_replaces_its_row_and_another_run_adds_one(shop):
     versions = row["table_versions"]
     assert versions["marts.customer_segments"] == shop.lake.version("marts.customer_segments")
     assert "features.customers" in versions
-    assert "clean.orders" not in versions  # this shop has none
+    assert "clean.orders" not in versions  # this shop has no orders table
     assert (row["n_events"], row["n_orders"], row["n_rejects"]) == (None, None, None)
 
 
-def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
-    judged = {"stability": 0.9, "common_davies_bouldin": 1.5, "separation": 0.2, "separation_low": 0.1, "separation_high": 0.3}
-    made = [
+def test_the_manifest_has_the_last_decision_of_the_gate_and_its_measures(lake):
+    measures = {"stability": 0.9, "common_davies_bouldin": 1.5, "separation": 0.2, "separation_low": 0.1, "separation_high": 0.3}
+    rows = [
         {
             "model_version": "v1",
             "day": FIRST,
@@ -39,7 +39,7 @@ def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
             "chosen": True,
             "representation": "pca",
             "decision": "pca: best",
-            **judged,
+            **measures,
         },
         {"model_version": "v1", "day": FIRST, "k": 5, "chosen": False, "representation": "pca", "decision": "pca: best"},
         {
@@ -49,21 +49,21 @@ def test_what_the_gate_last_decided_stands_with_the_figures_it_decided_by(lake):
             "chosen": False,
             "representation": "live",
             "decision": "live: on",
-            **judged,
+            **measures,
         },
     ]
-    # Another that was judged on that day, and is not published either.
-    made.append(made[-1] | {"model_version": "v0", "decision": "live: earlier"})
-    rows = [dict.fromkeys(candidates.TABLE.columns) | row for row in made]
+    # Another model was evaluated on that day and is not published either.
+    rows.append(rows[-1] | {"model_version": "v0", "decision": "live: earlier"})
+    rows = [dict.fromkeys(candidates.TABLE.columns) | row for row in rows]
     lake.replace(candidates.TABLE, lake.spark.createDataFrame(rows, candidates.SCHEMA))
 
-    assert refreshes._gate(lake, "v1", SECOND) == {
+    assert refreshes._read_decision(lake, "v1", SECOND) == {
         "representation": "pca", "decision": "pca: best", "decided_on": FIRST,
-        "judged": [{"representation": "pca", "k": 4, **judged}],
+        "judged": [{"representation": "pca", "k": 4, **measures}],
     }  # fmt: skip
-    later = refreshes._gate(lake, "v1", LAST)
+    later = refreshes._read_decision(lake, "v1", LAST)
     assert (later["representation"], later["decision"], len(later["judged"])) == ("pca", "live: on", 1)
-    assert refreshes._gate(lake, "v0", LAST)["decision"] == "live: earlier"
+    assert refreshes._read_decision(lake, "v0", LAST)["decision"] == "live: earlier"
 
 
 def test_counts_come_from_the_reconciliation_of_the_day(shop):
@@ -76,8 +76,12 @@ def test_counts_come_from_the_reconciliation_of_the_day(shop):
     path = shop.lake.path("quality.reconciliation")
     shop.lake.spark.createDataFrame(rows, RECONCILIATION).write.format("delta").save(path)
 
-    assert refreshes._counts(shop.lake, LAST) == {"n_events": 10, "n_orders": 6, "n_rejects": 5}
-    assert refreshes._counts(shop.lake, LAST.replace(day=9)) == {"n_events": None, "n_orders": None, "n_rejects": None}
+    assert refreshes._count_cleaned_rows(shop.lake, LAST) == {"n_events": 10, "n_orders": 6, "n_rejects": 5}
+    assert refreshes._count_cleaned_rows(shop.lake, LAST.replace(day=9)) == {
+        "n_events": None,
+        "n_orders": None,
+        "n_rejects": None,
+    }
 
 
 def test_a_day_that_was_not_segmented_is_refused(shop):

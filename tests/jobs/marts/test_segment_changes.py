@@ -1,4 +1,4 @@
-"""marts.segment_changes: applied in order of days, the feed gives each day's segments exactly."""
+"""marts.segment_changes: replayed in the order of days, the feed gives each day's segments exactly."""
 
 import random
 from collections import Counter
@@ -17,29 +17,31 @@ from tests.jobs.conftest import FIRST, LAST, SECOND
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
 
-def replayed(rows, held, since, until):
-    """The segments `held` at the end of `since`, brought to the end of `until`; each row must fit what it is applied to."""
-    held = dict(held)
+def replay(rows, segments, since, until):
+    """Apply the rows after `since`, up to `until`, to the segments at the end of `since`; each row must fit them."""
+    segments = dict(segments)
     for row in sorted(rows, key=lambda row: row["day"]):
         if since < row["day"] <= until:
             was, now = row["from_segment_id"], row["to_segment_id"]
-            assert held.pop(row["customer_id"], None) == was
+            assert segments.pop(row["customer_id"], None) == was
             assert row["change"] == ("added" if was is None else "removed" if now is None else "changed")
             if now is not None:
-                held[row["customer_id"]] = now
-    return held
+                segments[row["customer_id"]] = now
+    return segments
 
 
 @pytest.fixture(scope="module")
 def published(spark, tmp_path_factory):
-    """A lake of random days: one that was published late with the next, one that came late, one that was run again; and the
-    segments of each day."""
+    """A lake of random days, and the segments of each day.
+
+    One day was published late with the next one, one came late, and one was run again.
+    """
     lake = planted.Lake(spark, str(tmp_path_factory.mktemp("feed") / "lake"))
-    settings, days, chance = planted.settings(lake), {}, random.Random(3)  # noqa: S311
+    settings, days, randomness = planted.settings(lake), {}, random.Random(3)  # noqa: S311
     for number, is_published in ((0, True), (4, False), (6, True), (2, True), (0, True)):
         day = FIRST + timedelta(days=number)
-        chosen = {f"c{i}": chance.choice([None, 1, 1, 1, 2, 3]) for i in range(100)}
-        days[day] = {customer: segment for customer, segment in chosen.items() if segment is not None}
+        segments = {f"c{i}": randomness.choice([None, 1, 1, 1, 2, 3]) for i in range(100)}
+        days[day] = {customer: segment for customer, segment in segments.items() if segment is not None}
         rows = [(c, day, segment, None, None, None, False, "v1", None) for c, segment in days[day].items()]
         lake.replace_days(assignments.TABLE, spark.createDataFrame(rows, assignments.SCHEMA), [day])
         money = [(c, day, True, None, 1, 1, Decimal(7), 400, []) for c in days[day]]
@@ -52,31 +54,33 @@ def published(spark, tmp_path_factory):
     return lake, days
 
 
-def of(lake, module):
+def read_rows(lake, module):
     return [row.asDict() for row in lake.read(module.TABLE).collect()]
 
 
 def test_replayed_from_any_day_the_feed_gives_any_later_one(published):
     lake, days = published
-    rows = of(lake, segment_changes)
+    rows = read_rows(lake, segment_changes)
     for since, until in combinations(sorted(days), 2):
-        assert replayed(rows, days[since], since, until) == days[until]
-    assert replayed(rows, {}, FIRST - timedelta(days=1), max(days)) == days[max(days)]
+        assert replay(rows, days[since], since, until) == days[until]
+    assert replay(rows, {}, FIRST - timedelta(days=1), max(days)) == days[max(days)]
 
 
-def test_the_feed_sums_to_the_moves_told_apart_or_together(published):
+def test_the_feed_sums_to_the_moves_published_alone_or_together(published):
     lake, days = published
-    steps = Counter((r["day"], r["from_segment_id"], r["to_segment_id"]) for r in of(lake, segment_changes) if r["day"] > FIRST)
-    moves = {(r["day"], r["from_segment_id"], r["to_segment_id"]): r["customers"] for r in of(lake, segment_moves)}
+    steps = Counter(
+        (r["day"], r["from_segment_id"], r["to_segment_id"]) for r in read_rows(lake, segment_changes) if r["day"] > FIRST
+    )
+    moves = {(r["day"], r["from_segment_id"], r["to_segment_id"]): r["customers"] for r in read_rows(lake, segment_moves)}
 
     apart = {pair: n for pair, n in moves.items() if pair[1:] != (None, None)}
     assert apart.items() <= steps.items()
     assert min(moves.values()) >= 5 > min(steps.values())
     assert Counter({d: sum(n for p, n in moves.items() if p[0] == d) for d in days}) == Counter(d for d, *_ in steps.elements())
-    assert all(row["net_365d"] == 7 * row["customers"] for row in of(lake, segment_moves))
+    assert all(row["net_365d"] == 7 * row["customers"] for row in read_rows(lake, segment_moves))
 
 
-def test_the_feed_of_the_shop_says_who(shop):
+def test_the_feed_of_the_shop_names_the_customers(shop):
     loyal, rare = (shop.segment_of(kind, FIRST) for kind in ("loyal", "rare"))
     columns = ("change", "from_segment_id", "to_segment_id")
     rows = {(r["day"], r["customer_id"]): tuple(r[c] for c in columns) for r in shop.rows(segment_changes, "day")}
@@ -90,7 +94,7 @@ def test_the_feed_of_the_shop_says_who(shop):
     assert Counter(row[0] for (day, _), row in rows.items() if day == FIRST) == {"added": 200}
 
 
-def test_a_history_of_before_without_the_segment_before_is_told_in_a_line(lake):
+def test_an_old_history_without_previous_segment_id_gives_a_one_line_error(lake):
     lake.spark.createDataFrame([("a", FIRST, "v1")], "customer_id STRING, day DATE, model_version STRING").write.format(
         "delta"
     ).partitionBy("day").save(lake.path("segments.assignments"))

@@ -1,4 +1,4 @@
-"""marts.segment_moves: who moved since the known day before, and their money."""
+"""marts.segment_moves: the customers who moved since the known day before, and their money."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from jobs.marts import segment_changes, segment_moves
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 
-def test_moves_by_hand(spark):
+def test_moves_of_hand_made_changes(spark):
     rows = [
         (SECOND, "a", "changed", 1, 2),
         (SECOND, "b", "changed", 1, 2),
@@ -20,7 +20,7 @@ def test_moves_by_hand(spark):
         "customer_id", "day", "CAST(net AS DECIMAL(18,4)) AS net_365d"
     )
 
-    moves = segment_moves.segment_moves(changes, nets, {SECOND: FIRST})
+    moves = segment_moves.sum_moves(changes, nets, {SECOND: FIRST})
 
     assert sorted((tuple(row) for row in moves.collect()), key=str) == sorted(
         [(SECOND, FIRST, 1, 2, 2, 12), (SECOND, FIRST, None, 1, 1, 3), (SECOND, FIRST, 2, None, 1, 4)], key=str
@@ -33,13 +33,13 @@ def test_moves_by_hand(spark):
         ([], []),
         ([(1, 2, 9, 90), (2, 1, 5, 50)], [(2, 1, 5, 50), (1, 2, 9, 90)]),
         ([(1, 2, 9, 90), (2, 1, 4, 40), (2, 3, 1, 10)], [(1, 2, 9, 90), (None, None, 5, 50)]),
-        ([(1, 2, 9, 90), (2, 1, 6, None), (2, 3, 4, 40)], [(1, 2, 9, 90), (None, None, 10, 40)]),  # 4 alone would be told apart
+        ([(1, 2, 9, 90), (2, 1, 6, None), (2, 3, 4, 40)], [(1, 2, 9, 90), (None, None, 10, 40)]),  # 4 alone are too few
         ([(1, 2, 2, 20), (None, 1, 1, 10)], [(None, None, 3, None)]),
     ],
 )
-def test_what_is_too_small_to_tell_apart_is_published_together_and_the_sum_is_kept(moves, published):
+def test_moves_that_are_too_small_are_published_together_and_the_sum_is_kept(moves, published):
     columns = ("from_segment_id", "to_segment_id", "customers", "net_365d")
-    rows = segment_moves.large_enough([dict(zip(columns, row, strict=True)) for row in moves], min_cell=5)
+    rows = segment_moves.merge_small_moves([dict(zip(columns, row, strict=True)) for row in moves], min_cell=5)
 
     assert [tuple(row[c] for c in columns) for row in rows] == published
 
@@ -56,7 +56,7 @@ def test_moves_of_the_shop_are_against_the_known_day_before(shop):
     }
 
 
-def test_a_rerun_of_an_earlier_day_renews_the_moves_of_the_day_after(shop):
+def test_a_rerun_of_an_earlier_day_also_writes_the_moves_of_the_next_day(shop):
     before = shop.rows(segment_moves, "day", "from_segment_id", "to_segment_id")
     shop.lake.replace(segment_moves.TABLE, shop.lake.spark.createDataFrame([], segment_moves.SCHEMA))
 

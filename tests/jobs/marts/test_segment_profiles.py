@@ -1,4 +1,4 @@
-"""marts.segment_profiles: sizes and money that add up, and effects with their intervals."""
+"""marts.segment_profiles: sizes and money add up, and effects have intervals."""
 
 from decimal import Decimal
 
@@ -13,8 +13,8 @@ from tests.jobs.conftest import FIRST
 
 def test_sizes_and_money_add_up_to_all_customers(shop):
     rows = {row["segment_id"]: row for row in shop.rows(segment_profiles, "segment_id") if row["day"] == FIRST}
-    made = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
-    orders = {kind: sum(round(c.values[0]) for c in made if c.customer_id.startswith(kind)) for kind in planted.TYPES}
+    customers = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
+    orders = {kind: sum(round(c.values[0]) for c in customers if c.customer_id.startswith(kind)) for kind in planted.TYPES}
     loyal = rows[shop.segment_of("loyal", FIRST)]
 
     assert sorted(row["n_customers"] for row in rows.values()) == [20, 30, 40, 50, 60]
@@ -30,38 +30,38 @@ def test_sizes_and_money_add_up_to_all_customers(shop):
 
 def test_effects_are_standardised_differences_from_the_average_active_customer(shop):
     rows = {row["segment_id"]: row for row in shop.rows(segment_profiles, "segment_id") if row["day"] == FIRST}
-    made = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
-    everyone = np.array([c.values for c in made], dtype=np.float32).astype(float)
-    nightly = np.array([c.values for c in made if "nightly" in c.customer_id], dtype=np.float32).astype(float)
+    customers = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
+    everyone = np.array([c.values for c in customers], dtype=np.float32).astype(float)
+    nightly = np.array([c.values for c in customers if "nightly" in c.customer_id], dtype=np.float32).astype(float)
 
     first = rows[shop.segment_of("nightly", FIRST)]["traits"][0]
 
-    sd = everyone[:, 2].std()
-    effect = (nightly[:, 2].mean() - everyone[:, 2].mean()) / sd
-    half = 1.96 * nightly[:, 2].std() / np.sqrt(50) / sd
+    standard_deviation = everyone[:, 2].std()
+    effect = (nightly[:, 2].mean() - everyone[:, 2].mean()) / standard_deviation
+    half = 1.96 * nightly[:, 2].std() / np.sqrt(50) / standard_deviation
     assert (first["feature"], first["meaning"]) == ("night_share", "Share at night")
     numbers = [first[column] for column in ("typical", "overall", "effect", "low", "high")]
     expected = [nightly[:, 2].mean(), everyone[:, 2].mean(), effect, effect - half, effect + half]
     assert numbers == pytest.approx(expected, abs=2e-6)
 
 
-def test_few_outliers_are_not_counted(shop):
-    members = _members.members(shop.lake, FIRST).withColumn(
+def test_a_small_number_of_outliers_is_not_published(shop):
+    members = _members.read_members(shop.lake, FIRST).withColumn(
         "is_outlier", F.col("customer_id").isin("loyal-1", "rare-1", "rare-2")
     )
     loyal, rare, nightly = (shop.segment_of(kind, FIRST) for kind in ("loyal", "rare", "nightly"))
 
-    rows = segment_profiles.segment_profiles(members, dict.fromkeys(range(6), "a name"), {}, FIRST, min_cell=2)
+    rows = segment_profiles.profile_segments(members, dict.fromkeys(range(6), "a name"), {}, FIRST, min_cell=2)
 
-    found = {row["segment_id"]: row["n_outliers"] for row in rows}
-    assert (found[loyal], found[rare], found[nightly]) == (None, 2, 0)
+    n_outliers = {row["segment_id"]: row["n_outliers"] for row in rows}
+    assert (n_outliers[loyal], n_outliers[rare], n_outliers[nightly]) == (None, 2, 0)
 
 
-def test_a_segment_below_the_smallest_cell_is_not_published(shop):
-    members = _members.members(shop.lake, FIRST)
+def test_a_segment_below_min_cell_is_not_published(shop):
+    members = _members.read_members(shop.lake, FIRST)
     names = dict.fromkeys(range(6), "a name")
 
-    rows = segment_profiles.segment_profiles(members, names, {}, FIRST, min_cell=40)
+    rows = segment_profiles.profile_segments(members, names, {}, FIRST, min_cell=40)
 
     assert sorted(row["n_customers"] for row in rows) == [40, 50, 60]
     assert sum(row["share"] for row in rows) == pytest.approx(150 / 200)

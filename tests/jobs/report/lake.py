@@ -41,7 +41,7 @@ SHOP = {
 }  # fmt: skip
 N_CUSTOMERS = sum(n for _, n, *_ in SHOP.values())
 
-DECISION = "pca: learned does not beat features (wins stability); pca is the better of the plain ones"
+DECISION = "pca: The learned embedding does not beat raw features (better in: stability); the better baseline is PCA"
 EVALUATED = {
     "representation": "pca", "k": 3, "stability": 0.9, "common_davies_bouldin": 1.62, "separation": 0.123,
     "separation_low": 0.101, "separation_high": 0.147,

@@ -1,4 +1,4 @@
-"""segments.assignments: who is where, and how clearly."""
+"""segments.assignments: the segment of each customer, and how clear it is."""
 
 import numpy as np
 import pytest
@@ -14,18 +14,18 @@ CENTRES = Centres(np.array([2, 5], dtype=np.int32), np.array([[0.0, 0.0], [10.0,
 INPUT = "customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, isolation_score DOUBLE"
 
 
-def assigned(spark, *rows):
+def assign(spark, *rows):
     frame = spark.createDataFrame(
         [(name, DAY, active, vector, *(score or [0.5])) for name, active, vector, *score in rows], INPUT
     )
-    return assignments.assignments(frame, CENTRES, "v1").orderBy("customer_id").collect()
+    return assignments.assign_segments(frame, CENTRES, "v1").orderBy("customer_id").collect()
 
 
-def test_nearest_runner_up_margin_and_outliers_by_hand(spark):
-    rows = assigned(
+def test_nearest_centre_runner_up_margin_and_outliers_of_hand_made_customers(spark):
+    rows = assign(
         spark,
         ("at_centre", True, [10.0, 0.0]),
-        ("border", True, [5.0, 0.0]),  # equally near: the lower id
+        ("border", True, [5.0, 0.0]),  # equally near: the lower id counts
         ("dormant", False, [10.0, 0.0], 0.9),
         ("far", True, [0.0, 4.0]),
         ("far_and_odd", True, [0.0, 4.0], 0.7),
@@ -44,13 +44,19 @@ def test_nearest_runner_up_margin_and_outliers_by_hand(spark):
     ]
 
 
-def test_an_active_customer_without_a_vector_is_one_line(spark):
+def test_dormant_customers_alone_are_assigned_by_rule(spark):
+    rows = assign(spark, ("dormant", False, [10.0, 0.0]))
+
+    assert [(row.customer_id, row.segment_id, row.distance) for row in rows] == [("dormant", 0, None)]
+
+
+def test_an_active_customer_without_a_vector_gives_a_one_line_error(spark):
     message = "segment: encoded.customers, day 2024-03-01: customer lost has no vector; run again: shoal encode"
     with pytest.raises(UserError, match=message), user_errors():
-        assigned(spark, ("a", True, [1.0, 1.0]), ("lost", True, None))
+        assign(spark, ("a", True, [1.0, 1.0]), ("lost", True, None))
 
 
-def test_between_retrains_customers_move_and_new_ones_join_with_the_stored_centres(shop):
+def test_between_retrains_customers_move_and_join_by_the_stored_centres(shop):
     second = {row.customer_id: row.segment_id for row in shop.lake.read(assignments.TABLE, SECOND, SECOND).collect()}
 
     assert second["loyal-0"] == shop.segment_of("rare", FIRST)

@@ -1,4 +1,4 @@
-"""segments.calibration: what a confidence says is what refits on other customers show."""
+"""segments.calibration: the stated confidence equals the share that refits on other customers show."""
 
 import numpy as np
 import pytest
@@ -9,35 +9,35 @@ from tests.jobs.conftest import FIRST, LAST, SECOND
 TOLERANCE = 0.05
 
 
-def vague(n, seed):
-    """Three types of customers that run into each other; the third is rare."""
+def make_overlapping_customers(n, seed):
+    """Return vectors of three types of customers that overlap, the third of them rare, and the centres of the types."""
     random = np.random.default_rng(seed)
     middles = np.array([[0.0, 0.0], [2.2, 0.0], [1.0, 2.4]])
     return random.normal(middles[random.choice(3, n, p=(0.5, 0.4, 0.1))], 0.8), middles
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_the_stated_share_is_what_refits_never_seen_agree_on(seed):
-    vectors, middles = vague(1500, seed)
+def test_the_stated_share_equals_the_agreement_of_unseen_refits(seed):
+    vectors, middles = make_overlapping_customers(1500, seed)
     centres = np.array([vectors[np.linalg.norm(vectors - middle, axis=1).argsort()[:300]].mean(axis=0) for middle in middles])
-    curves = calibration.curves(vectors, centres, seed=17)
-    segment, margin = calibration._margins(vectors, centres)
+    curves = calibration.calibrate_margins(vectors, centres, seed=17)
+    segment, _, _, margin = calibration.find_segments(vectors, centres)
     stated = np.empty(len(vectors))
     for number, (margins, shares) in enumerate(curves):
         stated[segment == number] = np.interp(margin[segment == number], margins, shares)
 
-    agreed = calibration.stays(vectors, centres, seed=99, refits=50).mean(axis=0)
+    agreed = calibration.membership_stability(vectors, centres, seed=99, refits=50).mean(axis=0)
 
     tenths = np.array_split(np.argsort(stated), 10)
-    assert stated[tenths[0]].mean() < 0.9  # there is doubt to be told
+    assert stated[tenths[0]].mean() < 0.9  # some customers are in doubt
     assert max(abs(stated[tenth].mean() - agreed[tenth].mean()) for tenth in tenths) < TOLERANCE
     assert all(shares == sorted(shares) and margins == sorted(margins) for margins, shares in curves)
 
 
 def test_a_centre_without_customers_has_no_curve():
-    vectors, middles = vague(200, seed=3)
+    vectors, middles = make_overlapping_customers(200, seed=3)
 
-    curves = calibration.curves(vectors, np.vstack([middles, [[500.0, 500.0]]]), seed=17, refits=3)
+    curves = calibration.calibrate_margins(vectors, np.vstack([middles, [[500.0, 500.0]]]), seed=17, refits=3)
 
     assert curves[3] == ([], [])
     assert all(shares for _, shares in curves[:3])

@@ -1,4 +1,4 @@
-"""segments.candidates: the number of clusters is the one that was planted, and too little data says so."""
+"""segments.candidates: the planted number of clusters is chosen, and too few customers give an error."""
 
 from dataclasses import replace
 
@@ -14,17 +14,17 @@ from tests.jobs.planted import DAY
 SMALL = Segment(k_min=2, k_max=6, min_customers=10)
 
 
-def curve(*arguments):
-    """The rows of K-Means."""
-    return [row for row in candidates.candidates(*arguments) if row["method"] == "kmeans"]
+def list_kmeans(*arguments):
+    """Return the rows of K-Means."""
+    return [row for row in candidates.list_candidates(*arguments) if row["method"] == "kmeans"]
 
 
-def vectors(sizes):
+def make_vectors(sizes):
     return np.array([planted.vector(customer, "v1") for customer in planted.customers(sizes)])
 
 
-def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
-    rows = curve(vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
+def test_the_number_of_planted_types_is_chosen_and_every_k_is_kept():
+    rows = list_kmeans(make_vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
 
     assert [row["k"] for row in rows] == [2, 3, 4, 5, 6]
     assert [row["k"] for row in rows if row["chosen"]] == [4]
@@ -34,7 +34,7 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
     assert rows[2]["stability"] == 1.0
     assert rows[2]["cluster_stability"] == [1.0] * 4
     assert all(row["wss"] > 0 for row in rows)
-    assert rows == curve(vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
+    assert rows == list_kmeans(make_vectors({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}), "v1", DAY, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -45,35 +45,35 @@ def test_the_number_of_planted_types_is_chosen_and_the_whole_curve_is_kept():
         ({"min_share": 0, "min_customers": 5}, None),
     ],
 )
-def test_a_number_that_gives_a_small_cluster_is_refused(limits, refused):
+def test_a_k_that_gives_a_small_cluster_is_refused(limits, refused):
     sizes = {"loyal": 400, "returner": 500, "nightly": 450, "rare": 8}
 
-    rows = curve(vectors(sizes), "v1", DAY, Segment(k_min=3, k_max=4, **limits))
+    rows = list_kmeans(make_vectors(sizes), "v1", DAY, Segment(k_min=3, k_max=4, **limits))
 
     assert [row["refused_by"] for row in rows] == [None, refused]
 
 
-def test_a_number_is_refused_where_other_customers_drawn_from_the_same_would_be_clustered_otherwise():
+def test_a_k_is_refused_where_resamples_of_the_customers_are_clustered_differently():
     blob = np.random.default_rng(1).normal(size=(800, 3))
 
-    rows = curve(blob, "v1", DAY, Segment(k_min=5, k_max=6))
+    rows = list_kmeans(blob, "v1", DAY, Segment(k_min=5, k_max=6))
 
     assert all(row["refused_by"] == f"stability {row['stability']:.2f}" for row in rows)
     assert all(max(row["cluster_stability"]) < 0.8 for row in rows)
 
 
-def test_where_every_number_is_refused_the_most_stable_is_taken_aloud(capsys):
-    rows = curve(np.random.default_rng(1).normal(size=(800, 3)), "v1", DAY, Segment(k_min=5, k_max=7))
+def test_where_every_k_is_refused_the_most_stable_is_chosen_and_the_log_says_so(capsys):
+    rows = list_kmeans(np.random.default_rng(1).normal(size=(800, 3)), "v1", DAY, Segment(k_min=5, k_max=7))
 
     (chosen,) = [row for row in rows if row["chosen"]]
     assert chosen["stability"] == max(row["stability"] for row in rows)
     assert f"every number of clusters was refused; took k = {chosen['k']}, the most stable: " in capsys.readouterr().out
 
 
-def test_other_methods_stand_beside_with_as_many_clusters_and_the_same_figures():
-    made = vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
+def test_alternative_methods_have_as_many_clusters_and_the_same_figures():
+    vectors = make_vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
 
-    rows = {row["method"]: row for row in candidates.candidates(made, "v1", DAY, SMALL) if row["k"] == 4}
+    rows = {row["method"]: row for row in candidates.list_candidates(vectors, "v1", DAY, SMALL) if row["k"] == 4}
 
     assert list(rows) == ["kmeans", "bisecting", "gaussian_mixture", "ward", "hdbscan"]
     for method, row in rows.items():
@@ -84,12 +84,12 @@ def test_other_methods_stand_beside_with_as_many_clusters_and_the_same_figures()
         assert row["chosen"] == (method == "kmeans")
 
 
-def test_customers_whom_hdbscan_leaves_out_are_counted_and_do_not_count():
+def test_customers_whom_hdbscan_leaves_out_are_reported_and_excluded_from_the_figures():
     random = np.random.default_rng(2)
     strays = random.uniform(-60, 60, size=(40, 3))
-    made = np.concatenate([random.normal(at, 0.1, size=(200, 3)) for at in (0, 5)] + [strays])
+    vectors = np.concatenate([random.normal(place, 0.1, size=(200, 3)) for place in (0, 5)] + [strays])
 
-    (row,) = [row for row in candidates.candidates(made, "v1", DAY, SMALL) if row["method"] == "hdbscan"]
+    (row,) = [row for row in candidates.list_candidates(vectors, "v1", DAY, SMALL) if row["method"] == "hdbscan"]
 
     assert row["k"] == 2
     assert row["refused_by"].endswith(" % of the customers in no cluster")
@@ -97,45 +97,45 @@ def test_customers_whom_hdbscan_leaves_out_are_counted_and_do_not_count():
     assert row["silhouette"] > 0.99
 
 
-def test_the_method_of_the_setting_is_chosen_with_its_centres():
-    made = vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
+def test_the_method_in_the_settings_is_chosen_with_its_centres():
+    vectors = make_vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
 
-    rows = candidates.candidates(made, "v1", DAY, replace(SMALL, method="ward"))
+    rows = candidates.list_candidates(vectors, "v1", DAY, replace(SMALL, method="ward"))
 
     (chosen,) = [row for row in rows if row["chosen"]]
     assert (chosen["method"], chosen["k"], len(chosen["centers"])) == ("ward", 4, 4)
 
 
-def test_too_few_customers_to_cluster_are_one_line():
+def test_too_few_customers_give_a_one_line_error():
     with pytest.raises(UserError, match=r"too few customers to cluster on 2024-03-01: 19 active with 19 different"):
-        curve(vectors({"loyal": 10, "rare": 9}), "v1", DAY, SMALL)
+        list_kmeans(make_vectors({"loyal": 10, "rare": 9}), "v1", DAY, SMALL)
 
 
-def test_equal_customers_are_too_few_that_differ():
+def test_equal_customers_are_too_few_different_ones():
     with pytest.raises(UserError, match=r"too few customers to cluster on 2024-03-01: 500 active with 1 different"):
-        curve(np.ones((500, 3)), "v1", DAY, SMALL)
+        list_kmeans(np.ones((500, 3)), "v1", DAY, SMALL)
 
 
-def test_a_vector_that_is_no_number_is_one_line():
-    points = vectors({"loyal": 100})
+def test_a_vector_with_nan_gives_a_one_line_error():
+    points = make_vectors({"loyal": 100})
     points[7, 1] = np.nan
 
     with pytest.raises(UserError, match=r"encoded.customers, day 2024-03-01: 1 active customers have a vector that is no number"):
-        curve(points, "v1", DAY, SMALL)
+        list_kmeans(points, "v1", DAY, SMALL)
 
 
-def test_few_customers_limit_the_numbers_that_are_tried():
-    rows = curve(vectors({"loyal": 15, "rare": 16}), "v1", DAY, SMALL)
+def test_few_customers_limit_the_ks_that_are_tried():
+    rows = list_kmeans(make_vectors({"loyal": 15, "rare": 16}), "v1", DAY, SMALL)
 
     assert [(row["k"], row["chosen"]) for row in rows] == [(2, True), (3, False)]
 
 
-def test_settings_that_allow_no_number_are_refused():
+def test_settings_that_allow_no_k_are_refused():
     with pytest.raises(UserError, match=r"segment.k_min = 5 and segment.k_max = 4"):
-        curve(vectors({"loyal": 100}), "v1", DAY, Segment(k_min=5, k_max=4))
+        list_kmeans(make_vectors({"loyal": 100}), "v1", DAY, Segment(k_min=5, k_max=4))
 
 
-def test_each_model_has_its_curve_once(shop):
+def test_each_model_is_evaluated_once(shop):
     rows = shop.rows(candidates, "model_version", "k")
 
     assert [(row["model_version"], row["k"]) for row in rows if row["chosen"]] == [("v1", 4), ("v2", 4)]

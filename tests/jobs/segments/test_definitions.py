@@ -1,40 +1,43 @@
-"""segments.definitions: ids that keep their meaning, names that tell segments apart, a fit that repeats."""
+"""segments.definitions: ids keep their meaning, names are unique, and the fit is repeatable."""
 
 import numpy as np
 import pytest
 from sklearn.metrics import davies_bouldin_score, pairwise_distances_argmin, silhouette_samples
 
 from jobs.config.settings import Segment
-from jobs.segments import definitions
-from jobs.segments.definitions import Cluster
+from jobs.segments import _kmeans, definitions
+from jobs.segments._clusters import Cluster
 from jobs.traits import Trait
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 
-def cluster(number, n_customers, effect=1.0):
+def make_cluster(number, n_customers, effect=1.0):
     return Cluster(number, n_customers, [0.0], 1.0, 2.0, [Trait("orders_365d", "", 9, 2, effect, effect, effect)])
 
 
 DORMANT = Cluster(0, 7, None, None, None, [])
 
 
-def ids(rows, version):
+def define(clusters, kept_ids, earlier, version, day):
+    """Return all rows of segments.definitions; a dormant segment is added to the clusters."""
+    clusters = [DORMANT, *clusters]
+    return definitions.define_segments(clusters, kept_ids, earlier, version, day, planted.CATALOGUE, renamed_at=0.5)
+
+
+def ids_by_size(rows, version):
     return {row["n_customers"]: row["segment_id"] for row in rows if row["model_version"] == version}
 
 
 def test_ids_are_kept_or_new_and_never_used_twice():
-    def defined(clusters, kept, known, version, day):
-        return definitions.definitions([DORMANT, *clusters], kept, known, version, day, planted.CATALOGUE, renamed_at=0.5)
+    first = define([make_cluster(1, 10), make_cluster(2, 30)], {}, [], "v1", FIRST)
+    assert ids_by_size(first, "v1") == {7: 0, 30: 1, 10: 2}  # the largest cluster first
 
-    first = defined([cluster(1, 10), cluster(2, 30)], {}, [], "v1", FIRST)
-    assert ids(first, "v1") == {7: 0, 30: 1, 10: 2}  # the largest first
+    second = define([make_cluster(1, 31), make_cluster(2, 20)], {1: 1}, first, "v2", SECOND)
+    assert ids_by_size(second, "v2") == {7: 0, 31: 1, 20: 3}
 
-    second = defined([cluster(1, 31), cluster(2, 20)], {1: 1}, first, "v2", SECOND)
-    assert ids(second, "v2") == {7: 0, 31: 1, 20: 3}
-
-    third = defined([cluster(1, 5)], {}, second, "v3", LAST)
-    assert ids(third, "v3") == {7: 0, 5: 4}
+    third = define([make_cluster(1, 5)], {}, second, "v3", LAST)
+    assert ids_by_size(third, "v3") == {7: 0, 5: 4}
     lives = {row["segment_id"]: (row["born_on"], row["retired_on"]) for row in third}
     assert lives == {
         0: (FIRST, None),
@@ -49,13 +52,10 @@ def test_ids_are_kept_or_new_and_never_used_twice():
     ("effect_now", "name", "rests_on"),
     [(1.4, "Frequent buyers", 1.0), (1.5, "Frequent buyers", 1.5), (-1.0, "Rare buyers", -1.0)],
 )
-def test_a_name_stays_with_the_segment_until_what_it_rests_on_has_changed(effect_now, name, rests_on):
-    def defined(found, kept, known, version, day):
-        return definitions.definitions([DORMANT, *found], kept, known, version, day, planted.CATALOGUE, renamed_at=0.5)
-
-    first = defined([cluster(1, 30, effect=1.0)], {}, [], "v1", FIRST)
-    # A larger segment that is new would be named first, and alike.
-    rows = defined([cluster(1, 40, effect=1.0), cluster(2, 10, effect=effect_now)], {2: 1}, first, "v2", SECOND)
+def test_a_segment_keeps_its_name_until_the_facts_it_rests_on_have_changed(effect_now, name, rests_on):
+    first = define([make_cluster(1, 30, effect=1.0)], {}, [], "v1", FIRST)
+    # A new and larger segment has the same traits.
+    rows = define([make_cluster(1, 40, effect=1.0), make_cluster(2, 10, effect=effect_now)], {2: 1}, first, "v2", SECOND)
 
     now = {row["segment_id"]: row for row in rows if row["model_version"] == "v2"}
     assert now[1]["name"] == name
@@ -66,67 +66,65 @@ def test_a_name_stays_with_the_segment_until_what_it_rests_on_has_changed(effect
 def test_small_changes_add_up_to_a_new_name():
     rows = []
     for version, day, effect in (("v1", FIRST, 1.0), ("v2", SECOND, 0.7), ("v3", LAST, 0.4)):
-        found = [DORMANT, cluster(1, 30, effect=effect)]
-        rows = definitions.definitions(found, {1: 1} if rows else {}, rows, version, day, planted.CATALOGUE, renamed_at=0.5)
+        rows = define([make_cluster(1, 30, effect=effect)], {1: 1} if rows else {}, rows, version, day)
 
     assert [row["facts"][0]["effect"] for row in rows if row["segment_id"] == 1] == [1.0, 1.0, 0.4]
 
 
-def test_a_lake_written_before_facts_were_kept_is_named_anew():
-    first = definitions.definitions([DORMANT, cluster(1, 30)], {}, [], "v1", FIRST, planted.CATALOGUE, renamed_at=0.5)
-    before = [row | {"name": "Of old", "facts": None} for row in first]
+def test_segments_without_stored_facts_get_new_names():
+    first = define([make_cluster(1, 30)], {}, [], "v1", FIRST)
+    earlier = [row | {"name": "Old name", "facts": None} for row in first]
 
-    rows = definitions.definitions([DORMANT, cluster(1, 30)], {1: 1}, before, "v2", SECOND, planted.CATALOGUE, renamed_at=0.5)
+    rows = define([make_cluster(1, 30)], {1: 1}, earlier, "v2", SECOND)
 
-    assert [row["name"] for row in rows if row["segment_id"] == 1] == ["Of old", "Frequent buyers"]
+    assert [row["name"] for row in rows if row["segment_id"] == 1] == ["Old name", "Frequent buyers"]
 
 
 def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark):
-    made = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
-    rows = [(customer.customer_id, planted.vector(customer, "v1")) for customer in made]
+    customers = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
+    rows = [(customer.customer_id, planted.vector(customer, "v1")) for customer in customers]
 
-    def fitted(rows, partitions):
+    def fit(rows, partitions):
         frame = spark.createDataFrame(rows, "customer_id STRING, vector ARRAY<FLOAT>").repartition(partitions)
-        return definitions._fitted_centres(frame, planted_centres, None, Segment(seeds=10))
+        return _kmeans.fit_centres(frame, planted_centres, None, Segment(seeds=10))
 
     planted_centres = np.array([planted.vector(planted.Customer("", v), "v1") for v in planted.TYPES.values()])[:4]
 
-    centres = fitted(rows, 1)
-    assert np.array_equal(centres, fitted(rows[::-1], 3))
+    centres = fit(rows, 1)
+    assert np.array_equal(centres, fit(rows[::-1], 3))
     nearest = np.linalg.norm(centres[:, None] - planted_centres, axis=2).min(axis=1)
     assert nearest.max() < 0.1
 
 
-@pytest.mark.parametrize(("continuity", "stay"), [(0.03, True), (0.0, False)])
-def test_of_many_fits_nearly_as_good_the_one_that_moves_few_customers_is_taken(spark, continuity, stay):
-    at = np.linspace(0, 2 * np.pi, 300, endpoint=False)
-    ring = np.stack([np.cos(at), np.sin(at)], axis=1)  # three thirds of it are as good a fit as any other three
-    thirds = (np.arange(300) // 99 % 3 + 1).tolist()  # nearly: three customers are in the first third and lie beyond the last
+@pytest.mark.parametrize(("continuity", "is_kept"), [(0.03, True), (0.0, False)])
+def test_previous_centres_that_are_nearly_as_good_are_kept_so_that_few_customers_move(spark, continuity, is_kept):
+    angles = np.linspace(0, 2 * np.pi, 300, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # any three thirds of the ring are an equally good fit
+    thirds = (np.arange(300) // 99 % 3 + 1).tolist()  # three customers of the first third lie beyond the last
     customers = [(f"c{n}", row, third) for n, (row, third) in enumerate(zip(ring.tolist(), thirds, strict=True))]
     frame = spark.createDataFrame(customers, "customer_id STRING, vector ARRAY<FLOAT>, segment_id INT")
-    before = frame.select("customer_id", "segment_id")
+    previous = frame.select("customer_id", "segment_id")
 
-    centres = definitions._fitted_centres(frame.drop("segment_id"), ring[::100], before, Segment(continuity=continuity))
+    centres = _kmeans.fit_centres(frame.drop("segment_id"), ring[::100], previous, Segment(continuity=continuity))
 
     now = pairwise_distances_argmin(ring, centres)
     assert len(centres) == 3
-    assert (len(set(zip(thirds, now.tolist(), strict=True))) <= 5) == stay
+    assert (len(set(zip(thirds, now.tolist(), strict=True))) <= 5) == is_kept
 
 
-def test_segments_that_are_none_in_the_new_space_do_not_stay(spark):
+def test_previous_centres_that_do_not_fit_the_new_space_are_not_kept(spark):
     vectors = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 20, axis=0)
-    customers = [(f"c{n}", row, n % 3 + 1) for n, row in enumerate(vectors.tolist())]  # a third of each place in each segment
+    customers = [(f"c{n}", row, n % 3 + 1) for n, row in enumerate(vectors.tolist())]  # each segment has a third of each place
     frame = spark.createDataFrame(customers, "customer_id STRING, vector ARRAY<FLOAT>, segment_id INT")
+    previous = frame.select("customer_id", "segment_id")
 
-    centres = definitions._fitted_centres(
-        frame.drop("segment_id"), vectors[::20], frame.select("customer_id", "segment_id"), Segment()
-    )
+    centres = _kmeans.fit_centres(frame.drop("segment_id"), vectors[::20], previous, Segment())
 
     assert sorted(centres.tolist()) == [[0.0, 0.0], [0.0, 9.0], [9.0, 0.0]]
 
 
 @pytest.mark.parametrize(("version", "day"), [("v1", FIRST), ("v2", LAST)])
-def test_names_and_descriptions_come_from_what_was_planted(shop, version, day):
+def test_names_and_descriptions_come_from_the_planted_types(shop, version, day):
     rows = {row["segment_id"]: row for row in shop.rows(definitions, "segment_id") if row["model_version"] == version}
 
     names = {row["name"] for row in rows.values()}
@@ -141,7 +139,7 @@ def test_names_and_descriptions_come_from_what_was_planted(shop, version, day):
     assert nightly["outlier_distance"] > nightly["radius"] > 0
 
 
-def test_each_segment_says_how_well_all_its_customers_lie_in_it(shop):
+def test_each_segment_has_the_indices_of_all_its_customers(shop):
     rows = [row for row in shop.rows(definitions, "segment_id") if row["model_version"] == "v1"]
     active = shop.lake.read("encoded.customers", FIRST, FIRST).where("customer_id NOT LIKE 'dormant%'")
     vectors = np.array([row.vector for row in active.collect()])
@@ -156,7 +154,7 @@ def test_each_segment_says_how_well_all_its_customers_lie_in_it(shop):
     assert (rows[0]["wss"], rows[0]["silhouette"], rows[0]["davies_bouldin"]) == (None, None, None)
 
 
-def test_a_retrain_keeps_the_ids_of_the_segments_that_are_still_there(shop):
+def test_a_retrain_keeps_the_ids_of_the_segments_that_still_exist(shop):
     for kind in ("loyal", "nightly", "rare"):
         assert shop.segment_of(kind, LAST) == shop.segment_of(kind, FIRST)
     assert shop.segment_of("bulk", LAST) == 5

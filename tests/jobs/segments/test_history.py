@@ -1,4 +1,4 @@
-"""segments.history: intervals that never overlap, the same by steps in any order of days as told day by day."""
+"""segments.history: intervals never overlap, and updates in any order of days give what one pass over the days gives."""
 
 from datetime import timedelta
 
@@ -13,8 +13,8 @@ SCHEMA = "customer_id STRING, day DATE, segment_id INT, model_version STRING"
 CUSTOMERS = 25
 
 
-def oracle(days):
-    """{day: ({customer: segment}, model)} -> the intervals, told day by day."""
+def expected_intervals(days):
+    """{day: ({customer: segment}, model)} -> the intervals, in one pass over the days."""
     closed, is_open = [], {}
     for day in sorted(days):
         of_day, model = days[day]
@@ -27,25 +27,27 @@ def oracle(days):
     return sorted(closed + list(is_open.values()), key=str)
 
 
-def intervals(frame):
+def list_intervals(frame):
     return sorted((tuple(row) for row in frame.select(*history.TABLE.columns).collect()), key=str)
 
 
-def frame(spark, days):
+def make_frame(spark, days):
     rows = [(c, day, segment, model) for day, (of_day, model) in days.items() for c, segment in of_day.items()]
     return spark.createDataFrame(rows, SCHEMA)
 
 
-def told(spark, writes):
-    """After each write of (day number, {customer: segment}, model): the known days so far, and the intervals by steps."""
+def apply_writes(spark, writes):
+    """Yield, after each write of (day number, {customer: segment}, model), the known days so far and the updated intervals."""
     days, rows = {}, []
     for number, of_day, model in writes:
         day = FIRST + timedelta(days=number)
         days[day] = (of_day, model)
-        after = min((known for known in days if known > day), default=None)
-        held = spark.createDataFrame(rows, history.SCHEMA)
-        step = history.history_around(held, frame(spark, {day: days[day]}), day, after, days[after][1] if after else None)
-        rows = sorted(intervals(held.where(f"NOT ({history.around(day, after)})")) + intervals(step), key=str)
+        next_day = min((known for known in days if known > day), default=None)
+        before = spark.createDataFrame(rows, history.SCHEMA)
+        today, next_version = make_frame(spark, {day: days[day]}), days[next_day][1] if next_day else None
+        update = history.update_history(before, today, day, next_day, next_version)
+        unaffected = before.where(f"NOT ({history.affected_intervals(day, next_day)})")
+        rows = sorted(list_intervals(unaffected) + list_intervals(update), key=str)
         yield days, rows
 
 
@@ -56,38 +58,38 @@ WRITES = st.lists(st.tuples(st.integers(0, 9), OF_DAY, st.sampled_from(["v1", "v
 
 @settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
 @given(writes=WRITES)
-def test_days_written_in_any_order_and_again_give_what_is_told_day_by_day(spark, writes):
-    for days, rows in told(spark, writes):
-        assert rows == oracle(days)
-    assert intervals(history.history(frame(spark, days))) == rows
+def test_days_written_in_any_order_and_again_give_what_one_pass_gives(spark, writes):
+    for days, rows in apply_writes(spark, writes):
+        assert rows == expected_intervals(days)
+    assert list_intervals(history.build_history(make_frame(spark, days))) == rows
 
 
-# Writes of (day number, segment or None), and the intervals of (segment, from, to, model, segment before) they come to.
-BY_HAND = {
+# Writes of (day number, segment or None), and the resulting intervals of (segment, from, to, model, previous segment).
+CASES = {
     "a missing day lies within the interval": ([(0, 1), (2, 1)], [(1, 0, None, "v0", None)]),
-    "a missing day that comes late and differs parts it": (
+    "a missing day that comes late and differs splits the interval": (
         [(0, 1), (2, 1), (1, 2)], [(1, 0, 1, "v0", None), (2, 1, 2, "v1", 1), (1, 2, None, "v2", 2)],
     ),
-    "a day that is run again joins what it had parted": ([(0, 1), (1, 2), (2, 1), (1, 1)], [(1, 0, None, "v0", None)]),
-    "who comes back begins anew, in the same segment too": (
+    "a day that is run again joins what it had split": ([(0, 1), (1, 2), (2, 1), (1, 1)], [(1, 0, None, "v0", None)]),
+    "a customer who comes back begins a new interval, even in the same segment": (
         [(0, 1), (1, None), (2, 1)], [(1, 0, 1, "v0", None), (1, 2, None, "v2", None)],
     ),
-    "a day before all others begins before them": ([(1, 1), (0, 2)], [(2, 0, 1, "v0", None), (1, 1, None, "v1", 2)]),
+    "a day before all others adds an interval before them": ([(1, 1), (0, 2)], [(2, 0, 1, "v0", None), (1, 1, None, "v1", 2)]),
     "a day run again has its last model": ([(0, 1), (1, 2), ("1b", 2)], [(1, 0, 1, "v0", None), (2, 1, None, "v1b", 1)]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BY_HAND)
-def test_by_hand(spark, case):
-    writes, expected = BY_HAND[case]
-    numbered = [(int(str(of)[0]), {} if segment is None else {"c": segment}, f"v{of}") for of, segment in writes]
-    *_, (_, rows) = told(spark, numbered)
-    of_day = {FIRST + timedelta(days=number): number for number in range(3)} | {None: None}
-    assert sorted((s, of_day[f], of_day[t], m, p) for _, s, f, t, m, p in rows) == sorted(expected)
+@pytest.mark.parametrize("case", CASES)
+def test_hand_made_cases(spark, case):
+    writes, expected = CASES[case]
+    numbered = [(int(str(name)[0]), {} if segment is None else {"c": segment}, f"v{name}") for name, segment in writes]
+    *_, (_, rows) = apply_writes(spark, numbered)
+    number_of = {FIRST + timedelta(days=number): number for number in range(3)} | {None: None}
+    assert sorted((s, number_of[f], number_of[t], m, p) for _, s, f, t, m, p in rows) == sorted(expected)
 
 
 def write(lake, number, segments, model):
-    """Assign the customers of a day, and bring the history up to it."""
+    """Write the assignments of a day and the history, and return the day as make_frame() takes it."""
     day = FIRST + timedelta(days=number)
     rows = [(f"c{i}", day, segment, None, None, None, False, model, None) for i, segment in enumerate(segments)]
     lake.replace_days(assignments.TABLE, lake.spark.createDataFrame(rows, assignments.SCHEMA), [day])
@@ -95,40 +97,40 @@ def write(lake, number, segments, model):
     return {day: ({f"c{i}": segment for i, segment in enumerate(segments)}, model)}
 
 
-def test_in_the_lake_a_late_day_and_a_rerun_are_steps(lake, monkeypatch):
+def test_in_the_lake_a_late_day_and_a_rerun_are_updates(lake, monkeypatch):
     days = write(lake, 0, [1, 2], "v1")
-    monkeypatch.setattr(history, "history", None)
+    monkeypatch.setattr(history, "build_history", None)
 
     for number, segments, model in ((4, [1, 1, 3], "v1"), (8, [2, 1, 3], "v1"), (2, [1, 2, 3], "v2"), (4, [2, 2], "v2")):
         days |= write(lake, number, segments, model)
 
-    assert intervals(lake.read(history.TABLE)) == oracle(days)
+    assert list_intervals(lake.read(history.TABLE)) == expected_intervals(days)
 
 
-def test_a_table_of_before_without_the_segment_before_is_made_anew_once(lake):
+def test_an_old_table_without_previous_segment_id_is_built_again_once(lake):
     write(lake, 0, [1], "v1")
     write(lake, 1, [2], "v1")
-    expected = intervals(lake.read(history.TABLE))
+    expected = list_intervals(lake.read(history.TABLE))
     old = lake.read(history.TABLE).drop("previous_segment_id").collect()
     old = lake.spark.createDataFrame(old, history.SCHEMA.rpartition(",")[0])
     old.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(lake.path(history.TABLE.name))
 
     history.run(lake, None, FIRST + timedelta(days=1))
 
-    assert intervals(lake.read(history.TABLE)) == expected
+    assert list_intervals(lake.read(history.TABLE)) == expected
 
 
 def test_the_history_of_the_shop_spans_the_day_without_a_refresh(shop):
     loyal, rare, returner = (shop.segment_of(kind, FIRST) for kind in ("loyal", "rare", "returner"))
-    stays = {}
+    intervals = {}
     for row in shop.rows(history, "customer_id", "valid_from"):
-        stays.setdefault(row["customer_id"], []).append((row["segment_id"], row["valid_from"], row["valid_to"]))
+        intervals.setdefault(row["customer_id"], []).append((row["segment_id"], row["valid_from"], row["valid_to"]))
 
-    assert stays["loyal-0"] == [(loyal, FIRST, SECOND), (rare, SECOND, None)]
-    assert stays["rare-0"] == [(rare, FIRST, SECOND), (0, SECOND, None)]
-    assert stays["loyal-new"] == [(loyal, SECOND, None)]
-    assert stays["returner-3"] == [(returner, FIRST, LAST), (0, LAST, None)]
-    assert len(stays["nightly-3"]) == 1
+    assert intervals["loyal-0"] == [(loyal, FIRST, SECOND), (rare, SECOND, None)]
+    assert intervals["rare-0"] == [(rare, FIRST, SECOND), (0, SECOND, None)]
+    assert intervals["loyal-new"] == [(loyal, SECOND, None)]
+    assert intervals["returner-3"] == [(returner, FIRST, LAST), (0, LAST, None)]
+    assert len(intervals["nightly-3"]) == 1
 
 
 def test_a_rerun_of_any_day_gives_the_same_rows(shop):

@@ -1,4 +1,4 @@
-"""The gate on customers made for each outcome, whose type each representation shows more or less sharply."""
+"""The evaluation of a model, on customers of planted types that each representation shows more or less sharply."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,8 @@ import pytest
 
 from jobs import catalogue
 from jobs.encoded import customers as encoded
-from jobs.segments import _judge, candidates, definitions
+from jobs.segments import candidates, definitions
+from jobs.segments.model_selection import backtest, evaluate, live_model
 from jobs.storage import models
 from jobs.storage.table import Table
 from tests.jobs import planted
@@ -30,8 +31,8 @@ CUSTOMER_DAYS = Table(
 DULL, SHARP = 1.5, 8.0
 
 
-class Showing:
-    """An encoder whose outputs show the type so sharply."""
+class PlantedEncoder:
+    """An encoder whose outputs show the type with a given sharpness each."""
 
     def __init__(self, outputs, sharpness):
         self.outputs, self.sharpness = outputs, sharpness
@@ -41,8 +42,8 @@ class Showing:
 
 
 @pytest.fixture
-def gate(lake, monkeypatch):
-    """Runs the gate for a model of this sharpness, made on a day; gives the rows and who is champion then."""
+def run_gate(lake, monkeypatch):
+    """Return a function that evaluates a model of the given sharpness on a day; it returns the rows and the champion then."""
     settings = planted.settings(lake, representation="best", min_stability=0.0)
     matrix = np.column_stack([np.arange(N) % TYPES, np.random.default_rng(1).normal(size=(N, NOISES))])
     sharpness = {}
@@ -53,43 +54,46 @@ def gate(lake, monkeypatch):
         for id_, row in zip(ids, matrix, strict=True)
     ]
     lake.replace(FEATURES, lake.spark.createDataFrame(rows, FEATURES.schema))
-    # The higher the type, the more a customer buys; the first type never comes again.
-    bought = [
+    # Customers of a higher type buy more; those of the first type never come back.
+    purchases = [
         (id_, DAY, DAY, date(9999, 12, 31), Decimal(10 * (number % TYPES)), number % TYPES, 1)
         for number, id_ in enumerate(ids)
         if number % TYPES
     ]
-    lake.replace(CUSTOMER_DAYS, lake.spark.createDataFrame(bought, CUSTOMER_DAYS.schema))
-    monkeypatch.setattr(_judge, "load_encoder", lambda root, version, outputs, file="": Showing(outputs, sharpness[version]))
+    lake.replace(CUSTOMER_DAYS, lake.spark.createDataFrame(purchases, CUSTOMER_DAYS.schema))
+    for module in (backtest, evaluate, live_model):
+        monkeypatch.setattr(
+            module, "load_encoder", lambda root, version, outputs, file="": PlantedEncoder(outputs, sharpness[version])
+        )
 
-    def run(version, day, vector, components, inputs, **meta):
-        sharpness[version] = {"vector": vector, "components": components, "inputs": inputs}
-        backtest = {"day": str(day - timedelta(days=30)), "features": NAMES}
-        meta = {"features": NAMES, "attributes": {}, "backtest": backtest} | meta
+    def run(version, day, learned, pca, features, **meta):
+        sharpness[version] = {"vector": learned, "components": pca, "inputs": features}
+        backtest_meta = {"day": str(day - timedelta(days=30)), "features": NAMES}
+        meta = {"features": NAMES, "attributes": {}, "backtest": backtest_meta} | meta
         models.save(settings.models, version, lambda folder: (folder / "meta.json").write_text(json.dumps(meta)))
         models.promote(settings.models, version, day)
-        vectors = Showing(["vector"], sharpness[version]).run(matrix, None)[0].tolist()
-        of_day = [(id_, day, version, one, 0.1, True, 0.4, "learned") for id_, one in zip(ids, vectors, strict=True)]
+        vectors = PlantedEncoder(["vector"], sharpness[version]).run(matrix, None)[0].tolist()
+        of_day = [(id_, day, version, vector, 0.1, True, 0.4, "learned") for id_, vector in zip(ids, vectors, strict=True)]
         lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(of_day, encoded.SCHEMA), [day])
         candidates.run(lake, settings, day)
-        found = lake.read_small_table(candidates.TABLE)
+        rows = lake.read_small_table(candidates.TABLE)
         champion = models.champion(settings.models, day)
         if champion["version"] == version and champion["representation"] == "learned":
             definitions.run(lake, settings, day)
-        return [row for row in found if row["model_version"] == version], champion
+        return [row for row in rows if row["model_version"] == version], champion
 
     run.lake, run.settings = lake, settings
     return run
 
 
-def chosen(rows):
+def list_chosen(rows):
     return [(row["representation"], row["k"]) for row in rows if row["chosen"]]
 
 
-def test_what_was_learned_is_published_where_it_shows_the_types_best(gate):
-    rows, champion = gate("v1", DAY, SHARP, DULL, DULL)
+def test_the_learned_embedding_is_published_where_it_shows_the_types_best(run_gate):
+    rows, champion = run_gate("v1", DAY, SHARP, DULL, DULL)
 
-    assert chosen(rows) == [("learned", 4)]
+    assert list_chosen(rows) == [("learned", 4)]
     assert champion == {"version": "v1", "since": str(DAY), "representation": "learned"}
     by_name = {row["representation"]: row for row in rows if row["k"] == 4 and row["method"] == "kmeans"}
     assert [by_name[name]["refused_by"] for name in ("pca", "features")] == ["gate: learned is published"] * 2
@@ -97,52 +101,52 @@ def test_what_was_learned_is_published_where_it_shows_the_types_best(gate):
     assert by_name["learned"]["separation_low"] > by_name["pca"]["separation_high"]
     assert by_name["learned"]["separation"] > 0.8
     assert {row["decision"].split(":")[0] for row in rows} == {"learned"}
-    assert not encoded.is_stale(gate.lake, gate.settings, DAY)
+    assert not encoded.is_stale(run_gate.lake, run_gate.settings, DAY)
 
 
 @pytest.mark.parametrize(("name", "sharpness"), [("pca", (DULL, SHARP, DULL)), ("features", (DULL, DULL, SHARP))])
-def test_else_the_better_of_the_plain_ones_is_published_and_the_day_is_encoded_anew(gate, name, sharpness):
-    rows, champion = gate("v1", DAY, *sharpness)
+def test_otherwise_the_better_baseline_is_published_and_the_day_must_be_encoded_again(run_gate, name, sharpness):
+    rows, champion = run_gate("v1", DAY, *sharpness)
 
-    assert chosen(rows) == [(name, 4)]
+    assert list_chosen(rows) == [(name, 4)]
     assert champion["representation"] == name
-    assert encoded.is_stale(gate.lake, gate.settings, DAY)
+    assert encoded.is_stale(run_gate.lake, run_gate.settings, DAY)
     assert [row["refused_by"] for row in rows if row["representation"] == "learned" and row["common_davies_bouldin"]] == [
         f"gate: {name} is published"
     ]
 
 
-def test_a_model_none_of_whose_representations_is_better_than_what_is_live_leaves_that_champion(gate):
-    gate("v1", DAY, SHARP, DULL, DULL)
-    rows, champion = gate("v2", LATER, DULL, DULL, DULL)
+def test_the_live_model_stays_champion_where_no_representation_of_the_new_model_beats_it(run_gate):
+    run_gate("v1", DAY, SHARP, DULL, DULL)
+    rows, champion = run_gate("v2", LATER, DULL, DULL, DULL)
 
-    assert chosen(rows) == []
+    assert list_chosen(rows) == []
     assert champion == {"version": "v1", "since": str(LATER), "representation": "learned"}
-    assert encoded.is_stale(gate.lake, gate.settings, LATER)
+    assert encoded.is_stale(run_gate.lake, run_gate.settings, LATER)
     assert {row["decision"].split(":")[0] for row in rows} == {"live"}
     (live,) = [row for row in rows if row["representation"] == "live"]
     assert (live["k"], live["stability"]) == (4, 1.0)
 
-    candidates.run(gate.lake, gate.settings, LATER)
-    models.promote(gate.settings.models, "v2", LATER)  # as a training of the same inputs does
-    candidates.run(gate.lake, gate.settings, LATER)
-    assert models.champion(gate.settings.models, LATER)["version"] == "v1"
+    candidates.run(run_gate.lake, run_gate.settings, LATER)
+    models.promote(run_gate.settings.models, "v2", LATER)  # as another training on the same inputs does
+    candidates.run(run_gate.lake, run_gate.settings, LATER)
+    assert models.champion(run_gate.settings.models, LATER)["version"] == "v1"
 
 
-def test_what_is_live_and_cannot_encode_the_customers_of_today_cannot_stay(gate, capsys):
-    gate("v1", DAY, SHARP, DULL, DULL, features=NAMES)
-    told = models.meta(gate.settings.models, "v1") | {"features": NAMES[:-1]}
-    models.save(gate.settings.models, "v1", lambda folder: (folder / "meta.json").write_text(json.dumps(told)))
-    rows, champion = gate("v2", LATER, DULL, DULL, DULL)
+def test_a_live_model_that_cannot_encode_the_customers_of_today_is_not_kept(run_gate, capsys):
+    run_gate("v1", DAY, SHARP, DULL, DULL, features=NAMES)
+    meta = models.meta(run_gate.settings.models, "v1") | {"features": NAMES[:-1]}
+    models.save(run_gate.settings.models, "v1", lambda folder: (folder / "meta.json").write_text(json.dumps(meta)))
+    rows, champion = run_gate("v2", LATER, DULL, DULL, DULL)
 
-    assert chosen(rows)[0][0] in ("pca", "features")
+    assert list_chosen(rows)[0][0] in ("pca", "features")
     assert champion["version"] == "v2"
-    assert "v1, which is live, cannot stay: models: v1 was trained on other features" in capsys.readouterr().out
+    assert "the live model v1 cannot be kept: models: v1 was trained on other features" in capsys.readouterr().out
 
 
-def test_without_a_backtest_the_separation_wins_nothing_and_the_decision_says_so(gate):
-    rows, _ = gate("v1", DAY, SHARP, DULL, DULL, backtest={"day": str(BEFORE), "left_out": "train: no rows"})
+def test_without_a_backtest_the_variance_explained_does_not_count_and_the_decision_says_so(run_gate):
+    rows, _ = run_gate("v1", DAY, SHARP, DULL, DULL, backtest={"day": str(BEFORE), "left_out": "train: no rows"})
 
-    assert chosen(rows) == [("features", 4)]  # stability alone is not enough
+    assert list_chosen(rows) == [("features", 4)]  # stability alone is not enough
     assert all(row["separation"] is None for row in rows)
-    assert rows[0]["decision"].endswith("; separation is not known: train: no rows")
+    assert rows[0]["decision"].endswith("; variance explained is not known: train: no rows")

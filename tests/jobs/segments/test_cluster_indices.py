@@ -1,4 +1,4 @@
-"""How well customers lie in their clusters: as scikit-learn and MLlib say, in memory and in Spark's workers."""
+"""Clustering indices: equal to those of scikit-learn and MLlib, in memory and in Spark's workers."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from pyspark.ml.evaluation import ClusteringEvaluator
 from pyspark.ml.functions import array_to_vector
 from sklearn import metrics
 
-from jobs.segments import _indices
+from jobs.segments import _cluster_indices
 
 
 @pytest.fixture(scope="module")
@@ -21,41 +21,41 @@ def labels():
     return np.repeat([0, 1, 2], (1, 29, 30))
 
 
-def same(found, points, labels):
-    """Whether they are scikit-learn's of the points, to 1e-9 of each."""
+def assert_same_as_scikit_learn(indices, points, labels):
+    """Compare with scikit-learn, to a relative 1e-9."""
     silhouettes = metrics.silhouette_samples(points, labels, metric="sqeuclidean")
     expected = {
         "silhouette": silhouettes.mean(),
         "davies_bouldin": metrics.davies_bouldin_score(points, labels),
         "calinski_harabasz": metrics.calinski_harabasz_score(points, labels),
     }
-    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, rel=1e-9)
+    assert {name: getattr(indices, name) for name in expected} == pytest.approx(expected, rel=1e-9)
     means = [points[labels == label].mean(axis=0) for label in np.unique(labels)]
     squares = [((points[labels == label] - mean) ** 2).sum() for label, mean in enumerate(means)]
-    assert found.squares == pytest.approx(np.array(squares), rel=1e-9)
-    assert found.silhouettes == pytest.approx(np.array([silhouettes[labels == n].mean() for n in range(len(means))]), rel=1e-9)
-    assert found.sizes.tolist() == np.bincount(labels).tolist()
+    assert indices.squares == pytest.approx(np.array(squares), rel=1e-9)
+    assert indices.silhouettes == pytest.approx(np.array([silhouettes[labels == n].mean() for n in range(len(means))]), rel=1e-9)
+    assert indices.sizes.tolist() == np.bincount(labels).tolist()
 
 
-def test_of_a_sample_they_are_those_of_scikit_learn(points, labels):
-    same(_indices.indices(points, labels, 3), points.astype(np.float64), labels)
+def test_indices_of_a_sample_equal_those_of_scikit_learn(points, labels):
+    assert_same_as_scikit_learn(_cluster_indices.compute_indices(points, labels, 3), points.astype(np.float64), labels)
 
 
 @pytest.mark.parametrize("partitions", [1, 7])
-def test_of_a_table_they_are_too_and_a_centre_that_nobody_is_nearest_to_does_not_count(spark, points, labels, partitions):
+def test_indices_of_a_table_equal_those_of_scikit_learn_without_empty_clusters(spark, points, labels, partitions):
     frame = spark.createDataFrame([(row,) for row in points.tolist()], "vector ARRAY<FLOAT>").repartition(partitions)
     centres = np.array([[1000, 1000, 1009], [0, 0, 0], [1000, 1009, 1000], [1009, 1000, 1000]], dtype=np.float64)
 
-    has_members, found = _indices.distributed(frame, centres)
+    has_members, indices = _cluster_indices.compute_indices_in_spark(frame, centres)
 
     assert has_members.tolist() == [True, False, True, True]
-    same(found, points.astype(np.float64), labels)
+    assert_same_as_scikit_learn(indices, points.astype(np.float64), labels)
 
 
-def test_the_silhouette_is_that_of_mllib(spark, points, labels):
+def test_the_silhouette_equals_that_of_mllib(spark, points, labels):
     rows = [(row, float(label)) for row, label in zip(points.tolist(), labels, strict=True)]
     frame = spark.createDataFrame(rows, "vector ARRAY<DOUBLE>, prediction DOUBLE").withColumn("vector", array_to_vector("vector"))
 
     mllib = ClusteringEvaluator(featuresCol="vector", distanceMeasure="squaredEuclidean").evaluate(frame)
 
-    assert _indices.indices(points, labels, 3).silhouette == pytest.approx(mllib, abs=1e-9)
+    assert _cluster_indices.compute_indices(points, labels, 3).silhouette == pytest.approx(mllib, abs=1e-9)

@@ -1,0 +1,70 @@
+"""The backtest of a model: what customers did after an earlier day, explained by the clusters they were in on that day.
+
+Training also trains an encoder on the customers of an earlier day only. It clusters the customers of that day, and what they
+did until today is the outcome that the clusters should explain.
+"""
+
+from datetime import date, timedelta
+from functools import cached_property
+
+import numpy as np
+import pyarrow.compute as pc
+from pyspark.sql import functions as F
+
+from jobs.config.settings import Settings
+from jobs.encoder import load_encoder
+from jobs.segments._sample import Sample, draw_sample
+from jobs.segments.model_selection.gate import variance_explained
+from jobs.segments.model_selection.k_sweep import fit_best
+from jobs.storage import models
+from jobs.storage.lake import Lake
+
+
+class Backtest:
+    """The customers as of the backtest day of a model, and what they did from then until `day`.
+
+    `missing` says why the variance explained is not known; None where it is.
+    """
+
+    missing: str | None
+
+    def __init__(self, lake: Lake, settings: Settings, day: date, meta: dict):
+        self._lake, self._settings, self._day, self._meta = lake, settings, day, meta
+        self.missing = reason_without_backtest(meta)
+        self._backtest_day = None if self.missing else date.fromisoformat(meta["backtest"]["day"])
+        if self._backtest_day and self._backtest_day not in lake.days("features.customers"):
+            self.missing = f"features.customers has no rows on {self._backtest_day}"
+
+    def variance_explained(self, version: str, clusterings: dict[str, tuple[str, int]]) -> dict[str, np.ndarray]:
+        """Return, by name, the shares of variance explained, as gate.variance_explained() gives them.
+
+        `clusterings` holds by name an output of the backtest encoder of `version` and the number of clusters. The result is
+        empty where the shares are not known.
+        """
+        if self.missing:
+            return {}
+        outputs, ks = zip(*clusterings.values(), strict=True)
+        spaces = load_encoder(self._settings.models, version, outputs, models.BACKTEST).run(*self._sample.inputs)
+        segment = self._settings.segment
+        labels = [fit_best(space, k, segment).labels for space, k in zip(spaces, ks, strict=True)]
+        return dict(zip(clusterings, variance_explained(self._outcomes, labels, segment.seed) or [], strict=False))
+
+    @cached_property
+    def _sample(self) -> Sample:
+        return draw_sample(self._lake, self._backtest_day, self._meta, self._settings.segment.sample)
+
+    @cached_property
+    def _outcomes(self) -> np.ndarray:
+        """Return n x 3: net amount and orders, as logarithms so that a few large ones do not decide, and 1 for churned."""
+        days = self._lake.read("features.customer_days", self._backtest_day + timedelta(days=1), self._day)
+        attributed = days.where((F.col("identified_on") <= self._day) & (F.col("known_until") > self._day))
+        sums = [F.sum(name).cast("double").alias(name) for name in ("net", "orders", "events")]
+        rows = attributed.groupBy("customer_id").agg(*sums).toArrow().combine_chunks()
+        places = pc.index_in(self._sample.ids, rows["customer_id"].combine_chunks())
+        net, orders, events = (np.nan_to_num(rows[name].take(places).to_numpy()) for name in ("net", "orders", "events"))
+        return np.stack([np.sign(net) * np.log1p(np.abs(net)), np.log1p(orders.clip(0)), orders + events <= 0], axis=1)
+
+
+def reason_without_backtest(meta: dict) -> str | None:
+    """Return why a model has no backtest, by its meta.json; None where it has one."""
+    return (meta.get("backtest") or {"left_out": "train.backtest_days is 0"}).get("left_out")

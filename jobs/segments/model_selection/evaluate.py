@@ -1,0 +1,112 @@
+"""The evaluation of one model: each representation is clustered in the same way, and the gate decides what is published."""
+
+from collections.abc import Callable
+from datetime import date
+from functools import cache, partial
+from typing import NamedTuple
+
+import numpy as np
+
+from jobs.config.settings import Segment, Settings
+from jobs.encoder import REPRESENTATIONS, load_encoder
+from jobs.errors import UserError
+from jobs.progress import log
+from jobs.segments._sample import draw_sample
+from jobs.segments.model_selection.alternatives import add_alternatives
+from jobs.segments.model_selection.backtest import Backtest
+from jobs.segments.model_selection.gate import LIVE, Candidate, choose_representation, davies_bouldin
+from jobs.segments.model_selection.k_sweep import Trial, sweep_k, try_each_k
+from jobs.segments.model_selection.live_model import evaluate_live_model, read_live_model
+from jobs.storage import models
+from jobs.storage.lake import Lake
+from jobs.storage.models import LEARNED_EMBEDDING
+
+BASELINES = ("pca", "features")  # representations that need no training, the simplest last
+
+Spaces = dict[str, np.ndarray]  # by representation the vectors (n x d) of the sample
+Sweep = Callable[[np.ndarray], list[Trial]]
+
+
+class Clusterings(NamedTuple):
+    """All representations in the same number of clusters."""
+
+    k: int
+    trials: dict[str, Trial]  # by representation, each with k
+    sweeps: dict[str, list[Trial]]  # by representation every k, of the one by which k was chosen
+    failure: str | None  # why the learned embedding cannot be clustered
+
+
+def evaluate_candidates(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[list[dict], int]:
+    """Return the rows of segments.candidates for the champion of `day`, and the number of customers in the sample.
+
+    The rows lack the columns model_version, day and n_customers. Raises UserError where neither the learned embedding nor PCA
+    can be clustered.
+    """
+    version, segment = champion["version"], settings.segment
+    meta = models.meta(settings.models, version)
+    sample = draw_sample(lake, day, meta, segment.sample)
+    outputs = load_encoder(settings.models, version, list(REPRESENTATIONS.values())).run(*sample.inputs)
+    spaces = dict(zip(REPRESENTATIONS, outputs, strict=True))
+    backtest = Backtest(lake, settings, day, meta)
+    live = read_live_model(lake, settings, champion)
+    sweep = partial(sweep_k, day=day, segment=segment, live_k=len(live.centres) if live else None)
+    clusterings = _cluster_representations(spaces, segment, sweep)
+    candidates = _measure_candidates(clusterings, spaces["features"], backtest, version)
+    evaluate_live = cache(partial(evaluate_live_model, live, settings, meta, sample, spaces["features"], backtest))
+    published, reason = choose_representation(
+        candidates.get(LEARNED_EMBEDDING), [candidates[name] for name in BASELINES], evaluate_live
+    )
+    unknown = f"variance explained is not known: {backtest.missing}" if backtest.missing else None
+    decision = "; ".join(filter(None, [f"{published}: {reason}", clusterings.failure, unknown]))
+    log(f"gate  {day}  {decision}")
+    if published not in (LIVE, *clusterings.sweeps):
+        clusterings.sweeps[published] = sweep(spaces[published])  # segments.candidates has every k of what is published
+    rows = []
+    for name, candidate in candidates.items():
+        rows += _list_rows(candidate, clusterings, published, spaces[name], segment)
+    if published != LEARNED_EMBEDDING and (live_candidate := evaluate_live()):  # the gate has evaluated it
+        rows.append(_measure_columns(live_candidate) | {"k": live_candidate.k, "representation": LIVE, "chosen": False})
+    return [row | {"decision": decision} for row in rows], len(sample.ids)
+
+
+def _cluster_representations(spaces: Spaces, segment: Segment, sweep: Sweep) -> Clusterings:
+    """Choose k by the learned embedding, or by PCA where that fails, and cluster every representation with it."""
+    base, failure = LEARNED_EMBEDDING, None
+    try:
+        sweeps = {base: sweep(spaces[base])}
+    except UserError as error:
+        base, failure = BASELINES[0], str(error)
+        sweeps = {base: sweep(spaces[base])}
+    trials = {base: next(trial for trial in sweeps[base] if trial.row["chosen"])}
+    k = trials[base].row["k"]
+    trials |= {name: next(try_each_k(spaces[name], [k], segment)) for name in BASELINES if name != base}
+    return Clusterings(k, trials, sweeps, failure)
+
+
+def _measure_candidates(
+    clusterings: Clusterings, raw_features: np.ndarray, backtest: Backtest, version: str
+) -> dict[str, Candidate]:
+    k, trials = clusterings.k, clusterings.trials
+    shares = backtest.variance_explained(version, {name: (REPRESENTATIONS[name], k) for name in trials})
+    return {
+        name: Candidate(name, k, trial.row["stability"], davies_bouldin(raw_features, trial.fit.labels), shares.get(name))
+        for name, trial in trials.items()
+    }
+
+
+def _list_rows(candidate: Candidate, clusterings: Clusterings, published: str, space: np.ndarray, segment: Segment) -> list[dict]:
+    """Return the rows of one representation: every k that was tried, and the alternative methods where it is published."""
+    name, trial = candidate.name, clusterings.trials[candidate.name]
+    columns = _measure_columns(candidate)
+    if name != published:
+        columns["refused_by"] = trial.row["refused_by"] or f"gate: {published} is published"
+    trials = clusterings.sweeps.get(name, [trial])
+    rows = [trial.row | (columns if trial.row["k"] == clusterings.k else {}) for trial in trials]
+    rows = add_alternatives(rows, space, segment) if name == published else [row | {"chosen": False} for row in rows]
+    return [row | {"representation": name} for row in rows]
+
+
+def _measure_columns(candidate: Candidate) -> dict:
+    names = ("separation", "separation_low", "separation_high")
+    interval = dict(zip(names, candidate.variance_explained_interval or (None,) * 3, strict=True))
+    return {"stability": candidate.stability, "common_davies_bouldin": candidate.davies_bouldin} | interval
