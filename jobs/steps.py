@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jobs import flow
+from jobs import flow, watchdog
 from jobs.concurrency import run_in_parallel
 from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
@@ -43,23 +43,26 @@ class Options:
 
 def run_command(command: tuple[str, ...], settings: Settings, options: Options) -> None:
     """Run one step, such as ("land",) or ("check", "clean"), for its days."""
-    if command == ("train",):
-        _train(settings, options)
-    elif command == ("report",):
-        _report(settings, options.days)
-    else:
-        with open_lake(" ".join(command), settings) as lake:
-            run_on_lake(lake, command, settings, options)
+    with watchdog.end_if_stalled(" ".join(command), format_days(options.days), settings.stall_minutes):
+        if command == ("train",):
+            _train(settings, options)
+        elif command == ("report",):
+            _report(settings, options.days)
+        else:
+            with open_lake(" ".join(command), settings) as lake:
+                run_on_lake(lake, command, settings, options)
 
 
 def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> None:
     """Run these steps of the day with one Spark session; training runs as a process of its own environment."""
-    with open_lake("refresh", settings) as lake:
+    limit = watchdog.end_if_stalled("refresh", format_days(options.days), settings.stall_minutes)
+    with limit as watch, open_lake("refresh", settings) as lake:
         if any(step.command[0] in ("check", "encode") for step in steps):
             from jobs import check
 
             check.preload()
         for step in steps:
+            watch.step = " ".join(step.command)
             if step.name == "train":
                 train_in_own_environment(settings, options.days[-1], options.retrain)
             elif step.name == "report":
