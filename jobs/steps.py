@@ -82,6 +82,7 @@ def run_on_lake(lake: "Lake", command: tuple[str, ...], settings: Settings, opti
 @contextmanager
 def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
     """Open a Spark session for a step, and end it with the block."""
+    from jobs.engine.fitted_models import release_held_models
     from jobs.engine.session import open_session
     from jobs.storage.lake import Lake
 
@@ -91,6 +92,7 @@ def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
     try:
         yield Lake(spark, settings.lake)
     finally:
+        release_held_models()
         spark.stop()
 
 

@@ -1,17 +1,19 @@
 """K-Means by MLlib over the active customers, repeatable bit for bit."""
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.clustering import KMeans, KMeansModel
+from pyspark.ml.clustering import KMeans
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import traits
 from jobs.config.settings import Segment
+from jobs.engine.fitted_models import fitted_model
 from jobs.progress import log
 from jobs.segments import _centres
 from jobs.traits import DORMANT
@@ -53,24 +55,22 @@ def best_centres(points: DataFrame, k: int, segment: Segment, enough: float) -> 
 
     `points` as from points(), persisted. Fewer than k come out where the customers do not differ enough.
     """
-    best = None
+    centres, inertia = np.empty((0, 0)), math.inf
     for number in range(segment.seeds):
-        fitted = _fit(points, k, segment.seed + number)
-        if best is None or fitted.summary.trainingCost < best.summary.trainingCost:
-            best = fitted
-        if best.summary.trainingCost <= enough * (1 + NEARLY):
+        kmeans = KMeans(
+            featuresCol="vector", k=k, seed=segment.seed + number, solver="block", initMode="k-means||", maxIter=MAX_ITERATIONS
+        )
+        with fitted_model(kmeans, points) as model:
+            if not centres.size or model.summary.trainingCost < inertia:
+                centres, inertia = np.array(model.clusterCenters()), model.summary.trainingCost
+        if inertia <= enough * (1 + NEARLY):
             break
-    than_wanted = f"{best.summary.trainingCost / enough - 1:+.2%}" if enough else "none"
+    than_wanted = f"{inertia / enough - 1:+.2%}" if enough else "none"
     log(
         f"fit   {k} clusters of all active customers, start {number + 1} of at most {segment.seeds}; "
         f"sum of squares against the centres of the sample: {than_wanted}"
     )
-    return np.array(best.clusterCenters())
-
-
-def _fit(points: DataFrame, k: int, seed: int) -> KMeansModel:
-    kmeans = KMeans(featuresCol="vector", k=k, seed=seed, solver="block", initMode="k-means||", maxIter=MAX_ITERATIONS)
-    return kmeans.fit(points)
+    return centres
 
 
 def _squares(centres: np.ndarray, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
