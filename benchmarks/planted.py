@@ -7,6 +7,7 @@ types: on the encoded vectors, on the scaled features that the network sees, and
 
 import argparse
 import csv
+import math
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pyspark.sql import SparkSession
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks import measure
+from jobs.engine.fitted_models import fitted_model
 from jobs.engine.session import open_session
 from jobs.sample import writer
 from jobs.storage import models
@@ -97,9 +99,13 @@ def _clustered(spark: SparkSession, points: np.ndarray, k: int) -> np.ndarray:
     """The cluster of each point (n x d) by the best of STARTS runs of MLlib."""
     columns = pa.table({"at": np.arange(len(points)), "point": list(points.astype(np.float64))})
     rows = spark.createDataFrame(columns).select("at", array_to_vector("point").alias("features")).cache()
-    fits = [KMeans(k=k, seed=seed, maxIter=100).fit(rows) for seed in range(STARTS)]
-    best = min(fits, key=lambda fit: fit.summary.trainingCost)
-    return np.array([row.prediction for row in best.transform(rows).orderBy("at").select("prediction").collect()])
+    lowest, clusters = math.inf, np.empty(0)
+    for seed in range(STARTS):
+        with fitted_model(KMeans(k=k, seed=seed, maxIter=100), rows) as model:
+            if (inertia := model.summary.trainingCost) < lowest:
+                predicted = model.transform(rows).orderBy("at").select("prediction").collect()
+                lowest, clusters = inertia, np.array([row.prediction for row in predicted])
+    return clusters
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from datetime import date
 
+from jobs import watchdog
+
 
 def log(line: str) -> None:
     """Print one line of progress on standard output at once."""
     print(line, flush=True)
+    watchdog.note_progress()
 
 
 def format_days(days: list[date]) -> str:

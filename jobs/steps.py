@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from jobs import flow
+from jobs import flow, watchdog
 from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
 from jobs.progress import format_days, log
@@ -42,24 +42,27 @@ class Options:
 
 def run_command(command: tuple[str, ...], settings: Settings, options: Options) -> None:
     """Run one step, such as ("land",) or ("check", "clean"), for its days."""
-    if command == ("train",):
-        _train(settings, options)
-    elif command == ("report",):
-        _report(settings, options.days)
-    else:
-        name = " ".join(command)
-        with lock_lake(name, settings, options.days), open_lake(name, settings) as lake:
-            run_on_lake(lake, command, settings, options)
+    name = " ".join(command)
+    with watchdog.end_if_stalled(name, format_days(options.days), settings.stall_minutes):
+        if command == ("train",):
+            _train(settings, options)
+        elif command == ("report",):
+            _report(settings, options.days)
+        else:
+            with lock_lake(name, settings, options.days), open_lake(name, settings) as lake:
+                run_on_lake(lake, command, settings, options)
 
 
 def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> None:
     """Run these steps of the day with one Spark session; training runs as a process of its own environment."""
-    with lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
+    stall_limit = watchdog.end_if_stalled("refresh", format_days(options.days), settings.stall_minutes)
+    with stall_limit as watch, lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
         if any(step.command[0] in ("check", "encode") for step in steps):
             from jobs.quality import pipeline
 
             pipeline.preload()
         for step in steps:
+            watch.step = " ".join(step.command)
             if step.name == "train":
                 train_in_own_environment(settings, options.days[-1], options.retrain)
             elif step.name == "report":
@@ -84,6 +87,7 @@ def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContex
 @contextmanager
 def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
     """Open a Spark session for a step, and end it with the block."""
+    from jobs.engine.fitted_models import release_held_models
     from jobs.engine.session import open_session
     from jobs.storage.lake import Lake
 
@@ -93,6 +97,7 @@ def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
     try:
         yield Lake(spark, settings.lake)
     finally:
+        release_held_models()
         spark.stop()
 
 

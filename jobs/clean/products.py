@@ -67,6 +67,8 @@ def _modelled(typed: DataFrame) -> DataFrame:
     from pyspark.ml.feature import OneHotEncoder, StringIndexer, VectorAssembler
     from pyspark.ml.regression import LinearRegression
 
+    from jobs.engine.fitted_models import hold_model
+
     by = ("brand", "category", "currency")
     named = typed.withColumns({f"_{name}": F.coalesce(name, F.lit("none")) for name in by} | {"_log": F.log("price")})
     known = named.where(F.col("_log").isNotNull() & F.col("product_id").isNotNull())
@@ -79,7 +81,9 @@ def _modelled(typed: DataFrame) -> DataFrame:
         VectorAssembler(inputCols=one_hot, outputCol="_features"),
         LinearRegression(featuresCol="_features", labelCol="_log", predictionCol="_predicted", regParam=0.01),
     ]
-    predicted = Pipeline(stages=stages).fit(known).transform(named)
+    model = Pipeline(stages=stages).fit(known)
+    hold_model(model)  # what it predicts is read when the table is written
+    predicted = model.transform(named)
     return _filled(predicted, F.exp("_predicted"), "modelled").select(*typed.columns)
 
 

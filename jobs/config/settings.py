@@ -118,6 +118,7 @@ class Settings:
     source: str
     input: str
     policy: str = "conf/policy.toml"
+    stall_minutes: float = _within(60.0, 5)
     clean: Clean = field(default_factory=Clean)
     features: Features = field(default_factory=Features)
     train: Train = field(default_factory=Train)

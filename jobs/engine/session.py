@@ -4,9 +4,12 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyspark
 from pyspark.sql import SparkSession
+
+from jobs import watchdog
 
 # Delta tables need these, whatever the defaults of the Spark home say.
 _DELTA = {
@@ -29,12 +32,33 @@ def open_session(name: str) -> SparkSession:
         session = SparkSession.builder.remote(remote).getOrCreate()
         for key, value in _SEMANTICS.items():
             session.conf.set(key, value)
+        _note_answers(session)
         return session
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(name)
     for key, value in {**_DELTA, **_SEMANTICS}.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    if not session.conf.get("spark.master").startswith("local"):
+        watchdog.work_elsewhere()
+    return session
+
+
+def _note_answers(session: SparkSession) -> None:
+    """Count what a Spark Connect server answers as progress: that tasks begin or end, and that it still works.
+
+    A server ends its answer after two minutes (spark.connect.execute.reattachable.senderMaxStreamDuration) and the client asks
+    for the rest of it. A client that waits for itself asks no more.
+    """
+    stub = session.client._stub
+    reattach = stub.ReattachExecute
+
+    def note_and_reattach(*arguments: Any, **options: Any) -> Any:
+        watchdog.note_progress()
+        return reattach(*arguments, **options)
+
+    stub.ReattachExecute = note_and_reattach
+    session.registerProgressHandler(watchdog.note_progress)
 
 
 def spark_home() -> Path:

@@ -1,17 +1,19 @@
 """K-Means by MLlib over all active customers, repeatable bit for bit."""
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
-from pyspark.ml.clustering import KMeans, KMeansModel
+from pyspark.ml.clustering import KMeans
 from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import traits
 from jobs.config.settings import Segment
+from jobs.engine.fitted_models import fitted_model
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.segments import _centres
@@ -80,19 +82,22 @@ def fit_best_centres(points: DataFrame, k: int, segment: Segment, target: float)
     The first fit whose inertia is within TOLERANCE of `target` is the last. `points` come from to_points() and are persisted.
     Fewer than k centres come out where the customers do not differ enough.
     """
-    best = None
+    centres, lowest_inertia = np.empty((0, 0)), math.inf
     for number in range(segment.seeds):
-        fitted = _fit(points, k, segment.seed + number)
-        if best is None or fitted.summary.trainingCost < best.summary.trainingCost:
-            best = fitted
-        if best.summary.trainingCost <= target * (1 + TOLERANCE):
+        kmeans = KMeans(
+            featuresCol="vector", k=k, seed=segment.seed + number, solver="block", initMode="k-means||", maxIter=MAX_ITERATIONS
+        )
+        with fitted_model(kmeans, points) as model:
+            if not centres.size or model.summary.trainingCost < lowest_inertia:
+                centres, lowest_inertia = np.array(model.clusterCenters()), model.summary.trainingCost
+        if lowest_inertia <= target * (1 + TOLERANCE):
             break
-    difference = f"{best.summary.trainingCost / target - 1:+.2%}" if target else "none"
+    difference = f"{lowest_inertia / target - 1:+.2%}" if target else "none"
     log(
         f"fit   {k} clusters of all active customers, start {number + 1} of at most {segment.seeds}; "
         f"inertia against the centres of the sample: {difference}"
     )
-    return np.array(best.clusterCenters())
+    return centres
 
 
 def _keep_previous(points: DataFrame, centres: np.ndarray, previous: np.ndarray, continuity: float) -> np.ndarray:
@@ -107,11 +112,6 @@ def _keep_previous(points: DataFrame, centres: np.ndarray, previous: np.ndarray,
         f"they are {'kept' if is_kept else 'not kept'}"
     )
     return previous if is_kept else centres
-
-
-def _fit(points: DataFrame, k: int, seed: int) -> KMeansModel:
-    kmeans = KMeans(featuresCol="vector", k=k, seed=seed, solver="block", initMode="k-means||", maxIter=MAX_ITERATIONS)
-    return kmeans.fit(points)
 
 
 def _sum_squares(centres: np.ndarray, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

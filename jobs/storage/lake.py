@@ -155,6 +155,7 @@ class Lake:
         pairs = ", ".join(f"{quote_sql(key)} = {quote_sql(value)}" for key, value in properties.items())
         clauses.append(f"TBLPROPERTIES ({pairs})")
         with self._storage_errors(table):
+            delta.remove_unfinished_log(self.path(table.name))
             self.spark.sql(" ".join(clauses))
 
     def set_property(self, table: Table, key: str, value: str) -> None:

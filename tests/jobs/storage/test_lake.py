@@ -3,6 +3,7 @@
 import errno
 import os
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
+from jobs.storage.delta import is_written, read_arrow, sum_by
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
@@ -96,3 +98,49 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_rows_before(lake):
         lake.replace(PLAIN, plain(lake, "ours").mapInArrow(fill_the_disk, "day DATE, name STRING"))
 
     assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "before"}]
+
+
+UNFINISHED = [".00000000000000000000.json.3f1c.tmp", "00000000000000000000.crc", "_commit_3f1c.json.tmp"]
+
+
+@pytest.mark.parametrize("left", [[], UNFINISHED], ids=["empty", "unfinished"])
+def test_a_table_whose_first_commit_was_never_written_is_no_table_yet(lake, left):
+    log = Path(lake.path(PLAIN.name)) / "_delta_log"
+    log.mkdir(parents=True)
+    for name in left:
+        (log / name).touch()
+
+    assert not lake.exists(PLAIN.name)
+    assert (lake.read_small_table(PLAIN), lake.days(PLAIN.name), lake.count_rows(PLAIN.name)) == ([], [], 0)
+    assert (lake.count_by(PLAIN.name, ["day"]), sum_by(lake.root, PLAIN.name, ["day"], ["name"])) == ({}, {})
+    assert lake.read(PLAIN).count() == 0
+    with pytest.raises(UserError, match=r"table marts\.things does not exist"):
+        lake.read(PLAIN.name)
+    with pytest.raises(UserError, match=r"table marts\.things does not exist"):
+        read_arrow(lake.root, PLAIN.name)
+
+    day = date(2024, 3, 1)
+    lake.create(PLAIN)
+    assert lake.exists(PLAIN.name)
+    assert lake.replace_days(PLAIN, plain(lake, "first"), [day]) == 1
+    assert [row.name for row in lake.read(PLAIN).collect()] == ["first"]
+    assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "first"}]
+    assert (lake.days(PLAIN.name), lake.count_rows(PLAIN.name)) == ([day], 1)
+    assert lake.count_by(PLAIN.name, ["day"]) == {(day,): 1}
+    assert read_arrow(lake.root, PLAIN.name)["name"].to_pylist() == ["first"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "00000000000000000000.json",
+        "00000000000000000010.checkpoint.parquet",
+        "00000000000000000010.checkpoint.0000000001.0000000002.parquet",
+        "00000000000000000010.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json",
+    ],
+)
+def test_a_log_with_a_commit_or_a_checkpoint_is_a_table(tmp_path, name):
+    (tmp_path / "_delta_log").mkdir()
+    assert not is_written(str(tmp_path))
+    (tmp_path / "_delta_log" / name).touch()
+    assert is_written(str(tmp_path))

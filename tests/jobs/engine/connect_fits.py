@@ -1,0 +1,81 @@
+"""Fit models as a client of a Spark Connect server while garbage is collected inside calls."""
+
+import concurrent.futures.thread as threads
+import gc
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+from pyspark.ml.clustering import KMeans
+from pyspark.ml.util import RemoteModelRef
+
+from jobs import watchdog
+from jobs.clean import products
+from jobs.config.settings import Segment
+from jobs.engine.fitted_models import fitted_model, release_held_models
+from jobs.engine.session import open_session
+from jobs.segments import _clustering
+
+PRICES = [("mug", "Acme", "2.00", 1), ("cap", "Dear", "40.00", 2), ("bag", "Dear", None, 3)]
+
+
+def main() -> None:
+    """Print one line for each use of a model that came to its end."""
+    spark = open_session("fits")
+    print("signs of a task that prints nothing", count_signs(spark) >= 2)
+    collect_garbage_in_submit()
+    vectors = np.random.default_rng(1).normal(size=(60, 2)).tolist()
+    rows = pa.table({"customer_id": [str(n) for n in range(60)], "vector": pa.array(vectors, pa.list_(pa.float32()))})
+    points = _clustering.points(spark.createDataFrame(rows)).persist()
+    print("centres", _clustering.best_centres(points, 3, Segment(seeds=2), 0.0).shape, *left(spark))
+    try:
+        with fitted_model(KMeans(featuresCol="vector", k=2), points):
+            raise ValueError
+    except ValueError:
+        print("after an error", *left(spark))
+    raw = spark.createDataFrame(
+        [(id_, id_, brand, None, price, None, "a.csv", row, "2024-03-01", None) for id_, brand, price, row in PRICES],
+        "product_id STRING, name STRING, brand STRING, category STRING, price STRING, currency STRING, "
+        "_file STRING, _row BIGINT, day STRING, _extra MAP<STRING, STRING>",
+    )
+    judged = products.judged(raw.withColumn("day", raw.day.cast("date")), "GBP", "model")
+    print("prices", sorted(row.price_rule for row in judged.collect()))
+    release_held_models()
+    print("after release", *left(spark))
+    spark.stop()
+
+
+def count_signs(spark) -> int:
+    """The number of times that the server, which ends each answer after a second, says that it still works on one task."""
+    signs = []
+    watchdog.note_progress = lambda **_: signs.append(1)
+    spark.clearProgressHandlers()
+    spark.range(1, numPartitions=1).mapInArrow(sleep, "id BIGINT").collect()
+    return len(signs)
+
+
+def sleep(batches):
+    time.sleep(4)
+    yield from batches
+
+
+def collect_garbage_in_submit() -> None:
+    """Have every submit() of a thread pool collect garbage while it holds its lock, as Python may do at any time."""
+    make_item = threads._WorkItem
+
+    def collect_and_make_item(*arguments):
+        gc.collect()
+        return make_item(*arguments)
+
+    threads._WorkItem = collect_and_make_item
+
+
+def left(spark) -> tuple[int, list[str]]:
+    """Models that this client still refers to, and those that the server holds."""
+    alive = [one for one in gc.get_objects() if isinstance(one, RemoteModelRef) and one._ref_count]
+    return len(alive), spark.client._get_ml_cache_info()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
