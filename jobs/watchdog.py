@@ -27,7 +27,7 @@ _works_elsewhere = threading.Event()
 
 
 class Watch:
-    """What is watched: `step` is the name that the last line gives."""
+    """A watched step: `step` is the name in the last line."""
 
     def __init__(self, step: str) -> None:
         self.step = step
@@ -48,7 +48,7 @@ def end_if_stalled(step: str, days: str, minutes: float) -> Iterator[Watch]:
 
 
 def note_progress(**_: Any) -> None:
-    """Count as a sign of progress."""
+    """Record a sign of progress."""
     _sign.set()
 
 
@@ -58,7 +58,7 @@ def work_elsewhere() -> None:
 
 
 def _look(watch: Watch, days: str, minutes: float, finished: threading.Event) -> None:
-    """Look again and again until `finished`. A pause of this process, as by Ctrl-Z, counts as one look."""
+    """Look for signs of progress until `finished`. A pause of this process, as by Ctrl-Z, counts as one look."""
     seconds = min(_MOST_SECONDS, minutes * 60 / _LOOKS)
     cpu_before, own_before, idle = _cpu_seconds(), time.thread_time(), 0.0
     while not finished.wait(seconds):

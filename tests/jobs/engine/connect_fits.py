@@ -15,39 +15,39 @@ from jobs.clean import products
 from jobs.config.settings import Segment
 from jobs.engine.fitted_models import fitted_model, release_held_models
 from jobs.engine.session import open_session
-from jobs.segments import _clustering
+from jobs.segments import _kmeans
 
 PRICES = [("mug", "Acme", "2.00", 1), ("cap", "Dear", "40.00", 2), ("bag", "Dear", None, 3)]
 
 
 def main() -> None:
-    """Print one line for each use of a model that came to its end."""
+    """Print one line after each use of a model: how many models are left, here and on the server."""
     spark = open_session("fits")
     print("signs of a task that prints nothing", count_signs(spark) >= 2)
     collect_garbage_in_submit()
     vectors = np.random.default_rng(1).normal(size=(60, 2)).tolist()
     rows = pa.table({"customer_id": [str(n) for n in range(60)], "vector": pa.array(vectors, pa.list_(pa.float32()))})
-    points = _clustering.points(spark.createDataFrame(rows)).persist()
-    print("centres", _clustering.best_centres(points, 3, Segment(seeds=2), 0.0).shape, *left(spark))
+    points = _kmeans.to_points(spark.createDataFrame(rows)).persist()
+    print("centres", _kmeans.fit_best_centres(points, 3, Segment(seeds=2), 0.0).shape, *remaining_models(spark))
     try:
         with fitted_model(KMeans(featuresCol="vector", k=2), points):
             raise ValueError
     except ValueError:
-        print("after an error", *left(spark))
+        print("after an error", *remaining_models(spark))
     raw = spark.createDataFrame(
         [(id_, id_, brand, None, price, None, "a.csv", row, "2024-03-01", None) for id_, brand, price, row in PRICES],
         "product_id STRING, name STRING, brand STRING, category STRING, price STRING, currency STRING, "
         "_file STRING, _row BIGINT, day STRING, _extra MAP<STRING, STRING>",
     )
-    judged = products.judged(raw.withColumn("day", raw.day.cast("date")), "GBP", "model")
-    print("prices", sorted(row.price_rule for row in judged.collect()))
+    rows = products.classify_products(raw.withColumn("day", raw.day.cast("date")), "GBP", "model")
+    print("prices", sorted(row.price_rule for row in rows.collect()))
     release_held_models()
-    print("after release", *left(spark))
+    print("after release", *remaining_models(spark))
     spark.stop()
 
 
 def count_signs(spark) -> int:
-    """The number of times that the server, which ends each answer after a second, says that it still works on one task."""
+    """Return how often the server, which ends each answer after a second, reports that it still works on one task."""
     signs = []
     watchdog.note_progress = lambda **_: signs.append(1)
     spark.clearProgressHandlers()
@@ -71,10 +71,10 @@ def collect_garbage_in_submit() -> None:
     threads._WorkItem = collect_and_make_item
 
 
-def left(spark) -> tuple[int, list[str]]:
-    """Models that this client still refers to, and those that the server holds."""
-    alive = [one for one in gc.get_objects() if isinstance(one, RemoteModelRef) and one._ref_count]
-    return len(alive), spark.client._get_ml_cache_info()
+def remaining_models(spark) -> tuple[int, list[str]]:
+    """Return the number of models that this client still refers to, and those that the server holds."""
+    references = [item for item in gc.get_objects() if isinstance(item, RemoteModelRef) and item._ref_count]
+    return len(references), spark.client._get_ml_cache_info()
 
 
 if __name__ == "__main__":
