@@ -1,10 +1,9 @@
-"""`python -m benchmarks.encoding`: encoding customers inside Spark, as `shoal encode` does and in three other ways.
+"""`python -m benchmarks.encoding`: encoding customers inside Spark as `shoal encode` does, compared with three alternatives.
 
-The others: plain onnxruntime outside Spark, a pandas_udf with torch, and a Python UDF row by row with torch, on fewer rows.
-Each reads the same cached customers and counts what comes out; reading and writing Delta is not in the figures.
-The ways with torch give vectors and errors, so they are compared with ours giving these; what `shoal encode` writes has the
-isolation score besides.
-It needs torch in this environment's reach: the packages of .venv/train are put behind its own for the two ways with torch.
+The alternatives are onnxruntime outside Spark, a pandas_udf with torch, and a Python UDF with torch row by row, on fewer rows.
+Each encodes the same cached customers; reading and writing Delta is not measured. `shoal encode` also computes the isolation
+score. The alternatives with torch give only vectors and errors, so they are compared with Shoal giving the same. For these
+alternatives the packages of .venv/train are appended to the path of this environment.
 """
 
 import argparse
@@ -12,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks import measure
@@ -26,153 +26,168 @@ from jobs.engine.session import open_session
 from jobs.storage import models
 
 FEATURES = 96
-TORCH_FASTER, ROWS_FASTER, PLAIN = 2.3, 20.0, 8.0
+MIN_RATIO_TO_PANDAS_UDF, MIN_RATIO_TO_ROW_UDF, MAX_RATIO_OF_ONNXRUNTIME = 2.3, 20.0, 8.0
 ROUNDS = 3
-FULL = "mapInArrow with onnxruntime"
-SAME = "the same, no isolation score"
-# Runs in the training environment: a model of this benchmark's size, as training leaves it.
-MADE = """
+SHOAL = "mapInArrow with onnxruntime"
+SHOAL_WITHOUT_ISOLATION = "the same, no isolation score"
+PANDAS_UDF, ROW_UDF, ONNXRUNTIME = "pandas_udf with torch", "row by row", "onnxruntime alone"
+# Runs in the training environment: train a model of this benchmark's size.
+TRAIN_MODEL = """
 import sys
-from datetime import date
 import onnx.utils
 from benchmarks import training
-from jobs import autoencoder
+from jobs.autoencoder.pipeline import run
 from jobs.config.settings import Settings, Train
 lake, root = sys.argv[1:]
 training.write(lake, 2_000)
 settings = Settings(lake=lake, models=root, reports="", source="", input="", train=Train(hidden=(128, 64), latent=16, epochs=1))
-version = autoencoder.run(settings, training.DAY, retrain=True)
+version = run(settings, training.DAY, retrain=True)
 graph = f"{root}/autoencoder/{version}/encoder.onnx"
-onnx.utils.extract_model(graph, f"{root}/same.onnx", ["features"], ["vector", "reconstruction_error"])
+onnx.utils.extract_model(graph, f"{root}/without_isolation.onnx", ["features"], ["vector", "reconstruction_error"])
 print(version)
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the figures."""
+    """Print the figures and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.encoding", description=__doc__.split("\n\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--row-wise", type=int, default=20_000, help="rows for the way that takes one at a time")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--row-wise", type=int, default=20_000, help="rows for the UDF that encodes row by row")
+    options = parser.parse_args(arguments)
     train = measure.ROOT / ".venv" / "train"
     if not (train / "bin" / "python").exists():
         print(f"encoding: {train} is missing; run: make environments", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
-        command = [train / "bin" / "python", "-c", MADE, f"{folder}/lake", f"{folder}/models"]
-        made = subprocess.run(command, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        version = made.stdout.split()[-1]
+        command = [train / "bin" / "python", "-c", TRAIN_MODEL, f"{folder}/lake", f"{folder}/models"]
+        training = subprocess.run(command, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        version = training.stdout.split()[-1]
         spark = open_session("benchmark of encoding")
         try:
-            _compare(spark, f"{folder}/models", version, next((train / "lib").glob("python*/site-packages")), given)
+            _compare(spark, f"{folder}/models", version, next((train / "lib").glob("python*/site-packages")), options)
         finally:
             spark.stop()
     return 0
 
 
-class _WithoutIsolation(OnnxEncoder):
-    """An encoder that answers what the ways with torch do, from a graph that computes nothing else."""
+class _EncoderWithoutIsolation(OnnxEncoder):
+    """An encoder with the outputs of the alternatives, from a graph that computes only these."""
 
     def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         vectors, errors = super().run(matrix, attributes)
         return vectors, errors, np.zeros_like(errors)
 
 
-def _compare(spark, root: str, version: str, packages: Path, given: argparse.Namespace) -> None:
-    columns = [(100 * F.rand(seed)).cast("float") for seed in range(FEATURES)]
-    rows = spark.range(given.rows, numPartitions=spark.sparkContext.defaultParallelism).select(
-        F.col("id").cast("string").alias("customer_id"), F.expr("DATE'2026-03-31' AS day"), F.lit(True).alias("is_active"),
-        F.array(*columns).alias("vector"),
-    ).cache()  # fmt: skip
-    few = rows.limit(given.row_wise).repartition(spark.sparkContext.defaultParallelism).cache()
-    rows.count(), few.count()
+def _compare(spark: SparkSession, root: str, version: str, packages: Path, options: argparse.Namespace) -> None:
+    rows, few_rows = _cache_customers(spark, options)
     encoder = load_encoder(root, version, ["vector", "reconstruction_error", "isolation_score"])
-    same = _WithoutIsolation(Path(root, "same.onnx").read_bytes(), ["vector", "reconstruction_error"])
-    matrix = np.random.default_rng(1).uniform(0, 100, (given.rows, FEATURES)).astype(np.float32)
-    no_attributes = np.empty((given.rows, 0), dtype=object)
-    weights = models.read(root, version, "weights.safetensors")
-    told = models.meta(root, version)
-    pace = {
-        FULL: given.rows / _best(lambda: _drain(encoded.encode_customers(rows, encoder, version))),
-        SAME: given.rows / _best(lambda: _drain(encoded.encode_customers(rows, same, version))),
-        "pandas_udf with torch": given.rows / _best(lambda: _drain(_by_pandas(rows, weights, told, str(packages)))),
-        "row by row": given.row_wise / _best(lambda: _drain(_by_row(few, weights, told, str(packages)))),
-        "onnxruntime alone": given.rows / _best(lambda: encoder.run(matrix, no_attributes)),
+    graph = Path(root, "without_isolation.onnx").read_bytes()
+    encoder_without_isolation = _EncoderWithoutIsolation(graph, ["vector", "reconstruction_error"])
+    matrix = np.random.default_rng(1).uniform(0, 100, (options.rows, FEATURES)).astype(np.float32)
+    no_attributes = np.empty((options.rows, 0), dtype=object)
+    weights, meta = models.read(root, version, "weights.safetensors"), models.meta(root, version)
+    seconds = {
+        SHOAL: _least_seconds(lambda: _compute(encoded.encode_customers(rows, encoder, version))),
+        SHOAL_WITHOUT_ISOLATION: _least_seconds(
+            lambda: _compute(encoded.encode_customers(rows, encoder_without_isolation, version))
+        ),
+        PANDAS_UDF: _least_seconds(lambda: _compute(_encode_by_pandas_udf(rows, weights, meta, str(packages)))),
+        ROW_UDF: _least_seconds(lambda: _compute(_encode_by_row_udf(few_rows, weights, meta, str(packages)))),
+        ONNXRUNTIME: _least_seconds(lambda: encoder.run(matrix, no_attributes)),
     }
-    for name, rate in pace.items():
-        print(f"{name:<30}{rate / 1e6:8.3f} million customers a second")
+    speed = {name: (options.row_wise if name == ROW_UDF else options.rows) / value for name, value in seconds.items()}
+    for name, rows_per_second in speed.items():
+        print(f"{name:<30}{rows_per_second / 1e6:8.3f} million customers a second")
+    shoal = speed[SHOAL_WITHOUT_ISOLATION]
     measure.check_at_least(
-        "encoding: ours / pandas_udf with torch, same outputs", pace[SAME] / pace["pandas_udf with torch"], TORCH_FASTER
+        "encoding: Shoal / pandas_udf with torch, same outputs", shoal / speed[PANDAS_UDF], MIN_RATIO_TO_PANDAS_UDF
     )
-    measure.check_at_least("encoding: ours / row by row, same outputs", pace[SAME] / pace["row by row"], ROWS_FASTER)
-    measure.check_at_most("encoding: onnxruntime alone / ours", pace["onnxruntime alone"] / pace[FULL], PLAIN)
+    measure.check_at_least("encoding: Shoal / row by row, same outputs", shoal / speed[ROW_UDF], MIN_RATIO_TO_ROW_UDF)
+    measure.check_at_most("encoding: onnxruntime alone / Shoal", speed[ONNXRUNTIME] / speed[SHOAL], MAX_RATIO_OF_ONNXRUNTIME)
 
 
-def _network(weights: bytes, told: dict, packages: str):
-    """The model in torch, in a worker."""
+def _cache_customers(spark: SparkSession, options: argparse.Namespace) -> tuple[DataFrame, DataFrame]:
+    """Return cached customers, all of them and few for the UDF that encodes row by row."""
+    n_partitions = spark.sparkContext.defaultParallelism
+    vector = F.array(*((100 * F.rand(seed)).cast("float") for seed in range(FEATURES)))
+    rows = spark.range(options.rows, numPartitions=n_partitions).select(
+        F.col("id").cast("string").alias("customer_id"),
+        F.expr("DATE'2026-03-31' AS day"),
+        F.lit(True).alias("is_active"),
+        vector.alias("vector"),
+    )
+    rows = rows.cache()
+    few_rows = rows.limit(options.row_wise).repartition(n_partitions).cache()
+    rows.count(), few_rows.count()
+    return rows, few_rows
+
+
+def _load_network(weights: bytes, meta: dict, packages: str):
+    """Return the model in torch, in a worker."""
     if packages not in sys.path:
         sys.path.append(packages)
     import safetensors.torch
     import torch
 
     from jobs.autoencoder.model import Autoencoder, Sizes
-    from jobs.autoencoder.preprocessing import Numbers
+    from jobs.autoencoder.preprocessing import PreprocessingParameters
 
     torch.set_num_threads(1)
     tensors = safetensors.torch.load(weights)
-    numbers = Numbers(**{name: tensors[f"preprocess.{name}"].numpy() for name in Numbers.__annotations__})
-    sizes = told["sizes"]
-    model = Autoencoder(Sizes(**sizes | {"hidden": tuple(sizes["hidden"])}), numbers)
+    names = PreprocessingParameters.__annotations__
+    parameters = PreprocessingParameters(**{name: tensors[f"preprocess.{name}"].numpy() for name in names})
+    sizes = meta["sizes"]
+    model = Autoencoder(Sizes(**sizes | {"hidden": tuple(sizes["hidden"])}), parameters)
     model.load_state_dict(tensors)
     return model.eval()
 
 
-def _by_pandas(rows: DataFrame, weights: bytes, told: dict, packages: str) -> DataFrame:
-    kept = []
+def _encode_by_pandas_udf(rows: DataFrame, weights: bytes, meta: dict, packages: str) -> DataFrame:
+    networks = []  # one per worker process
 
     @F.pandas_udf("vector ARRAY<FLOAT>, error FLOAT")
     def encode(vectors: pd.Series) -> pd.DataFrame:
-        if not kept:
-            kept.append(_network(weights, told, packages))
+        if not networks:
+            networks.append(_load_network(weights, meta, packages))
         import torch
 
+        features = torch.from_numpy(np.stack(vectors).astype(np.float32))
         with torch.no_grad():
-            found = kept[0](
-                torch.from_numpy(np.stack(vectors).astype(np.float32)), torch.empty(len(vectors), 0, dtype=torch.int64)
-            )
-        return pd.DataFrame({"vector": list(found[0].numpy()), "error": found[1].numpy()})
+            latent, errors = networks[0](features, torch.empty(len(vectors), 0, dtype=torch.int64))
+        return pd.DataFrame({"vector": list(latent.numpy()), "error": errors.numpy()})
 
     return rows.select("customer_id", "day", encode("vector").alias("encoded"))
 
 
-def _by_row(rows: DataFrame, weights: bytes, told: dict, packages: str) -> DataFrame:
-    kept = []
+def _encode_by_row_udf(rows: DataFrame, weights: bytes, meta: dict, packages: str) -> DataFrame:
+    networks = []  # one per worker process
 
     @F.udf("STRUCT<vector: ARRAY<FLOAT>, error: FLOAT>")
     def encode(vector):
-        if not kept:
-            kept.append(_network(weights, told, packages))
+        if not networks:
+            networks.append(_load_network(weights, meta, packages))
         import torch
 
         with torch.no_grad():
-            found = kept[0](torch.tensor([vector], dtype=torch.float32), torch.empty(1, 0, dtype=torch.int64))
-        return found[0][0].tolist(), float(found[1])
+            latent, errors = networks[0](torch.tensor([vector], dtype=torch.float32), torch.empty(1, 0, dtype=torch.int64))
+        return latent[0].tolist(), float(errors)
 
     return rows.select("customer_id", "day", encode("vector").alias("encoded"))
 
 
-def _drain(frame: DataFrame) -> None:
+def _compute(frame: DataFrame) -> None:
+    """Compute all rows and discard them."""
     frame.write.format("noop").mode("overwrite").save()
 
 
-def _best(work) -> float:
-    """Seconds of the fastest of some rounds."""
-    found = []
+def _least_seconds(function: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of ROUNDS calls."""
+    seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - started)
-    return min(found)
+        function()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 if __name__ == "__main__":

@@ -22,21 +22,23 @@ import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from benchmarks import training
-from jobs import autoencoder, catalogue
-from jobs.autoencoder import data
+from jobs import catalogue
+from jobs.autoencoder.customers import ATTRIBUTES_PROPERTY, NAMES_PROPERTY, TABLE
+from jobs.autoencoder.pipeline import run
 from jobs.config.settings import Settings, Train
+from jobs.storage.delta import table_path
 few, lake, root, customers = sys.argv[1:]
-properties = {data.NAMES_PROPERTY: json.dumps(catalogue.VECTOR[: training.FEATURES]), data.ATTRIBUTES_PROPERTY: "[]"}
+properties = {NAMES_PROPERTY: json.dumps(catalogue.VECTOR[: training.FEATURES]), ATTRIBUTES_PROPERTY: "[]"}
 training.write(few, 5_000)
-DeltaTable(f"{few}/{data.TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)
+DeltaTable(table_path(few, TABLE)).alter.set_table_properties(properties, raise_if_not_exists=False)
 settings = Settings(lake=few, models=root, reports="", source="", input="", train=Train(hidden=(128, 64), latent=16, epochs=3))
-autoencoder.run(settings, training.DAY, retrain=True)
+run(settings, training.DAY, retrain=True)
 for number in range(2):
     for start in range(0, int(customers), 100_000):
         n = min(100_000, int(customers) - start)
-        values = training.made(n, seed=start + 1)
+        values = training.generate_features(n, seed=start + 1)
         if number:
-            values[1::100] = training.made(n, seed=start + 2)[1::100]  # active customers: every tenth is dormant
+            values[1::100] = training.generate_features(n, seed=start + 2)[1::100]  # not of the dormant, every tenth
         orders = np.abs(values[:, 0]).round().astype(int)
         rows = {
             "customer_id": [f"customer-{number}" for number in range(start, start + n)],
@@ -50,8 +52,8 @@ for number in range(2):
                 np.arange(0, values.size + 1, values.shape[1], dtype=np.int32), pa.array(values.ravel())
             ),
         }
-        write_deltalake(f"{lake}/{data.TABLE}", pa.table(rows), partition_by=["day"], mode="append")
-DeltaTable(f"{lake}/{data.TABLE}").alter.set_table_properties(properties, raise_if_not_exists=False)
+        write_deltalake(table_path(lake, TABLE), pa.table(rows), partition_by=["day"], mode="append")
+DeltaTable(table_path(lake, TABLE)).alter.set_table_properties(properties, raise_if_not_exists=False)
 print(training.DAY, training.DAY + timedelta(days=1))
 """
 

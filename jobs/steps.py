@@ -166,11 +166,11 @@ _LAKE_STEPS = {
 
 
 def _train(settings: Settings, options: Options) -> None:
-    from jobs import autoencoder
+    from jobs.autoencoder import pipeline
 
     day = options.days[-1]
     if options.search is None:
-        autoencoder.run(settings, day, options.retrain)
+        pipeline.run(settings, day, options.retrain)
         return
     from jobs.autoencoder import search
 

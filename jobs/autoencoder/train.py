@@ -9,372 +9,238 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from functools import partial
-from importlib.metadata import version as version_of
+from importlib.metadata import version as library_version
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.distributed as dist
-from sklearn.ensemble import IsolationForest
-from torch import Tensor
 
-from jobs import catalogue
-from jobs.autoencoder import data, evaluation, export, isolation, losses, preprocessing, profile, tracking, winner
-from jobs.autoencoder.checkpoints import Checkpoints
-from jobs.autoencoder.examples import Examples
-from jobs.autoencoder.loop import Phase, fit
-from jobs.autoencoder.model import Autoencoder, Sizes, components
-from jobs.autoencoder.room import Room
-from jobs.config import policy
-from jobs.config.policy import Column, Policy
+from jobs import progress
+from jobs.autoencoder.checkpoint import CheckpointFile
+from jobs.autoencoder.customers import Customers, input_fingerprint, read_customers
+from jobs.autoencoder.evaluation import evaluate
+from jobs.autoencoder.export import write_meta, write_model
+from jobs.autoencoder.fitting import fit_autoencoder, select_device
+from jobs.autoencoder.model import principal_components
+from jobs.autoencoder.onnx_graph import TrainedModel, build_encoder
+from jobs.autoencoder.preprocessing import FIT_CUSTOMERS
+from jobs.autoencoder.profile import profile_values
+from jobs.autoencoder.searched_settings import apply_searched_settings, default_scaling
+from jobs.autoencoder.tracking import Tracker, open_tracker
+from jobs.autoencoder.training_data import TrainingData, prepare_training_data
+from jobs.config.policy import Column, Policy, load_policy
 from jobs.config.settings import Settings, Train
 from jobs.errors import UserError
 from jobs.storage import models
 
-FORMAT = 6  # raise it when the same inputs shall give another model
-FITTED_ON = 200_000  # training customers on whom preprocessing is fitted: more would not change a quantile by a percent
+FORMAT = 6  # raise it when the same inputs are to give another model
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
-# No weight hangs on them.
-_NOT_LEARNED_BY = {
+_SETTINGS_WITHOUT_EFFECT_ON_WEIGHTS = {
     "retrain_every_days", "retrain_psi", "min_customers", "checkpoint_seconds", "memory_share", "tracking", "tensorboard",
 }  # fmt: skip
-ONE_THREAD_UP_TO = 10_000_000  # numbers; with fewer a second thread gains nothing and waits for ever on a busy machine
+
+Log = Callable[[str], None]
 
 
-def run(settings: Settings, day: date) -> str:
-    """Train on the customers of `day`, save the model, make it champion from `day` on; returns its version.
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training uses: the settings and the policy with the values of a search, and the version that follows from them."""
 
-    A version that is already there with the same inputs is promoted, not trained again.
-    Raises UserError for features that cannot be trained on.
+    version: str
+    settings: Train
+    policy: Policy
+    search: str | None  # name of the search
+
+
+def train_model(settings: Settings, day: date) -> str:
+    """Train on the customers of `day`, save the model, make it the champion from `day` on, and return its version.
+
+    If the version already exists, its inputs are the same: it is promoted and not trained again. Raises UserError for features
+    that cannot be trained on.
     """
-    with _processes() as first:
-        say = _say if first else lambda _: None
+    with _join_processes() as is_first:
+        log = _log if is_first else lambda _: None
         started = time.perf_counter()
-        rules = policy.load_policy(settings.policy)
-        customers = data.read(settings.lake, day, settings.train.min_customers, settings.train.memory_share)
-        place = "memory" if not customers.room.on_disk else "files, for they take more of it than train.memory_share"
-        say(f"{day}  {len(customers.ids)} active customers read into {place}, {time.perf_counter() - started:.1f} s")
-        found = models.read_search(settings.models)
-        chosen, rules = winner.applied(settings.train, rules, found["settings"] if found else {})
-        version = f"{day}-{_identity(customers, chosen, rules)[:8]}"
-        if models.exists(settings.models, version):
-            say(f"{version} is there with the same inputs; not trained again")
+        customers = _read_customers(settings, day, log)
+        plan = _plan_training(settings, customers)
+        if models.exists(settings.models, plan.version):
+            log(f"{plan.version} already exists with the same inputs; not trained again")
         else:
-            ready = _ready(customers, chosen, rules)
+            data = prepare_training_data(customers, plan.settings, plan.policy)
             del customers  # as read, they take as much memory as all else
-            checkpoints = Checkpoints(settings.models, version, settings.train.checkpoint_seconds)
-            with tracking.of(settings, version, say) if first else nullcontext(tracking.Tracker([], say)) as tracker:
-                trained, facts = _train(ready, chosen, rules, checkpoints, tracker, say)
-                checked = ready.checked
-                del ready
-                earlier, backtest = _backtest(settings, day, version, chosen, rules, say)
-                facts = {
-                    "version": version,
-                    **facts,
-                    "backtest": backtest,
-                    "search": found and found["search"],
-                    "seconds": round(time.perf_counter() - started, 1),
-                    "warnings": [],
-                }
-
-                def write(folder: Path) -> None:
-                    export.write(folder, trained, checked, facts)
-                    if earlier:
-                        (folder / models.BACKTEST).write_bytes(export.encoder(earlier).SerializeToString())
-                    if lost := tracker.end(folder, facts):
-                        export.write_facts(folder, facts | {"warnings": lost})
-
-                if first:
-                    models.save(settings.models, version, write)
-                    models.remove_checkpoint(settings.models, version)
-                    models.remove_checkpoint(settings.models, f"{version}-backtest")
-        if first:
-            models.promote(settings.models, version, since=day)
-        say(f"{version} is champion from {day} on")
-    return version
+            with open_tracker(settings, plan.version, log) if is_first else nullcontext(Tracker([], log)) as tracker:
+                checkpoint = CheckpointFile(settings.models, plan.version, settings.train.checkpoint_seconds)
+                trained, meta = _train(data, plan, checkpoint, tracker, log)
+                verification_rows = data.verification_rows
+                del data  # the backtest reads as many customers again
+                backtest_model, backtest = _backtest(settings, day, plan, log)
+                seconds = round(time.perf_counter() - started, 1)
+                meta = {"version": plan.version, **meta, "backtest": backtest, "search": plan.search, "seconds": seconds}
+                if is_first:
+                    _save_model(settings.models, trained, verification_rows, backtest_model, meta, tracker)
+        if is_first:
+            models.promote(settings.models, plan.version, since=day)
+        log(f"{plan.version} is champion from {day} on")
+    return plan.version
 
 
-def _backtest(
-    settings: Settings, day: date, version: str, chosen: Train, rules: Policy, say: Callable[[str], None]
-) -> tuple[export.Trained | None, dict | None]:
-    """What the same training gives on the customers as of train.backtest_days before, and what meta.json says of it.
-
-    By it the gate of the segments sees how far the vector told what customers did next, which this model can't have seen.
-    """
-    if not settings.train.backtest_days:
-        return None, None
-    before = day - timedelta(days=settings.train.backtest_days)
-    try:
-        customers = data.read(settings.lake, before, settings.train.min_customers, settings.train.memory_share)
-    except UserError as error:
-        say(f"no backtest: {error}")
-        return None, {"day": before.isoformat(), "left_out": str(error)}
-    say(f"backtest: the same once more as of {before}, {len(customers.ids)} active customers")
-    ready = _ready(customers, chosen, rules)
-    del customers
-    checkpoints = Checkpoints(settings.models, f"{version}-backtest", settings.train.checkpoint_seconds)
-    trained, facts = _train(ready, chosen, rules, checkpoints, tracking.Tracker([], say), say)
-    kept = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
-    return trained, {name: facts[name] for name in kept}
+def _read_customers(settings: Settings, day: date, log: Log) -> Customers:
+    started = time.perf_counter()
+    customers = read_customers(settings.lake, day, settings.train.min_customers, settings.train.memory_share)
+    storage = "files, because they take more memory than train.memory_share" if customers.storage.is_on_disk else "memory"
+    log(f"{day}  {len(customers.ids)} active customers read into {storage}, {time.perf_counter() - started:.1f} s")
+    return customers
 
 
-def _identity(customers: data.Customers, settings: Train, rules: Policy) -> str:
-    inputs = [FORMAT, customers.names, learned_by(settings), rules.sha256, data.fingerprint(customers)]
-    if (scaling := winner.scaling(rules)) != Column.scaling:  # of the file, or a search's
+def _plan_training(settings: Settings, customers: Customers) -> TrainingPlan:
+    policy = load_policy(settings.policy)
+    search = models.read_search(settings.models)
+    train_settings, policy = apply_searched_settings(settings.train, policy, search["settings"] if search else {})
+    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy)[:8]}"
+    return TrainingPlan(version, train_settings, policy, search and search["search"])
+
+
+def _hash_inputs(customers: Customers, settings: Train, policy: Policy) -> str:
+    """Return the SHA-256 of all that the weights depend on."""
+    inputs = [FORMAT, customers.feature_names, weight_settings(settings), policy.sha256, input_fingerprint(customers)]
+    if (scaling := default_scaling(policy)) != Column.scaling:  # by the policy file or by a search
         inputs.append(scaling)
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
-def learned_by(settings: Train) -> dict:
-    """The settings on which the weights hang."""
-    return {name: value for name, value in asdict(settings).items() if name not in _NOT_LEARNED_BY}
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """All that training, evaluation and export need of the customers of a day."""
-
-    numbers: preprocessing.Numbers
-    forest: IsolationForest
-    categories: dict[str, list[str]]  # by attribute
-    scaled: dict[str, Tensor]  # by share, m x inputs each
-    draws: list[Tensor]  # m x inputs each, of the training share: the same but for what was imputed
-    room: Room
-    tested: list[str]  # ids of the test share
-    checked: tuple[np.ndarray, np.ndarray]  # as of export.checked_rows
-    facts: dict  # what meta.json says about them
-
-
-def _ready(customers: data.Customers, settings: Train, rules: Policy) -> _Ready:
-    set_threads(len(customers.ids) * len(customers.names))
-    prepared = prepare(customers, settings, rules)
-    rows, categories, coded, fitted = prepared.rows, prepared.categories, prepared.coded, prepared.fitted
-    learned_from = rows["train"][:FITTED_ON]
-    facts = {
-        "day": customers.day.isoformat(),
-        "delta_version": customers.delta_version,
-        "features": list(customers.names),
-        "attributes": {
-            name: {"categories": known} | _category_shares(coded[learned_from, place], len(known))
-            for place, (name, known) in enumerate(categories.items())
-        },
-        "inputs": fitted.names,
-        "left_out": fitted.left_out,
-        "scaling": dict(zip(customers.names, fitted.scaling, strict=True)),
-        "policy": rules.to_record(dict(zip(customers.names, prepared.columns, strict=True)), customers.attributes),
-        "profile": {name: profile.of(customers.matrix[learned_from, j]) for j, name in enumerate(customers.names)},
-        "customers": {share: len(held) for share, held in rows.items()},
-        "dropped": len(customers.ids) - sum(map(len, rows.values())),
-    }
-    forest = isolation.fit(fitted.inputs.numpy(), settings.seed)
-    scaled = {share: prepared.scaled(held) for share, held in rows.items()}
-    tested = customers.ids.take(pa.array(rows["test"])).to_pylist()
-    checked = export.checked_rows(customers)
-    draws = fitted.draws or [scaled["train"]]
-    return _Ready(fitted.numbers, forest, categories, scaled, draws, customers.room, tested, checked, facts)
+def weight_settings(settings: Train) -> dict:
+    """Return the settings that the weights depend on."""
+    return {name: value for name, value in asdict(settings).items() if name not in _SETTINGS_WITHOUT_EFFECT_ON_WEIGHTS}
 
 
 def _train(
-    ready: _Ready,
-    settings: Train,
-    rules: Policy,
-    checkpoints: Checkpoints,
-    tracker: tracking.Tracker,
-    say: Callable[[str], None],
-) -> tuple[export.Trained, dict]:
-    """What was fitted, on the CPU, and what meta.json says about it."""
-    facts, scaled = ready.facts, ready.scaled
-    sizes = {"features": len(facts["features"]), "inputs": len(facts["inputs"])} | facts["customers"]
-    say(
-        f"{sizes['features']} features and {len(ready.categories)} attributes, {sizes['inputs']} columns after "
-        f"{len(facts['left_out'])} were left out, {', '.join(f'{n} {share}' for share, n in facts['customers'].items())}, "
-        f"on {_device()}"
-    )
-    origin = {"day": facts["day"], "delta_version": facts["delta_version"], "policy": rules.sha256}
-    tracker.begin(origin | {"scaling": winner.scaling(rules)} | sizes | learned_by(settings))
-    learned = learn(
-        ready.numbers,
-        ready.draws,
-        scaled["validation"],
+    data: TrainingData, plan: TrainingPlan, checkpoint: CheckpointFile, tracker: Tracker, log: Log
+) -> tuple[TrainedModel, dict]:
+    """Train and evaluate; return the trained model, on the CPU, and its meta.json."""
+    settings, inputs = plan.settings, data.inputs
+    _log_sizes(data, log)
+    tracker.log_params(_tracked_params(data, plan))
+    fitted = fit_autoencoder(
+        data.parameters,
+        data.imputations,
+        inputs["validation"],
         settings,
-        checkpoints,
-        say,
-        lambda _, epochs: tracker.epochs(epochs),
-        ready.room.new,
+        checkpoint,
+        log,
+        lambda _, epochs: tracker.log_epochs(epochs),
+        data.storage.allocate,
     )
-    model = learned.model
-    pca = components(scaled["train"], settings.latent)
-    found = evaluation.of(model, pca, scaled["test"], ready.tested, facts["inputs"])
-    say(
-        f"test error {found['test_error']:.4f}, PCA with {settings.latent} dimensions {found['test_error_pca']:.4f}; "
-        f"trustworthiness {_figure(found['trustworthiness'])}, of PCA {_figure(found['trustworthiness_pca'])}"
-    )
-    errors = profile.of(model.errors(scaled["train"][:FITTED_ON]).numpy())
-    facts = {
-        **facts,
-        "profile": facts["profile"] | {"reconstruction_error": errors},
+    model = fitted.model
+    pca = principal_components(inputs["train"], settings.latent)
+    evaluation = evaluate(model, pca, inputs["test"], data.test_ids, data.meta["inputs"])
+    _log_evaluation(evaluation, settings.latent, log)
+    errors = profile_values(model.reconstruction_errors(inputs["train"][:FIT_CUSTOMERS]).numpy())
+    validated_epochs = (epoch for epoch in fitted.epochs if epoch["validation"] is not None)
+    meta = {
+        **data.meta,
+        "profile": data.meta["profile"] | {"reconstruction_error": errors},
         "sizes": asdict(model.sizes),
         "settings": asdict(settings),
-        **found,
-        "best_epoch": min(
-            (epoch for epoch in learned.epochs if epoch["validation"] is not None), key=lambda epoch: epoch["validation"]
-        )["epoch"],
-        "epochs": learned.epochs,
-        "device": _device(),
-        "libraries": {"python": platform.python_version()} | {name: version_of(name) for name in _LIBRARIES},
+        **evaluation,
+        "best_epoch": min(validated_epochs, key=lambda epoch: epoch["validation"])["epoch"],
+        "epochs": fitted.epochs,
+        "device": select_device(),
+        "libraries": {"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES},
     }
-    return export.Trained(model, ready.forest, ready.categories, pca), facts
+    return TrainedModel(model, data.forest, data.categories, pca), meta
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The customers of a day (n), and the preprocessing that was fitted on their training share."""
-
-    customers: data.Customers
-    columns: list[Column]  # the policy's treatment of each feature
-    rows: dict[str, np.ndarray]  # by share
-    categories: dict[str, list[str]]  # by attribute
-    coded: np.ndarray  # n x attributes
-    fitted: preprocessing.Fitted
-
-    def scaled(self, rows: np.ndarray) -> Tensor:
-        """The network's columns (m x inputs) of the customers `rows` (m)."""
-        preprocess, customers = preprocessing.Preprocess(self.fitted.numbers), self.customers
-        return preprocessing.apply(preprocess, customers.matrix, self.coded, rows, customers.room.new)
-
-
-def prepare(customers: data.Customers, settings: Train, rules: Policy) -> Prepared:
-    """Fit the preprocessing; raises UserError where a share is empty or no feature differs between customers."""
-    columns = rules.column_policies(
-        customers.names, customers.attributes, known={*catalogue.VECTOR, *(a.name for a in catalogue.ATTRIBUTES)}
-    )
-    rows = _shares(customers, columns)
-    learned_from = rows["train"][:FITTED_ON]
-    categories = {
-        name: preprocessing.frequent(texts.take(pa.array(learned_from)), rules.categories(name))
-        for name, texts in customers.attributes.items()
+def _tracked_params(data: TrainingData, plan: TrainingPlan) -> dict[str, object]:
+    meta = data.meta
+    return {
+        "day": meta["day"],
+        "delta_version": meta["delta_version"],
+        "policy": plan.policy.sha256,
+        "scaling": default_scaling(plan.policy),
+        "features": len(meta["features"]),
+        "inputs": len(meta["inputs"]),
+        **meta["customers"],
+        **weight_settings(plan.settings),
     }
-    coded = preprocessing.codes(list(customers.attributes.values()), list(categories.values()), len(customers.ids))
-    fitted = preprocessing.fit(
-        customers.matrix[learned_from],
-        coded[learned_from],
-        customers.names,
-        columns,
-        categories,
-        rules.selection,
-        settings.seed,
-    )
-    if not fitted.names:
-        raise UserError(f"train: features.customers, day {customers.day}: no feature differs between customers; take another day")
-    return Prepared(customers, columns, rows, categories, coded, fitted)
 
 
-def set_threads(n_numbers: int) -> None:
-    """As many as the machine has cores, where that helps; processes of torchrun have one each."""
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    torch.set_num_threads((os.cpu_count() or 1) if alone and n_numbers > ONE_THREAD_UP_TO else 1)
+def _log_sizes(data: TrainingData, log: Log) -> None:
+    meta = data.meta
+    splits = ", ".join(f"{n} {split}" for split, n in meta["customers"].items())
+    columns = f"{len(meta['inputs'])} columns after {len(meta['left_out'])} were left out"
+    log(f"{len(meta['features'])} features and {len(data.categories)} attributes, {columns}, {splits}, on {select_device()}")
 
 
-def _shares(customers: data.Customers, columns: list[Column]) -> dict[str, np.ndarray]:
-    """Row numbers per share, without customers who lack a value that the policy says to drop them for."""
-    needed = [column.missing == "drop" for column in columns]
-    complete = np.isfinite(customers.matrix[:, needed]).all(axis=1)
-    rows = {share: held[complete[held]] for share, held in data.split(customers.hashes).items()}
-    for share, held in rows.items():
-        if len(held) == 0:
-            dropped = f" ({(~complete).sum()} dropped for a missing value)" if not complete.all() else ""
-            raise UserError(
-                f"train: features.customers, day {customers.day}: none of {len(customers.ids)} customers{dropped} falls into "
-                f"the {share} share; take a day with more customers"
-            )
-    return rows
+def _log_evaluation(evaluation: dict, n_latent: int, log: Log) -> None:
+    errors = f"test error {evaluation['test_error']:.4f}, PCA with {n_latent} dimensions {evaluation['test_error_pca']:.4f}"
+    trustworthiness, of_pca = (_format_figure(evaluation[name]) for name in ("trustworthiness", "trustworthiness_pca"))
+    log(f"{errors}; trustworthiness {trustworthiness}, of PCA {of_pca}")
 
 
-def _category_shares(coded: np.ndarray, n: int) -> dict:
-    """Shares of n categories and of all others, of the customers with a known one, and the share of the rest."""
-    known = coded[coded != preprocessing.MISSING]
-    shares = np.bincount(known, minlength=n + 1) / max(1, len(known))
-    return {"shares": shares.tolist(), "missing_share": 1 - len(known) / len(coded)}
+def _format_figure(figure: float | None) -> str:
+    return "not known" if figure is None else f"{figure:.3f}"
 
 
-@dataclass(frozen=True)
-class Learned:
-    """A trained network, on the CPU, and how it came about."""
+def _backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log) -> tuple[TrainedModel | None, dict | None]:
+    """Train the same on the customers of train.backtest_days earlier; return that model and its part of meta.json.
 
-    model: Autoencoder
-    belongs: Callable[[Tensor], Tensor]  # customers (n x inputs) -> shares of the clusters (n x settings.clusters)
-    epochs: list[dict]
-
-
-def learn(
-    numbers: preprocessing.Numbers,
-    draws: list[Tensor],
-    validation: Tensor,
-    settings: Train,
-    checkpoints: Checkpoints,
-    say: Callable[[str], None],
-    after_epoch: Callable[[Autoencoder, list[dict]], None] = lambda *_: None,
-    new: Callable[[int, int], Tensor] = torch.empty,
-) -> Learned:
-    """Train on customers (n x inputs each draw, which differ in what was imputed) until `validation` (m x inputs) is no better.
-
-    `new` makes what arrays of such sizes are needed beside; `after_epoch` gets the network and the epochs so far.
-    Raises UserError and SystemExit as loop.fit does.
+    By this model the gate of the segments measures how well the vector predicts what customers did next: the model of `day` has
+    already seen that.
     """
-    device = _device()
-    torch.manual_seed(settings.seed)
-    model = Autoencoder(Sizes.of(draws[0].shape[1], settings), numbers).to(device)
-    learned_from, [held_out] = (Examples.of(points, settings.neighbours, device, new) for points in (draws, [validation]))
-    clustered = losses.Clustered(model, max(1, settings.clusters), settings.seed).to(device)
-    restoring = losses.restoring(model, settings)
-    phases = [
-        Phase("restore", restoring, settings.epochs, settings.learning_rate, lambda: losses.validation_error(model, held_out))
-    ]
-    if settings.clusters:
-        phases.append(
-            Phase(
-                "cluster",
-                clustered.loss(restoring),
-                max(1, settings.epochs // 2),
-                settings.learning_rate / 3,
-                begins=lambda: clustered.place_centres(draws[0][:FITTED_ON]),
-                epoch_begins=lambda: clustered.weigh_centres(learned_from[0]),
-            )
-        )
-    epochs = fit(
-        clustered if settings.clusters else model, phases, learned_from, settings, checkpoints, say, partial(after_epoch, model)
-    )
-    model.set_axes(draws[0])
-    model.set_own(draws[0], validation)
-    clustered = clustered.cpu().eval()
-    return Learned(model.cpu().eval(), lambda points: clustered.belongs(model.encoder(points)), epochs)
+    if not settings.train.backtest_days:
+        return None, None
+    earlier_day = day - timedelta(days=settings.train.backtest_days)
+    try:
+        customers = read_customers(settings.lake, earlier_day, settings.train.min_customers, settings.train.memory_share)
+    except UserError as error:
+        log(f"no backtest: {error}")
+        return None, {"day": earlier_day.isoformat(), "left_out": str(error)}
+    log(f"backtest: the same training as of {earlier_day}, {len(customers.ids)} active customers")
+    data = prepare_training_data(customers, plan.settings, plan.policy)
+    del customers
+    checkpoint = CheckpointFile(settings.models, f"{plan.version}-backtest", settings.train.checkpoint_seconds)
+    trained, meta = _train(data, plan, checkpoint, Tracker([], log), log)
+    names = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
+    return trained, {name: meta[name] for name in names}
 
 
-def _device() -> str:
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+def _save_model(
+    models_root: str,
+    trained: TrainedModel,
+    verification_rows: tuple[np.ndarray, np.ndarray],
+    backtest_model: TrainedModel | None,
+    meta: dict,
+    tracker: Tracker,
+) -> None:
+    """Write all files of the model and log it, then remove the checkpoints."""
+    version, meta = meta["version"], meta | {"warnings": []}
+
+    def write_files(folder: Path) -> None:
+        write_model(folder, trained, verification_rows, meta)
+        if backtest_model:
+            (folder / models.BACKTEST).write_bytes(build_encoder(backtest_model).SerializeToString())
+        if warnings := tracker.log_model(folder, meta):
+            write_meta(folder, meta | {"warnings": warnings})
+
+    models.save(models_root, version, write_files)
+    models.remove_checkpoint(models_root, version)
+    models.remove_checkpoint(models_root, f"{version}-backtest")
 
 
 @contextmanager
-def _processes() -> Iterator[bool]:
-    """Joins the other processes where torchrun started several; whether this is the one that speaks and writes."""
+def _join_processes() -> Iterator[bool]:
+    """Join the other processes if torchrun started several; yield whether this is the first one, which logs and writes."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield True
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield dist.get_rank() == 0
-        dist.barrier()  # none reports success before the model is there
+        dist.barrier()  # no process reports success before the model is saved
     finally:
         dist.destroy_process_group()
 
 
-def _figure(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.3f}"
-
-
-def _say(text: str) -> None:
-    print(f"train  {text}", flush=True)
+def _log(text: str) -> None:
+    progress.log(f"train  {text}")

@@ -6,57 +6,58 @@ import torch
 from jobs.autoencoder import imputation, preprocessing, scaling
 from jobs.config.policy import SCALING, Column, Selection
 
-ALL = Selection(constant_share=1.0, duplicate_correlation=1.0)
+ALL_COLUMNS = Selection(constant_share=1.0, duplicate_correlation=1.0)
 
 
-def fit(matrix, columns=None, selection=ALL, texts=None, most=8):
-    """Preprocessing of features a, b, ... and, with `texts`, of the attribute `land`."""
-    matrix = np.asarray(matrix, dtype=np.float32)
-    names = list("abcdefghij"[: matrix.shape[1]])
-    categories = {} if texts is None else {"land": preprocessing.frequent(pa.array(texts), most)}
-    coded = preprocessing.codes([pa.array(texts)] if texts else [], list(categories.values()), len(matrix))
-    return preprocessing.fit(matrix, coded, names, columns or [Column()] * len(names), categories, selection, seed=4)
+def fit(features, columns=None, selection=ALL_COLUMNS, texts=None, n_categories=8):
+    """Fit the preprocessing of features a, b, ... and, with `texts`, of the attribute `land`."""
+    features = np.asarray(features, dtype=np.float32)
+    names = list("abcdefghij"[: features.shape[1]])
+    categories = {} if texts is None else {"land": preprocessing.most_frequent_categories(pa.array(texts), n_categories)}
+    codes = preprocessing.encode_categories([pa.array(texts)] if texts else [], list(categories.values()), len(features))
+    columns = columns or [Column()] * len(names)
+    return preprocessing.fit_preprocessing(features, codes, names, columns, categories, selection, seed=4)
 
 
-def applied(fitted, matrix, coded=None):
-    """The network's columns of customers, by name."""
-    matrix = np.asarray(matrix, dtype=np.float32)
-    coded = np.empty((len(matrix), 0), np.int64) if coded is None else coded
-    columns = preprocessing.apply(preprocessing.Preprocess(fitted.numbers), matrix, coded)
-    return dict(zip(fitted.names, columns.numpy().T, strict=True))
+def preprocess(fitted, features, codes=None):
+    """Return the inputs of customers by name."""
+    features = np.asarray(features, dtype=np.float32)
+    codes = np.empty((len(features), 0), np.int64) if codes is None else codes
+    inputs = preprocessing.preprocess_customers(preprocessing.Preprocessor(fitted.parameters), features, codes)
+    return dict(zip(fitted.input_names, inputs.numpy().T, strict=True))
 
 
-def test_missing_is_the_median_outliers_are_pulled_in_and_skewed_features_are_logged():
+def test_missing_values_get_the_median_outliers_are_winsorised_and_skewed_features_get_a_logarithm():
     random = np.random.default_rng(3)
-    column = random.lognormal(3, 1.5, 2000)
-    plain = random.normal(5, 2, 2000)
-    plain[::10] = np.nan
-    plain[1] = 1e9
+    skewed = random.lognormal(3, 1.5, 2000)
+    normal = random.normal(5, 2, 2000)
+    normal[::10] = np.nan
+    normal[1] = 1e9
     flag = (random.random(2000) < 0.1).astype(float)
 
-    numbers = fit(np.column_stack([column, plain, flag])).numbers
+    parameters = fit(np.column_stack([skewed, normal, flag])).parameters
 
-    assert numbers.fill[1] == pytest.approx(5, abs=0.2)
-    assert numbers.high[1] == pytest.approx(10.3, abs=0.5)
-    assert numbers.scale[1] == pytest.approx(2 * 0.95, abs=0.1)
-    assert numbers.mean[0] == pytest.approx(np.log1p(column).mean(), abs=0.02)
+    assert parameters.fill[1] == pytest.approx(5, abs=0.2)
+    assert parameters.high[1] == pytest.approx(10.3, abs=0.5)
+    assert parameters.scale[1] == pytest.approx(2 * 0.95, abs=0.1)
+    assert parameters.mean[0] == pytest.approx(np.log1p(skewed).mean(), abs=0.02)
 
 
 def shapes() -> dict[str, tuple[np.ndarray, str]]:
-    """Columns (5000) and the method that each is to have."""
+    """Return columns (5000,) by name, and the scaling method expected for each."""
     random = np.random.default_rng(7)
     return {
-        "bell": (random.normal(50, 10, 5000), "standard"),
-        "yes or no": (random.random(5000) < 0.3, "standard"),
-        "rather no": (random.random(5000) < 0.2, "standard"),
-        "a trend of few": (np.where(random.random(5000) < 0.2, random.normal(size=5000), 0), "standard"),
-        "share of few": (random.uniform(0, 0.2, 5000), "standard"),
-        "share of all": (random.uniform(0, 1, 5000), "range"),
+        "normal": (random.normal(50, 10, 5000), "standard"),
+        "binary": (random.random(5000) < 0.3, "standard"),
+        "binary, mostly 0": (random.random(5000) < 0.2, "standard"),
+        "zero for most, else normal": (np.where(random.random(5000) < 0.2, random.normal(size=5000), 0), "standard"),
+        "share up to a fifth": (random.uniform(0, 0.2, 5000), "standard"),
+        "share up to one": (random.uniform(0, 1, 5000), "range"),
         "heavy tails": (random.normal(0, 1, 5000) * np.where(random.random(5000) < 0.05, 5, 1), "robust"),
         "heavier tails": (np.tan(np.pi * (np.arange(5000) / 5000 - 0.4999)), "quantile"),
         "money": (random.lognormal(3, 1.5, 5000), "log1p"),
         "rare counts": (np.where(random.random(5000) < 0.1, random.geometric(0.1, 5000), 0), "log1p"),
-        "money in millions, left": (1e7 - random.lognormal(11, 1.5, 5000), "quantile"),
+        "money in millions, skewed to the left": (1e7 - random.lognormal(11, 1.5, 5000), "quantile"),
         "rates too small for log1p": (random.lognormal(-8, 1.5, 5000), "quantile"),
     }
 
@@ -68,7 +69,7 @@ SHAPES = shapes()
 def test_a_feature_is_scaled_by_its_shape_to_a_variance_of_about_one(shape):
     column, method = SHAPES[shape]
     fitted = fit(column[:, None])
-    assert fitted.scaling == [method]
+    assert fitted.scaling_methods == [method]
     scaled = fitted.inputs[:, 0].double().numpy()
     if method == "robust":  # the middle half is as wide as that of a normal distribution, the tails come on top
         quartiles = np.quantile(scaled, [0.25, 0.5, 0.75])
@@ -81,23 +82,24 @@ def test_a_feature_is_scaled_by_its_shape_to_a_variance_of_about_one(shape):
 
 
 @pytest.mark.parametrize("method", SCALING[1:])
-def test_the_policy_overrules_the_shape(method):
+def test_the_policy_overrides_the_shape(method):
     fitted = fit(SHAPES["money"][0][:, None], [Column(scaling=method)])
-    assert fitted.scaling == [method]
-    low, high = fitted.numbers.low[0], fitted.numbers.high[0]
+    assert fitted.scaling_methods == [method]
+    low, high = fitted.parameters.low[0], fitted.parameters.high[0]
     values = np.array([low, 20, 60, high])
-    bent = {"quantile": [0, 0.5, 0.767, 1], "log1p": np.log1p(values)}.get(method, values)  # half of them have less than 20
-    scaled = applied(fitted, values[:, None])["a"]
-    assert np.diff(scaled) / np.ptp(scaled) == pytest.approx(np.diff(bent) / np.ptp(bent), abs=0.02)
+    ranks = [0, 0.5, 0.767, 1]  # half of the customers have less than 20
+    expected = {"quantile": ranks, "log1p": np.log1p(values)}.get(method, values)
+    scaled = preprocess(fitted, values[:, None])["a"]
+    assert np.diff(scaled) / np.ptp(scaled) == pytest.approx(np.diff(expected) / np.ptp(expected), abs=0.02)
 
 
 @pytest.mark.parametrize("method", SCALING)
-def test_a_higher_value_never_gets_less(method):
+def test_scaling_keeps_the_order_of_values(method):
     for column, _ in SHAPES.values():
         fitted = fit(column[:, None], [Column(scaling=method)])
         random = np.random.default_rng(1)
         values = np.sort(np.concatenate([column, random.normal(size=5000) * 10.0 ** random.integers(-9, 30, 5000)]))
-        scaled = applied(fitted, values[:, None])["a"]
+        scaled = preprocess(fitted, values[:, None])["a"]
         assert np.diff(scaled).min() >= -1e-6
         assert len(np.unique(scaled)) > len(np.unique(column)) / 3
 
@@ -106,65 +108,65 @@ def test_a_higher_value_never_gets_less(method):
 def test_float32_scales_as_float64_does_and_the_limits_are_the_scaled_limits(method):
     for column, _ in SHAPES.values():
         fitted = fit(column[:, None], [Column(scaling=method)])
-        known = column.astype(np.float32).astype(np.float64)
-        low, high = np.quantile(known, [0.005, 0.995])
-        exact = scaling.fit(np.clip(known, low, high), low, high, method)
-        values = np.concatenate([[low, high, -1e30, 1e30], known])
-        scaled = applied(fitted, values[:, None])["a"]
-        limits = exact.of(np.array([low, high]))
+        values32 = column.astype(np.float32).astype(np.float64)
+        low, high = np.quantile(values32, [0.005, 0.995])
+        exact = scaling.fit_scaling(np.clip(values32, low, high), low, high, method)
+        values = np.concatenate([[low, high, -1e30, 1e30], values32])
+        scaled = preprocess(fitted, values[:, None])["a"]
+        limits = exact.scale_values(np.array([low, high]))
         largest = max(exact.method == "log1p", *np.abs(limits * exact.scale + exact.mean))  # before it is scaled: log(1 + x)
         resolution = 2.0**-22 * largest / exact.scale
-        np.testing.assert_allclose(scaled, exact.of(np.clip(values, low, high)), rtol=1e-5, atol=1e-5 + resolution)
-        assert [fitted.numbers.scaled_low[0], fitted.numbers.scaled_high[0]] == pytest.approx(limits, abs=1e-5)
+        np.testing.assert_allclose(scaled, exact.scale_values(np.clip(values, low, high)), rtol=1e-5, atol=1e-5 + resolution)
+        assert [fitted.parameters.scaled_low[0], fitted.parameters.scaled_high[0]] == pytest.approx(limits, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", SCALING)
-def test_columns_with_hardly_any_difference_do_no_harm(method):
+def test_near_constant_columns_give_finite_inputs(method):
     n = 1000
     number = np.arange(n)
     columns = [np.full(n, 1.7e9), np.full(n, np.nan), number < 30, np.where(number < 900, 0, number), number == 0]
     with np.errstate(divide="raise", invalid="raise"):
         fitted = fit(np.column_stack(columns), [Column(scaling=method)] * 5)
     assert fitted.inputs.abs().max() < 10
-    assert fitted.numbers.scale[[0, 1]].tolist() == [1, 1]
-    odd = applied(fitted, [[value] * 5 for value in (np.nan, np.inf, -1e38, 0, 1e38)])
-    assert all(np.isfinite(column).all() for column in odd.values())
+    assert fitted.parameters.scale[[0, 1]].tolist() == [1, 1]
+    extreme = preprocess(fitted, [[value] * 5 for value in (np.nan, np.inf, -1e38, 0, 1e38)])
+    assert all(np.isfinite(column).all() for column in extreme.values())
 
 
 @pytest.fixture
 def readings():
-    """2000 x 10 readings from 0 to 255, the later ones spread less; two hardly move."""
-    reach = np.array([255] * 6 + [200, 180, 20, 5])
-    return np.clip(np.random.default_rng(3).normal(0.5, 0.5, (2000, 10)), 0, 1) * reach
+    """Readings (2000, 10) from 0 up to 255; the last four have smaller ranges, two of them much smaller."""
+    ranges = np.array([255] * 6 + [200, 180, 20, 5])
+    return np.clip(np.random.default_rng(3).normal(0.5, 0.5, (2000, 10)), 0, 1) * ranges
 
 
-def test_columns_that_share_a_unit_are_divided_by_one_spread(readings):
+def test_columns_that_share_a_unit_get_a_common_scale(readings):
     fitted = fit(readings)
-    assert fitted.scaling == ["common"] * 10
-    spreads = fitted.inputs.std(dim=0, correction=0).numpy()
-    assert spreads / spreads[0] == pytest.approx(readings.std(axis=0) / readings[:, 0].std(), rel=0.01)
-    assert (spreads**2).mean() == pytest.approx(1, rel=1e-4)
+    assert fitted.scaling_methods == ["common"] * 10
+    deviations = fitted.inputs.std(dim=0, correction=0).numpy()
+    assert deviations / deviations[0] == pytest.approx(readings.std(axis=0) / readings[:, 0].std(), rel=0.01)
+    assert (deviations**2).mean() == pytest.approx(1, rel=1e-4)
     assert fitted.inputs.mean(dim=0).abs().max() < 1e-5
-    assert fitted.numbers.scaled_high == pytest.approx(fitted.inputs.max(dim=0).values.numpy(), rel=1e-4)
+    assert fitted.parameters.scaled_high == pytest.approx(fitted.inputs.max(dim=0).values.numpy(), rel=1e-4)
 
 
-def test_a_column_the_policy_scales_and_one_that_never_differs_stay_out_of_the_common_scale(readings):
+def test_a_constant_column_and_one_that_the_policy_scales_do_not_get_the_common_scale(readings):
     readings[:, 0] *= 1000
     readings[:, 9] = 7
     fitted = fit(readings, [Column(scaling="standard"), *[Column()] * 9])
-    assert fitted.scaling == ["standard", *["common"] * 8, "standard"]
+    assert fitted.scaling_methods == ["standard", *["common"] * 8, "standard"]
     assert fitted.inputs[:, 0].var() == pytest.approx(1, rel=1e-2)
     assert fitted.inputs[:, 1:9].var(dim=0).mean() == pytest.approx(1, rel=1e-2)
 
 
 @pytest.mark.parametrize("change", ["seven columns", "other lower limits", "other ranges"])
-def test_columns_of_a_table_share_no_unit(readings, change):
+def test_other_columns_do_not_share_a_unit(readings, change):
     readings = {
         "seven columns": readings[:, :7],
         "other lower limits": readings + 10 * np.arange(10),
         "other ranges": readings * 3.0 ** -np.arange(10),
     }[change]
-    assert "common" not in fit(readings).scaling
+    assert "common" not in fit(readings).scaling_methods
 
 
 @pytest.mark.parametrize(
@@ -178,9 +180,9 @@ def test_columns_of_a_table_share_no_unit(readings, change):
         (Column("drop"), 3.0),
     ],
 )
-def test_each_method_fills_in_its_number(column, fill):
+def test_each_method_has_its_fill_value(column, fill):
     values = np.array([[1.0], [2.0], [3.0], [4.0], [100.0], [np.nan]])
-    assert fit(values, [Column(column.missing, column.value, outliers="none")]).numbers.fill[0] == pytest.approx(fill)
+    assert fit(values, [Column(column.missing, column.value, outliers="none")]).parameters.fill[0] == pytest.approx(fill)
 
 
 @pytest.mark.parametrize(
@@ -192,73 +194,76 @@ def test_each_method_fills_in_its_number(column, fill):
         (Column(outliers="none"), 0, 100),
     ],
 )
-def test_each_treatment_of_outliers_has_its_limits(column, low, high):
-    numbers = fit(np.arange(101.0)[:, None], [column]).numbers
-    assert (numbers.low[0], numbers.high[0]) == (low, high)
+def test_each_outlier_method_has_its_limits(column, low, high):
+    parameters = fit(np.arange(101.0)[:, None], [column]).parameters
+    assert (parameters.low[0], parameters.high[0]) == (low, high)
 
 
 def test_equal_quartiles_set_no_limits():
     values = np.array([0.0] * 90 + [5.0] * 10)[:, None]
-    assert fit(values, [Column(outliers="iqr")]).numbers.high[0] == 5.0
+    assert fit(values, [Column(outliers="iqr")]).parameters.high[0] == 5.0
 
 
-def test_null_adds_a_column_that_says_so():
+def test_null_adds_a_flag_column():
     values = np.array([[1.0, 5.0], [2.0, 7.0], [np.nan, 6.0], [3.0, 9.0]])
     fitted = fit(values, [Column("null"), Column()])
-    assert fitted.names == ["a", "b", "a missing"]
-    flag = applied(fitted, [[1.0, 5.0], [np.nan, 5.0], [np.inf, 5.0]])["a missing"]
+    assert fitted.input_names == ["a", "b", "a missing"]
+    flag = preprocess(fitted, [[1.0, 5.0], [np.nan, 5.0], [np.inf, 5.0]])["a missing"]
     assert flag == pytest.approx([-(0.25**0.5 / 0.75**0.5), 3**0.5, 3**0.5])
 
 
-def test_frequent_categories_get_a_column_the_others_share_one_and_missing_is_none():
+def test_frequent_categories_get_a_column_each_the_others_share_one_and_a_missing_one_has_none():
     texts = ["GB"] * 5 + ["DE"] * 3 + ["FR", "IT", None, ""]
-    fitted = fit(np.arange(12.0)[:, None], texts=texts, most=2)
-    assert fitted.names == ["a", "land = GB", "land = DE", "land = other"]
-    coded = preprocessing.codes([pa.array(["DE", "FR", "Atlantis", None, ""])], [["GB", "DE"]], 5)
-    assert coded.ravel().tolist() == [1, 2, 2, -1, -1]
-    columns = applied(fitted, np.zeros((5, 1)), coded)
-    highest = [np.argmax([columns[name][row] for name in fitted.names[1:]]) for row in range(3)]
-    assert highest == [1, 2, 2]
-    assert all(columns[name][3] == columns[name][4] < 0 for name in fitted.names[1:])
-    total = sum(column.var() for column in fitted.inputs[:, 1:].numpy().T)
-    assert total == pytest.approx(1, rel=1e-4), "an attribute weighs as much as one feature"
+    fitted = fit(np.arange(12.0)[:, None], texts=texts, n_categories=2)
+    assert fitted.input_names == ["a", "land = GB", "land = DE", "land = other"]
+    codes = preprocessing.encode_categories([pa.array(["DE", "FR", "Atlantis", None, ""])], [["GB", "DE"]], 5)
+    assert codes.ravel().tolist() == [1, 2, 2, -1, -1]
+    inputs = preprocess(fitted, np.zeros((5, 1)), codes)
+    largest = [np.argmax([inputs[name][row] for name in fitted.input_names[1:]]) for row in range(3)]
+    assert largest == [1, 2, 2]
+    assert all(inputs[name][3] == inputs[name][4] < 0 for name in fitted.input_names[1:])
+    variance = sum(column.var() for column in fitted.inputs[:, 1:].numpy().T)
+    assert variance == pytest.approx(1, rel=1e-4), "an attribute weighs as much as one feature"
 
 
 def test_near_constant_and_duplicate_columns_are_left_out_with_the_reason():
     random = np.random.default_rng(2)
     base = random.normal(size=400)
     rare = np.where(np.arange(400) < 2, 1.0, 0.0)
-    matrix = np.column_stack([base, rare, 3 - 2 * base, random.normal(size=400), np.full(400, 1.7e9), np.full(400, np.nan)])
-    fitted = fit(matrix, selection=Selection(constant_share=0.99, duplicate_correlation=0.98))
-    assert fitted.names == ["a", "d"]
-    found = {one["name"]: one for one in fitted.left_out}
-    assert found["b"] == {"name": "b", "reason": "constant", "share": pytest.approx(0.995)}
-    assert found["c"] == {"name": "c", "reason": "duplicate", "of": "a", "r": pytest.approx(-1, abs=0.01)}
-    assert {found[name]["reason"] for name in "ef"} == {"constant"}
+    features = np.column_stack([base, rare, 3 - 2 * base, random.normal(size=400), np.full(400, 1.7e9), np.full(400, np.nan)])
+    fitted = fit(features, selection=Selection(constant_share=0.99, duplicate_correlation=0.98))
+    assert fitted.input_names == ["a", "d"]
+    left_out = {column["name"]: column for column in fitted.left_out}
+    assert left_out["b"] == {"name": "b", "reason": "constant", "share": pytest.approx(0.995)}
+    assert left_out["c"] == {"name": "c", "reason": "duplicate", "of": "a", "r": pytest.approx(-1, abs=0.01)}
+    assert {left_out[name]["reason"] for name in "ef"} == {"constant"}
     assert torch.isfinite(fitted.inputs).all()
 
 
 @pytest.fixture
 def related():
-    """1000 x 4: c is a + b and a little noise, b is also a little known by d; a fifth of b and c is missing."""
+    """Features (1000, 4), complete and with missing values: c is a + b plus noise, d is b plus noise.
+
+    A fifth of b and of c is missing.
+    """
     random = np.random.default_rng(6)
-    a, b, noise, other = random.normal(size=(4, 1000))
-    truth = np.column_stack([a, b, a + b + 0.1 * noise, b + 0.3 * other])
-    holed = truth.copy()
-    holed[random.random(1000) < 0.2, 1] = np.nan
-    holed[random.random(1000) < 0.2, 2] = np.nan
-    return truth, holed
+    a, b, c_noise, d_noise = random.normal(size=(4, 1000))
+    complete = np.column_stack([a, b, a + b + 0.1 * c_noise, b + 0.3 * d_noise])
+    incomplete = complete.copy()
+    incomplete[random.random(1000) < 0.2, 1] = np.nan
+    incomplete[random.random(1000) < 0.2, 2] = np.nan
+    return complete, incomplete
 
 
-def imputation_error(fitted, truth, holed, column):
-    """Mean squared error of what is imputed, in standard deviations."""
-    missing = np.isnan(holed[:, column])
-    got = applied(fitted, holed)["abcd"[column]][missing]
-    wanted = (truth[missing, column] - fitted.numbers.mean[column]) / fitted.numbers.scale[column]
-    return np.mean((got - wanted) ** 2)
+def imputation_error(fitted, complete, incomplete, column):
+    """Return the mean squared error of the imputed values, in standard deviations."""
+    missing = np.isnan(incomplete[:, column])
+    imputed = preprocess(fitted, incomplete)["abcd"[column]][missing]
+    expected = (complete[missing, column] - fitted.parameters.mean[column]) / fitted.parameters.scale[column]
+    return np.mean((imputed - expected) ** 2)
 
 
-def test_regression_beats_the_median_and_chained_equations_beat_one_regression(related):
+def test_regression_beats_the_median_and_chained_equations_beat_a_single_regression(related):
     errors = {
         method: imputation_error(fit(related[1], [Column(), Column(method), Column(method), Column()]), *related, column=2)
         for method in ("median", "model", "multiple")
@@ -267,20 +272,22 @@ def test_regression_beats_the_median_and_chained_equations_beat_one_regression(r
 
 
 def test_multiple_imputations_differ_where_a_value_is_missing_and_nowhere_else(related):
-    _, holed = related
+    _, incomplete = related
     columns = [Column(), Column("multiple"), Column("multiple"), Column()]
-    fitted = fit(holed, columns)
-    assert len(fitted.draws) == imputation.DRAWS
-    spread = torch.stack(fitted.draws).std(dim=0).numpy()
-    assert (spread[np.isnan(holed)] > 0).mean() > 0.95  # all but those at a limit
-    assert spread[~np.isnan(holed)].max() < 1e-6
-    beside = fit(holed, [Column(), Column("multiple"), Column("model"), Column()])
-    assert all(torch.allclose(draw[:, 2], beside.inputs[:, 2], atol=1e-5) for draw in beside.draws), "a model has one answer"
-    again = fit(holed, columns)
-    assert all(torch.equal(one, other) for one, other in zip(fitted.draws, again.draws, strict=True))
+    fitted = fit(incomplete, columns)
+    assert len(fitted.imputations) == imputation.N_IMPUTATIONS
+    deviations = torch.stack(fitted.imputations).std(dim=0).numpy()
+    assert (deviations[np.isnan(incomplete)] > 0).mean() > 0.95  # all but those at a limit
+    assert deviations[~np.isnan(incomplete)].max() < 1e-6
+    single = fit(incomplete, [Column(), Column("multiple"), Column("model"), Column()])
+    c = single.inputs[:, 2]
+    assert all(torch.allclose(inputs[:, 2], c, atol=1e-5) for inputs in single.imputations), "a single regression has one result"
+    refitted = fit(incomplete, columns)
+    pairs = zip(fitted.imputations, refitted.imputations, strict=True)
+    assert all(torch.equal(inputs, refitted_inputs) for inputs, refitted_inputs in pairs)
 
 
-def test_what_a_regression_imputes_stays_within_the_limits(related):
+def test_imputed_values_stay_within_the_limits(related):
     fitted = fit(related[1], [Column(), Column(), Column("model", shares=(0.2, 0.8)), Column()])
-    far = applied(fitted, [[1e6, 1e6, np.nan, 0.0]])["c"]
-    assert far == pytest.approx(fitted.numbers.scaled_high[2])
+    imputed = preprocess(fitted, [[1e6, 1e6, np.nan, 0.0]])["c"]
+    assert imputed == pytest.approx(fitted.parameters.scaled_high[2])
