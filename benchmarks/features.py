@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
-from benchmarks import measure, peers
+from benchmarks import measure, peer_features
 from benchmarks.generator import LAST_DAY, Shop
 from benchmarks.history import History, history
 from benchmarks.measure import Run
@@ -77,4 +77,4 @@ def read_features(lake: Path) -> pa.Table:
     """Return Shoal's features that the other engines make too, as of the last day."""
     from jobs.storage.delta import read_arrow
 
-    return read_arrow(str(lake), "features.customers", ["customer_id", *peers.FEATURES], LAST_DAY)
+    return read_arrow(str(lake), "features.customers", ["customer_id", *peer_features.FEATURES], LAST_DAY)

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 from deltalake import DeltaTable
 
-from benchmarks.peers import EVENT_ROWS, EVENTS, FEATURES, RETURN_ROWS, SALE_ROWS, WINDOWS, within_days, zero_if_null
+from benchmarks.peer_features import EVENT_ROWS, EVENTS, FEATURES, RETURN_ROWS, SALE_ROWS, WINDOWS, within_days, zero_if_null
 
 SPANS = {**{str(w): (w, 0) for w in WINDOWS}, "30_60": (60, 30), "90_180": (180, 90)}  # days back from, and until
 

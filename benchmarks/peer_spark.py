@@ -11,7 +11,7 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from benchmarks.peers import EVENT_ROWS, EVENTS, FEATURES, RETURN_ROWS, SALE_ROWS, WINDOWS, within_days, zero_if_null
+from benchmarks.peer_features import EVENT_ROWS, EVENTS, FEATURES, RETURN_ROWS, SALE_ROWS, WINDOWS, within_days, zero_if_null
 from jobs.engine.session import open_session
 
 

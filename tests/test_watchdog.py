@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 1.0  # without a sign of progress
 # Bodies of a watched step. Each that works does so for longer than SECONDS.
-WORK = {
-    "computing": "until(lambda: sum(range(1000)))",
+WORKING = {
+    "computing": "repeat_until_end(lambda: sum(range(1000)))",
     "a child that computes": 'subprocess.run([sys.executable, "-c", "import time\\nwhile time.monotonic() < %f: pass" % end])',
-    "lines of the log": "until(lambda: (time.sleep(0.2), progress.log('line')))",
+    "lines of the log": "repeat_until_end(lambda: (time.sleep(0.2), progress.log('line')))",
     "a cluster": "watchdog.work_elsewhere(); time.sleep(2)",
 }
 STALLED = {
@@ -24,12 +24,12 @@ BODY = """
 import subprocess, sys, threading, time
 from jobs import progress, watchdog
 
-def until(work):
+def repeat_until_end(action):
     while time.monotonic() < end:
-        work()
+        action()
 
 def body():
-    {work}
+    {action}
 
 with watchdog.end_if_stalled("segment", "2024-03-01", {minutes}):
     end = time.monotonic() + 2
@@ -58,7 +58,7 @@ sys.exit(__main__.main(sys.argv[1:]))
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     """By name (exit code, lines) of every process, which ran at the same time."""
-    programs = {name: ["-c", BODY.format(work=work, minutes=SECONDS / 60)] for name, work in (WORK | STALLED).items()}
+    programs = {name: ["-c", BODY.format(action=action, minutes=SECONDS / 60)] for name, action in (WORKING | STALLED).items()}
     programs |= {name: ["-c", COMMAND, *command, "--day", "2024-03-01"] for name, command in COMMANDS.items()}
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "SHOAL_LAKE": str(tmp_path_factory.mktemp("lake"))}
     processes = {
@@ -73,9 +73,9 @@ def ended(tmp_path_factory):
     return {name: (process.returncode, output[name].splitlines()) for name, process in processes.items()}
 
 
-@pytest.mark.parametrize("work", STALLED)
-def test_a_step_without_progress_ends_with_a_line_and_an_exit_code_that_airflow_tries_again(ended, work):
-    code, (*stacks, line) = ended[work]
+@pytest.mark.parametrize("name", STALLED)
+def test_a_step_without_progress_ends_with_a_line_and_an_exit_code_that_airflow_tries_again(ended, name):
+    code, (*stacks, line) = ended[name]
     assert code == 1
     assert line == (
         "error: segment: no progress for 0.0166667 minutes (2024-03-01). The stacks of all threads stand above. "
@@ -84,9 +84,9 @@ def test_a_step_without_progress_ends_with_a_line_and_an_exit_code_that_airflow_
     assert any(" in body" in stack for stack in stacks)
 
 
-@pytest.mark.parametrize("work", WORK)
-def test_a_step_that_works_is_left_alone(ended, work):
-    code, lines = ended[work]
+@pytest.mark.parametrize("name", WORKING)
+def test_a_step_that_works_is_left_alone(ended, name):
+    code, lines = ended[name]
     assert (code, lines[-1:]) == (0, ["ended by itself"])
 
 

@@ -31,9 +31,9 @@ def print_model(root: str, version: str) -> None:
     print(json.dumps({name: value for name, value in meta.items() if name not in _LEFT_OUT_OF_SHOW}, indent=1))
 
 
-def print_comparison(root: str, version: str, other: str) -> None:
+def print_comparison(root: str, version: str, other_version: str) -> None:
     """Print the figures of two models, and every setting, size, feature and library in which they differ."""
-    metas = [_read_meta(root, name) for name in (version, other)]
+    metas = [_read_meta(root, name) for name in (version, other_version)]
     rows = [[name, *pair] for name, *pair in zip(_FIGURES, *map(_figures, metas), strict=True)]
     left, right = map(_flatten, metas)
     rows += [
@@ -41,7 +41,7 @@ def print_comparison(root: str, version: str, other: str) -> None:
         for name in dict.fromkeys([*left, *right])
         if left.get(name) != right.get(name)
     ]
-    print("\n".join(align_columns([["", version, other], *rows], left={0, 1, 2})))
+    print("\n".join(align_columns([["", version, other_version], *rows], left={0, 1, 2})))
 
 
 def promote_model(root: str, version: str, since: date | None) -> None:

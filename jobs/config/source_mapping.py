@@ -90,8 +90,8 @@ def load_source(name: str) -> Source:
     try:
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in (HOME / "conf" / "sources").glob("*.toml")))
-        raise UserError(f"source: {path} does not exist; known sources: {known}") from None
+        names = ", ".join(sorted(p.stem for p in (HOME / "conf" / "sources").glob("*.toml")))
+        raise UserError(f"source: {path} does not exist; known sources: {names}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"source: {path}: {error}") from None
     unknown = set(values) - {"name", "currency", *COLUMNS}

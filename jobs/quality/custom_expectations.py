@@ -2,7 +2,7 @@
 
 from great_expectations.expectations import ExpectColumnValuesToBeBetween
 
-from jobs.quality.suites import DAYS_BEHIND, KEY_COUNT, VOLUME
+from jobs.quality._names import DAYS_BEHIND, KEY_COUNT, VOLUME
 
 
 class ExpectKeyToBeUnique(ExpectColumnValuesToBeBetween):

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs.quality.suites import OUT_OF_RANGE, PSI
+from jobs.quality._names import OUT_OF_RANGE, PSI
 
 MIN_SHARE = 1e-4  # stands for an empty bin, which has no logarithm
 MISSING, BEYOND = -1, -2  # bins of missing values, and of values beyond the smallest or largest (they are in a bin as well)

@@ -19,8 +19,9 @@ from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.quality import drift, profiles, quarantine, results, suites, validation
+from jobs.quality._names import PSI
 from jobs.quality.profiles import Profile, TableProfiles
-from jobs.quality.suites import PSI, Suite
+from jobs.quality.suites import Suite
 from jobs.storage import models
 from jobs.storage.lake import Lake
 

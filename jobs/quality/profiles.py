@@ -15,7 +15,8 @@ from pyspark.sql import Column, DataFrame, GroupedData
 from pyspark.sql import functions as F
 
 from jobs.errors import UserError
-from jobs.quality.suites import DAYS_BEHIND, VOLUME, Suite
+from jobs.quality._names import DAYS_BEHIND, VOLUME
+from jobs.quality.suites import Suite
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table, days_predicate
 

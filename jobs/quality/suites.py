@@ -32,14 +32,12 @@ from typing import TYPE_CHECKING
 from jobs import catalogue
 from jobs.config.settings import HOME
 from jobs.errors import UserError
+from jobs.quality._names import DAYS_BEHIND, OUT_OF_RANGE, PSI, VOLUME
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
 SUITES = HOME / "expectations"
-KEY_COUNT = "_key_count"  # the column that says how many rows have the row's key
-VOLUME, DAYS_BEHIND = "volume", "days_behind"
-PSI, OUT_OF_RANGE = "psi", "out_of_range"
 _EVERY_TABLE = ("rows", VOLUME, DAYS_BEHIND)
 _RANGE = "expect_column_values_to_be_between"
 _NOT_NULL = "expect_column_values_to_not_be_null"

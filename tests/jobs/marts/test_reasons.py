@@ -40,8 +40,8 @@ def make_customers(n, seed):
 
 
 def explain(explainer, values, segments, runners_up):
-    own, other = compute_distances(values, segments), compute_distances(values, runners_up)
-    leads = _reasons.lead_of_runner_up(explainer, segments, runners_up, own, 1 - own / other)
+    own, runner_up = compute_distances(values, segments), compute_distances(values, runners_up)
+    leads = _reasons.lead_of_runner_up(explainer, segments, runners_up, own, 1 - own / runner_up)
     attributes = np.full((len(values), 0), "", dtype=object)
     return _reasons.explain_against_runner_up(explainer, values, attributes, segments, runners_up, leads)
 

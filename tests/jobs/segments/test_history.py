@@ -42,7 +42,7 @@ def apply_writes(spark, writes):
     for number, of_day, model in writes:
         day = FIRST + timedelta(days=number)
         days[day] = (of_day, model)
-        next_day = min((known for known in days if known > day), default=None)
+        next_day = min((later for later in days if later > day), default=None)
         before = spark.createDataFrame(rows, history.SCHEMA)
         today, next_version = make_frame(spark, {day: days[day]}), days[next_day][1] if next_day else None
         update = history.update_history(before, today, day, next_day, next_version)
