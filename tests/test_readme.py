@@ -147,6 +147,11 @@ def test_the_page_on_mappings_lists_every_column():
     assert required == source_mapping._REQUIRED
 
 
+@pytest.mark.parametrize("page", sorted((HOME / "docs" / "adr").glob("*.md")), ids=lambda page: page.name)
+def test_a_decision_has_four_parts(page):
+    assert re.findall(r"^## (.+)$", page.read_text(), re.M) == ["Context", "Choice", "Measured", "Consequences"]
+
+
 def test_the_decision_on_places_lists_the_layers_tables_and_steps_of_the_flow():
     page = HOME / "docs" / "adr" / "one-table-five-places.md"
     layers = table_rows(page, "layer")
