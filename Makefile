@@ -1,10 +1,10 @@
-# Two commands: `make refresh` runs a day, `make test` runs every test. Each sets up what it needs, once, and again only
-# when what that was made from has changed. `make help` lists all.
+# `make refresh` runs a day, `make test` runs every test. Each sets up what it needs once, and again only after a change of the files from
+# which that is made. `make help` lists all targets.
 
 PYTHON ?= python3
 VENV ?= .venv
 
-# What a refresh works on, and DAY=, RETRAIN=. A sample shop of another size (CUSTOMERS=) is another shop, with a lake of its own.
+# The variables of a refresh; DAY= and RETRAIN= are read below. A sample shop of another size (CUSTOMERS=) has a lake of its own.
 SOURCE := $(or $(SOURCE),$(SHOAL_SOURCE),sample)
 HERE := var/$(notdir $(basename $(SOURCE)))$(if $(CUSTOMERS),_$(CUSTOMERS))
 INPUT := $(or $(INPUT),$(SHOAL_INPUT),$(if $(filter sample,$(SOURCE)),$(HERE)/input))
@@ -38,7 +38,7 @@ help: ## Show this list
 	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: environments spark-home ## Set up the three environments, Java and Delta (the others do it when needed)
+setup: environments spark-home ## Set up the three environments, Java and Delta (other targets do this when needed)
 
 refresh: ## Run the whole flow for one day: the sample shop, or SOURCE= INPUT= DAY=
 test: ## Check the style and run every test of all three environments
@@ -46,9 +46,9 @@ up: ## Start Airflow with the daily schedule and its web page on localhost
 down: ## Stop Airflow
 worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:8080, the same LAKE= and MODELS= as there
 bi: ## Serve the marts of a lake to BI tools over JDBC until Ctrl-C: LAKE=, PORT=10000
-bench: ## Measure time and memory, beside what one would use instead: PARTS="features daily" EVENTS=1000000
+bench: ## Measure time and memory, also of what one would use instead: PARTS="features daily" EVENTS=1000000
 lint: ## Check the style
-format: ## Put the sources into the common format
+format: ## Format the sources
 lock: ## Pin the newest allowed versions again, with hashes
 clean: ## Remove the environments and caches; tables, models and reports stay
 
@@ -69,7 +69,7 @@ $(DONE)/tools: requirements/tools.txt
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	@mkdir -p $(DONE); touch $@
 
-# The environments are made from one Python, of which `tools` is the witness.
+# All environments use the Python that made `tools`.
 $(ENVIRONMENTS): $(DONE)/%: requirements/%.txt $(DONE)/tools pyproject.toml
 	@echo "set-up: environment $* ($$(grep -c == $<) pinned packages)"
 	@[ "$$($(VENV)/$*/bin/python -V 2>/dev/null)" = "$$($(TOOLS)/bin/python -V)" ] || { \
@@ -80,11 +80,11 @@ $(ENVIRONMENTS): $(DONE)/%: requirements/%.txt $(DONE)/tools pyproject.toml
 	  $(UV) pip install --quiet --no-deps --no-index --python $(VENV)/$*/bin/python "$$wheel"/*.whl; }
 	@mkdir -p $(DONE); touch $@
 
-# Looks every time, in a fraction of a second: another Java may have come.
+# Runs every time, in a fraction of a second, because another Java may have been installed.
 spark-home: $(DONE)/spark
 	@$(SPARK)/python -m setup --uv $(UV)
 
-# Personal fields are hashed with a secret: the caller's, else one made here once. It is never printed.
+# Personal fields are hashed with SHOAL_SECRET, or with a secret that is made here once. It is never printed.
 secret: $(DONE)/spark
 	@[ -n "$${SHOAL_SECRET:-}" ] || [ -s .secret ] || { umask 077; \
 	  $(SPARK)/python -c 'import secrets; print(secrets.token_hex(32))' > .secret.new; mv .secret.new .secret; \
@@ -118,7 +118,7 @@ ifneq ($(SOURCE),sample)
 	  echo "refresh: SOURCE=$(SOURCE) also needs INPUT=<folder or URI> and DAY=<YYYY-MM-DD>" >&2; exit 1; }
 endif
 
-# Only the shop made here is made here: an INPUT of one's own is never written to.
+# The sample shop is written only to its default folder, and never to an INPUT= of the user.
 sample: setup
 ifeq ($(SOURCE)|$(INPUT),sample|$(HERE)/input)
 	@[ -e $(INPUT)/truth/truth.json ] || { echo "sample: making the shop in $(INPUT)"; \
@@ -140,8 +140,8 @@ bi: $(DONE)/spark spark-home
 
 # --- Quality
 
-# In three lanes: a suite of Spark's keeps one core busy, and Airflow's mostly waits. Every suite runs though another failed, and a
-# missing one is a failure.
+# Three groups run in parallel, because a Spark suite keeps one core busy and the Airflow suite mostly waits. Every suite runs even where
+# another one fails, and a missing suite is a failure.
 test: setup lint
 	@failed=; beside=$$(mktemp -d); trap 'rm -rf "$$beside"' EXIT; \
 	{ $(SPARK)/python -m pytest tests --ignore=tests/jobs --ignore=tests/dags || touch "$$beside/spark"; } >"$$beside/spark.log" 2>&1 & \
