@@ -104,15 +104,15 @@ refresh up down worker: export SHOAL_TRAIN_PYTHON = $(abspath $(TRAIN)/python)
 endif
 WITH_SECRET = export SHOAL_SECRET="$${SHOAL_SECRET:-$$(cat .secret)}";
 
-refresh: wanted setup secret sample
+refresh: check-input setup secret sample
 	@day="$(DAY)"; [ -n "$$day" ] || day=$$($(SPARK)/shoal sample --out $(INPUT) --print-last-day); $(WITH_SECRET) \
 	$(SPARK)/python -m jobs.config.locations; \
 	$(AIRFLOW)/python -m dags.local run --day "$$day" $(if $(filter-out 0 no false,$(RETRAIN)),--retrain); \
 	$(SPARK)/shoal segments; \
 	echo "report: $(REPORTS)/$$day/"
 
-.PHONY: wanted
-wanted:
+.PHONY: check-input
+check-input:
 ifneq ($(SOURCE),sample)
 	@[ -n "$(INPUT)" ] && [ -n "$(DAY)" ] || { \
 	  echo "refresh: SOURCE=$(SOURCE) also needs INPUT=<folder or URI> and DAY=<YYYY-MM-DD>" >&2; exit 1; }
@@ -143,15 +143,15 @@ bi: $(DONE)/spark spark-home
 # Three groups run in parallel, because a Spark suite keeps one core busy and the Airflow suite mostly waits. Every suite runs even where
 # another one fails, and a missing suite is a failure.
 test: setup lint
-	@failed=; beside=$$(mktemp -d); trap 'rm -rf "$$beside"' EXIT; \
-	{ $(SPARK)/python -m pytest tests --ignore=tests/jobs --ignore=tests/dags || touch "$$beside/spark"; } >"$$beside/spark.log" 2>&1 & \
-	{ $(AIRFLOW)/python -m pytest tests/dags || touch "$$beside/airflow"; \
-	  $(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules --confcutdir=tests/jobs/autoencoder || touch "$$beside/train"; \
-	} >"$$beside/airflow.log" 2>&1 & \
+	@failed=; results=$$(mktemp -d); trap 'rm -rf "$$results"' EXIT; \
+	{ $(SPARK)/python -m pytest tests --ignore=tests/jobs --ignore=tests/dags || touch "$$results/spark"; } >"$$results/spark.log" 2>&1 & \
+	{ $(AIRFLOW)/python -m pytest tests/dags || touch "$$results/airflow"; \
+	  $(TRAIN)/python -m pytest tests/jobs/autoencoder jobs/autoencoder --doctest-modules --confcutdir=tests/jobs/autoencoder || touch "$$results/train"; \
+	} >"$$results/airflow.log" 2>&1 & \
 	$(SPARK)/python -m pytest tests/jobs jobs --doctest-modules --ignore=tests/jobs/autoencoder --ignore=jobs/autoencoder \
-	  || touch "$$beside/spark"; \
-	wait; cat "$$beside"/*.log; \
-	for name in spark train airflow; do [ ! -e "$$beside/$$name" ] || failed="$$failed $$name"; done; \
+	  || touch "$$results/spark"; \
+	wait; cat "$$results"/*.log; \
+	for name in spark train airflow; do [ ! -e "$$results/$$name" ] || failed="$$failed $$name"; done; \
 	[ -z "$$failed" ] || { echo "test: failed in the environments:$$failed" >&2; exit 1; }
 
 lint: $(DONE)/spark
