@@ -156,5 +156,5 @@ def check_training_that_survives_its_worker(run: Run, machine: Machine, models: 
     assert {(t["queue"], t["executor"]) for t in tries} == {("gpu", "EdgeExecutor")}
     workers = zip(tries[1:], (first, second), strict=True)
     assert [(t["hostname"] or "").endswith(f"-{worker.pid}") for t, worker in workers] == [True] * 2
-    assert "goes on from epoch" not in run.log(2)
-    assert run.log(3).count("goes on from epoch") == 1
+    assert "resumes from epoch" not in run.log(2)
+    assert run.log(3).count("resumes from epoch") == 1
