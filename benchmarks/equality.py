@@ -14,9 +14,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from benchmarks import measure
-from jobs import reconciliation, steps
+from jobs import steps
 from jobs.config.settings import Settings, load_settings
 from jobs.features import _holidays, customers
+from jobs.quality import reconciliation
 from jobs.storage.delta import read_arrow
 from jobs.storage.lake import Lake
 from tests.jobs.features import oracle
