@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,20 +28,22 @@ def initialised(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path, initialised) -> Project:
+def project(tmp_path, initialised) -> Iterator[Project]:
     """A stand-in project for tests that start processes of their own, with a metadata database."""
-    return _project(tmp_path / "home", initialised)
+    yield from _project(tmp_path / "home", initialised)
 
 
 @pytest.fixture
-def other_project(tmp_path, initialised) -> Project:
+def other_project(tmp_path, initialised) -> Iterator[Project]:
     """Another stand-in project on the same machine."""
-    return _project(tmp_path / "other_home", initialised)
+    yield from _project(tmp_path / "other_home", initialised)
 
 
-def _project(home: Path, initialised: Path) -> Project:
+def _project(home: Path, initialised: Path) -> Iterator[Project]:
     project = Project(home)
     (project.var / "airflow").mkdir()
     for name in ("airflow.db", "initialised"):
         shutil.copy(initialised / name, project.var / "airflow")
-    return project
+    yield project
+    if (project.var / "airflow" / "session.json").exists():  # an Airflow that a failed test has left
+        subprocess.run([sys.executable, "-m", "dags.local", "down"], env=project.environment(), check=True)

@@ -7,10 +7,7 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
-
-import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -106,19 +103,6 @@ class Project:
     def pids(self) -> dict[str, int]:
         """Return the processes of a sleeping job, by name."""
         return {f.name.removeprefix("pid-"): int(f.read_text() or 0) for f in self.var.glob("pid-*")}
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process runs; a zombie does not."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_for(condition, seconds: float = 600) -> None:
-    """Wait until the condition holds. The limit only ends a test that hangs, on a machine however busy."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.1)
 
 
 # Airflow reads its settings when it is first imported, so all tests in this process share one stand-in project.

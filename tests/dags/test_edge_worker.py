@@ -13,7 +13,8 @@ import psutil
 
 from dags.local.airflow_home import WORKER_SETTINGS
 from tests.dags.local_command import STEPS, call_api, free_port, run_local
-from tests.dags.stand_in import ROOT, is_running, wait_for
+from tests.dags.stand_in import ROOT
+from tests.dags.waiting import is_running, wait_for
 from tests.dags.webhook import Webhook
 
 SECRET = {"AIRFLOW__API_AUTH__JWT_SECRET": "what the worker and the API server both know, sixty-four bytes long"}

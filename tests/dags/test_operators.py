@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from dags import operators
-from tests.dags.stand_in import is_running, wait_for
+from tests.dags.waiting import is_running, wait_for
 
 DAY = ["--day", "2026-11-20"]
 

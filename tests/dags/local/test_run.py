@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from tests.dags.local_command import STEPS, free_port, run_local, start_local
-from tests.dags.stand_in import is_running, wait_for
+from tests.dags.waiting import is_running, wait_for
 
 
 def count_open_runs(project) -> int:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.dags.local_command import STEPS, call_api, free_port, run_local
-from tests.dags.stand_in import is_running, wait_for
+from tests.dags.waiting import is_running, wait_for
 from tests.dags.webhook import Webhook
 
 RUNS = "dags/daily_refresh/dagRuns"

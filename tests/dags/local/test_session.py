@@ -10,7 +10,7 @@ import pytest
 
 from dags.local import session
 from tests.dags.local_command import run_local
-from tests.dags.stand_in import is_running, wait_for
+from tests.dags.waiting import is_running, wait_for
 
 
 @pytest.fixture
