@@ -19,7 +19,7 @@ from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.quality import drift, profiles, quarantine, results, suites, validation
-from jobs.quality._names import PSI
+from jobs.quality._names import KEY_COUNT, PSI
 from jobs.quality.profiles import Profile, TableProfiles
 from jobs.quality.suites import Suite
 from jobs.storage import models
@@ -127,7 +127,7 @@ def _add_columns(lake: Lake, suite: Suite, rows: "DataFrame", is_unique: bool) -
     if suite.key:
         # The profiles have shown that no key is there twice, or else each key's rows are counted.
         n_rows = F.lit(1) if is_unique else F.expr(f"count(*) OVER (PARTITION BY {', '.join(suite.key)})")
-        columns[suites.KEY_COUNT] = n_rows
+        columns[KEY_COUNT] = n_rows
     columns |= {name: F.expr(sql) for name, sql in suite.meta.get("derived", {}).items()}
     try:
         return rows.withColumns(columns)

@@ -7,7 +7,8 @@ from decimal import Decimal
 from pyspark.sql.types import StructField, StructType
 
 from jobs import flow
-from jobs.quality import results, suites, validation
+from jobs.quality import results, validation
+from jobs.quality._names import KEY_COUNT
 
 DAY = date(2024, 3, 5)
 NOON = datetime(2024, 3, 5, 12, tzinfo=UTC)
@@ -233,7 +234,7 @@ def bad_rows(name, expectation):
     if column in BAD.get(name, {}):
         rows = BAD[name][column]
         return rows if isinstance(rows, tuple) else (rows,)
-    if column == suites.KEY_COUNT:
+    if column == KEY_COUNT:
         return ({KEY_COLUMN[name]: repeated_key(name)},) * 2
     if kind == NOT_NULL:
         return ({column: None},)

@@ -8,6 +8,7 @@ import pytest
 from jobs import catalogue, flow
 from jobs.errors import UserError
 from jobs.quality import custom_expectations, pipeline, results, suites
+from jobs.quality._names import KEY_COUNT
 from tests.jobs.quality.rows import BETWEEN, DAY, NAMES, NOT_NULL, contract, is_by_row, label_of, nullable_schema, write_table
 
 COUNT = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 0}}
@@ -34,7 +35,7 @@ def _expectations(suite):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_suite_names_only_columns_of_its_table(spark, name):
     suite = suites.load_suite(name)
-    added = {*suite.meta.get("derived", {}), *suite.meta.get("links", {}), *([suites.KEY_COUNT] if suite.key else [])}
+    added = {*suite.meta.get("derived", {}), *suite.meta.get("links", {}), *([KEY_COUNT] if suite.key else [])}
     named = {e.column for e in suite.row_expectations if hasattr(e, "column")}
     assert named <= {f.name for f in nullable_schema(name)} | added
     assert added <= named, "the suite adds a column that it expects nothing of"
