@@ -66,8 +66,8 @@ def run_gate(lake, monkeypatch):
             module, "load_encoder", lambda root, version, outputs, file="": PlantedEncoder(outputs, sharpness[version])
         )
 
-    def run(version, day, learned, pca, features, **meta):
-        sharpness[version] = {"vector": learned, "components": pca, "inputs": features}
+    def run(version, day, learned, pca, raw_features, **meta):
+        sharpness[version] = {"vector": learned, "components": pca, "inputs": raw_features}
         backtest_meta = {"day": str(day - timedelta(days=30)), "features": NAMES}
         meta = {"features": NAMES, "attributes": {}, "backtest": backtest_meta} | meta
         models.save(settings.models, version, lambda folder: (folder / "meta.json").write_text(json.dumps(meta)))
