@@ -40,10 +40,16 @@ def remove_unfinished_log(path: str) -> None:
 
 def open_table(root: str, name: str, version: int | None = None) -> DeltaTable:
     """Open a table of a lake, at its newest version where none is given. Raises UserError where it was not written."""
-    path = table_path(root, name)
-    if not is_written(path):
+    table = open_if_written(root, name, version)
+    if table is None:
         raise UserError(f"lake: table {name} does not exist in {root}; run the step that writes it first")
-    return DeltaTable(path, version=version)
+    return table
+
+
+def open_if_written(root: str, name: str, version: int | None = None) -> DeltaTable | None:
+    """Open a table of a lake, at its newest version where none is given; return None where it was not written."""
+    path = table_path(root, name)
+    return DeltaTable(path, version=version) if is_written(path) else None
 
 
 def open_dataset(table: DeltaTable) -> ds.Dataset:
@@ -74,9 +80,9 @@ def sum_by(
 ) -> dict[tuple, tuple[Decimal, ...]]:
     """Return the sums of `columns` for each combination of `by`, at constant memory; empty where it was not written."""
     sums: dict[tuple, tuple[Decimal, ...]] = {}
-    if not is_written(table_path(root, name)):
+    if (table := open_if_written(root, name)) is None:
         return sums
-    for batch in open_dataset(open_table(root, name)).to_batches(columns=[*by, *columns], filter=where):
+    for batch in open_dataset(table).to_batches(columns=[*by, *columns], filter=where):
         grouped = pa.Table.from_batches([batch]).group_by(by).aggregate([(column, "sum") for column in columns])
         for row in grouped.to_pylist():
             key = tuple(row[column] for column in by)
@@ -88,9 +94,9 @@ def sum_by(
 def count_by(root: str, name: str, by: list[str], where: ds.Expression | None = None) -> Counter:
     """Return the number of rows for each combination of `by`, at constant memory; empty where it was not written."""
     counts: Counter = Counter()
-    if not is_written(table_path(root, name)):
+    if (table := open_if_written(root, name)) is None:
         return counts
-    for batch in open_dataset(open_table(root, name)).to_batches(columns=by, filter=where):
+    for batch in open_dataset(table).to_batches(columns=by, filter=where):
         grouped = pa.Table.from_batches([batch]).group_by(by).aggregate([([], "count_all")])
         keys = zip(*(grouped[column].to_pylist() for column in by), strict=True)
         counts.update(dict(zip(keys, grouped["count_all"].to_pylist(), strict=True)))
@@ -99,28 +105,31 @@ def count_by(root: str, name: str, by: list[str], where: ds.Expression | None = 
 
 def list_days(root: str, name: str) -> list[date]:
     """Return the days that a table partitioned by day has rows of, in order, from its log alone."""
-    if not is_written(table_path(root, name)):
+    if (table := open_if_written(root, name)) is None:
         return []
-    files = open_table(root, name).get_add_actions(flatten=True)
+    files = table.get_add_actions(flatten=True)
     return sorted(set(files.column("partition.day").to_pylist())) if files.num_rows else []
 
 
 def count_rows(root: str, name: str, days: Collection[date] | None = None) -> int:
     """Return the number of rows of a table, or of `days` of one partitioned by day, from its log alone."""
-    if not is_written(table_path(root, name)):
+    if (table := open_if_written(root, name)) is None:
         return 0
-    files = open_table(root, name).get_add_actions(flatten=True)
+    files = table.get_add_actions(flatten=True)
     rows = files.column("num_records").to_pylist()
     if days is None or not rows:
         return sum(rows)
     return sum(n for day, n in zip(files.column("partition.day").to_pylist(), rows, strict=True) if day in days)
 
 
-def newest_day(root: str, name: str) -> date | None:
-    """Return the latest day of a table by its partitions or its statistics; None where its log does not say one."""
-    files = open_table(root, name).get_add_actions(flatten=True)
+def summarize_table(root: str, name: str) -> tuple[int, int, date | None] | None:
+    """Return (version, rows, latest day or None) of a table from its log, or None where it was not written."""
+    if (table := open_if_written(root, name)) is None:
+        return None
+    files = table.get_add_actions(flatten=True)
     column = next((c for c in ("partition.day", "max.day") if c in files.schema.names), None)
-    return max((day for day in files.column(column).to_pylist() if day), default=None) if column else None
+    newest = max((day for day in files.column(column).to_pylist() if day), default=None) if column else None
+    return table.version(), sum(files.column("num_records").to_pylist()), newest
 
 
 def read_properties(path: str) -> dict[str, str]:

@@ -84,7 +84,8 @@ class Lake:
     ) -> list[dict]:
         """Return the rows of a small table as dictionaries, without a Spark job; none where it was never written."""
         name = table if isinstance(table, str) else table.name
-        return delta.read_arrow(self.root, name, columns, where=where).to_pylist() if self.exists(name) else []
+        stored = delta.open_if_written(self.root, name)
+        return [] if stored is None else delta.open_dataset(stored).to_table(columns=columns, filter=where).to_pylist()
 
     def days(self, name: str) -> list[date]:
         """Return the days that a table partitioned by day has rows of, in order, from its log alone."""
