@@ -66,7 +66,7 @@ def customer_days(events: DataFrame, orders: DataFrame, returns: DataFrame, holi
     scalars = together.groupBy(*_KEYS).agg(*(_merge_aggregates(p) for p in _SCALAR if p.source != "row"))
     # whoever has a value has the event or the order that it is of
     rows = scalars.join(_value_counts({"event": ours, "product": products}), _KEYS, "left")
-    for aggregate in _of("row"):
+    for aggregate in _select_aggregates("row"):
         rows = rows.withColumn(aggregate.name, F.expr(aggregate.sql).cast(aggregate.sql_type))
     return rows.select(*TABLE.columns)
 
@@ -91,7 +91,7 @@ def _for_good(rows: DataFrame) -> DataFrame:
     return rows.withColumns({"identified_on": F.col("day"), "known_until": F.lit(FOREVER)})
 
 
-def _of(source: str) -> list[DailyAggregate]:
+def _select_aggregates(source: str) -> list[DailyAggregate]:
     return [p for p in _SCALAR if p.source == source]
 
 
@@ -119,9 +119,9 @@ def _merge_aggregates(aggregate: DailyAggregate) -> Column:
 
 def _session_parts(ours: DataFrame) -> DataFrame:
     """Per session: its events on the day they happened, and what each day of knowing them changed on the day it began."""
-    counts = [p.name for p in _of("event")]
+    counts = [p.name for p in _select_aggregates("event")]
     parts = ours.groupBy(*_KEYS, "session_id", F.to_date("session_started_at").alias("_began")).agg(
-        *_aggregate_rows(_of("event")),
+        *_aggregate_rows(_select_aggregates("event")),
         F.unix_seconds(F.min("event_at")).alias("_first"),
         F.unix_seconds(F.max("event_at")).alias("_last"),
     )
@@ -131,8 +131,11 @@ def _session_parts(ours: DataFrame) -> DataFrame:
         *(F.sum(name).over(in_order).alias(name) for name in counts),
         (F.max("_last").over(in_order) - F.min("_first").over(in_order)).alias("seconds"),
     )  # fmt: skip
-    states = so_far.withColumns({f"_{p.name}": F.expr(p.sql) for p in _of("session")})
-    change = {p.name: F.col(f"_{p.name}") - F.coalesce(F.lag(f"_{p.name}").over(in_order), F.lit(0)) for p in _of("session")}
+    states = so_far.withColumns({f"_{p.name}": F.expr(p.sql) for p in _select_aggregates("session")})
+    change = {
+        p.name: F.col(f"_{p.name}") - F.coalesce(F.lag(f"_{p.name}").over(in_order), F.lit(0))
+        for p in _select_aggregates("session")
+    }
     # a session and its events are of one day, unless it went on after midnight
     days = F.when(F.col("_began") == F.col("day"), F.array("day")).otherwise(F.array("day", "_began"))
     split = states.withColumns(change).withColumn("_day", F.explode(days))
@@ -161,7 +164,7 @@ def _search_hits(ours: DataFrame) -> DataFrame:
     followed = both.withColumn("_next", F.min("_stretch").over(from_the_end)).where("_stretch IS NULL")
     in_time = F.col("_next.begins_at") <= F.col("event_at") + F.expr(f"INTERVAL {catalogue.SEARCH_HIT_MINUTES} MINUTES")
     hits = followed.where(in_time).withColumn("identified_on", F.greatest("identified_on", "_next.known_on"))
-    return hits.select(*_KEYS, *_aggregates_per_row(_of("search")))
+    return hits.select(*_KEYS, *_aggregates_per_row(_select_aggregates("search")))
 
 
 def _lines(orders: DataFrame) -> DataFrame:
@@ -176,9 +179,9 @@ def _lines(orders: DataFrame) -> DataFrame:
 
 def _orders(lines: DataFrame, holidays: Collection[date]) -> DataFrame:
     """What each order adds to its day."""
-    of_products = _only_where("line_kind = 'product'", _of("product"))
+    of_products = _only_where("line_kind = 'product'", _select_aggregates("product"))
     by_order = lines.groupBy(*_KEYS, "order_id").agg(
-        *_aggregate_rows([*_of("line"), *of_products]),
+        *_aggregate_rows([*_select_aggregates("line"), *of_products]),
         F.max(F.col("line_kind") != "discount").alias("_is_order"),
         F.sum("gross_amount").alias("gross_amount"),
         F.sum("discount_amount").alias("discount_amount"),
@@ -186,12 +189,12 @@ def _orders(lines: DataFrame, holidays: Collection[date]) -> DataFrame:
     )
     until = F.explode(F.array_distinct(F.array("known_until", F.lit(FOREVER))))
     split = by_order.select("*", until.alias("_until"), F.col("day").isin(*holidays).alias("before_holiday"))
-    summed = {source: [p._replace(sql=p.name) for p in _of(source)] for source in ("line", "product")}
+    summed = {source: [p._replace(sql=p.name) for p in _select_aggregates(source)] for source in ("line", "product")}
     return split.where("_until > day").select(
         *_KEYS[:-1], F.col("_until").alias("known_until"),
         *_aggregates_per_row(_only_where(f"_until = DATE'{FOREVER}'", summed["line"])),
         *_aggregates_per_row(_only_where("_until = known_until", summed["product"])),
-        *_aggregates_per_row(_only_where("_until = known_until AND _is_order", _of("order"))),
+        *_aggregates_per_row(_only_where("_until = known_until AND _is_order", _select_aggregates("order"))),
     )  # fmt: skip
 
 
@@ -201,7 +204,7 @@ def _returns(returns: DataFrame) -> DataFrame:
     by_line = returned.groupBy(*_KEYS, "return_order_id", "return_line_no").agg(
         F.sum("amount").alias("amount"), F.max("kind").alias("kind")
     )
-    return by_line.select(*_KEYS, *_aggregates_per_row(_of("return")))
+    return by_line.select(*_KEYS, *_aggregates_per_row(_select_aggregates("return")))
 
 
 def _value_counts(sources: dict[str, DataFrame]) -> DataFrame:
