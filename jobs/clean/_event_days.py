@@ -1,95 +1,180 @@
 """Cleaning days of events: sessions, robots, customers; and the earlier or later days whose stored events that changes."""
 
-from datetime import date
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
+import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from jobs.clean import _rows, customers, events, events_rejects, identities, sessions
-from jobs.clean._session_days import assign_sessions_of_days, read_events
-from jobs.config.settings import Settings
+from jobs.bronze.events import TABLE as BRONZE
+from jobs.clean import _robots, _rows, customers, events, events_rejects, identities, sessions, visitor_days
+from jobs.config.settings import Clean, Settings
 from jobs.config.source_mapping import Source
+from jobs.engine.runner import Result, Runner, count_buckets, open_runner
+from jobs.engine.tasks import COLLECT, KEEP, Write
 from jobs.quality import reconciliation
-from jobs.storage.lake import Cache, Lake, with_cached_frames
+from jobs.storage.commits import File, OpenTable
+from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
+
+_ONE_DAY = timedelta(days=1)
+_TABLES = (events.TABLE, events_rejects.TABLE, sessions.TABLE, visitor_days.TABLE, identities.TABLE)
 
 
-@with_cached_frames
+@dataclass
+class _Work:
+    """What the cleaning of some days is done with: the same for each of its steps."""
+
+    lake: Lake
+    runner: Runner
+    settings: Clean
+    mapped: Collection[str]
+    due: list[date]
+    n_buckets: int
+    later: list[date] = field(default_factory=list)  # days after whose stored events get other sessions
+
+    def read(self, **inputs: Rows) -> dict[str, Any]:
+        """Return rows of stored tables in buckets by visitor."""
+        return self.runner.read(inputs, self.n_buckets)
+
+
 def clean_event_days(
-    cache: Cache, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict[date, str],
-    rows_in: dict[date, int],
-) -> list[reconciliation.Account]:  # fmt: skip
+    lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict[date, str], rows_in: dict[date, int]
+) -> list[reconciliation.Account]:
     """Clean the events of the days `due`, and restate stored events of other days. Returns the accounts of the days.
 
     `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days.
     """
-    lake.create(events.TABLE)  # stored days may be read below: with every column
-    raw = lake.read("bronze.events", due[0], due[-1]).where(F.col("day").isin(*due))
-    outcomes = cache(events.classify_events(raw, source.currency, settings.clean.clock_skew_seconds))
-    _rows.write_rejects(lake, outcomes, raw, events_rejects.TABLE, due)
-    kept = outcomes.where("outcome = 'kept'").drop("rules", "outcome", "_repeated")
-    mapped = source.mappings["events"].columns
-    in_sessions, later = assign_sessions_of_days(lake, events.flag_bots(kept, settings.clean, mapped), due, settings.clean)
-    fresh = in_sessions.where(F.col("day").isin(*due)) if later else in_sessions
-    fresh = customers.add_known_customer(fresh, lake.read(customers.TABLE), settings.clean.max_customers_per_mail)
-    changes = identities.find_changes(cache, lake, cache(fresh), due, settings.clean) if "visitor_id" in mapped else None
-    cleaned = _attach_customers(fresh, changes)
-    restated = sorted({*later, *(changes.restated if changes else [])})
-    if restated:
-        cleaned = cleaned.unionByName(_restate_events(lake, restated, in_sessions, later, changes))
-    return _write(lake, settings, cleaned, due, later, restated, inputs, rows_in, changes)
+    n_rows = sum(rows_in[day] for day in due)
+    with open_runner(lake, settings, n_rows) as runner:
+        mapped = frozenset(source.mappings["events"].columns)
+        work = _Work(lake, runner, settings.clean, mapped, due, count_buckets(n_rows))
+        opened = {table.name: lake.open_for_write(table) for table in _TABLES}
+        classified = _classify(work, source.currency)
+        opened[events_rejects.TABLE.name].commit(classified.files["rejects"], due)
+        cleaned = _clean_visitors(work, classified)
+        restated = sorted({*work.later, *_days_changed(cleaned, "events")})
+        # The later days stay due until they have an account again, in case the run dies in between; those whose own files
+        # have changed too stay due after it.
+        still_due = reconciliation.due_days(lake, events.TABLE.name, {day: inputs.get(day, "") for day in work.later}, [])
+        reconciliation.mark_due(lake, events.TABLE.name, work.later)
+        opened[events.TABLE.name].commit(_gather_events(work, cleaned, restated), [*due, *restated])
+        _write_sessions(work, opened[sessions.TABLE.name], [*due, *restated])
+        accounts = _account(work, sorted({*due, *work.later}.difference(still_due)), inputs, rows_in)
+        cause = reconciliation.fingerprint_inputs(*(account.inputs for account in accounts))
+        reconciliation.mark_restated(lake, events.TABLE.name, restated, cause)
+        # The last to be written: until then a run that was killed finds the same restated days again.
+        opened[visitor_days.TABLE.name].commit(cleaned.files["visitor_days"], due)
+        _write_links(work, opened[identities.TABLE.name], cleaned)
+        return accounts
 
 
-def _write(
-    lake: Lake, settings: Settings, cleaned: DataFrame, due: list[date], later: list[date], restated: list[date],
-    inputs: dict[date, str], rows_in: dict[date, int], changes: identities.Change | None,
-) -> list[reconciliation.Account]:  # fmt: skip
-    """Write the events and sessions of the days `due` and `restated`, then the identities. Returns the accounts."""
+def _classify(work: _Work, currency: str) -> Result:
+    """Type the bronze rows of the due days, and choose those to keep."""
+    mails = customers.find_mail_owners(work.lake.read_arrow(customers.TABLE), work.settings.max_customers_per_mail)
+    kernel = partial(events.classify_events, mails=mails, currency=currency, settings=work.settings, mapped=work.mapped)
+    outputs = {
+        "kept": KEEP, "visitors": COLLECT, "fingerprints": COLLECT, "agents": COLLECT,
+        "rejects": Write(events_rejects.TABLE, gather=True),
+    }  # fmt: skip
+    return work.runner.run(kernel, work.read(raw=Rows(BRONZE, events.find_visitors, days=work.due)), outputs)
+
+
+def _clean_visitors(work: _Work, classified: Result) -> Result:
+    """Clean the typed events of the due days, and follow their sessions into later days for as long as these change."""
+    agents = pl.Series(pl.from_arrow(classified.collected["agents"]["user_agent"])).unique()
+    fingerprints = pl.DataFrame(pl.from_arrow(classified.collected["fingerprints"]))
+    fleets, crawlers = _robots.find_fleets(fingerprints, work.settings), _robots.find_crawlers(agents)
+    kernel = partial(events.clean_visitors, fleets=fleets, crawlers=crawlers, settings=work.settings, mapped=work.mapped)
+    outputs = {
+        "events": Write(events.TABLE, gather=True), "visitor_days": Write(visitor_days.TABLE, gather=True), "links": KEEP,
+        "linked": KEEP, "changes": COLLECT,
+    }  # fmt: skip
+    cleaned_days = set(work.lake.days(events.TABLE.name))
+    concerned = _find_concerned_visitors(work, classified.collected["visitors"])
+    while True:
+        days = {*work.due, *work.later}
+        following = {day + _ONE_DAY for day in days if day + _ONE_DAY in cleaned_days}.difference(days)
+        stored = _read_stored(work, sorted({*work.later, *following}), concerned)
+        result = work.runner.run(kernel, {"kept": classified.kept["kept"], **stored}, outputs)
+        changed = following.intersection(_days_changed(result, "later"))
+        if not changed:
+            return result
+        work.later = sorted({*work.later, *changed})
+        for table, name in ((events.TABLE, "events"), (visitor_days.TABLE, "visitor_days")):
+            work.lake.discard(table, result.files[name])
+
+
+def _read_stored(work: _Work, later: list[date], concerned: pa.Array) -> dict[str, Any]:
+    """Return what clean_visitors is given of stored tables, `later` being the days after that it looks at."""
+    eves = {day - _ONE_DAY for day in (*work.due, *later)}.difference(work.due, later)
+    other_days = set(work.lake.days(visitor_days.TABLE.name)).difference(work.due) if len(concerned) else ()
+    return work.read(
+        open=Rows(events.TABLE, "visitor_id", events.OPEN_COLUMNS, eves),
+        later=Rows(events.TABLE, "visitor_id", days=later),
+        visitor_days=Rows(visitor_days.TABLE, "visitor_id", days=other_days, only=concerned),
+        links=Rows(identities.TABLE, "visitor_id", days=None if len(concerned) else (), only=concerned),
+    )
+
+
+def _find_concerned_visitors(work: _Work, visitors: pa.Table) -> pa.Array:
+    """Return the visitors of the due days, now or as stored, on whom a customer is or was known; none where none is stored."""
+    if "visitor_id" not in work.mapped or not work.lake.days(visitor_days.TABLE.name):
+        return pa.array([], pa.string())
+    stored = read_rows(work.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id",), work.due))
+    present = pa.chunked_array([*visitors["visitor_id"].cast(pa.string()).chunks, *stored["visitor_id"].chunks], pa.string())
+    linked = read_rows(work.lake.root, Rows(identities.TABLE, "visitor_id", ("visitor_id",), only=present.unique()))
+    named = visitors.filter(visitors["is_named"])["visitor_id"].cast(pa.string())
+    return pa.chunked_array([*named.chunks, *linked["visitor_id"].chunks], pa.string()).unique()
+
+
+def _days_changed(result: Result, kind: str) -> list[date]:
+    return sorted({row["day"] for row in result.collected["changes"].to_pylist() if row["kind"] == kind})
+
+
+def _gather_events(work: _Work, cleaned: Result, restated: list[date]) -> list[File]:
+    """Return the files of the due and the restated days; the stored events of other days get their customers anew."""
+    days = {str(day) for day in (*work.due, *work.later, *restated)}
+    files = [file for file in cleaned.files["events"] if file.partition["day"] in days]
+    looked_at = {date.fromisoformat(file.partition["day"]) for file in cleaned.files["events"]}
+    work.lake.discard(events.TABLE, [file for file in cleaned.files["events"] if file not in files])
+    if others := sorted(set(restated).difference(looked_at)):
+        stored = work.read(events=Rows(events.TABLE, "visitor_id", days=others))
+        inputs = {**stored, "links": cleaned.kept["links"], "linked": cleaned.kept["linked"]}
+        files += work.runner.run(events.restate_events, inputs, {"events": Write(events.TABLE, gather=True)}).files["events"]
+    return files
+
+
+def _write_sessions(work: _Work, opened: OpenTable, cleaned: list[date]) -> None:
+    """Write the sessions that may have an event on one of the cleaned days."""
+    began, days = sessions.days_began(cleaned, work.settings)
+    stored = work.read(events=Rows(events.TABLE, "visitor_id", sessions.EVENT_COLUMNS, days))
+    kernel = partial(sessions.summarize_sessions, began=frozenset(began))
+    written = work.runner.run(kernel, stored, {"sessions": Write(sessions.TABLE, gather=True)})
+    opened.commit(written.files["sessions"], began)
+
+
+def _write_links(work: _Work, opened: OpenTable, cleaned: Result) -> None:
+    """Write the days of links that have changed: the new links of the visitors worked on, and those of all others as they are."""
+    if not (changed := _days_changed(cleaned, "links")):
+        return
+    stored = work.read(stored=Rows(identities.TABLE, "visitor_id", days=changed))
+    inputs = {**stored, "links": cleaned.kept["links"], "linked": cleaned.kept["linked"]}
+    kernel = partial(identities.replace_links, days=frozenset(changed))
+    written = work.runner.run(kernel, inputs, {"links": Write(identities.TABLE, gather=True)})
+    # Links without a day were written by a version that had none; all their visitors are worked on anew.
+    opened.commit(written.files["links"], [*changed, None])
+
+
+def _account(work: _Work, days: list[date], inputs: dict[date, str], rows_in: dict[date, int]) -> list[reconciliation.Account]:
+    """Return the account of each day, with the number of events whose clock was corrected."""
     name = events.TABLE.name
-    # The later days stay due until they have an account again, in case the run dies in between; those whose own files
-    # have changed too stay due after it.
-    still_due = reconciliation.due_days(lake, name, {day: inputs.get(day, "") for day in later}, [])
-    reconciliation.mark_due(lake, name, later)
-    lake.replace_days(events.TABLE, cleaned, [*due, *restated])
-    sessions.run(lake, [*due, *restated], settings.clean)
-    days = sorted({*due, *later}.difference(still_due))
-    rows_out = _rows.count_by_day(lake, name, days)
-    accounts = _rows.account_days(lake, rows_out, events_rejects.TABLE, days, rows_in, inputs, _count_corrected(lake, days))
-    cause = reconciliation.fingerprint_inputs(*(account.inputs for account in accounts))
-    reconciliation.mark_restated(lake, name, restated, cause)
-    if changes:
-        identities.write_changes(lake, changes)
-    return accounts
-
-
-def _attach_customers(fresh: DataFrame, changes: identities.Change | None) -> DataFrame:
-    """Return the events of clean.events with their customers; without visitors an event has the customer that it names."""
-    if changes:
-        named = fresh.withColumn("customer_id", F.col("known_customer_id"))
-        return identities.attach_customers(named, changes.links).select(*events.TABLE.columns)
-    is_known = F.col("customer_id").isNotNull()
-    nulls = {"former_customer_id": F.lit(None).cast("string"), "shared_since": F.lit(None).cast("date")}
-    columns = {"signed_in": is_known, "identified_on": F.when(is_known, F.col("day")), **nulls}
-    return fresh.withColumns(columns).select(*events.TABLE.columns)
-
-
-def _restate_events(
-    lake: Lake, days: list[date], in_sessions: DataFrame, later: list[date], changes: identities.Change | None
-) -> DataFrame:
-    """Return the stored events of `days` with the sessions (of the `later` days) and the customers that they have now."""
-    stored = read_events(lake, [day for day in days if day not in later])
-    if later:
-        stored = stored.unionByName(in_sessions.where(F.col("day").isin(*later)).select(*events.TABLE.columns))
-    if changes is None:
-        return stored
-    changed = identities.without_stitching(stored.join(changes.visitors, "visitor_id", "left_semi"))
-    changed = identities.attach_customers(changed, changes.links).select(*events.TABLE.columns)
-    return changed.unionByName(stored.join(changes.visitors, "visitor_id", "left_anti").select(*events.TABLE.columns))
-
-
-def _count_corrected(lake: Lake, days: list[date]) -> dict[date, dict[str, Decimal]]:
-    """Return the number of events whose clock was corrected, by day."""
     is_corrected = ds.field("day").isin(days) & ds.field("clock_skew_seconds").is_valid()
-    counts = lake.count_by(events.TABLE.name, ["day"], is_corrected)
-    return {day: {"clock_skew": Decimal(n)} for (day,), n in counts.items()}
+    corrected = {day: {"clock_skew": Decimal(n)} for (day,), n in work.lake.count_by(name, ["day"], is_corrected).items()}
+    rows_out = _rows.count_by_day(work.lake, name, days)
+    return _rows.account_days(work.lake, rows_out, events_rejects.TABLE, days, rows_in, inputs, corrected)

@@ -3,6 +3,10 @@
 The attributes as known at a day are the newest row up to it.
 """
 
+from datetime import date
+
+import polars as pl
+import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -69,3 +73,22 @@ def add_known_customer(rows: DataFrame, customers: DataFrame, most: int = 1) -> 
 def mail_validity(customers: DataFrame, most: int = 1) -> DataFrame:
     """Return whom an e-mail address names, and when: key, since, until (exclusive), value."""
     return mail_owners(customers, most).toDF("key", "value", "since", "until")
+
+
+def find_mail_owners(customers: pa.Table, most: int = 1) -> pl.DataFrame:
+    """Return whom an e-mail address names: email_key, owner, since, until (exclusive).
+
+    It names its newest holder, and nobody from the day on which it has more than `most` holders.
+    """
+    held = list_mail_holders(customers).filter((pl.col("nth") <= most) & (pl.col("until") > pl.col("since")))
+    return held.select("email_key", "owner", "since", "until")
+
+
+def list_mail_holders(customers: pa.Table) -> pl.DataFrame:
+    """Return who held an e-mail address, in order, until the next had it too: email_key, owner, since, until, nth."""
+    rows = pl.DataFrame(pl.from_arrow(customers.select(["email_key", "customer_id", "day"])))
+    held = rows.drop_nulls("email_key").group_by("email_key", owner="customer_id").agg(since=pl.col("day").min())
+    return held.sort("email_key", "since", "owner").with_columns(
+        until=pl.col("since").shift(-1).over("email_key").fill_null(date(9999, 12, 31)),
+        nth=pl.int_range(1, pl.len() + 1).over("email_key"),
+    )

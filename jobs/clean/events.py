@@ -7,16 +7,19 @@ Inputs: bronze.events, and the last minutes of the day before for sessions that 
 - A client's wrong clock is corrected where the source sends both clocks, and the correction is kept in a column.
 """
 
-from collections.abc import Collection, Iterator
-from datetime import timedelta
+import hashlib
+from collections.abc import Collection
+from datetime import date
+from functools import reduce
 
+import polars as pl
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
 
-from jobs.clean import _rows
+from jobs import parsing
+from jobs.clean import _robots, events_rejects, identities, sessions, visitor_days
+from jobs.clean.rules import check_declared
 from jobs.config.settings import Clean
-from jobs.event_time import correct_event_time, parse_time
 from jobs.storage.table import Table
 
 TYPES = ("view", "search", "add_to_cart", "remove_from_cart", "begin_checkout", "purchase", "login", "other")
@@ -54,201 +57,243 @@ TABLE = Table(
 )  # fmt: skip
 
 
-# Attributes that are equal for all events of a fleet, besides the time.
-_FINGERPRINT = ("user_agent", "event_type", "product_id", "page", "search_term", "device", "country", "channel")
+_TEXTS = [
+    "event_id", "visitor_id", "customer_id", "email_key", "event_type", "product_id", "category", "currency", "search_term",
+    "page", "device", "country", "user_agent", "channel",
+]  # fmt: skip
+_SAME_EVENT = ["visitor_id", "event_type", "product_id", "page", "search_term", "client_time"]
+_RULES = ("malformed", "no_time", "future", "too_late", "no_visitor", "unknown_type")
+check_declared(_RULES)
+_PLACES = ("session_started_at", "active_since", "bot_rule")  # what the sessions of the day before may change
+OPEN_COLUMNS = ("visitor_id", "event_at", "active_since", "session_started_at", "day")
 
 
-def classify_events(raw: DataFrame, currency: str, clock_skew_seconds: float) -> DataFrame:
-    """Return every bronze event, typed, with its `outcome` (kept, reject or duplicate) and `rules`."""
-    event_at, skew = correct_event_time(clock_skew_seconds)
-    event_type = F.lower(_rows.text("event_type"))
-    price = _rows.number("price")
-    typed = raw.select(
-        "_extra", "_source", "_file", "_row", "day",
-        _rows.text("event_id").alias("source_id"),
-        event_at.alias("event_at"),
-        skew.alias("clock_skew_seconds"),
-        parse_time("event_at").alias("_client_time"),
-        F.coalesce(_rows.text("visitor_id"), _rows.text("customer_id")).alias("visitor_id"),
-        _rows.text("customer_id").alias("customer_id"),
-        _rows.text("email_key").alias("email_key"),
-        F.when(event_type.isin(*TYPES), event_type).alias("event_type"),
-        _rows.text("product_id").alias("product_id"),
-        _rows.text("category").alias("category"),
-        F.when(price > 0, price).alias("price"),
-        F.coalesce(F.upper(_rows.text("currency")), F.lit(currency)).alias("currency"),
-        F.lower(_rows.text("search_term")).alias("search_term"),
-        _rows.text("page").alias("page"),
-        F.lower(_rows.text("device")).alias("device"),
-        _rows.text("country").alias("country"),
-        _rows.text("user_agent").alias("user_agent"),
-        _rows.text("channel").alias("channel"),
+def find_visitors(raw: pa.Table) -> pa.Array:
+    """Return the visitor of each row of bronze.events: the key of classify_events."""
+    return _visitor(parsing.clean_texts(raw, ["visitor_id", "customer_id"])).to_arrow()
+
+
+def classify_events(
+    tables: dict[str, pa.Table], mails: pl.DataFrame, currency: str, settings: Clean, mapped: Collection[str]
+) -> dict[str, pa.Table]:
+    """Type the rows of bronze.events, refuse those that break a rule, and keep the first of equal events.
+
+    Key: visitor. Input: `raw`; `mails` says whom an e-mail address names (customers.mail_owners); `mapped` are the columns
+    that the source has. Outputs: `kept`, typed; `rejects`, as received, for clean.events_rejects; `visitors`, with
+    `is_named` where a customer is known on them; `fingerprints` (_robots.count_fingerprints) and `agents`, the distinct
+    user agents. About 1 µs of CPU a row.
+    """
+    raw = tables["raw"]
+    typed = _add_known_customer(_type_events(raw, currency, settings.clock_skew_seconds), mails)
+    broken = _find_broken_rules(raw, typed)
+    is_refused = reduce(pl.Series.__or__, broken.get_columns())
+    accepted = _identify_events(typed.filter(~is_refused))
+    is_repeated = _find_repeated(accepted)
+    kept = accepted.filter(~is_repeated).drop("position").with_row_index("position")
+    counts = _robots.count_fingerprints(kept, settings) if "visitor_id" in mapped else _robots.NO_COUNTS
+    visitors = kept.group_by("visitor_id").agg(is_named=pl.col("known_customer_id").is_not_null().any())
+    outputs = {
+        "kept": kept.drop("position", "_file", "_row", "source_id", "client_time", "email_key"),
+        "visitors": visitors,
+        "fingerprints": counts,
+        "agents": kept.select("user_agent").unique(),
+    }
+    rejects = _select_rejects(raw, typed.filter(is_refused), broken.filter(is_refused), accepted.filter(is_repeated))
+    return {name: rows.to_arrow() for name, rows in outputs.items()} | {"rejects": rejects}
+
+
+def _type_events(raw: pa.Table, currency: str, skew_seconds: float) -> pl.DataFrame:
+    """Return the columns of each row in their types; `position` is its number."""
+    texts = parsing.clean_texts(raw, _TEXTS)
+    event_type = pl.col("event_type").str.to_lowercase()
+    typed = texts.select(
+        _visitor(texts).alias("visitor_id"),
+        "customer_id", "email_key", "product_id", "category", "page", "country", "user_agent", "channel",
+        source_id="event_id",
+        event_type=pl.when(event_type.is_in(TYPES)).then(event_type),
+        currency=pl.col("currency").str.to_uppercase().fill_null(currency),
+        search_term=pl.col("search_term").str.to_lowercase(),
+        device=pl.col("device").str.to_lowercase(),
     )  # fmt: skip
-    own_day = F.to_date("event_at")
-    rules = {
-        "no_time": F.col("event_at").isNull(),
-        "future": own_day > F.col("day"),
-        "too_late": own_day < F.col("day"),
-        "no_visitor": F.col("visitor_id").isNull(),
-        "unknown_type": F.col("event_type").isNull(),
-    }
-    return _without_duplicates(typed.withColumn("rules", _rows.broken_rules(rules)).drop("_extra"))
-
-
-def customer_lookups(raw: DataFrame) -> DataFrame:
-    """Return the rows (key, day) of bronze.events that name a customer by an e-mail address."""
-    return raw.select(_rows.text("email_key").alias("key"), "day").where("key IS NOT NULL")
-
-
-def _without_duplicates(typed: DataFrame) -> DataFrame:
-    """Outcome and rules: of equal events the first in file order is kept."""
-    what = ("visitor_id", "event_type", "product_id", "page", "search_term", "_client_time")
-    keyed = typed.withColumn("event_id", F.coalesce("source_id", F.md5(_joined(what))))
-    refused = F.size("rules") > 0
-    # partitioned by the visitor alone, so that sessions and robots need no further shuffle
-    first = Window.partitionBy("visitor_id", "day", "event_id", refused).orderBy("_file", "_row")
-    repeated = ~refused & (F.row_number().over(first) > 1)
-    rule = F.when(F.col("source_id").isNotNull(), "same_id").otherwise("same_event")
-    return (
-        keyed.repartition("visitor_id")
-        .withColumn("_repeated", repeated)
-        .withColumn("outcome", F.when(refused, "reject").when(F.col("_repeated"), "duplicate").otherwise("kept"))
-        .withColumn("rules", F.when(F.col("_repeated"), F.array(rule)).otherwise(F.col("rules")))
-        .drop("_client_time")
+    price = parsing.parse_number(_column(raw, "price"))
+    times = parsing.correct_event_times(*(_column(raw, name) for name in ("event_at", "sent_at", "received_at")), skew_seconds)
+    origin = pl.DataFrame([_column(raw, name) for name in ("_file", "_row", "day")])
+    return pl.concat([typed, times, origin, price.alias("price").to_frame()], how="horizontal").with_columns(
+        price=pl.when(pl.col("price") > 0).then("price"),
+        is_anonymous=pl.col("customer_id").is_null() & pl.col("email_key").is_null(),
+        position=pl.int_range(pl.len(), dtype=pl.UInt32),
     )
 
 
-def flag_bots(kept: DataFrame, settings: Clean, mapped: Collection[str]) -> DataFrame:
-    """Add is_bot and bot_rule, decided per visitor and day; `mapped` are the columns that the source has."""
-    visitor_day = Window.partitionBy("visitor_id", "day")
-    micros = F.unix_micros("event_at")
-    pause = F.col("_pause")
-    within = F.when((pause > 0) & (pause <= settings.session_gap_minutes * 60_000_000), pause)
-    even = F.stddev_pop(within).over(visitor_day) <= settings.bot_even_spread * F.avg(within).over(visitor_day)
-    of_day = {
-        "_events": F.count("*").over(visitor_day),
-        "_pauses": F.count_if(pause > 0).over(visitor_day),
-        "_short": F.count_if((pause > 0) & (pause <= settings.bot_pause_seconds * 1e6)).over(visitor_day),
-        "_even": even & (F.count(within).over(visitor_day) >= settings.bot_even_pauses),
-        "_crawler": F.max("is_crawler").over(visitor_day),
-    }
-    looked = _flag_one_hit_fleets(_flag_crawlers(kept, "user_agent" in mapped), settings, "visitor_id" in mapped)
-    counted = looked.withColumn("_pause", micros - F.lag(micros).over(visitor_day.orderBy("event_at"))).withColumns(of_day)
-    rule = (
-        F.when(F.col("_crawler"), "user_agent")
-        .when(F.col("_pauses") >= settings.bot_events_per_day, "rate")
-        .when(
-            (F.col("_pauses") >= settings.bot_pause_events) & (F.col("_short") * 2 >= F.col("_pauses")),
-            "no_human_pause",
-        )
-        .when(F.col("_even"), "even_pauses")
-        .when(F.col("_in_fleet") & (F.col("_events") == 1) & _anonymous(), "one_hit_fleet")
+def _column(rows: pa.Table, name: str) -> pl.Series:
+    return pl.Series(pl.from_arrow(rows[name])).alias(name)
+
+
+def _visitor(texts: pl.DataFrame) -> pl.Series:
+    return texts.select(pl.coalesce("visitor_id", "customer_id")).to_series()
+
+
+def _find_broken_rules(raw: pa.Table, typed: pl.DataFrame) -> pl.DataFrame:
+    """Return for each row whether it breaks each of _RULES; a malformed row breaks that rule alone."""
+    malformed = pl.Series(pl.from_arrow(pc.is_valid(pc.map_lookup(raw["_extra"], pa.scalar("_malformed"), "first"))))
+    own_day = pl.col("event_at").dt.date()
+    broken = typed.select(
+        no_time=pl.col("event_at").is_null(),
+        future=(own_day > pl.col("day")).fill_null(False),
+        too_late=(own_day < pl.col("day")).fill_null(False),
+        no_visitor=pl.col("visitor_id").is_null(),
+        unknown_type=pl.col("event_type").is_null(),
     )
-    return counted.drop("_fingerprint", "_agent", "_stretch").withColumn("bot_rule", rule)
+    return broken.select(malformed.alias("malformed"), *(pl.col(rule) & ~malformed for rule in _RULES[1:]))
 
 
-def flag_round_the_clock_activity(placed: DataFrame, settings: Clean) -> DataFrame:
-    """Set bot_rule and is_bot of events in sessions by the rule that looks beyond the day; an earlier rule is kept."""
-    visitor_day = Window.partitionBy("visitor_id", "day")
-    hours = F.bit_count(F.bit_or(F.expr("shiftleft(1, hour(event_at))")).over(visitor_day))
-    unbroken = F.max(F.unix_micros("event_at") - F.unix_micros("active_since")).over(visitor_day)
-    is_active_long = (hours >= settings.bot_active_hours) | (unbroken >= settings.bot_active_hours * 3_600_000_000)
-    name = "around_the_clock"
-    rule = F.coalesce(F.nullif("bot_rule", F.lit(name)), F.when(is_active_long, name))
-    return placed.withColumn("bot_rule", rule).withColumn("is_bot", F.col("bot_rule").isNotNull())
+def _identify_events(accepted: pl.DataFrame) -> pl.DataFrame:
+    """Add event_id: the source's; without one, a hash of what makes two events the same."""
+    lacks_id = accepted["source_id"].is_null()
+    if not lacks_id.any():
+        return accepted.with_columns(event_id="source_id")
+    texts = accepted.filter(lacks_id).with_columns(client_time=format_time(pl.col("client_time")))
+    joined = texts.select(pl.concat_str([pl.col(c).fill_null("\x00") for c in _SAME_EVENT], separator="\x1f")).to_series()
+    ids = pl.Series([hashlib.md5(text.encode()).hexdigest() for text in joined], dtype=pl.String)  # noqa: S324
+    if lacks_id.all():
+        return accepted.with_columns(event_id=ids)
+    return accepted.with_columns(event_id=accepted["source_id"].scatter(lacks_id.arg_true(), ids))
 
 
-def _flag_crawlers(kept: DataFrame, has_user_agents: bool) -> DataFrame:
-    """Adds is_crawler: true, or null."""
-    if not has_user_agents:
-        return kept.withColumn("is_crawler", F.lit(None).cast("boolean"))
-    agents = kept.select("user_agent").where("user_agent IS NOT NULL").distinct()
-    crawlers = agents.mapInArrow(_crawlers, "user_agent STRING, is_crawler BOOLEAN").where("is_crawler")
-    return kept.join(F.broadcast(crawlers), "user_agent", "left")
+def format_time(time: pl.Expr) -> pl.Expr:
+    """Return a time as text, with as many digits of the fraction as it has."""
+    fraction = time.dt.strftime(".%6f").str.strip_chars_end("0").str.strip_suffix(".")
+    return time.dt.strftime("%Y-%m-%d %H:%M:%S") + fraction
 
 
-def _flag_one_hit_fleets(kept: DataFrame, settings: Clean, has_visitors: bool) -> DataFrame:
-    """Add _in_fleet: true where the event belongs to a fleet, else null.
+def _find_repeated(accepted: pl.DataFrame) -> pl.Series:
+    """Return whether an equal event stands earlier in the files of the day."""
+    same = ["visitor_id", "day", "event_id"]
+    numbered = accepted.select(*same, "_file", "_row", at=pl.int_range(pl.len(), dtype=pl.UInt32))
+    groups = numbered.filter(numbered.select(same).is_duplicated()).sort("_file", "_row")
+    repeated = groups.filter(~groups.select(pl.struct(same).is_first_distinct()).to_series())["at"]
+    return pl.repeat(False, len(accepted), eager=True).scatter(repeated, True)
 
-    A fleet is many ids with equal attributes and one event each on a day. Ids with the user agent of a fleet hardly do
-    anything else; people who open one page with a common browser do.
+
+def _select_rejects(raw: pa.Table, refused: pl.DataFrame, broken: pl.DataFrame, repeated: pl.DataFrame) -> pa.Table:
+    """Return the refused rows and the repeated ones, as received, with their outcome and rules."""
+    rules = broken.select(
+        pl.concat_list(pl.when(pl.col(rule)).then(pl.lit(rule)) for rule in _RULES).list.drop_nulls().alias("rules")
+    )
+    has_id = pl.col("source_id").is_not_null()
+    same = pl.when(has_id).then(pl.lit("same_id")).otherwise(pl.lit("same_event"))
+    outcomes = pl.concat(
+        [
+            refused.select("position", outcome=pl.lit("reject")).with_columns(rules.get_columns()),
+            repeated.select("position", outcome=pl.lit("duplicate"), rules=pl.concat_list(same)),
+        ]
+    ).sort("position")
+    rows = raw.take(outcomes["position"].to_arrow())
+    for name in ("outcome", "rules"):
+        rows = rows.append_column(name, outcomes[name].to_arrow())
+    return rows.select(events_rejects.TABLE.columns)
+
+
+def _add_known_customer(typed: pl.DataFrame, mails: pl.DataFrame) -> pl.DataFrame:
+    """Add known_customer_id, the customer that an event names by id or e-mail."""
+    if mails.is_empty() or typed["email_key"].null_count() == len(typed):
+        return typed.with_columns(known_customer_id="customer_id")
+    mailed = typed.select("position", "email_key", "day").join(mails, "email_key", "inner")
+    owners = mailed.filter((pl.col("day") >= pl.col("since")) & (pl.col("day") < pl.col("until"))).select("position", "owner")
+    joined = typed.join(owners, "position", "left", maintain_order="left")
+    return joined.with_columns(known_customer_id=pl.coalesce("customer_id", "owner")).drop("owner")
+
+
+def clean_visitors(
+    tables: dict[str, pa.Table], fleets: pl.DataFrame, crawlers: pl.Series, settings: Clean, mapped: Collection[str]
+) -> dict[str, pa.Table]:
+    """Return clean.events and clean.visitor_days of the kept events: robots, sessions, customers.
+
+    Key: visitor. Inputs: `kept` of classify_events; `open`, OPEN_COLUMNS of stored events of the days before; `later`, the
+    stored events of days after whose sessions may change; `visitor_days`, those stored for other days, and `links`, the
+    stored identities, of the visitors on which a customer is known. Outputs: `events`, those of `later` too; `visitor_days`;
+    `links`, all of these visitors, and `linked`, the visitors; `changes` (kind, day): days of `later`, of links and of other
+    stored events that change. Sorted by day. About 1.5 µs of CPU a row.
     """
-    if not has_visitors:  # every visitor is a customer
-        return kept.withColumn("_in_fleet", F.lit(None).cast("boolean"))
-    stretch = F.floor(F.unix_seconds("event_at") / (settings.bot_fleet_minutes * 60))
-    fingerprints = kept.withColumn("_stretch", stretch).withColumns(
-        {
-            "_fingerprint": F.xxhash64(_joined(("_stretch", *_FINGERPRINT))),
-            "_agent": F.xxhash64(_joined(("day", "user_agent", "country"))),
-        }
+    kept, later, before, others = (_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))
+    before = before.filter(pl.col("day").is_not_null())  # older lakes have links without one
+    flagged = _robots.flag_robots(_sort_by_visitor_day(kept), crawlers, fleets, settings)
+    placed = _place_in_sessions(flagged, later, _frame(tables["open"]), settings)
+    fresh = placed.filter(~pl.col("is_stored"))
+    new_days = visitor_days.summarize_visitor_days(fresh if "visitor_id" in mapped else fresh.clear())
+    outputs = {"links": before.clear(), "linked": before.clear().select("visitor_id")}
+    changes = {"later": _find_changed_days(placed)}
+    if "visitor_id" in mapped:
+        linked = pl.concat([fresh.filter(pl.col("known_customer_id").is_not_null())["visitor_id"], before["visitor_id"]]).unique()
+        all_days = pl.concat([others, new_days.select(others.columns)]).filter(pl.col("visitor_id").is_in(linked.implode()))
+        outputs |= {"links": identities.link_visitors(all_days, settings), "linked": linked.to_frame()}
+        changes["links"], changes["events"] = identities.find_changed_days(others, before, outputs["links"])
+        fresh = identities.attach_customers(fresh.with_columns(customer_id="known_customer_id"), outputs["links"])
+    else:
+        fresh = fresh.with_columns(**_name_own_customer())
+    stored = _restate(placed.filter("is_stored"), outputs["links"], outputs["linked"])
+    outputs["events"] = pl.concat([rows.select(TABLE.columns) for rows in (fresh, stored)]).sort("day", maintain_order=True)
+    outputs["visitor_days"] = new_days.select(visitor_days.TABLE.columns).sort("day", "visitor_id")
+    outputs["changes"] = pl.DataFrame(
+        [(kind, day) for kind, days in changes.items() for day in days], {"kind": pl.String, "day": pl.Date}, orient="row"
     )
-    ids = fingerprints.groupBy("visitor_id", "day").agg(
-        F.min("_fingerprint").alias("_fingerprint"),
-        F.min("_agent").alias("_agent"),
-        ((F.count("*") == 1) & F.every(_anonymous())).alias("_one_hit"),
-    )
-    sizes = ids.groupBy("_agent", F.when(F.col("_one_hit"), F.col("_fingerprint")).alias("_fingerprint")).agg(
-        F.count("*").alias("_ids")
-    )
-    many = F.col("_fingerprint").isNotNull() & (F.col("_ids") >= settings.bot_fleet_ids)
-    same_agent = Window.partitionBy("_agent")
-    share = F.sum(F.when(many, F.col("_ids"))).over(same_agent) / F.sum("_ids").over(same_agent)
-    fleets = sizes.select("_fingerprint", many.alias("_in_fleet"), share.alias("_share"))
-    fleets = fleets.where(F.col("_in_fleet") & (F.col("_share") >= settings.bot_fleet_share)).drop("_share")
-    return fingerprints.join(F.broadcast(fleets), "_fingerprint", "left")
+    return {name: rows.to_arrow() for name, rows in outputs.items()}
 
 
-def _anonymous() -> Column:
-    """The event itself names no customer."""
-    return F.coalesce("customer_id", "email_key").isNull()
+def restate_events(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """Return stored `events` with the customers that `links` give them; those of visitors not in `linked` as they are.
 
-
-def _joined(columns: Collection[str]) -> Column:
-    """The columns' values as one text, in which a missing one shows."""
-    return F.concat_ws("\x1f", *(F.coalesce(F.col(c).cast("string"), F.lit("\x00")) for c in columns))
-
-
-def open_sessions(placed: DataFrame, eves: Collection, settings: Clean) -> DataFrame:
-    """Return the events of the days `eves` that are late enough for their session to go on the next day."""
-    midnight = F.date_add("day", 1).cast("timestamp")
-    late = F.col("event_at") >= midnight - F.lit(timedelta(minutes=settings.session_gap_minutes))
-    return placed.where(F.col("day").isin(*eves) & late)
-
-
-def assign_sessions(kept: DataFrame, open_sessions: DataFrame, settings: Clean) -> DataFrame:
-    """Add session_id, session_started_at and active_since; `open_sessions` has events of days before that may go on.
-
-    A session ends after the silence gap; unbroken activity is cut every `session_max_hours` from its start.
+    Key: visitor. Output: `events`, sorted by day. About 0.5 µs of CPU a row.
     """
-    gap = timedelta(minutes=settings.session_gap_minutes)
-    known = open_sessions.select("visitor_id", "event_at", "active_since", F.col("session_started_at").alias("_started"))
-    fresh = {"active_since": F.lit(None).cast("timestamp"), "_started": F.lit(None).cast("timestamp")}
-    both = kept.withColumns({**fresh, "_tail": F.lit(False)}).unionByName(
-        known.withColumn("_tail", F.lit(True)), allowMissingColumns=True
+    restated = _restate(*(_frame(tables[name]) for name in ("events", "links", "linked")))
+    return {"events": restated.sort("day", "visitor_id", "event_at", "event_id").to_arrow()}
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(rows))
+
+
+def _sort_by_visitor_day(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events in the order of visitor and time, with the number of the visitor's day."""
+    visitor = events["visitor_id"].cast(pl.Categorical).to_physical().alias("visitor")
+    in_order = events.with_columns(visitor).sort("visitor", "event_at", maintain_order=True)
+    return in_order.with_columns(visitor_day=pl.struct("visitor", "day").rle_id()).drop("visitor")
+
+
+def _place_in_sessions(fresh: pl.DataFrame, later: pl.DataFrame, before: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+    """Return fresh and stored later events in their sessions, with the robots that only these show."""
+    was = {f"was_{column}": pl.col(column) for column in _PLACES}
+    rows = pl.concat([fresh.with_columns(is_stored=False), later.with_columns(is_stored=True, **was)], how="diagonal")
+    if not len(later):
+        rows = rows.with_columns(**{name: pl.lit(None) for name in ("active_since", "session_started_at", "session_id")})
+    late = pl.col("event_at") >= (pl.col("day") + pl.duration(days=1)).cast(pl.Datetime("us", "UTC")) - pl.duration(
+        minutes=settings.session_gap_minutes
     )
-    in_order = Window.partitionBy("visitor_id").orderBy("event_at", F.desc("_tail"))
-    before = F.lag("event_at").over(in_order)
-    starts = before.isNull() | (F.col("event_at") > before + F.lit(gap))
-    since = F.coalesce("active_since", F.when(starts, F.col("event_at")))
-    hours = F.floor((F.unix_micros("event_at") - F.unix_micros("active_since")) / (settings.session_max_hours * 3_600_000_000))
-    session = Window.partitionBy("visitor_id", "active_since", "_cut")
-    return (
-        both.withColumn("active_since", since)
-        .withColumn("active_since", F.last("active_since", ignorenulls=True).over(in_order))
-        .withColumn("_cut", hours)
-        .withColumn("session_started_at", F.min(F.coalesce("_started", "event_at")).over(session))
-        .withColumn("session_id", F.md5(F.concat_ws("|", "visitor_id", F.unix_micros("session_started_at"))))
-        .where("NOT _tail")
-    )
+    placed = sessions.assign_sessions(rows, before.filter(late), settings)
+    return _robots.flag_round_the_clock_activity(_sort_by_visitor_day(placed), settings)
 
 
-def _crawlers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """User agents with what the crawler-user-agents list says of them, whatever their case."""
-    import re
+def _find_changed_days(placed: pl.DataFrame) -> list[date]:
+    """Return the days on which a stored event has another session or robot rule than it had."""
+    stored = placed.filter("is_stored")
+    differs = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"was_{c}")) for c in _PLACES)
+    return stored.filter(differs)["day"].unique().to_list() if len(stored) else []
 
-    from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-    pattern = re.compile("|".join(entry["pattern"] for entry in CRAWLER_USER_AGENTS_DATA), re.IGNORECASE)
-    for batch in batches:
-        found = pa.array([bool(pattern.search(agent)) for agent in batch.column(0).to_pylist()], pa.bool_())
-        yield pa.RecordBatch.from_arrays([batch.column(0), found], names=["user_agent", "is_crawler"])
+def _name_own_customer() -> dict[str, pl.Expr]:
+    """Return the columns of a source without visitors: an event has the customer that it names."""
+    return {
+        "signed_in": pl.col("customer_id").is_not_null(),
+        "identified_on": pl.when(pl.col("customer_id").is_not_null()).then("day"),
+        "former_customer_id": pl.lit(None, pl.String),
+        "shared_since": pl.lit(None, pl.Date),
+    }
+
+
+def _restate(stored: pl.DataFrame, links: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
+    """Return stored events of clean.events; those of `linked` visitors with the customers that `links` give them."""
+    if not len(stored) or not len(linked):
+        return stored.select(TABLE.columns)
+    concerned = stored.join(linked, "visitor_id", "semi")
+    attached = identities.attach_customers(identities.without_stitching(concerned), links)
+    return pl.concat([attached.select(TABLE.columns), stored.join(linked, "visitor_id", "anti").select(TABLE.columns)])

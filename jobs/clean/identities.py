@@ -8,16 +8,14 @@ alarm, and attach no event to a customer.
 A link is stored on the day that showed it. Cleaning a day writes only the days of links that have changed.
 """
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Collection
+from datetime import date, timedelta
 
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
+import polars as pl
+import pyarrow as pa
 
-from jobs.clean import visitor_days
 from jobs.config.settings import Clean
-from jobs.storage.lake import Cache, Lake
-from jobs.storage.table import Table, days_predicate
+from jobs.storage.table import Table
 
 SCHEMA = """
     visitor_id STRING NOT NULL COMMENT 'device or browser',
@@ -33,139 +31,134 @@ TABLE = Table(
 )
 
 
-@dataclass(frozen=True)
-class Change:
-    """The identities after the events of some days; nothing is written yet."""
-
-    days: list[date]
-    visitor_days: DataFrame  # of `days`
-    visitors: DataFrame  # visitor_id of all whose links may be other than they were
-    links: DataFrame  # all links of these visitors, as they will be
-    changed: list[date]  # days of links that are other than they were
-    restated: list[date]  # days other than `days` on which an event now has another customer
-
-
-def identities(days: DataFrame, settings: Clean) -> DataFrame:
+def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
     """Return clean.identities of the visitors whose clean.visitor_days are all given."""
-    in_order = Window.partitionBy("visitor_id").orderBy("observed_at")
-    first_events = days.groupBy("visitor_id").agg(F.min("first_at").alias("first_at"))
-    observed = days.select("visitor_id", "mailed", F.inline("seen"))
-    changes = observed.withColumn("_before", F.lag("customer_id").over(in_order)).where(
-        "_before IS NULL OR _before <> customer_id"
+    sightings = _list_sightings(visitor_days)
+    first_events = visitor_days.group_by("visitor_id").agg(first_at=pl.col("first_at").min())
+    mails = visitor_days.select("visitor_id", observed_at="mailed").explode("observed_at").drop_nulls()
+    before = pl.col("customer_id").shift(1).over("visitor_id")
+    changes = sightings.filter(before.is_null() | (before != pl.col("customer_id")))
+    links = (
+        changes.join(first_events, "visitor_id", "inner", maintain_order="left")
+        .join(find_shared_visitors(sightings, settings), "visitor_id", "left", maintain_order="left")
+        .join(mails.unique().with_columns(is_mailed=True), ["visitor_id", "observed_at"], "left", maintain_order="left")
     )
-    is_first = F.row_number().over(in_order) == 1
-    rule = (
-        F.when(F.col("valid_from") < F.col("observed_at"), "back_to_first_event")
-        .when(F.array_contains("mailed", F.col("observed_at")), "mail")
-        .otherwise("seen")
-    )
-    return (
-        changes.join(first_events, "visitor_id", "inner")
-        .join(shared_visitors(observed, settings), "visitor_id", "left")
-        .withColumn("valid_from", F.when(is_first, F.col("first_at")).otherwise(F.col("observed_at")))
-        .withColumn("valid_to", F.lead("observed_at").over(in_order))
-        .withColumns({"rule": rule, "day": F.to_date("observed_at")})
-        .select(*TABLE.columns)
-    )
+    is_first = pl.col("visitor_id").is_first_distinct()
+    return links.with_columns(
+        valid_from=pl.when(is_first).then("first_at").otherwise("observed_at"),
+        valid_to=pl.col("observed_at").shift(-1).over("visitor_id"),
+        day=pl.col("observed_at").dt.date(),
+    ).with_columns(
+        rule=pl.when(pl.col("valid_from") < pl.col("observed_at")).then(pl.lit("back_to_first_event"))
+        .when("is_mailed").then(pl.lit("mail"))
+        .otherwise(pl.lit("seen"))
+    ).select(TABLE.columns)  # fmt: skip
 
 
-def shared_visitors(observed: DataFrame, settings: Clean) -> DataFrame:
+def _list_sightings(visitor_days: pl.DataFrame) -> pl.DataFrame:
+    """Return (visitor_id, observed_at, customer_id) in the order of visitor and time."""
+    seen = visitor_days.filter(pl.col("seen").list.len() > 0).select("visitor_id", "seen").explode("seen").unnest("seen")
+    return seen.sort("visitor_id", "observed_at")
+
+
+def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFrame:
     """Return (visitor_id, shared_since), the first day on which too many customers had been known on a visitor within some days.
 
-    `observed` has visitor_id, customer_id, observed_at. A customer counts from each day it is seen until so many days
-    later, or until it is seen again: going through these days in order, no moment is compared with another.
+    A customer counts from each day it is seen until so many days later, or until it is seen again: going through these days in
+    order, no moment is compared with another.
     """
-    visitor = Window.partitionBy("visitor_id")
-    customers = F.size(F.collect_set("customer_id").over(visitor))
-    many = observed.withColumn("_n", customers).where(F.col("_n") > settings.max_customers_per_visitor)
-    sightings = many.select("visitor_id", "customer_id", F.to_date("observed_at").alias("day")).distinct()
-    again = F.lead("day").over(Window.partitionBy("visitor_id", "customer_id").orderBy("day"))
-    until = F.least(again, F.date_add("day", settings.customers_within_days))
-    begins, ends = F.struct("day", F.lit(1).alias("step")), F.struct(F.col("_until").alias("day"), F.lit(-1).alias("step"))
-    steps = sightings.withColumn("_until", until).select("visitor_id", F.inline(F.array(begins, ends)))
-    known = F.sum("step").over(visitor.orderBy("day"))  # all steps of the same day together
-    too_many = steps.withColumn("_known", known).where(F.col("_known") > settings.max_customers_per_visitor)
-    return too_many.groupBy("visitor_id").agg(F.min("day").alias("shared_since"))
+    n_customers = pl.col("customer_id").n_unique().over("visitor_id")
+    many = sightings.filter(n_customers > settings.max_customers_per_visitor)
+    days = many.select("visitor_id", "customer_id", day=pl.col("observed_at").dt.date()).unique().sort(pl.all())
+    again = pl.col("day").shift(-1).over("visitor_id", "customer_id")
+    until = pl.min_horizontal(again, pl.col("day") + timedelta(days=settings.customers_within_days))
+    steps = pl.concat(
+        [days.select("visitor_id", "day", step=1), days.select("visitor_id", day=until, step=-1)], how="vertical_relaxed"
+    )
+    known = steps.group_by("visitor_id", "day").agg(pl.col("step").sum()).sort("visitor_id", "day")  # a day's steps together
+    too_many = known.filter(pl.col("step").cum_sum().over("visitor_id") > settings.max_customers_per_visitor)
+    return too_many.group_by("visitor_id").agg(shared_since=pl.col("day").min())
 
 
-def attach_customers(events: DataFrame, links: DataFrame) -> DataFrame:
+def attach_customers(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """Return events with their customer at that time, and `identified_on`, the day from which that was known.
 
     `events` have `customer_id` where the event itself named one; `signed_in` keeps that. On a shared visitor only such
-    an event has a customer: what it had been given to until `shared_since` is its `former_customer_id`.
+    an event has a customer: what it had been given to until `shared_since` is its `former_customer_id`. The order of the events
+    is kept.
     """
-    known = links.select(
-        F.col("visitor_id").alias("_visitor"), F.col("customer_id").alias("_customer"), "valid_from", "valid_to", "observed_at",
-        "shared_since",
-    )  # fmt: skip
-    at_that_time = (F.col("event_at") >= F.col("valid_from")) & (
-        F.col("valid_to").isNull() | (F.col("event_at") < F.col("valid_to"))
+    intervals = links.select(
+        "visitor_id", "valid_from", "valid_to", "shared_since", linked="customer_id", observed_on=pl.col("observed_at").dt.date()
+    ).sort("valid_from")
+    numbered = events.drop("shared_since", strict=False).with_row_index("row")
+    of_linked = numbered.select("row", "visitor_id", "event_at").join(intervals.select("visitor_id"), "visitor_id", "semi")
+    at_that_time = (
+        of_linked.sort("event_at")
+        .join_asof(
+            intervals, left_on="event_at", right_on="valid_from", by="visitor_id", strategy="backward", check_sortedness=False
+        )
+        .filter(pl.col("valid_to").is_null() | (pl.col("event_at") < pl.col("valid_to")))
+        .filter(pl.col("linked").is_not_null())
     )
-    joined = events.drop("shared_since").join(known, (F.col("visitor_id") == F.col("_visitor")) & at_that_time, "left")
-    signed_in = F.col("customer_id").isNotNull()
-    since = F.when(signed_in, F.col("day")).otherwise(F.greatest("day", F.to_date("observed_at")))
-    linked = F.when(F.col("shared_since").isNull(), F.col("_customer"))
-    former = F.when(~signed_in & (since < F.col("shared_since")), F.col("_customer"))
-    customer = F.coalesce("customer_id", linked)
-    return joined.withColumns(
-        {
-            "signed_in": signed_in,
-            "identified_on": F.when(F.coalesce(customer, former).isNotNull(), since),
-            "former_customer_id": former,
-            "customer_id": customer,
-        }
-    ).drop(*(c for c in known.columns if c != "shared_since"))
+    joined = numbered.join(
+        at_that_time.select("row", "shared_since", "linked", "observed_on"), "row", "left", maintain_order="left"
+    )
+    signed_in = pl.col("customer_id").is_not_null()
+    joined = joined.with_columns(
+        signed_in=signed_in, since=pl.when(signed_in).then("day").otherwise(pl.max_horizontal("day", "observed_on"))
+    )
+    former = pl.when(~pl.col("signed_in") & (pl.col("since") < pl.col("shared_since"))).then("linked")
+    customer = pl.coalesce("customer_id", pl.when(pl.col("shared_since").is_null()).then("linked"))
+    return (
+        joined.with_columns(former_customer_id=former, customer_id=customer)
+        .with_columns(identified_on=pl.when(pl.coalesce("customer_id", "former_customer_id").is_not_null()).then("since"))
+        .drop("row", "linked", "observed_on", "since")
+    )
 
 
-def without_stitching(events: DataFrame) -> DataFrame:
+def without_stitching(events: pl.DataFrame) -> pl.DataFrame:
     """Return stored events as sent, without the stitched identities that attach_customers added."""
-    own = events.withColumn("customer_id", F.when(F.col("signed_in"), F.col("customer_id")))
+    own = events.with_columns(customer_id=pl.when("signed_in").then("customer_id"))
     return own.drop("signed_in", "identified_on", "former_customer_id", "shared_since")
 
 
-def find_changes(keep: Cache, lake: Lake, events: DataFrame, days: list[date], settings: Clean) -> Change:
-    """Return how the events of `days` (with `known_customer_id`) change the identities of these and of all other days."""
-    new = keep(visitor_days.visitor_days(events))
-    worked = F.col("day").isin(*days)
-    stored = lake.read(visitor_days.TABLE)
-    visitors = keep(new.select("visitor_id").union(stored.where(worked).select("visitor_id")).distinct())
-    others = keep(stored.where(~worked).join(visitors, "visitor_id", "left_semi"))
-    before = keep(lake.read(TABLE).where("day IS NOT NULL").join(visitors, "visitor_id", "left_semi"))
-    links = keep(identities(others.unionByName(new), settings))
-    changed = _differing_days(before, links)
-    restated = _differing_days(_effect(others, before), _effect(others, links)) if changed else []
-    return Change(days, new, visitors, links, changed, restated)
+def find_changed_days(visitor_days: pl.DataFrame, before: pl.DataFrame, after: pl.DataFrame) -> tuple[list[date], list[date]]:
+    """Return the days of links that differ, and the days of `visitor_days` whose events get another customer by that.
 
-
-def write_changes(lake: Lake, change: Change) -> None:
-    """Write clean.visitor_days and the changed days of clean.identities.
-
-    To be called last: until then a run that was killed finds the same restated days again.
+    `before` and `after` are all links of the visitors. `visitor_days` are those of the days that are not cleaned now.
     """
-    lake.replace_days(visitor_days.TABLE, change.visitor_days, change.days)
-    if change.changed:
-        changed = F.col("day").isin(*change.changed)
-        others = lake.read(TABLE).where(changed).join(change.visitors, "visitor_id", "left_anti")
-        # links without a day were written by a version that had none; all their visitors are worked on anew
-        where = f"day IS NULL OR {days_predicate(change.changed)}"
-        lake.replace(TABLE, others.unionByName(change.links.where(changed)), where)
+    changed = _differing_days(before, after)
+    return changed, _differing_days(_effect(visitor_days, before), _effect(visitor_days, after)) if changed else []
 
 
-def _effect(days: DataFrame, links: DataFrame) -> DataFrame:
+def _effect(days: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """What the links say of the events that these visitors had on these days."""
-    known = links.drop("day").withColumnsRenamed({"visitor_id": "_visitor"})
-    on_the_day = (F.col("valid_from") <= F.col("last_at")) & (
-        F.col("valid_to").isNull() | (F.col("valid_to") > F.col("first_at"))
+    known = links.drop("day", "rule")
+    on_the_day = (pl.col("valid_from") <= pl.col("last_at")) & (
+        pl.col("valid_to").is_null() | (pl.col("valid_to") > pl.col("first_at"))
     )
-    return days.join(known, (F.col("visitor_id") == F.col("_visitor")) & on_the_day, "inner").select(
-        "visitor_id", "day", "customer_id", "shared_since", F.greatest("valid_from", "first_at").alias("start"),
-        F.when(F.col("valid_to") <= F.col("last_at"), F.col("valid_to")).alias("end"),
-        F.greatest("day", F.to_date("observed_at")).alias("identified_on"),
+    return days.select("visitor_id", "day", "first_at", "last_at").join(known, "visitor_id", "inner").filter(on_the_day).select(
+        "visitor_id", "day", "customer_id", "shared_since", start=pl.max_horizontal("valid_from", "first_at"),
+        end=pl.when(pl.col("valid_to") <= pl.col("last_at")).then("valid_to"),
+        identified_on=pl.max_horizontal("day", pl.col("observed_at").dt.date()),
     )  # fmt: skip
 
 
-def _differing_days(before: DataFrame, after: DataFrame) -> list[date]:
+def _differing_days(before: pl.DataFrame, after: pl.DataFrame) -> list[date]:
     """The days on which two frames of the same columns hold different rows."""
-    both = before.withColumn("_n", F.lit(-1)).unionByName(after.withColumn("_n", F.lit(1)))
-    rows = both.groupBy(*before.columns).agg(F.sum("_n").alias("_n")).where("_n <> 0").select("day").distinct().collect()
-    return sorted(row.day for row in rows)
+
+    def rows_missing(rows: pl.DataFrame, others: pl.DataFrame) -> pl.Series:
+        return rows.join(others, before.columns, "anti", nulls_equal=True)["day"]
+
+    return sorted({*rows_missing(before, after), *rows_missing(after, before)})
+
+
+def replace_links(tables: dict[str, pa.Table], days: Collection[date]) -> dict[str, pa.Table]:
+    """Return clean.identities of `days` as `links`: the `links` of the `linked` visitors, and the `stored` ones of all others.
+
+    Key: visitor. Sorted by day, visitor and time. About 0.3 µs of CPU a link.
+    """
+    stored, links, linked = (pl.DataFrame(pl.from_arrow(tables[name])) for name in ("stored", "links", "linked"))
+    others = stored.join(linked, "visitor_id", "anti")
+    rows = pl.concat([others, links.filter(pl.col("day").is_in(list(days)))])
+    return {"links": rows.sort("day", "visitor_id", "valid_from").to_arrow()}

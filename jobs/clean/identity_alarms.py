@@ -3,8 +3,9 @@
 Inputs: clean.identities, clean.customers. From `since` on it identifies nobody: no event and no order gets a customer by it.
 """
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.clean import customers, identities
 from jobs.config.settings import Clean
@@ -20,24 +21,28 @@ SCHEMA = """
 TABLE = Table("clean.identity_alarms", __doc__.split("\n\n")[0], SCHEMA)
 
 
-def identity_alarms(links: DataFrame, known: DataFrame, settings: Clean) -> DataFrame:
-    """clean.identity_alarms out of clean.identities and clean.customers."""
-    visitors = links.where("shared_since IS NOT NULL").groupBy(
-        F.lit("shared_visitor").alias("rule"), F.col("visitor_id").alias("id"), F.col("shared_since").alias("since")
+def find_alarms(links: pa.Table, known: pa.Table, settings: Clean) -> pa.Table:
+    """Return clean.identity_alarms out of clean.identities and clean.customers, sorted."""
+    shared = pl.DataFrame(pl.from_arrow(links)).drop_nulls("shared_since")
+    visitors = shared.group_by(id="visitor_id", since="shared_since").agg(n_customers=pl.col("customer_id").n_unique())
+    holders = customers.list_mail_holders(known).group_by(id="email_key").agg(
+        since=pl.col("since").filter(pl.col("nth") > settings.max_customers_per_mail).min(), n_customers=pl.len()
+    )  # fmt: skip
+    alarms = pl.concat(
+        [
+            rows.with_columns(rule=pl.lit(rule), n_customers=pl.col("n_customers").cast(pl.Int64)).select(TABLE.columns)
+            for rule, rows in (("shared_visitor", visitors), ("shared_mail", holders.drop_nulls("since")))
+        ]
     )
-    holders = customers.holders(known).groupBy(F.lit("shared_mail").alias("rule"), F.col("_mail").alias("id"))
-    one_too_many = F.min(F.when(F.col("_nth") > settings.max_customers_per_mail, F.col("_since")))
-    mails = holders.agg(one_too_many.alias("since"), F.count("*").alias("n_customers")).where("since IS NOT NULL")
-    return visitors.agg(F.count_distinct("customer_id").alias("n_customers")).unionByName(mails).select(*TABLE.columns)
+    return alarms.sort(pl.all()).to_arrow().cast(TABLE.arrow_schema)
 
 
 def run(lake: Lake, settings: Clean) -> None:
     """Bring the alarms up to date and say how many there are; nothing is written where they are as they were."""
-    found = identity_alarms(lake.read(identities.TABLE), lake.read(customers.TABLE), settings)
-    rows = sorted(tuple(row) for row in found.collect())
-    if rows != sorted(tuple(row[c] for c in TABLE.columns) for row in lake.read_small_table(TABLE)):
-        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA))
-    lake.create(TABLE)
-    if rows:
-        mails = sum(row[0] == "shared_mail" for row in rows)
-        log(f"alarm {TABLE.name:<28} {len(rows) - mails:,} visitors, {mails:,} addresses: too many customers, merged with nobody")
+    columns = ["visitor_id", "customer_id", "shared_since"]
+    alarms = find_alarms(lake.read_arrow(identities.TABLE, columns), lake.read_arrow(customers.TABLE), settings)
+    if alarms != lake.read_arrow(TABLE).sort_by([(name, "ascending") for name in TABLE.columns]):
+        lake.replace_rows(TABLE, alarms)
+    if n := alarms.num_rows:
+        mails = pc.sum(pc.equal(alarms["rule"], "shared_mail")).as_py()
+        log(f"alarm {TABLE.name:<28} {n - mails:,} visitors, {mails:,} addresses: too many customers, merged with nobody")

@@ -3,6 +3,7 @@
 docs/rules.md is generated from it. The first rule that a row breaks decides how quality.reconciliation counts the row.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 REFUSED, REPEATED, FLAGGED, CORRECTED = "refused", "repeated", "flagged", "corrected"
@@ -144,6 +145,12 @@ RULES = (
 def rule_names(kind: str) -> frozenset[str]:
     """Return the names of the rules of a kind, of all tables."""
     return frozenset(rule.name for rule in RULES if rule.kind == kind)
+
+
+def check_declared(names: Iterable[str]) -> None:
+    """Raise ValueError for a rule of refusal that is not in RULES."""
+    if undeclared := set(names) - rule_names(REFUSED):
+        raise ValueError(f"jobs/clean/rules.py does not declare {', '.join(sorted(undeclared))}")
 
 
 def as_markdown() -> str:

@@ -3,13 +3,14 @@
 Input: clean.events of those days and of as many after as the longest session reaches into. Robots' sessions are flagged.
 """
 
+import hashlib
+from collections.abc import Collection
 from datetime import date, timedelta
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import polars as pl
+import pyarrow as pa
 
 from jobs.config.settings import Clean
-from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -31,40 +32,75 @@ SCHEMA = """
     is_bot BOOLEAN NOT NULL COMMENT 'holds events of a robot',
     was_cut BOOLEAN NOT NULL COMMENT 'goes on from a session that reached its longest'"""
 TABLE = Table("clean.sessions", __doc__.split("\n\n")[0], SCHEMA, "day", {"ends_after_start": "ended_at >= started_at"})
+_COUNTED = {
+    "n_views": "view", "n_searches": "search", "n_cart_adds": "add_to_cart", "n_checkouts": "begin_checkout",
+    "n_purchases": "purchase",
+}  # fmt: skip
+EVENT_COLUMNS = (
+    "session_id", "day", "customer_id", "visitor_id", "event_at", "event_type", "device", "country", "channel", "is_bot",
+    "session_started_at", "active_since", "event_id",
+)  # fmt: skip
 
 
-def sessions(events: DataFrame) -> DataFrame:
-    """One row per session of these events."""
+def summarize_sessions(tables: dict[str, pa.Table], began: Collection[date]) -> dict[str, pa.Table]:
+    """Return clean.sessions as `sessions`, one row per session of these `events` that began on one of the days `began`.
 
-    def first(column: str):
-        return F.min_by(column, F.when(F.col(column).isNotNull(), F.col("event_at")))
-
-    def n(event_type: str):
-        return F.count_if(F.col("event_type") == event_type)
-
-    return events.groupBy("session_id", F.to_date("session_started_at").alias("day")).agg(
-        F.max_by("customer_id", F.when(F.col("customer_id").isNotNull(), F.col("event_at"))).alias("customer_id"),
-        F.min("visitor_id").alias("visitor_id"),
-        F.min("event_at").alias("started_at"),
-        F.max("event_at").alias("ended_at"),
-        F.count("*").alias("n_events"),
-        n("view").alias("n_views"),
-        n("search").alias("n_searches"),
-        n("add_to_cart").alias("n_cart_adds"),
-        n("begin_checkout").alias("n_checkouts"),
-        n("purchase").alias("n_purchases"),
-        first("device").alias("device"),
-        first("country").alias("country"),
-        first("channel").alias("channel"),
-        F.max("is_bot").alias("is_bot"),
-        F.max(F.col("active_since") < F.col("session_started_at")).alias("was_cut"),
+    Key: visitor. Input: EVENT_COLUMNS of clean.events. Sorted by day and session. A group-by: about 0.5 µs of CPU an event.
+    """
+    events = pl.DataFrame(pl.from_arrow(tables["events"])).sort("event_at", "event_id")
+    sessions = events.group_by("session_id", maintain_order=True).agg(
+        pl.col("session_started_at").first().dt.date().alias("day"),
+        pl.col("customer_id").drop_nulls().last(),
+        pl.col("visitor_id").first(),
+        started_at=pl.col("event_at").first(),
+        ended_at=pl.col("event_at").last(),
+        n_events=pl.len().cast(pl.Int64),
+        **{name: (pl.col("event_type") == event_type).sum().cast(pl.Int64) for name, event_type in _COUNTED.items()},
+        **{name: pl.col(name).drop_nulls().first() for name in ("device", "country", "channel")},
+        is_bot=pl.col("is_bot").any(),
+        was_cut=(pl.col("active_since") < pl.col("session_started_at")).any(),
     )
+    of_days = sessions.filter(pl.col("day").is_in(list(began)))
+    return {"sessions": of_days.sort("day", "session_id").select(TABLE.columns).to_arrow()}
 
 
-def run(lake: Lake, cleaned: list[date], settings: Clean) -> None:
-    """Write the sessions that may have an event on one of the cleaned days."""
+def assign_sessions(events: pl.DataFrame, open_sessions: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+    """Add session_id, session_started_at and active_since, and put the events in the order of visitor and time.
+
+    `open_sessions` has visitor_id, event_at, active_since and session_started_at of events of days before that may go on. A
+    session ends after the silence gap; unbroken activity is cut every `session_max_hours` from its start.
+    """
+    earlier = open_sessions.select("visitor_id", "event_at", "active_since", started="session_started_at", is_earlier=True)
+    fresh = events.drop("session_id", "session_started_at", "active_since", strict=False).with_columns(is_earlier=False)
+    rows = sort_by_visitor(pl.concat([earlier, fresh], how="diagonal"))
+    is_first = pl.col("visitor") != pl.col("visitor").shift(1)
+    begins = is_first.fill_null(True) | (pl.col("event_at").diff() > pl.duration(minutes=settings.session_gap_minutes))
+    rows = rows.with_columns(active_since=pl.coalesce("active_since", pl.when(begins).then("event_at")).forward_fill())
+    active = (pl.col("event_at") - pl.col("active_since")).dt.total_microseconds()
+    cut = active // (settings.session_max_hours * 3_600_000_000)
+    rows = rows.with_columns(session=pl.struct("visitor", "active_since", cut=cut).rle_id())
+    starts = rows.group_by("session", maintain_order=True).agg(
+        pl.col("visitor_id").first(), session_started_at=pl.coalesce("started", "event_at").min()
+    )
+    starts = starts.with_columns(session_id=make_session_ids(starts["visitor_id"], starts["session_started_at"]))
+    rows = rows.with_columns(starts.select("session_started_at", "session_id")[rows["session"]].get_columns())
+    return rows.filter(~pl.col("is_earlier")).drop("is_earlier", "session", "started", "visitor")
+
+
+def sort_by_visitor(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of each visitor together in the order of time, those of earlier days first; `visitor` is its number."""
+    visitor = rows["visitor_id"].cast(pl.Categorical).to_physical()
+    return rows.with_columns(visitor=visitor).sort("visitor", "event_at", ~pl.col("is_earlier"), maintain_order=True)
+
+
+def make_session_ids(visitors: pl.Series, starts: pl.Series) -> pl.Series:
+    """Return the id of the session of a visitor that starts at a moment."""
+    keys = zip(visitors.to_list(), starts.dt.epoch("us").to_list(), strict=True)
+    return pl.Series([hashlib.md5(f"{visitor}|{start}".encode()).hexdigest() for visitor, start in keys], dtype=pl.String)  # noqa: S324
+
+
+def days_began(cleaned: list[date], settings: Clean) -> tuple[list[date], list[date]]:
+    """Return the days on which a session with an event on one of the cleaned days may have begun, and the days of its events."""
     reach = [timedelta(days=n) for n in range(-(-settings.session_max_hours // 24) + 1)]
     began = sorted({day - before for day in cleaned for before in reach})
-    days = sorted({day + after for day in began for after in reach})
-    events = lake.read("clean.events", days[0], days[-1]).where(F.col("day").isin(*days))
-    lake.replace_days(TABLE, sessions(events).where(F.col("day").isin(*began)), began)
+    return began, sorted({day + after for day in began for after in reach})

@@ -119,6 +119,8 @@ class Settings:
     input: str
     policy: str = "conf/policy.toml"
     stall_minutes: float = _within(60.0, 5)
+    engine: str = _choice("auto", "local", "spark")
+    local_max_rows: int = _within(100_000_000, 0)
     clean: Clean = field(default_factory=Clean)
     features: Features = field(default_factory=Features)
     train: Train = field(default_factory=Train)

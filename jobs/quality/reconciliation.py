@@ -6,18 +6,17 @@ fingerprint of everything the day was computed from: a day is due when it differ
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 from jobs.errors import UserError
 from jobs.storage.lake import Lake
-from jobs.storage.table import Table, days_predicate
+from jobs.storage.table import Table
 
 SCHEMA = """
     `table` STRING NOT NULL COMMENT 'table',
@@ -30,6 +29,7 @@ SCHEMA = """
     measures MAP<STRING, DECIMAL(18,4)> COMMENT 'sums over the rows that came in and over what became of them',
     inputs STRING COMMENT 'fingerprint of what the day was computed from',
     revision STRING COMMENT 'changes whenever the rows of the day may have changed'"""
+_CENT_OF_A_CENT = Decimal("0.0001")
 TABLE = Table("quality.reconciliation", __doc__.split("\n\n")[0], SCHEMA)
 
 
@@ -58,10 +58,14 @@ class Account:
         not_kept = sum(value for name, value in self.measures.items() if name.startswith(("refused_", "repeated_")))
         return self.measures | {"unaccounted": self.measures["amount"] - self.measures["net"] - not_kept}
 
-    def to_row(self, table: str, revision: str) -> tuple:
+    def to_row(self, table: str, revision: str) -> dict:
         """Return the account as a row of quality.reconciliation."""
-        counts = (self.rows_in, self.rows_out, self.rejects, self.duplicates, self.difference)
-        return (table, self.day, *counts, self.all_measures, self.inputs, revision)
+        measures = {name: Decimal(value).quantize(_CENT_OF_A_CENT) for name, value in self.all_measures.items()}
+        return {
+            "table": table, "day": self.day, "rows_in": self.rows_in, "rows_out": self.rows_out,
+            "rejects": list(self.rejects.items()), "duplicates": list(self.duplicates.items()), "difference": self.difference,
+            "measures": list(measures.items()), "inputs": self.inputs, "revision": revision,
+        }  # fmt: skip
 
 
 def fingerprint_inputs(*inputs: object) -> str:
@@ -90,8 +94,9 @@ def write_accounts(lake: Lake, accounts: Mapping[str, list[Account]]) -> None:
         return
     revisions = _next_revisions(lake, accounts)
     rows = [a.to_row(table, revisions[table, a.day]) for table, days in accounts.items() for a in days]
-    predicates = (f"(table = '{table}' AND ({days_predicate(sorted(a.day for a in days))}))" for table, days in accounts.items())
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(predicates))
+    replaced = {(row["table"], row["day"]) for row in rows}
+    others = [row for row in lake.read_small_table(TABLE) if (row["table"], row["day"]) not in replaced]
+    _write_rows(lake, others + rows)
     _raise_for_difference(accounts)
 
 
@@ -127,16 +132,22 @@ def _raise_for_difference(accounts: Mapping[str, list[Account]]) -> None:
 
 def mark_restated(lake: Lake, table: str, days: Iterable[date], cause: str) -> None:
     """Change the revision of days whose rows changed although their own inputs did not."""
-    _set_column(lake, table, days, "revision", F.md5(F.concat("revision", F.lit(cause))))
+    _change_rows(lake, table, days, lambda row: {"revision": fingerprint_inputs(row["revision"], cause)})
 
 
 def mark_due(lake: Lake, table: str, days: Iterable[date]) -> None:
     """Make days due again although their own inputs did not change."""
-    _set_column(lake, table, days, "inputs", F.lit("due again"))
+    _change_rows(lake, table, days, lambda _: {"inputs": "due again"})
 
 
-def _set_column(lake: Lake, table: str, days: Iterable[date], column: str, value: Column) -> None:
-    days = sorted(set(days))
-    if days:
-        where = f"table = '{table}' AND ({days_predicate(days)})"
-        lake.replace(TABLE, lake.read(TABLE).where(where).withColumn(column, value), where)
+def _change_rows(lake: Lake, table: str, days: Iterable[date], change: Callable[[dict], dict]) -> None:
+    days = set(days)
+    rows = lake.read_small_table(TABLE) if days else []
+    changed = [row | change(row) if row["table"] == table and row["day"] in days else row for row in rows]
+    if changed != rows:
+        _write_rows(lake, changed)
+
+
+def _write_rows(lake: Lake, rows: list[dict]) -> None:
+    in_order = sorted(rows, key=lambda row: (row["table"], row["day"]))
+    lake.replace_rows(TABLE, pa.Table.from_pylist(in_order, TABLE.arrow_schema))

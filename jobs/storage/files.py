@@ -37,3 +37,30 @@ def write_atomically(path: str, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, base)
+
+
+def create_if_missing(path: str, content: bytes) -> bool:
+    """Write a file whole unless there is one already; return whether it was written. The folder is created.
+
+    On this machine only one of two processes can create it. An object store is asked first.
+    """
+    filesystem, base = open_filesystem(path)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        if filesystem.get_file_info(base).type == fs.FileType.File:
+            return False
+        write_atomically(path, content)
+        return True
+    folder, name = base.rsplit("/", 1)
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/.{name}.{os.getpid()}.new"
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, base)  # fails where there is a file, unlike a rename
+    except FileExistsError:
+        return False
+    finally:
+        os.remove(temporary)
+    return True

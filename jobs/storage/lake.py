@@ -12,20 +12,20 @@ from datetime import date
 from functools import cached_property, reduce, wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.errors import UserError
 from jobs.progress import log
-from jobs.storage import delta
-from jobs.storage.table import Table, days_predicate, quote_sql
+from jobs.storage import commits, delta
+from jobs.storage.rows import Rows, read_rows
+from jobs.storage.table import Table, days_predicate
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 Cache = Callable[[DataFrame], DataFrame]
 
-# The partition decides which files hold a row. Bounds of all columns would take a fifth of the time of a write.
-_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
 _SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
 _ROWS_PER_PARTITION = 250_000  # of events in cleaning: 25 MB on the wire, 125 MB in memory
 _REFUSALS = (
@@ -87,6 +87,22 @@ class Lake:
         stored = delta.open_if_written(self.root, name)
         return [] if stored is None else delta.open_dataset(stored).to_table(columns=columns, filter=where).to_pylist()
 
+    def read_arrow(self, table: Table, columns: list[str] | None = None) -> pa.Table:
+        """Return a table, or columns of it, as Arrow; no rows where it was never written."""
+        return read_rows(self.root, Rows(table, "", columns and tuple(columns)))
+
+    def open_for_write(self, table: Table) -> commits.OpenTable:
+        """Create the table where it is missing and open it: what is committed to it replaces what it holds now."""
+        return commits.open_for_write(self.root, table)
+
+    def replace_rows(self, table: Table, rows: pa.Table, days: Collection[date] | None = None) -> int:
+        """Make `rows` the rows of exactly these days, or of the whole table, without Spark; return the number of rows."""
+        return commits.replace_rows(self.root, table, rows, days)
+
+    def discard(self, table: Table, files: Collection[commits.File]) -> None:
+        """Remove files that no version of the table names."""
+        commits.discard_files(self.root, table, files)
+
     def days(self, name: str) -> list[date]:
         """Return the days that a table partitioned by day has rows of, in order, from its log alone."""
         return delta.list_days(self.root, name)
@@ -136,35 +152,11 @@ class Lake:
 
     def create(self, table: Table) -> None:
         """Create the table where it is missing; add columns that the contract has gained."""
-        if not self.exists(table.name):
-            self._create_table(table)
-            return
-        columns = delta.read_columns(self.path(table.name))
-        missing = [column for column in table.fields if column.name not in columns]
-        if missing:
-            added = ", ".join(f"{c.name} {c.sql_type} COMMENT {quote_sql(c.comment)}" for c in missing)
-            with self._storage_errors(table):
-                self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS ({added})")
-
-    def _create_table(self, table: Table) -> None:
-        checks = {f"delta.constraints.{name}": check for name, check in table.checks.items()}
-        properties = _PROPERTIES | checks | table.properties
-        clauses = [f"CREATE TABLE IF NOT EXISTS delta.`{self.path(table.name)}` ({table.schema}) USING delta"]
-        if table.partition:
-            clauses.append(f"PARTITIONED BY ({table.partition})")
-        clauses.append(f"COMMENT {quote_sql(' '.join(table.about.split()))}")
-        pairs = ", ".join(f"{quote_sql(key)} = {quote_sql(value)}" for key, value in properties.items())
-        clauses.append(f"TBLPROPERTIES ({pairs})")
-        with self._storage_errors(table):
-            delta.remove_unfinished_log(self.path(table.name))
-            self.spark.sql(" ".join(clauses))
+        commits.create_table(self.root, table)
 
     def set_property(self, table: Table, key: str, value: str) -> None:
         """Set a table property that clients without Spark can read too; write nothing where it is set already."""
-        if self.properties(table.name).get(key) != value:
-            with self._storage_errors(table):
-                pair = f"{quote_sql(key)} = {quote_sql(value)}"
-                self.spark.sql(f"ALTER TABLE delta.`{self.path(table.name)}` SET TBLPROPERTIES ({pair})")
+        commits.set_property(self.root, table, key, value)
 
     @contextmanager
     def _storage_errors(self, table: Table) -> Iterator[None]:

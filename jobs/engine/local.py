@@ -1,0 +1,290 @@
+"""The local runner: worker processes of this machine, with Arrow files between them; no JVM.
+
+Rows that fit into one bucket are worked on in this process and in memory. More rows are split into buckets in files, and a
+worker holds one bucket at a time.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from jobs import watchdog
+from jobs.engine.runner import Result
+from jobs.engine.tasks import (
+    COLLECT,
+    KEEP,
+    Input,
+    Kernel,
+    Output,
+    Part,
+    Write,
+    list_parts,
+    split_by_key,
+)
+from jobs.errors import UserError
+from jobs.storage.commits import File, split_by, write_files
+from jobs.storage.table import Table
+
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_DAYS_PER_GATHER = 8
+
+
+class LocalRunner:
+    """Carries kernels to rows on this machine."""
+
+    name = "local"
+
+    def __init__(self, root: str, workers: int | None = None):
+        """`root` is the lake; there are as many workers as CPUs unless said otherwise."""
+        self.root = root
+        self._workers = workers or os.cpu_count() or 1
+        self._pool: ProcessPoolExecutor | None = None
+        self._scratch: str | None = None
+        self._n_files = 0
+
+    def read(self, inputs: Mapping[str, Input], n_buckets: int) -> dict[str, Any]:
+        """Return the rows of each input in buckets by their key."""
+        parts = {name: list_parts(self.root, input) for name, input in inputs.items()}
+        if n_buckets == 1:
+            return {
+                name: _InMemory(
+                    pa.concat_tables([inputs[name].schema.empty_table(), *(t for p in some for t in p.read(self.root))])
+                )
+                for name, some in parts.items()
+            }
+        tasks = [
+            _Split(self.root, name, part, n_buckets, self._new_path("split")) for name, some in parts.items() for part in some
+        ]
+        buckets = {name: _Spilled(input.schema, [[] for _ in range(n_buckets)]) for name, input in inputs.items()}
+        for task, paths in self._run_tasks(_split_part, tasks):
+            for bucket, path in paths:
+                buckets[task.name].parts[bucket].append(path)
+        return buckets
+
+    def run(self, kernel: Kernel, inputs: Mapping[str, Any], outputs: Mapping[str, Output]) -> Result:
+        """Run a kernel on each bucket of `inputs`, which read and earlier results gave, and treat its outputs as named."""
+        if all(isinstance(rows, _InMemory) for rows in inputs.values()):
+            return self._run_here(kernel, {name: rows.rows for name, rows in inputs.items()}, outputs)
+        n_buckets = len(next(iter(inputs.values())).parts)
+        tasks = [
+            _Run(self.root, kernel, {name: (rows.schema, rows.parts[n]) for name, rows in inputs.items()}, outputs, n, self._new_path(f"run{n}"))
+            for n in range(n_buckets)
+        ]  # fmt: skip
+        results = {task.bucket: result for task, result in self._run_tasks(_run_bucket, tasks)}
+        return self._merge_results([results[n] for n in range(n_buckets)], outputs)
+
+    def close(self) -> None:
+        """End the workers and remove what they left."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    def _run_here(self, kernel: Kernel, tables: dict[str, pa.Table], outputs: Mapping[str, Output]) -> Result:
+        result = Result()
+        rows_by_name = kernel(tables)
+        for name, output in outputs.items():
+            if output == COLLECT:
+                result.collected[name] = rows_by_name[name]
+            elif output == KEEP:
+                result.kept[name] = _InMemory(rows_by_name[name])
+            else:
+                result.files[name] = write_files(self.root, output.table, rows_by_name[name])
+        return result
+
+    def _merge_results(self, results: list["_BucketResult"], outputs: Mapping[str, Output]) -> Result:
+        merged = Result()
+        for name, output in outputs.items():
+            if output == COLLECT:
+                merged.collected[name] = pa.concat_tables([r.collected[name] for r in results])
+            elif output == KEEP:
+                merged.kept[name] = _Spilled(results[0].kept[name][0], [[r.kept[name][1]] for r in results])
+            elif output.gather:
+                merged.files[name] = self._gather(output, [r.days[name] for r in results])
+            else:
+                merged.files[name] = [file for r in results for file in r.files[name]]
+        return merged
+
+    def _gather(self, output: Write, days_by_bucket: list["_Days"]) -> list[File]:
+        """Write each day of an output as one file, out of the batches that each bucket has of it."""
+        days = sorted({day for days in days_by_bucket for day in days.batches})
+        groups = [days[n : n + _DAYS_PER_GATHER] for n in range(0, len(days), _DAYS_PER_GATHER)]
+        tasks = [
+            _Gather(
+                self.root, output.table, [(d.path, [d.batches[day] for day in group if day in d.batches]) for d in days_by_bucket]
+            )
+            for group in groups
+        ]
+        files = [file for _, files in self._run_tasks(_gather_days, tasks) for file in files]
+        return sorted(files, key=lambda file: file.path)
+
+    def _new_path(self, name: str) -> str:
+        if self._scratch is None:
+            self._scratch = tempfile.mkdtemp(prefix="shoal_")  # readable by this user alone
+        self._n_files += 1
+        return f"{self._scratch}/{self._n_files}_{name}"
+
+    def _run_tasks(self, function: Callable, tasks: list) -> list[tuple[Any, Any]]:
+        """Return each task with its result. A worker that dies is started again once, with the tasks that were left."""
+        done: dict[int, Any] = {}
+        for attempt in (1, 2):
+            try:
+                self._run_what_is_left(function, tasks, done)
+                return [(task, done[n]) for n, task in enumerate(tasks)]
+            except BrokenProcessPool:
+                self._pool = None
+                if attempt == 2:
+                    raise UserError(
+                        "engine: a worker process died twice, perhaps for want of memory; close other programs, or use ENGINE=spark"
+                    ) from None
+        raise AssertionError
+
+    def _run_what_is_left(self, function: Callable, tasks: list, done: dict[int, Any]) -> None:
+        pool = self._open_pool()
+        futures = {pool.submit(function, task): n for n, task in enumerate(tasks) if n not in done}
+        try:
+            for future in as_completed(futures):
+                done[futures[future]] = future.result()
+                watchdog.note_progress()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def _open_pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            os.environ["POLARS_MAX_THREADS"] = "1"  # of the workers: each has a CPU of its own
+            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
+        return self._pool
+
+
+@dataclass
+class _InMemory:
+    """The rows of the only bucket."""
+
+    rows: pa.Table
+
+
+@dataclass
+class _Spilled:
+    """Rows in files, by bucket."""
+
+    schema: pa.Schema
+    parts: list[list[str]]
+
+
+class _Split(NamedTuple):
+    root: str
+    name: str
+    part: Part
+    n_buckets: int
+    path: str
+
+
+class _Run(NamedTuple):
+    root: str
+    kernel: Kernel
+    inputs: dict[str, tuple[pa.Schema, list[str]]]
+    outputs: Mapping[str, Output]
+    bucket: int
+    path: str
+
+
+class _Days(NamedTuple):
+    """A file of batches, each of one day."""
+
+    path: str
+    batches: dict[date, int]
+
+
+@dataclass
+class _BucketResult:
+    collected: dict[str, pa.Table]
+    kept: dict[str, tuple[pa.Schema, str]]
+    files: dict[str, list[File]]
+    days: dict[str, _Days]
+
+
+class _Gather(NamedTuple):
+    root: str
+    table: Table
+    batches: list[tuple[str, list[int]]]
+
+
+def _split_part(task: _Split) -> list[tuple[int, str]]:
+    """Write the rows of each bucket into a file. Returns (bucket, path) of those that have rows."""
+    with ExitStack() as stack:
+        writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
+        for rows in task.part.read(task.root):
+            for bucket, some in enumerate(split_by_key(task.part.input, rows, task.n_buckets)):
+                if some.num_rows:
+                    if bucket not in writers:
+                        writer = pa.ipc.new_file(f"{task.path}_{bucket}", rows.schema, options=_LZ4)
+                        writers[bucket] = stack.enter_context(writer)
+                    writers[bucket].write_table(some)
+    return [(bucket, f"{task.path}_{bucket}") for bucket in sorted(writers)]
+
+
+def _run_bucket(task: _Run) -> _BucketResult:
+    """Run the kernel on one bucket."""
+    tables = {name: _read_ipc(schema, paths) for name, (schema, paths) in task.inputs.items()}
+    rows_by_name = task.kernel(tables)
+    del tables
+    result = _BucketResult({}, {}, {}, {})
+    for name, output in task.outputs.items():
+        rows = rows_by_name.pop(name)
+        path = f"{task.path}_{name}"
+        if output == COLLECT:
+            result.collected[name] = rows
+        elif output == KEEP:
+            _write_ipc(path, rows)
+            result.kept[name] = (rows.schema, path)
+        elif output.gather:
+            result.days[name] = _write_days(path, rows)
+        else:
+            result.files[name] = write_files(task.root, output.table, rows)
+    return result
+
+
+def _write_days(path: str, rows: pa.Table) -> _Days:
+    batches = {}
+    with pa.ipc.new_file(path, rows.schema, options=_LZ4) as writer:
+        for n, (day, part) in enumerate(split_by(rows, "day")):
+            writer.write_batch(part.combine_chunks().to_batches()[0])
+            batches[day] = n
+    return _Days(path, batches)
+
+
+def _gather_days(task: _Gather) -> list[File]:
+    """Write some days of a table, out of the batches of all buckets."""
+    batches = []
+    for path, numbers in task.batches:
+        with pa.memory_map(path) as source:
+            reader = pa.ipc.open_file(source)
+            batches += [reader.get_batch(n) for n in numbers]
+    return write_files(task.root, task.table, pa.Table.from_batches(batches))
+
+
+def _write_ipc(path: str, rows: pa.Table) -> None:
+    with pa.ipc.new_file(path, rows.schema, options=_LZ4) as writer:
+        writer.write_table(rows)
+
+
+def _read_ipc(schema: pa.Schema, paths: list[str]) -> pa.Table:
+    parts = []
+    for path in paths:
+        with pa.memory_map(path) as source:
+            parts.append(pa.ipc.open_file(source).read_all())
+    return pa.concat_tables([schema.empty_table(), *parts])

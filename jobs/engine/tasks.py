@@ -1,0 +1,107 @@
+"""What the tasks of a runner do, wherever they run: split rows by key, run a kernel, gather rows into files.
+
+A kernel is a pure function from Arrow tables by name to Arrow tables by name. It sees all rows of a bucket of keys: no key is in
+two buckets.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from jobs.storage.rows import Rows, StoredFile, find_keys, list_files, read_files
+from jobs.storage.table import Table
+
+Tables = dict[str, pa.Table]
+Kernel = Callable[[Tables], Tables]
+_BLOB_BYTES = 8 << 20
+_ROWS_PER_PART = 1_000_000
+
+
+@dataclass(frozen=True)
+class Produced:
+    """Rows that `function` makes of each task, such as a file that it reads: an input of a kernel. `key` is a column."""
+
+    function: Callable[[Any], Iterator[pa.Table]]
+    tasks: tuple[Any, ...]
+    schema: pa.Schema
+    key: str
+
+
+Input = Rows | Produced
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task reads of an input: some files of stored rows, or one task of produced ones."""
+
+    input: Input
+    content: Any
+
+    def read(self, root: str) -> Iterator[pa.Table]:
+        """Yield the rows, in tables that fit into memory."""
+        if isinstance(self.input, Rows):
+            yield read_files(root, self.input, self.content)
+        else:
+            yield from self.input.function(self.content)
+
+
+def list_parts(root: str, input: Input) -> list[Part]:
+    """Return what is to be read of an input, in parts of about a million stored rows or a task each."""
+    if isinstance(input, Produced):
+        return [Part(input, task) for task in input.tasks]
+    groups: list[list[StoredFile]] = []
+    n_rows = 0
+    for file in list_files(root, input):
+        if not groups or n_rows + file.n_rows > _ROWS_PER_PART:
+            groups.append([])
+            n_rows = 0
+        groups[-1].append(file)
+        n_rows += file.n_rows
+    return [Part(input, group) for group in groups]
+
+
+@dataclass(frozen=True)
+class Write:
+    """An output of a kernel that becomes rows of a table; `gather` puts the rows of a day from all buckets together."""
+
+    table: Table
+    gather: bool = False
+
+
+COLLECT, KEEP = "collect", "keep"  # outputs that come back as one table, or stay in their buckets for the next kernel
+Output = Write | str
+
+
+def split_by_key(input: Input, rows: pa.Table, n_buckets: int) -> list[pa.Table]:
+    """Return the rows of each bucket, in their order; a key is always in the same bucket."""
+    keys = find_keys(input, rows) if isinstance(input, Rows) else rows[input.key]
+    bucket = pl.Series(pl.from_arrow(keys)).hash(seed=17) % n_buckets
+    order = bucket.arg_sort()
+    ends = bucket.gather(order).search_sorted(pl.Series(range(n_buckets), dtype=pl.UInt64), "right").to_list()
+    sorted_rows = rows.take(order.to_arrow())
+    return [sorted_rows.slice(start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def to_ipc(rows: pa.Table) -> bytes:
+    """Return a table as the bytes of an Arrow stream."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(rows)
+    return sink.getvalue()
+
+
+def from_ipc(content: bytes) -> pa.Table:
+    """Return the table of to_ipc."""
+    return pa.ipc.open_stream(content).read_all()
+
+
+def split_into_blobs(rows: pa.Table) -> Iterator[bytes]:
+    """Yield a table as Arrow streams of some megabytes; at least one, so that the columns of no rows are known."""
+    n = max(1, -(-rows.nbytes // _BLOB_BYTES))
+    size = max(1, -(-rows.num_rows // n))
+    for start in range(0, max(1, rows.num_rows), size):
+        yield to_ipc(rows.slice(start, size))
