@@ -4,7 +4,6 @@ A kernel is a pure function from Arrow tables by name to Arrow tables by name. I
 two buckets.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ from jobs.storage.table import Table
 
 Tables = dict[str, pa.Table]
 Kernel = Callable[[Tables], Tables]
-_BLOB_BYTES = 8 << 20
 _ROWS_PER_PART = 1_000_000
 
 
@@ -84,24 +82,3 @@ def split_by_key(input: Input, rows: pa.Table, n_buckets: int) -> list[pa.Table]
     ends = bucket.gather(order).search_sorted(pl.Series(range(n_buckets), dtype=pl.UInt64), "right").to_list()
     sorted_rows = rows.take(order.to_arrow())
     return [sorted_rows.slice(start, end - start) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def to_ipc(rows: pa.Table) -> bytes:
-    """Return a table as the bytes of an Arrow stream."""
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(rows)
-    return sink.getvalue()
-
-
-def from_ipc(content: bytes) -> pa.Table:
-    """Return the table of to_ipc."""
-    return pa.ipc.open_stream(content).read_all()
-
-
-def split_into_blobs(rows: pa.Table) -> Iterator[bytes]:
-    """Yield a table as Arrow streams of some megabytes; at least one, so that the columns of no rows are known."""
-    n = max(1, -(-rows.nbytes // _BLOB_BYTES))
-    size = max(1, -(-rows.num_rows // n))
-    for start in range(0, max(1, rows.num_rows), size):
-        yield to_ipc(rows.slice(start, size))
