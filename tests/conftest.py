@@ -38,8 +38,16 @@ def spark(tmp_path_factory):
 
 
 @pytest.fixture
-def lake(spark, tmp_path):
-    """An empty lake."""
+def lake(tmp_path):
+    """An empty lake, without Spark."""
     from jobs.storage.lake import Lake  # the Airflow environment, which also loads this file, has no Delta
+
+    return Lake(None, str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def spark_lake(spark, tmp_path):
+    """An empty lake with a Spark session."""
+    from jobs.storage.lake import Lake
 
     return Lake(spark, str(tmp_path / "lake"))

@@ -118,7 +118,7 @@ def _type_events(raw: pa.Table, currency: str, skew_seconds: float) -> pl.DataFr
     price = parsing.parse_number(_column(raw, "price"))
     times = parsing.correct_event_times(*(_column(raw, name) for name in ("event_at", "sent_at", "received_at")), skew_seconds)
     origin = pl.DataFrame([_column(raw, name) for name in ("_file", "_row", "day")])
-    return pl.concat([typed, times, origin, price.alias("price").to_frame()], how="horizontal").with_columns(
+    return typed.hstack([*times, *origin, price.alias("price")]).with_columns(
         price=pl.when(pl.col("price") > 0).then("price"),
         is_anonymous=pl.col("customer_id").is_null() & pl.col("email_key").is_null(),
         position=pl.int_range(pl.len(), dtype=pl.UInt32),

@@ -35,7 +35,7 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
     """Return clean.identities of the visitors whose clean.visitor_days are all given."""
     sightings = _list_sightings(visitor_days)
     first_events = visitor_days.group_by("visitor_id").agg(first_at=pl.col("first_at").min())
-    mails = visitor_days.select("visitor_id", observed_at="mailed").explode("observed_at").drop_nulls()
+    mails = visitor_days.select("visitor_id", observed_at="mailed").explode("observed_at", empty_as_null=False).drop_nulls()
     before = pl.col("customer_id").shift(1).over("visitor_id")
     changes = sightings.filter(before.is_null() | (before != pl.col("customer_id")))
     links = (
@@ -57,7 +57,7 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
 
 def _list_sightings(visitor_days: pl.DataFrame) -> pl.DataFrame:
     """Return (visitor_id, observed_at, customer_id) in the order of visitor and time."""
-    seen = visitor_days.filter(pl.col("seen").list.len() > 0).select("visitor_id", "seen").explode("seen").unnest("seen")
+    seen = visitor_days.filter(pl.col("seen").list.len() > 0).select("visitor_id", "seen").explode("seen", empty_as_null=False).unnest("seen")
     return seen.sort("visitor_id", "observed_at")
 
 

@@ -2,23 +2,19 @@
 
 import pytest
 
-from jobs.clean import _rows, events, events_rejects, rules
+from jobs.clean import rules
 from jobs.config.settings import Clean
 from jobs.config.source_mapping import COLUMNS
-from tests.jobs.clean import scenarios
+from tests.jobs.clean import kernels, scenarios
 
 LIMITS = Clean()
 
 
 @pytest.fixture(scope="module")
-def outcome(spark):
-    """(kept rows, refused rows) by case, all cases in one Spark job."""
-    raw = scenarios.raw_frame(spark, "events", COLUMNS["events"], "event_at")
-    outcomes = events.classify_events(raw, "GBP", LIMITS.clock_skew_seconds).persist()
-    refused = scenarios.by_case(_rows.select_rejects(outcomes, raw, events_rejects.TABLE))
-    kept = scenarios.by_case(outcomes.where("outcome = 'kept'"))
-    outcomes.unpersist()
-    return kept, refused
+def outcome():
+    """(kept rows, refused rows) by case, all cases in one call."""
+    classified = kernels.classify(scenarios.raw_rows("events", COLUMNS["events"], "event_at"), LIMITS)
+    return scenarios.by_case(classified["kept"]), scenarios.by_case(classified["rejects"])
 
 
 @pytest.mark.parametrize("case", scenarios.cases("events"))
@@ -29,16 +25,11 @@ def test_events_match_the_example(outcome, case):
 
 
 @pytest.fixture(scope="module")
-def robots(spark):
-    """(visitor, day, rule) by case, all cases in one Spark job."""
-    raw = scenarios.raw_frame(spark, "robots", COLUMNS["events"], "event_at")
-    kept = events.classify_events(raw, "GBP", LIMITS.clock_skew_seconds).where("outcome = 'kept'")
-    with_bots = events.flag_bots(kept, LIMITS, COLUMNS["events"])
-    no_sessions = with_bots.selectExpr(
-        "visitor_id", "event_at", "event_at AS active_since", "event_at AS session_started_at"
-    ).limit(0)
-    flagged = events.flag_round_the_clock_activity(events.assign_sessions(with_bots, no_sessions, LIMITS), LIMITS)
-    return scenarios.by_case(flagged.select("_file", "visitor_id", "day", "bot_rule", "is_bot").distinct())
+def robots():
+    """(visitor, day, rule) by case, all cases in one call."""
+    raw = scenarios.raw_rows("robots", COLUMNS["events"], "event_at")
+    flagged = kernels.clean(kernels.classify(raw, LIMITS), LIMITS)["events"]
+    return scenarios.by_case(flagged.group_by(["visitor_id", "day", "bot_rule", "is_bot"]).aggregate([]))
 
 
 @pytest.mark.parametrize("case", scenarios.cases("robots"))

@@ -1,0 +1,99 @@
+"""Runners: the same rows whatever carries the kernel, in however many buckets, and one line where a worker dies."""
+
+import os
+from datetime import date, timedelta
+from functools import partial
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from jobs.engine import local
+from jobs.engine.local import LocalRunner
+from jobs.engine.spark import SparkRunner
+from jobs.engine.tasks import COLLECT, KEEP, Produced, Write
+from jobs.errors import UserError
+from jobs.storage.commits import replace_rows
+from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows
+from jobs.storage.table import Table
+
+VISITS = Table("clean.visits", "Visits.", "visitor STRING NOT NULL, day DATE NOT NULL, n BIGINT", "day")
+TOTALS = Table("clean.totals", "Totals.", "visitor STRING NOT NULL, day DATE NOT NULL, total BIGINT", "day", {"some": "total > 0"})
+DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(5)]
+
+
+def add_up(tables: dict[str, pa.Table], factor: int = 1) -> dict[str, pa.Table]:
+    """Each visitor's running total, by day; which needs all rows of a visitor."""
+    visits = pl.DataFrame(pl.from_arrow(tables["visits"])).sort("visitor", "day")
+    totals = visits.with_columns(total=pl.col("n").cum_sum().over("visitor") * factor).drop("n").sort("day", maintain_order=True)
+    visitors = totals.select("visitor").unique()
+    return {"totals": totals.to_arrow(), "visitors": visitors.to_arrow(), "again": tables["visits"]}
+
+
+def die(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    os._exit(1)
+
+
+def produce(task: int):
+    for day in DAYS:
+        yield pa.Table.from_pylist([{"visitor": f"v{task}", "day": day, "n": task}], VISITS.arrow_schema)
+
+
+def run(runner, lake, n_buckets):
+    """The table written, and the visitors collected, by two kernels of which the second has what the first kept."""
+    outputs = {"totals": Write(TOTALS, gather=True), "visitors": COLLECT, "again": KEEP}
+    first = runner.run(add_up, runner.read({"visits": Rows(VISITS, "visitor")}, n_buckets), outputs)
+    second = runner.run(partial(add_up, factor=2), {"visits": first.kept["again"]}, outputs)
+    lake.open_for_write(TOTALS).commit(second.files["totals"], DAYS)
+    runner.close()
+    return sorted(map(str, lake.read_small_table(TOTALS))), sorted(first.collected["visitors"]["visitor"].to_pylist())
+
+
+@pytest.fixture
+def visits(lake):
+    rows = [{"visitor": f"v{v}", "day": day, "n": v + 1} for v in range(40) for day in DAYS[v % 3 :]]
+    replace_rows(lake.root, VISITS, pa.Table.from_pylist(rows, VISITS.arrow_schema))
+    return lake
+
+
+def test_any_number_of_buckets_and_workers_gives_the_same_rows_in_one_file_a_day(visits):
+    in_memory = run(LocalRunner(visits.root), visits, 1)
+    assert len(in_memory[0]) == 161
+    assert len(in_memory[1]) == 40
+    assert run(LocalRunner(visits.root, workers=2), visits, 7) == in_memory
+    paths = visits.open_for_write(TOTALS).stored.file_uris()
+    assert len(paths) == len(DAYS)
+
+
+def test_spark_gives_the_rows_of_the_local_runner(spark, visits):
+    local_rows = run(LocalRunner(visits.root), visits, 1)
+    lake = Lake(spark, visits.root)
+    assert run(SparkRunner(spark, visits.root), lake, 3) == local_rows
+
+
+def test_rows_are_produced_by_tasks_in_place_of_a_table(visits):
+    tasks = Produced(produce, (1, 2, 3), VISITS.arrow_schema, "visitor")
+    for n_buckets in (1, 2):
+        runner = LocalRunner(visits.root, workers=1)
+        result = runner.run(add_up, runner.read({"visits": tasks}, n_buckets), {"totals": COLLECT})
+        totals = {(row["visitor"], row["day"]): row["total"] for row in result.collected["totals"].to_pylist()}
+        assert totals[("v3", DAYS[-1])] == 15
+        runner.close()
+
+
+def test_a_row_that_breaks_a_check_is_named_and_nothing_is_written(visits):
+    runner = LocalRunner(visits.root)
+    with pytest.raises(UserError, match=r"clean\.totals, day 2024-03-01: \d+ of \d+ rows break some \(total > 0\), the first is row"):
+        inputs = runner.read({"visits": Rows(VISITS, "visitor")}, 1)
+        runner.run(partial(add_up, factor=-1), inputs, {"totals": Write(TOTALS)})
+    assert visits.days(TOTALS.name) == []
+
+
+def test_a_worker_that_dies_twice_ends_in_one_line_and_leaves_no_file(visits, monkeypatch, tmp_path):
+    monkeypatch.setattr(local.tempfile, "tempdir", str(tmp_path))
+    runner = LocalRunner(visits.root, workers=1)
+    with pytest.raises(UserError, match=r"^engine: a worker process died twice"):
+        runner.run(die, runner.read({"visits": Rows(VISITS, "visitor")}, 2), {"totals": COLLECT})
+    runner.close()
+    assert list(tmp_path.glob("shoal_*")) == []
