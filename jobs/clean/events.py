@@ -217,8 +217,8 @@ def clean_visitors(
     """
     kept, later, before, others = (_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))
     before = before.filter(pl.col("day").is_not_null())  # older lakes have links without one
-    flagged = _robots.flag_robots(_sort_by_visitor_day(kept), crawlers, fleets, settings)
-    placed = _place_in_sessions(flagged, later, _frame(tables["open"]), settings)
+    rows = _order_by_visitor(kept, later, _frame(tables["open"]), settings)
+    placed = _place_in_sessions(_flag_robots(rows, crawlers, fleets, settings), settings)
     fresh = placed.filter(~pl.col("is_stored"))
     new_days = visitor_days.summarize_visitor_days(fresh if "visitor_id" in mapped else fresh.clear())
     outputs = {"links": before.clear(), "linked": before.clear().select("visitor_id")}
@@ -253,24 +253,42 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows))
 
 
-def _sort_by_visitor_day(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the events in the order of visitor and time, with the number of the visitor's day."""
-    visitor = events["visitor_id"].cast(pl.Categorical).to_physical().alias("visitor")
-    in_order = events.with_columns(visitor).sort("visitor", "event_at", maintain_order=True)
-    return in_order.with_columns(visitor_day=pl.struct("visitor", "day").rle_id()).drop("visitor")
+def _order_by_visitor(kept: pl.DataFrame, later: pl.DataFrame, before: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+    """Return the rows of each visitor together in the order of time, of equal moments those of days before first.
 
-
-def _place_in_sessions(fresh: pl.DataFrame, later: pl.DataFrame, before: pl.DataFrame, settings: Clean) -> pl.DataFrame:
-    """Return fresh and stored later events in their sessions, with the robots that only these show."""
+    Of the days `before` only events count whose session may go on (`is_earlier`). `is_stored` are `later` events.
+    """
+    midnight = (pl.col("day") + pl.duration(days=1)).cast(pl.Datetime("us", "UTC"))
+    is_open = pl.col("event_at") >= midnight - pl.duration(minutes=settings.session_gap_minutes)
     was = {f"was_{column}": pl.col(column) for column in _PLACES}
-    rows = pl.concat([fresh.with_columns(is_stored=False), later.with_columns(is_stored=True, **was)], how="diagonal")
-    if not len(later):
-        rows = rows.with_columns(**{name: pl.lit(None) for name in ("active_since", "session_started_at", "session_id")})
-    late = pl.col("event_at") >= (pl.col("day") + pl.duration(days=1)).cast(pl.Datetime("us", "UTC")) - pl.duration(
-        minutes=settings.session_gap_minutes
+    rows = pl.concat(
+        [
+            before.filter(is_open).with_columns(is_earlier=True, is_stored=False),
+            kept.with_columns(is_earlier=False, is_stored=False),
+            later.with_columns(is_earlier=False, is_stored=True, **was),
+        ],
+        how="diagonal",
     )
-    placed = sessions.assign_sessions(rows, before.filter(late), settings)
-    return _robots.flag_round_the_clock_activity(_sort_by_visitor_day(placed), settings)
+    visitor = rows["visitor_id"].cast(pl.Categorical).to_physical().alias("visitor")
+    return rows.with_columns(visitor).sort("visitor", "event_at", maintain_order=True)
+
+
+def _flag_robots(rows: pl.DataFrame, crawlers: pl.Series, fleets: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+    """Set bot_rule of the events that are neither stored nor of a day before."""
+    is_fresh = ~(rows["is_earlier"] | rows["is_stored"])
+    rules = _robots.flag_robots(number_visitor_days(rows.filter(is_fresh)), crawlers, fleets, settings)["bot_rule"]
+    return rows.with_columns(bot_rule=rows["bot_rule"].scatter(is_fresh.arg_true(), rules))
+
+
+def number_visitor_days(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the number of the visitor's day to rows in the order of visitor and time."""
+    return rows.with_columns(visitor_day=pl.struct("visitor", "day").rle_id())
+
+
+def _place_in_sessions(rows: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+    """Return the fresh and the stored events in their sessions, with the robots that only these show."""
+    placed = number_visitor_days(sessions.assign_sessions(rows, settings))
+    return _robots.flag_round_the_clock_activity(placed, settings)
 
 
 def _find_changed_days(placed: pl.DataFrame) -> list[date]:

@@ -36,17 +36,18 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
     sightings = _list_sightings(visitor_days)
     first_events = visitor_days.group_by("visitor_id").agg(first_at=pl.col("first_at").min())
     mails = visitor_days.select("visitor_id", observed_at="mailed").explode("observed_at", empty_as_null=False).drop_nulls()
-    before = pl.col("customer_id").shift(1).over("visitor_id")
-    changes = sightings.filter(before.is_null() | (before != pl.col("customer_id")))
+    is_same = (pl.col("visitor_id", "customer_id") == pl.col("visitor_id", "customer_id").shift(1)).fill_null(False)
+    changes = sightings.filter(~pl.all_horizontal(is_same))
     links = (
         changes.join(first_events, "visitor_id", "inner", maintain_order="left")
         .join(find_shared_visitors(sightings, settings), "visitor_id", "left", maintain_order="left")
-        .join(mails.unique().with_columns(is_mailed=True), ["visitor_id", "observed_at"], "left", maintain_order="left")
+        .join(mails.with_columns(is_mailed=True), ["visitor_id", "observed_at"], "left", maintain_order="left")
     )
-    is_first = pl.col("visitor_id").is_first_distinct()
+    is_first = (pl.col("visitor_id") != pl.col("visitor_id").shift(1)).fill_null(True)
+    is_last = (pl.col("visitor_id") != pl.col("visitor_id").shift(-1)).fill_null(True)
     return links.with_columns(
         valid_from=pl.when(is_first).then("first_at").otherwise("observed_at"),
-        valid_to=pl.col("observed_at").shift(-1).over("visitor_id"),
+        valid_to=pl.when(~is_last).then(pl.col("observed_at").shift(-1)),
         day=pl.col("observed_at").dt.date(),
     ).with_columns(
         rule=pl.when(pl.col("valid_from") < pl.col("observed_at")).then(pl.lit("back_to_first_event"))
@@ -67,8 +68,9 @@ def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFra
     A customer counts from each day it is seen until so many days later, or until it is seen again: going through these days in
     order, no moment is compared with another.
     """
-    n_customers = pl.col("customer_id").n_unique().over("visitor_id")
-    many = sightings.filter(n_customers > settings.max_customers_per_visitor)
+    most = settings.max_customers_per_visitor
+    often = sightings.group_by("visitor_id").agg(n=pl.len()).filter(pl.col("n") > most)
+    many = sightings.join(often, "visitor_id", "semi").filter(pl.col("customer_id").n_unique().over("visitor_id") > most)
     days = many.select("visitor_id", "customer_id", day=pl.col("observed_at").dt.date()).unique().sort(pl.all())
     again = pl.col("day").shift(-1).over("visitor_id", "customer_id")
     until = pl.min_horizontal(again, pl.col("day") + timedelta(days=settings.customers_within_days))
@@ -76,7 +78,7 @@ def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFra
         [days.select("visitor_id", "day", step=1), days.select("visitor_id", day=until, step=-1)], how="vertical_relaxed"
     )
     known = steps.group_by("visitor_id", "day").agg(pl.col("step").sum()).sort("visitor_id", "day")  # a day's steps together
-    too_many = known.filter(pl.col("step").cum_sum().over("visitor_id") > settings.max_customers_per_visitor)
+    too_many = known.filter(pl.col("step").cum_sum().over("visitor_id") > most)
     return too_many.group_by("visitor_id").agg(shared_since=pl.col("day").min())
 
 

@@ -64,33 +64,25 @@ def summarize_sessions(tables: dict[str, pa.Table], began: Collection[date]) -> 
     return {"sessions": of_days.sort("day", "session_id").select(TABLE.columns).to_arrow()}
 
 
-def assign_sessions(events: pl.DataFrame, open_sessions: pl.DataFrame, settings: Clean) -> pl.DataFrame:
-    """Add session_id, session_started_at and active_since, and put the events in the order of visitor and time.
+def assign_sessions(rows: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+    """Set session_id, session_started_at and active_since of rows in the order of visitor and time.
 
-    `open_sessions` has visitor_id, event_at, active_since and session_started_at of events of days before that may go on. A
-    session ends after the silence gap; unbroken activity is cut every `session_max_hours` from its start.
+    Rows with `is_earlier` are events of days before whose session may go on; they are not returned. A session ends after the
+    silence gap; unbroken activity is cut every `session_max_hours` from its start.
     """
-    earlier = open_sessions.select("visitor_id", "event_at", "active_since", started="session_started_at", is_earlier=True)
-    fresh = events.drop("session_id", "session_started_at", "active_since", strict=False).with_columns(is_earlier=False)
-    rows = sort_by_visitor(pl.concat([earlier, fresh], how="diagonal"))
-    is_first = pl.col("visitor") != pl.col("visitor").shift(1)
-    begins = is_first.fill_null(True) | (pl.col("event_at").diff() > pl.duration(minutes=settings.session_gap_minutes))
-    rows = rows.with_columns(active_since=pl.coalesce("active_since", pl.when(begins).then("event_at")).forward_fill())
+    is_first = (pl.col("visitor") != pl.col("visitor").shift(1)).fill_null(True)
+    begins = is_first | (pl.col("event_at").diff() > pl.duration(minutes=settings.session_gap_minutes))
+    earlier_start, earlier_since = (pl.when("is_earlier").then(c) for c in ("session_started_at", "active_since"))
+    since = pl.coalesce(earlier_since, pl.when(begins).then("event_at")).forward_fill()
     active = (pl.col("event_at") - pl.col("active_since")).dt.total_microseconds()
     cut = active // (settings.session_max_hours * 3_600_000_000)
-    rows = rows.with_columns(session=pl.struct("visitor", "active_since", cut=cut).rle_id())
-    starts = rows.group_by("session", maintain_order=True).agg(
-        pl.col("visitor_id").first(), session_started_at=pl.coalesce("started", "event_at").min()
+    placed = rows.with_columns(active_since=since).with_columns(session=pl.struct("visitor", "active_since", cut=cut).rle_id())
+    starts = placed.group_by("session", maintain_order=True).agg(
+        pl.col("visitor_id").first(), session_started_at=pl.coalesce(earlier_start, "event_at").min()
     )
     starts = starts.with_columns(session_id=make_session_ids(starts["visitor_id"], starts["session_started_at"]))
-    rows = rows.with_columns(starts.select("session_started_at", "session_id")[rows["session"]].get_columns())
-    return rows.filter(~pl.col("is_earlier")).drop("is_earlier", "session", "started", "visitor")
-
-
-def sort_by_visitor(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of each visitor together in the order of time, those of earlier days first; `visitor` is its number."""
-    visitor = rows["visitor_id"].cast(pl.Categorical).to_physical()
-    return rows.with_columns(visitor=visitor).sort("visitor", "event_at", ~pl.col("is_earlier"), maintain_order=True)
+    own = starts.select("session_started_at", "session_id")[placed["session"]]
+    return placed.with_columns(own.get_columns()).filter(~pl.col("is_earlier")).drop("is_earlier", "session")
 
 
 def make_session_ids(visitors: pl.Series, starts: pl.Series) -> pl.Series:

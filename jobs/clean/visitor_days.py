@@ -15,17 +15,21 @@ SCHEMA = """
     seen ARRAY<STRUCT<observed_at: TIMESTAMP, customer_id: STRING>> NOT NULL COMMENT 'when events named another customer',
     mailed ARRAY<TIMESTAMP> COMMENT 'those of these moments in which only an e-mail address named the customer'"""
 TABLE = Table("clean.visitor_days", __doc__.split("\n\n")[0], SCHEMA, "day", {"forward": "last_at >= first_at"})
-_VISITOR_DAY = ["visitor_id", "day"]
 
 
 def summarize_visitor_days(events: pl.DataFrame) -> pl.DataFrame:
-    """Return clean.visitor_days out of events with visitor_id, day, event_at, known_customer_id and customer_id (as sent)."""
-    days = events.group_by(_VISITOR_DAY).agg(first_at=pl.col("event_at").min(), last_at=pl.col("event_at").max())
-    sightings = _find_sightings(events)
-    seen = sightings.group_by(_VISITOR_DAY, maintain_order=True).agg(
-        seen=pl.struct("observed_at", "customer_id"), mailed=pl.col("observed_at").filter(~pl.col("is_by_id"))
+    """Return clean.visitor_days out of events in the order of visitor and time.
+
+    `events` have visitor_id, day, visitor_day (the number of the visitor's day), event_at, known_customer_id and customer_id
+    (as sent).
+    """
+    days = events.group_by("visitor_day", maintain_order=True).agg(
+        pl.col("visitor_id", "day").first(), first_at=pl.col("event_at").first(), last_at=pl.col("event_at").last()
     )
-    return days.join(seen, _VISITOR_DAY, "left").with_columns(
+    seen = _find_sightings(events).group_by("visitor_day", maintain_order=True).agg(
+        seen=pl.struct("observed_at", "customer_id"), mailed=pl.col("observed_at").filter(~pl.col("is_by_id"))
+    )  # fmt: skip
+    return days.join(seen, "visitor_day", "left", maintain_order="left").with_columns(
         pl.col("seen").fill_null(pl.lit([], seen.schema["seen"])), pl.col("mailed").fill_null(pl.lit([], seen.schema["mailed"]))
     )
 
@@ -36,10 +40,12 @@ def _find_sightings(events: pl.DataFrame) -> pl.DataFrame:
     Of several customers in the same moment the last in the order of their ids stands, so that intervals have a length.
     """
     named = events.filter(pl.col("known_customer_id").is_not_null()).select(
-        *_VISITOR_DAY, "event_at", customer_id="known_customer_id", is_by_id=pl.col("customer_id").is_not_null()
+        "visitor_day", observed_at="event_at", customer_id="known_customer_id", is_by_id=pl.col("customer_id").is_not_null()
     )
-    moment = [*_VISITOR_DAY, "event_at"]
-    moments = named.sort(*moment, "customer_id", "is_by_id").unique(moment, keep="last", maintain_order=True)
-    before = pl.col("customer_id").shift(1).over(_VISITOR_DAY)
-    another = moments.filter(before.is_null() | (before != pl.col("customer_id")))
-    return another.rename({"event_at": "observed_at"})
+    is_same_day = pl.col("visitor_day") == pl.col("visitor_day").shift(1)
+    is_same_moment = is_same_day & (pl.col("observed_at") == pl.col("observed_at").shift(1))
+    moments = named.with_columns(moment=is_same_moment.fill_null(False).not_().cum_sum())
+    in_order = moments.sort("moment", "customer_id", "is_by_id")
+    last = in_order.filter((pl.col("moment") != pl.col("moment").shift(-1)).fill_null(True))
+    is_same_customer = is_same_day & (pl.col("customer_id") == pl.col("customer_id").shift(1))
+    return last.filter(~is_same_customer.fill_null(False))

@@ -13,7 +13,7 @@ def events(*rows):
     """Events of one visitor: (time of day, customer named by its number, customer named in any way)."""
     at = [datetime.combine(DAY, datetime.strptime(time, "%H:%M").time(), UTC) for time, *_ in rows]  # noqa: DTZ007
     return pl.DataFrame(
-        {"visitor_id": "v", "day": DAY, "event_at": at, "customer_id": [row[1] for row in rows],
+        {"visitor_id": "v", "day": DAY, "visitor_day": 0, "event_at": at, "customer_id": [row[1] for row in rows],
          "known_customer_id": [row[2] for row in rows]},
         schema_overrides={"event_at": pl.Datetime("us", "UTC"), "customer_id": pl.String, "known_customer_id": pl.String},
     )  # fmt: skip
