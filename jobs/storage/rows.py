@@ -1,13 +1,15 @@
 """Rows of stored tables as Arrow, read without Spark, from the files that the log names."""
 
+import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 
 from jobs.storage import delta
 from jobs.storage.files import open_filesystem
@@ -18,8 +20,8 @@ from jobs.storage.table import Table
 class Rows:
     """Rows of a stored table, such as an input of a kernel.
 
-    `columns` and `days` are all where None. `only` keeps the rows whose key is in it. `key` is a column, or makes the key of
-    each row out of `columns`.
+    `columns` and `days` are all where None. `key` is a column, or makes the key of each row out of `columns`. `only` keeps the
+    rows whose key, a column, is in it.
     """
 
     table: Table
@@ -33,6 +35,10 @@ class Rows:
         """The columns that the kernel is given."""
         names = self.table.columns if self.columns is None else self.columns
         return pa.schema([self.table.arrow_schema.field(name) for name in names])
+
+
+# Spark writes timestamps as INT96, which reads as nanoseconds.
+_FORMAT = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
 
 
 class StoredFile(NamedTuple):
@@ -63,33 +69,22 @@ def read_rows(root: str, rows: Rows) -> pa.Table:
 
 
 def read_files(root: str, rows: Rows, files: list[StoredFile]) -> pa.Table:
-    """Return these rows out of the files, in the order of the files."""
-    parts = [_read_file(root, rows, file) for file in files]
-    return pa.concat_tables([rows.schema.empty_table(), *parts])
-
-
-def _read_file(root: str, rows: Rows, file: StoredFile) -> pa.Table:
-    filesystem, base = open_filesystem(f"{delta.table_path(root, rows.table.name)}/{file.path}")
-    beside = [rows.key] if rows.only is not None and isinstance(rows.key, str) else []
-    beside += ["day"] if rows.days is not None and rows.table.partition is None else []
-    needed = {*rows.schema.names, *beside}
-    with filesystem.open_input_file(base) as stream, pq.ParquetFile(stream) as parquet:
-        stored = parquet.read([name for name in parquet.schema_arrow.names if name in needed])
-    columns = {}
-    for name in (name for name in rows.table.columns if name in needed):
-        kind = rows.table.arrow_schema.field(name).type
-        if name in stored.column_names:
-            columns[name] = stored[name].cast(kind)
-        elif name == rows.table.partition:
-            columns[name] = pa.array([file.day], kind).take(pa.array([0] * stored.num_rows, pa.int32()))
-        else:
-            columns[name] = pa.nulls(stored.num_rows, kind)  # the table has gained the column since
-    part = pa.table(columns)
-    if rows.days is not None and rows.table.partition is None:
-        part = part.filter(pc.field("day").isin(list(rows.days)))
-    if rows.only is not None:
-        part = part.filter(pc.is_in(find_keys(rows, part), rows.only))
-    return part.select(rows.schema.names).cast(rows.schema)
+    """Return these rows out of the files, in the order of the files. Columns that a file lacks are null."""
+    filesystem, base = open_filesystem(delta.table_path(root, rows.table.name))
+    schema, partition = rows.table.arrow_schema, rows.table.partition
+    dataset = ds.dataset(
+        [f"{base}/{file.path}" for file in files],
+        schema=schema,
+        format=_FORMAT,
+        filesystem=filesystem,
+        partitioning=ds.partitioning(pa.schema([schema.field(partition)]), flavor="hive") if partition else None,
+    )
+    conditions = [pc.field("day").isin(list(rows.days))] if rows.days is not None and partition is None else []
+    conditions += [pc.field(rows.key).isin(rows.only)] if rows.only is not None else []
+    condition = reduce(pc.Expression.__and__, conditions) if conditions else None
+    is_alone = os.environ.get("POLARS_MAX_THREADS") != "1"  # a worker has one CPU
+    table = dataset.to_table(columns=rows.schema.names, filter=condition, use_threads=is_alone)
+    return table.cast(rows.schema)
 
 
 def find_keys(rows: Rows, part: pa.Table) -> pa.Array:
