@@ -35,7 +35,7 @@ export VENV
 .PHONY: help setup refresh test up down worker bi bench lint format lock clean environments spark-home secret sample
 
 help: ## Show this list
-	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
+	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [ENGINE=spark] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: environments spark-home ## Set up the three environments, Java and Delta (other targets do this when needed)
@@ -97,6 +97,9 @@ refresh up down worker: export SHOAL_INPUT = $(INPUT)
 refresh up down worker bi: export SHOAL_LAKE = $(LAKE)
 refresh up down worker: export SHOAL_MODELS = $(MODELS)
 refresh up down worker: export SHOAL_REPORTS = $(REPORTS)
+ifneq ($(ENGINE),)
+refresh up: export SHOAL_ENGINE = $(ENGINE)
+endif
 ifneq ($(VENV),.venv)
 refresh up down worker: export SHOAL_SPARK_HOME = $(shell ls -d $(abspath $(VENV))/spark/lib/python3*/site-packages/pyspark 2>/dev/null)
 refresh up down worker: export SHOAL_SPARK_PYTHON = $(abspath $(SPARK)/python)

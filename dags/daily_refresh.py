@@ -33,7 +33,7 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag
 
 from dags.alerts import alert_failed_task, publication_deadline
 from dags.day import day
-from dags.operators import gpu_task, plain_task, spark_task
+from dags.operators import gpu_task, lake_task, plain_task
 
 PUBLISHED = [
     Asset("segments.assignments"),
@@ -86,11 +86,11 @@ PARAMS = {
     params=PARAMS,
 )
 def daily_refresh():
-    land = spark_task("land", execution_timeout=timedelta(hours=2))
-    clean = spark_task("clean", execution_timeout=timedelta(hours=3))
-    check_clean = spark_task("check clean", execution_timeout=timedelta(minutes=45))
-    features = spark_task("features", execution_timeout=timedelta(hours=3))
-    check_features = spark_task("check features", execution_timeout=timedelta(minutes=45))
+    land = lake_task("land", execution_timeout=timedelta(hours=2))
+    clean = lake_task("clean", execution_timeout=timedelta(hours=3))
+    check_clean = lake_task("check clean", execution_timeout=timedelta(minutes=45))
+    features = lake_task("features", execution_timeout=timedelta(hours=3))
+    check_features = lake_task("check features", execution_timeout=timedelta(minutes=45))
     train = gpu_task(
         "train",
         "{{ '--retrain' if params.retrain else '' }}",
@@ -98,19 +98,19 @@ def daily_refresh():
         retry_delay=timedelta(seconds=10),  # a retry resumes from the checkpoint, on any worker that listens
         retry_exponential_backoff=False,
     )
-    encode = spark_task(
+    encode = lake_task(
         "encode",
         trigger_rule="none_failed",  # a skipped `train` is a normal day
         execution_timeout=timedelta(hours=1),
     )
-    segment = spark_task("segment", execution_timeout=timedelta(hours=2))
-    publish = spark_task(
+    segment = lake_task("segment", execution_timeout=timedelta(hours=2))
+    publish = lake_task(
         "publish",
         *("--run-id", "{{ run_id }}", "--started-at", "{{ dag_run.start_date | ts }}"),
         outlets=PUBLISHED,
         execution_timeout=timedelta(hours=1),
     )
-    check_marts = spark_task("check marts", execution_timeout=timedelta(minutes=45))
+    check_marts = lake_task("check marts", execution_timeout=timedelta(minutes=45))
     report = plain_task("report", execution_timeout=timedelta(minutes=30))
 
     (land >> clean >> check_clean >> features >> check_features >> train >> encode >> segment >> publish >> check_marts >> report)

@@ -25,7 +25,15 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
-from dags.processes import die_with_parent, end_session, project_home, python_path, spark_home, wait_for_spark_server
+from dags.processes import (
+    chosen_engine,
+    die_with_parent,
+    end_session,
+    project_home,
+    python_path,
+    spark_home,
+    wait_for_spark_server,
+)
 from dags.runbook import TASK_DOCS
 
 USER_ERROR, NOT_DUE = 2, 99
@@ -33,13 +41,13 @@ LOG_LINES = 20  # the last lines of a process, in which its error message is loo
 DAY = "{{ day(params, dag_run) }}"
 
 
-def spark_task(command: str, *arguments: str, **kwargs) -> BaseOperator:
-    """Return a task that runs `shoal <command> --day D` on the Spark of the connection `spark_default`.
+def lake_task(command: str, *arguments: str, **kwargs) -> BaseOperator:
+    """Return a task that runs `shoal <command> --day D` on the engine of the setting `engine`.
 
-    A connection of type `spark` gets the command with spark-submit. One of type `spark_connect` names a Spark Connect
-    server, of which the command is a client.
+    With `auto` that is this machine, unless the connection `spark_default` names a cluster. A connection of type `spark` gets
+    the command with spark-submit. One of type `spark_connect` names a Spark Connect server, of which the command is a client.
     """
-    return SparkStep(**_task_arguments(command, arguments, kwargs, pool="spark"))
+    return LakeStep(**_task_arguments(command, arguments, kwargs, pool="spark"))
 
 
 def gpu_task(command: str, *arguments: str, **kwargs) -> BaseOperator:
@@ -102,8 +110,8 @@ class _Step:
         return AirflowException(f"error: {self.task_id} ended with exit code {code}: {error_line or last_line}")
 
 
-class SparkStep(_Step, SparkSubmitOperator):
-    """SparkSubmitOperator on this project's Spark, which leaves neither a JVM nor a Python driver running.
+class LakeStep(_Step, SparkSubmitOperator):
+    """A process of this machine, or SparkSubmitOperator on this project's Spark, which leaves no JVM and no driver running.
 
     The provider's on_kill ends spark-submit alone; in client mode the Python driver would go on.
     """
@@ -113,7 +121,11 @@ class SparkStep(_Step, SparkSubmitOperator):
 
     def execute(self, context) -> None:
         die_with_parent(signal.SIGTERM)
-        connection = self._connection()
+        engine = chosen_engine()
+        connection = None if engine == "local" else self._connection()
+        if connection is None or (engine == "auto" and _is_this_machine(connection)):
+            self._run_python("spark", self.application_args)
+            return
         if connection.conn_type == "spark_connect":
             wait_for_spark_server(connection.host, connection.port)
             self._run_python("spark", self.application_args, {"SHOAL_REMOTE": f"sc://{connection.host}:{connection.port}"})
@@ -164,6 +176,10 @@ class SparkStep(_Step, SparkSubmitOperator):
     def _end_submit(self) -> None:
         if self._hook and self._hook._submit_sp:
             end_session(self._hook._submit_sp.pid)
+
+
+def _is_this_machine(connection) -> bool:
+    return connection.conn_type == "spark" and (connection.host or "").startswith("local")
 
 
 class ProcessStep(_Step, BaseOperator):

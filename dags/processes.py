@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -43,26 +44,15 @@ def python_path(environment: str) -> str:
     return str(_require(Path(os.environ.get(variable) or default), variable))
 
 
-def start_spark_server(port: int, log) -> subprocess.Popen:
-    """Start a Spark Connect server on localhost, which writes to the open file `log` and ends with this process."""
-    home = spark_home()
-    (jar,) = (home / "jars").glob("spark-connect_*.jar")
-    command = [
-        str(home / "bin" / "spark-submit"), "--master", "local[2]", "--name", "shoal",
-        "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
-        "--conf", f"spark.connect.grpc.binding.port={port}", "--conf", "spark.connect.grpc.binding.address=127.0.0.1",
-        str(jar),
-    ]  # fmt: skip
-    variables = {"SPARK_HOME": str(home), "PYSPARK_PYTHON": python_path("spark"), "PYTHONPATH": str(project_home())}
-    return subprocess.Popen(
-        command,
-        env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=lambda: die_with_parent(signal.SIGKILL),
-    )
+def chosen_engine() -> str:
+    """Return the setting `engine`: SHOAL_ENGINE, else `engine` in conf/<SHOAL_ENV>.toml, else "auto"."""
+    if engine := os.environ.get("SHOAL_ENGINE"):
+        return engine
+    settings = project_home() / "conf" / f"{os.environ.get('SHOAL_ENV', 'local')}.toml"
+    try:
+        return tomllib.loads(settings.read_text()).get("engine", "auto")
+    except (OSError, tomllib.TOMLDecodeError):
+        return "auto"  # the step reads the same file and says what is wrong with it
 
 
 def wait_for_spark_server(host: str, port: int) -> None:

@@ -26,11 +26,10 @@ from dags.local.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0 for success, 1 for a failure with one line on stderr, 130 if a signal stopped it."""
     arguments = _parser().parse_args(argv)
-    starts_spark = "AIRFLOW_CONN_SPARK_DEFAULT" not in os.environ
     # Airflow reads its settings when it is first imported, which none of the modules above does.
     configure(WORKER_SETTINGS if arguments.command == "worker" else {})
     try:
-        return _run_command(arguments, starts_spark)
+        return _run_command(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -63,12 +62,12 @@ def _day(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day; write it as YYYY-MM-DD") from None
 
 
-def _run_command(arguments: argparse.Namespace, starts_spark: bool) -> int:
+def _run_command(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "init":
             create_database()
         case "run":
-            run.run_day(arguments.day, arguments.retrain, starts_spark)
+            run.run_day(arguments.day, arguments.retrain)
         case "up":
             server.start_server(arguments.port)
         case "down":

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -53,7 +52,7 @@ def count_buckets(n_rows: int) -> int:
 @contextmanager
 def open_runner(lake: Lake, settings: Settings, n_rows: int) -> Iterator[Runner]:
     """Open the runner for a step of so many rows, by the setting `engine`, and end it with the block."""
-    if choose_engine(lake, settings, n_rows) == "spark":
+    if choose_engine(settings, n_rows) == "spark":
         from jobs.engine.spark import SparkRunner
 
         runner: Runner = SparkRunner(lake.spark, lake.root)
@@ -67,16 +66,12 @@ def open_runner(lake: Lake, settings: Settings, n_rows: int) -> Iterator[Runner]
         runner.close()
 
 
-def choose_engine(lake: Lake, settings: Settings, n_rows: int) -> str:
-    """Return "spark" or "local": with `auto`, Spark where the session is a cluster's or the rows are more than `local_max_rows`."""
+def choose_engine(settings: Settings, n_rows: int = 0) -> str:
+    """Return "spark" or "local".
+
+    `auto` is Spark where this process was submitted to it or is the client of a server, and for more than `local_max_rows`.
+    """
     if settings.engine != "auto":
         return settings.engine
-    return "spark" if _is_on_a_cluster(lake) or n_rows > settings.local_max_rows else "local"
-
-
-def _is_on_a_cluster(lake: Lake) -> bool:
-    if lake.spark is None:
-        return False
-    if remote := os.environ.get("SHOAL_REMOTE"):
-        return urlsplit(remote).hostname not in ("localhost", "127.0.0.1")
-    return not lake.spark.conf.get("spark.master").startswith("local")
+    is_on_spark = "PYSPARK_GATEWAY_PORT" in os.environ or "SHOAL_REMOTE" in os.environ
+    return "spark" if is_on_spark or n_rows > settings.local_max_rows else "local"

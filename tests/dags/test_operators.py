@@ -13,24 +13,36 @@ from tests.dags.waiting import is_running, wait_for
 DAY = ["--day", "2026-11-20"]
 
 
+ENGINES = {"local": "auto", "spark": "spark"}  # the setting `engine` by kind of task
+
+
+@pytest.fixture
+def engine(request, monkeypatch):
+    """Set the engine of the kind of task that a test is about."""
+    if engine := ENGINES.get(request.node.callspec.params["kind"]):
+        monkeypatch.setenv("SHOAL_ENGINE", engine)
+
+
 def make_task(kind: str, *command: str):
     """Return a task with its command rendered, as Airflow passes it to execute()."""
-    factories = {"spark": operators.spark_task, "gpu": operators.gpu_task, "plain": operators.plain_task}
-    task = factories[kind](" ".join(command))
-    if kind == "spark":
+    factories = {"gpu": operators.gpu_task, "plain": operators.plain_task}
+    task = factories.get(kind, operators.lake_task)(" ".join(command))
+    if kind in ENGINES:
         task.application_args, task.name = [*command, *DAY], task.task_id
     else:
         task.command = [*command, *DAY, ""]
     return task
 
 
-@pytest.mark.parametrize("kind", ["spark", "gpu", "plain"])
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("kind", ["local", "spark", "gpu", "plain"])
 def test_a_task_runs_its_command_for_its_day(shared, kind):
     make_task(kind, "check", "clean").execute({})
     assert shared.journal() == [["check_clean", "check", "clean", *DAY]]
 
 
-@pytest.mark.parametrize("kind", ["spark", "gpu", "plain"])
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("kind", ["local", "spark", "gpu", "plain"])
 @pytest.mark.parametrize(
     ("code", "exception", "message"),
     [
@@ -57,8 +69,12 @@ def test_a_missing_connection_fails_at_once_instead_of_submitting_to_yarn(shared
 
 @pytest.mark.parametrize(
     ("kind", "variable"),
-    [("spark", "SHOAL_SPARK_HOME"), ("spark", "SHOAL_SPARK_PYTHON"), ("gpu", "SHOAL_TRAIN_PYTHON")],
-)
+    [
+        ("spark", "SHOAL_SPARK_HOME"), ("spark", "SHOAL_SPARK_PYTHON"), ("local", "SHOAL_SPARK_PYTHON"),
+        ("gpu", "SHOAL_TRAIN_PYTHON"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("engine")
 def test_a_project_that_is_not_set_up_fails_at_once_and_names_the_variable(shared, monkeypatch, kind, variable):
     monkeypatch.setenv(variable, "/nowhere/at/all")
     with pytest.raises(AirflowFailException, match=f"error: /nowhere/at/all does not exist; .* set {variable}"):
@@ -77,7 +93,8 @@ task.execute({})
 
 @pytest.mark.parametrize(("number", "action"), [(signal.SIGTERM, "sleep"), (signal.SIGKILL, "sleep, die with parent")])
 @pytest.mark.parametrize(
-    ("kind", "step", "parts"), [("spark", "clean", {"driver", "jvm", "worker", "daemon"}), ("gpu", "train", {"driver"})]
+    ("kind", "step", "parts"),
+    [("spark", "clean", {"driver", "jvm", "worker", "daemon"}), ("local", "clean", {"driver"}), ("gpu", "train", {"driver"})],
 )
 def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, number, action):
     """SIGTERM: a person or the timeout ends the task. SIGKILL: the machine is out of memory, or the worker was killed."""
@@ -85,6 +102,7 @@ def test_a_killed_task_leaves_no_process_behind(project, kind, step, parts, numb
     env = project.environment(
         jvm=True,
         AIRFLOW_HOME=str(project.var),
+        SHOAL_ENGINE=ENGINES.get(kind, "auto"),
         AIRFLOW_CONN_SPARK_DEFAULT='{"conn_type": "spark", "host": "local[1]", "extra": {"deploy-mode": "client"}}',
     )
     command, log = [sys.executable, "-c", TASK_PROCESS, kind, step], project.var / "log"
