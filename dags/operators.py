@@ -38,6 +38,7 @@ from dags.runbook import TASK_DOCS
 
 USER_ERROR, NOT_DUE = 2, 99
 LOG_LINES = 20  # the last lines of a process, in which its error message is looked for
+ON_THIS_MACHINE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.authenticate": "true"}
 DAY = "{{ day(params, dag_run) }}"
 
 
@@ -166,6 +167,8 @@ class LakeStep(_Step, SparkSubmitOperator):
             "PYSPARK_PYTHON": python,
             "PYSPARK_DRIVER_PYTHON": python,
         }
+        if _is_this_machine(self._connection()):  # nobody else on the machine or the network may connect
+            self.conf = {**(self.conf or {}), **ON_THIS_MACHINE}
         self._hook = hook = self._get_hook()
         submit = hook.submit
         hook.submit = lambda application: submit(

@@ -1,8 +1,11 @@
 """Where a Spark session is opened, and where Spark is."""
 
+import atexit
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,12 @@ from jobs import watchdog
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+# Nobody else on the machine or the network may connect, or read what is spilled. A cluster has settings of its own.
+_ON_THIS_MACHINE = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.authenticate": "true",
 }
 # Results depend on these; they are set on the session of a remote server too.
 _SEMANTICS = {
@@ -36,12 +45,21 @@ def open_session(name: str) -> SparkSession:
         return session
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(name)
-    for key, value in {**_DELTA, **_SEMANTICS}.items():
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # then the JVM has started already
+    own = {} if is_submitted else {**_ON_THIS_MACHINE, "spark.local.dir": _make_scratch()}
+    for key, value in {**_DELTA, **_SEMANTICS, **own}.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()
     if not session.conf.get("spark.master").startswith("local"):
         watchdog.work_elsewhere()
     return session
+
+
+def _make_scratch() -> str:
+    """Return a new folder for what Spark spills, which only this user can read; it is removed when this process ends."""
+    folder = tempfile.mkdtemp(prefix="shoal_spark_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _note_answers(session: SparkSession) -> None:
