@@ -1,4 +1,4 @@
-"""What is made once on a machine: Java, JARs, Spark's configuration and a class archive.
+"""What is made once on a machine: Java, JARs and Spark's configuration.
 
 `python -m setup --uv UV`, run by the Spark environment's Python, makes the pyspark package of that environment a
 complete Spark home. Afterwards any `spark-submit` of that environment, and any session that Python opens in process,

@@ -8,7 +8,6 @@ import sys
 
 import setup
 from jobs.errors import UserError
-from setup.class_archive import build_class_archive
 from setup.configuration import write_configuration
 from setup.jars import install_jars, read_lock
 from setup.java import fetch_java, find_java, wrap_without_vectors
@@ -40,7 +39,6 @@ def install(target: Places, uv: str) -> None:
             java = java._replace(home=wrap_without_vectors(java.home, target.share / "java"))
         install_jars(target, java, read_lock(ROOT / "setup" / "jars.lock"))
         write_configuration(target, java)
-        build_class_archive(target, java)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Spark's configuration: defaults, environment, logging, and which Python and Spark its scripts take."""
 
 from setup.java import Java
-from setup.places import Places, archive_path, put_file
+from setup.places import Places, put_file
 
 
 def write_configuration(target: Places, java: Java) -> None:
@@ -9,8 +9,7 @@ def write_configuration(target: Places, java: Java) -> None:
     python = target.environment / "bin" / "python"
     conf = target.spark / "conf"
     conf.mkdir(exist_ok=True)
-    options = f"-XX:SharedArchiveFile={archive_path(target)} -Xshare:auto -Xlog:cds*=off -Xlog:class+path=off"
-    put_file(conf / "spark-defaults.conf", DEFAULTS.format(jars=target.spark / "jars", options=options))
+    put_file(conf / "spark-defaults.conf", DEFAULTS)
     put_file(conf / "spark-env.sh", SPARK_ENV.format(java=java.home, python=python))
     put_file(conf / "log4j2.properties", LOGGING)
     # pip's copy of this script asks the `python3` of the PATH where Spark is, and dies where that is another Python.
@@ -30,9 +29,6 @@ SPARK_LAUNCHER_OPTS="${{SPARK_LAUNCHER_OPTS:--XX:TieredStopAtLevel=1}}"
 
 DEFAULTS = """\
 # Written by set-up (setup/).
-# The class path begins with the JARs: the class archive is refused where a folder with files, as this one, comes first.
-spark.driver.extraClassPath {jars}/*
-spark.driver.defaultJavaOptions {options}
 spark.driver.memory 4g
 spark.sql.extensions io.delta.sql.DeltaSparkSessionExtension
 spark.sql.catalog.spark_catalog org.apache.spark.sql.delta.catalog.DeltaCatalog

@@ -30,11 +30,6 @@ def find_places() -> Places:
     return Places(environment, Path(next(iter(spec.submodule_search_locations))), environment / "share" / "shoal")
 
 
-def archive_path(target: Places) -> Path:
-    """Return where the class archive lies."""
-    return target.share / "classes.jsa"
-
-
 def put_file(path: Path, text: str, mode: int = 0o644) -> None:
     """Write a file in one step, as a new one: files of an environment may be links into a shared cache."""
     if path.exists() and path.read_text() == text:

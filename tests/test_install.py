@@ -11,7 +11,6 @@ import pytest
 
 from jobs.errors import UserError
 from setup import __main__ as setup_main
-from setup.class_archive import archive_key, build_class_archive
 from setup.configuration import LOGGING, write_configuration
 from setup.jars import Jar, install_jars, read_lock
 from setup.java import Java, find_java, wrap_without_vectors
@@ -165,7 +164,7 @@ def test_the_jars_of_an_earlier_lock_go_and_sparks_own_stay(target, repository):
     assert json.loads((target.share / "jars.json").read_text()) == {"fish-2.0.jar": newer.sha256}
 
 
-# --- Configuration and class archive
+# --- Configuration
 
 
 def test_a_file_that_is_a_link_into_the_package_cache_is_replaced_and_the_cache_kept(target):
@@ -207,27 +206,3 @@ TaskKilled (Stage cancelled: [INVALID_FORMAT.MISMATCH_INPUT] The input "STRING" 
         "[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES]",
         "\tat org.apache.spark",
     ]
-
-
-def test_another_java_jar_or_rehearsal_asks_for_a_new_class_archive(target, tmp_path, repository):
-    job = tmp_path / "job.py"
-    job.write_text("")
-    keys = [archive_key(target, repository, job)]
-    assert archive_key(target, repository, job) == keys[0]
-    install_jars(target, repository, [JAR])
-    keys.append(archive_key(target, repository, job))
-    os.utime(repository.home / "bin" / "java", (1, 1))
-    keys.append(archive_key(target, repository, job))
-    job.write_text("more")
-    keys.append(archive_key(target, repository, job))
-    assert len(set(keys)) == 4
-
-
-def test_an_archive_that_is_up_to_date_is_not_made_again(target, repository):
-    (target.share / "classes.jsa").write_text("")
-    key = archive_key(target, repository, ROOT / "setup" / "rehearsal.py")
-    (target.share / "classes.key").write_text(key)
-    build_class_archive(target, repository)
-    (target.share / "classes.jsa").unlink()
-    with pytest.raises(FileNotFoundError, match="spark-submit"):
-        build_class_archive(target, repository)
