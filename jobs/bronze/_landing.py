@@ -20,13 +20,14 @@ from jobs.engine.runner import Result, Runner, count_buckets
 from jobs.engine.tasks import COLLECT, Produced, Write
 from jobs.errors import UserError
 from jobs.progress import log
+from jobs.storage import delta
 from jobs.storage.files import open_filesystem
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, list_files
 from jobs.storage.table import Table
 
 _BYTES_PER_ROW = 100  # of text, by which the rows of files are estimated
-_LEAST_COMPRESSION = 4  # of text in gzip or Parquet, where nothing says more
+_LEAST_COMPRESSION, _MOST_COMPRESSION = 4, 1032  # of text; gzip can do no more
 _TASK_BYTES = 32 << 20  # of text; several small files are one task
 
 
@@ -49,7 +50,9 @@ class NewFiles:
         return sum(self.text_bytes.values()) // _BYTES_PER_ROW
 
 
-def find_new_files(lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime) -> NewFiles | None:
+def find_new_files(
+    lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime
+) -> NewFiles | None:
     """Return the files of `source` for `table` that are new or changed and, where names state a day, not after `day`.
 
     Raises UserError for a missing file or column.
@@ -68,9 +71,19 @@ def find_new_files(lake: Lake, settings: Settings, source: Source, table: Table,
     secret = read_secret() if mapping.personal or mapping.drop else ""
     groups = group_by_header(settings.input, list(new), mapping)
     _log_new_columns(table, mapping, {name: group.columns for group in groups for name in group.files}, registered)
-    mapper = FileMapper(settings.clean, settings.input, source.name, table, mapping, secret, day, landed_at)
+    mapper = FileMapper(
+        settings.clean, settings.input, source.name, _with_stored_columns(lake, table), mapping, secret, day, landed_at
+    )
     text_bytes = {name: _estimate_text_bytes(settings.input, name, new[name]["bytes"], mapping) for name in new}
     return NewFiles(mapper, new, groups, text_bytes, registered)
+
+
+def _with_stored_columns(lake: Lake, table: Table) -> Table:
+    """Return a contract with the text columns that the table has besides in an older lake, so that stored rows keep them."""
+    if not lake.exists(table.name):
+        return table
+    others = sorted(delta.read_columns(lake.path(table.name)).difference(table.columns))
+    return replace(table, schema=", ".join([table.schema, *(f"{column} STRING" for column in others)]))
 
 
 def land_files(lake: Lake, runner: Runner, new: NewFiles) -> LandedFiles:
@@ -114,9 +127,7 @@ def _read_new(runner: Runner, new: NewFiles, n_buckets: int) -> dict[str, Any]:
     return runner.read({"new": produced}, n_buckets)
 
 
-def _place_rows(
-    runner: Runner, new: NewFiles, rows: dict[str, Any], days: list[date] | None, n_buckets: int
-) -> Result:
+def _place_rows(runner: Runner, new: NewFiles, rows: dict[str, Any], days: list[date] | None, n_buckets: int) -> Result:
     """Write the rows of `days`, or of a table without days, as files."""
     mapper, table = new.mapper, new.mapper.table
     stored = runner.read({"stored": Rows(table, "_row", days=days)}, n_buckets)
@@ -217,4 +228,5 @@ def _estimate_text_bytes(root: str, name: str, n_bytes: int, mapping: TableMappi
     filesystem, base = open_filesystem(root)
     with filesystem.open_input_file(f"{base}/{name}") as file:
         last_bytes = file.read_at(4, max(0, n_bytes - 4))
-    return max(int.from_bytes(last_bytes, "little"), n_bytes * _LEAST_COMPRESSION)
+    stated = min(int.from_bytes(last_bytes, "little"), n_bytes * _MOST_COMPRESSION)  # anything where the file is truncated
+    return max(stated, n_bytes * _LEAST_COMPRESSION)

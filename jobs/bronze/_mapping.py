@@ -60,7 +60,7 @@ class FileMapper:
         """Return in the table's shape those of the first `n` rows of a group's first file that are requested."""
         batch = next(self._read_batches(group), None)
         if batch is None:
-            return self.table.arrow_schema.empty_table()
+            return self.schema.empty_table()
         with open_connection() as connection:
             requested, _ = self.split_rows(connection, pa.Table.from_batches([batch]).slice(0, n))
             return self.map_rows(connection, requested)
@@ -84,7 +84,7 @@ class FileMapper:
             "_file_day": self._file_days(raw),
             "_landed_at": pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", tz="UTC")), raw.num_rows),
         }
-        return self._add_day(pa.table(columns)).select(self.table.columns)
+        return self._add_day(pa.table(columns))
 
     def _date_rows(self, connection: duckdb.DuckDBPyConnection, raw: pa.Table) -> pa.Table:
         """Return the files and days of raw rows; no other column of them is computed."""

@@ -65,12 +65,12 @@ def _find_value(connection: duckdb.DuckDBPyConnection, expressions: dict[str, st
     for name, expression in expressions.items():
         raises = f"TRY(coalesce(CAST({_cast(expression, kind)} AS VARCHAR), '')) IS NULL"
         try:
-            first = connection.sql(f"SELECT _file, _row FROM source_rows WHERE {raises} ORDER BY ALL LIMIT 1").fetchone()  # noqa: S608
+            rows = connection.sql(f"SELECT _file, _row FROM source_rows WHERE {raises} ORDER BY ALL LIMIT 1").fetchall()  # noqa: S608
         except duckdb.Error:  # TRY takes no subquery
             continue
-        if first:
+        for file, row in rows:
             return (
-                f"land: file {first[0]}, row {first[1]}: the mapping's {name} = {expression!r} cannot take a value of "
+                f"land: file {file}, row {row}: the mapping's {name} = {expression!r} cannot take a value of "
                 "this row; correct the file, or change the expression, such as to try_cast"
             )
     return None
