@@ -8,15 +8,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyspark.errors import AnalysisException
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
+import duckdb
+import pyarrow as pa
 
 from jobs.bronze import _reading
+from jobs.bronze._sql import find_names, find_plain_column, open_connection, to_sql
 from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
 
 _RESERVED = ("_extra", "_file", "_row", "_file_day")
+_UNRESOLVED = re.compile(r'Referenced column "((?:[^"]|"")+)" not found')
 
 
 @dataclass(frozen=True)
@@ -28,26 +29,25 @@ class FileGroup:
     files: list[str]
 
 
-def group_by_header(spark: SparkSession, root: str, names: list[str], mapping: TableMapping) -> list[FileGroup]:
+def group_by_header(root: str, names: list[str], mapping: TableMapping) -> list[FileGroup]:
     """Group files by their columns. Raises UserError where a file lacks a column that the mapping names."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         groups.setdefault(tuple(_reading.read_header(root, name, mapping)), []).append(name)
     return [
-        FileGroup(list(columns), _check_columns(spark, list(columns), files[0], mapping), files)
-        for columns, files in groups.items()
+        FileGroup(list(columns), _check_columns(list(columns), files[0], mapping), files) for columns, files in groups.items()
     ]
 
 
-def _check_columns(spark: SparkSession, columns: list[str], name: str, mapping: TableMapping) -> list[str]:
+def _check_columns(columns: list[str], name: str, mapping: TableMapping) -> list[str]:
     """Return the columns of file `name` that the mapping's expressions use.
 
-    Raises UserError for a column that the file lacks, one with a reserved name, and an expression that Spark refuses.
+    Raises UserError for a column that the file lacks, one with a reserved name, and an expression that DuckDB refuses.
     """
     kept = [c for c in columns if c not in mapping.drop]
     used = select_used(kept, list_expressions(mapping).values())
     absent = [c for c in mapping.personal if c not in columns]
-    unresolved = _unresolved_columns(spark, used, mapping)
+    unresolved = _unresolved_columns(used, mapping)
     if dropped := [c for c in unresolved if c in mapping.drop]:
         raise UserError(f"land: column {dropped[0]} ({mapping.table}) is used and dropped by the mapping; keep one of the two")
     missing = list(dict.fromkeys([*absent, *unresolved]))
@@ -64,27 +64,50 @@ def _check_columns(spark: SparkSession, columns: list[str], name: str, mapping: 
     return used
 
 
-def _unresolved_columns(spark: SparkSession, used: list[str], mapping: TableMapping) -> list[str]:
+def _unresolved_columns(used: list[str], mapping: TableMapping) -> list[str]:
     """Return the columns that the mapping's expressions name besides those `used`.
 
-    Spark is given only columns that stand in the mapping's own text, so that it can suggest no others.
+    DuckDB is given only columns that stand in the mapping's own text, so that it can suggest no others.
     Raises UserError for an expression that it refuses for another reason.
     """
     unresolved: list[str] = []
-    for ours, expression in list_expressions(mapping).items():
-        while True:
-            ddl = ", ".join(f"{quote_name(c)} STRING" for c in [*used, *unresolved])
-            try:
-                spark.createDataFrame([], ddl).select(F.expr(expression)).schema  # noqa: B018 - the schema is the check
-                break
-            except AnalysisException as error:
-                match = re.match(r"^\[UNRESOLVED_COLUMN\S*\] .*? `((?:[^`]|``)+)` cannot be resolved", str(error))
-                name = match and match[1].replace("``", "`")
+    with open_connection() as connection:
+        for ours, expression in list_expressions(mapping).items():
+            if (column := find_plain_column(expression)) is not None:
+                unresolved += [] if column in {*used, *unresolved} else [column]
+                continue
+            while True:
+                columns = select_used([*used, *unresolved], [expression])
+                reason = _check_alike(columns) or _bind(connection, to_sql(expression), columns)
+                if reason is None:
+                    break
+                match = _UNRESOLVED.search(reason)
+                name = match and match[1].replace('""', '"')
                 if name is None or name in unresolved:
-                    reason = " ".join(str(error).split(";")[0].split())[:300]
-                    raise UserError(f"land: the mapping's {mapping.table}.{ours} = {expression!r}: {reason}") from None
+                    raise UserError(f"land: the mapping's {mapping.table}.{ours} = {expression!r}: {reason}")
                 unresolved.append(name)
     return unresolved
+
+
+def _check_alike(columns: list[str]) -> str | None:
+    """Return why columns cannot be told apart in SQL, or None."""
+    first_by_name: dict[str, str] = {}
+    for column in columns:
+        first = first_by_name.setdefault(column.lower(), column)
+        if first != column:
+            return f"columns '{first}' and '{column}' differ only in case; rename one of them in the file"
+    return None
+
+
+def _bind(connection: duckdb.DuckDBPyConnection, sql: str, columns: list[str]) -> str | None:
+    """Return why DuckDB refuses an expression over text columns, or None; it may look at one row alone, as a condition does."""
+    rows = pa.schema([*((column, pa.string()) for column in columns), ("_row", pa.int64())]).empty_table()
+    connection.register("source_rows", rows)
+    try:
+        connection.sql(f"SELECT 1 FROM source_rows WHERE ({sql}\n) IS NULL")  # noqa: S608 - the mapping's own text
+    except duckdb.Error as error:
+        return " ".join(str(error).split("\n\n")[0].split())[:300]
+    return None
 
 
 def list_expressions(mapping: TableMapping) -> dict[str, str]:
@@ -94,24 +117,6 @@ def list_expressions(mapping: TableMapping) -> dict[str, str]:
 
 def select_used(columns: list[str], expressions: Iterable[str]) -> list[str]:
     """Return those of `columns` that stand in SQL expressions."""
-    names = find_names(" ".join(expressions))
+    expressions = list(expressions)
+    names = find_names(" ".join(expressions)) | set(map(find_plain_column, expressions))
     return [column for column in columns if column in names]
-
-
-def find_names(expressions: str) -> set[str]:
-    """Return every name in SQL expressions that could be a column, text in quotes left out.
-
-    >>> sorted(find_names("CASE WHEN `my col` LIKE 'a b' THEN Qty END"))
-    ['CASE', 'END', 'LIKE', 'Qty', 'THEN', 'WHEN', 'my col']
-    """
-    outside = re.sub(r"'(?:[^'\\]|\\.)*'", " ", expressions)
-    return set(re.findall(r"\b[A-Za-z_]\w*\b", re.sub(r"`[^`]*`", " ", outside))) | set(re.findall(r"`([^`]*)`", outside))
-
-
-def quote_name(column: str) -> str:
-    """Return a column's name in SQL.
-
-    >>> quote_name("my col")
-    '`my col`'
-    """
-    return f"`{column.replace('`', '``')}`"

@@ -1,9 +1,8 @@
-"""Reading one source file inside a Spark task: decoded, hashed and numbered, as Arrow batches of text."""
+"""Reading one source file: decoded, hashed and numbered, as Arrow batches of text."""
 
 import codecs
 import csv
 import gzip
-import hashlib
 import hmac
 import io
 import re
@@ -11,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -70,7 +70,8 @@ class _MalformedRows:
 
     def __init__(self, secret: str | None):
         """With a `secret` the text of a row is hashed."""
-        self.rows: list[tuple[int, str]] = []
+        self._rows: list[tuple[int, str]] = []
+        self._numbers: list[int] = []  # of rows that were not numbered yet
         self._secret = secret
         self._last_of_several_lines: tuple[int, str] | None = None  # only the last can end with the file
 
@@ -79,8 +80,22 @@ class _MalformedRows:
         number = row.number - 1
         if "\n" in row.text.strip():
             self._last_of_several_lines = (number, row.text)
-        self.rows.append((number, row.text if self._secret is None else hash_personal(row.text, "text", self._secret)))
+        self._rows.append((number, row.text if self._secret is None else hash_personal(row.text, "text", self._secret)))
+        self._numbers.append(number)
         return "skip"
+
+    def take(self) -> list[tuple[int, str]]:
+        """Return the rows since the last call."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    def number_rows(self, last: int, n: int) -> np.ndarray:
+        """Return the numbers of the next `n` rows that Arrow did not skip, after the row numbered `last`."""
+        numbers = np.arange(last + 1, last + 1 + n + len(self._numbers))
+        numbers = numbers[~np.isin(numbers, self._numbers)][:n]
+        if n:
+            self._numbers = [number for number in self._numbers if number > numbers[-1]]
+        return numbers
 
     def check_quotes(self, name: str) -> None:
         """Raise UserError where a row takes in the rest of the file, as its quote is never closed."""
@@ -98,19 +113,17 @@ def read_rows(root: str, name: str, mapping: TableMapping, used: list[str], secr
     """
     malformed = _MalformedRows(secret if mapping.personal or mapping.drop else None)
     reader = _read_parquet(root, name) if mapping.format == "parquet" else _read_csv(root, name, mapping, malformed)
-    number = 0
+    last = 0
     try:
         for batch in reader:
-            numbers = []
-            skipped = {skipped for skipped, _ in malformed.rows}
-            while len(numbers) < batch.num_rows:
-                number += 1
-                if number not in skipped:
-                    numbers.append(number)
+            numbers = malformed.number_rows(last, batch.num_rows)
+            last = int(numbers[-1]) if len(numbers) else last
             yield _to_batch(batch, numbers, name, mapping, used, secret)
+            if rows := malformed.take():
+                yield _to_malformed_batch(rows, name, used)
         malformed.check_quotes(name)
-        if malformed.rows:
-            yield _to_malformed_batch(malformed.rows, name, used)
+        if rows := malformed.take():
+            yield _to_malformed_batch(rows, name, used)
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         if mapping.format == "parquet":
             place, reason = " cannot be read", ""
@@ -124,7 +137,7 @@ def read_rows(root: str, name: str, mapping: TableMapping, used: list[str], secr
 def hash_personal(text: str, kind: str, secret: str) -> str:
     """Return the HMAC-SHA256 of a personal field (RFC 2104), e-mails trimmed and in lower case first, as 64 hex digits."""
     plain = text.strip().lower() if kind == "email" else text
-    return hmac.new(secret.encode(), plain.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret.encode(), plain.encode(), "sha256").hex()
 
 
 def _read_records(root: str, name: str, mapping: TableMapping) -> Iterator[list[str]]:
@@ -174,7 +187,7 @@ def _read_parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
             yield pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in batch.columns], names=batch.schema.names)
 
 
-def _to_batch(batch, numbers: list[int], name: str, mapping: TableMapping, used: list[str], secret: str) -> pa.RecordBatch:
+def _to_batch(batch, numbers: np.ndarray, name: str, mapping: TableMapping, used: list[str], secret: str) -> pa.RecordBatch:
     columns = {n: batch.column(n) for n in batch.schema.names if n not in mapping.drop}
     for column, kind in mapping.personal.items():
         if column in columns:
@@ -201,8 +214,6 @@ def _to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
     if not columns:
         offsets = pa.array([0] * (rows + 1), pa.int32())
         return pa.MapArray.from_arrays(offsets, pa.array([], pa.string()), pa.array([], pa.string()))
-    import numpy as np
-
     present = np.column_stack([c.is_valid().to_numpy(zero_copy_only=False) for c in columns.values()])
     offsets = np.concatenate([[0], present.sum(axis=1).cumsum()]).astype(np.int32)
     row_major = np.arange(rows * len(columns)).reshape(len(columns), rows).T[present]

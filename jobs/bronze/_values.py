@@ -1,75 +1,83 @@
-"""Values of source files that an expression of the mapping cannot take: named by file, row and column, never quoted.
+"""What the expressions of a mapping make of rows; a value that they cannot take is named by file, row and column, never quoted.
 
-Spark's own error quotes the value, which may be a name or an e-mail address.
+DuckDB's own error quotes the value, which may be a name or an e-mail address.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import duckdb
+import pyarrow as pa
 
-from pyspark.sql import Column, DataFrame, Row
-from pyspark.sql import functions as F
-
-from jobs.bronze._columns import list_expressions
+from jobs.bronze._columns import select_used
+from jobs.bronze._sql import find_plain_column, quote_name, to_sql
 from jobs.config.source_mapping import TableMapping
-from jobs.engine.workers import user_errors
 from jobs.errors import UserError
 
-_SUBEXPRESSIONS = "spark.sql.subexpressionElimination.enabled"
 
+def evaluate_texts(
+    connection: duckdb.DuckDBPyConnection, rows: pa.Table, mapping: TableMapping, columns: list[str]
+) -> dict[str, pa.ChunkedArray]:
+    """Return these of our columns as text, nulls where the mapping leaves one out. A single column is taken as it is.
 
-@contextmanager
-def value_errors(mapping: TableMapping, frames: list[DataFrame]) -> Iterator[None]:
-    """Raise an error about a value as a UserError that names file, row and column; the block evaluates the expressions.
-
-    `frames` are the rows of the files before the expressions, with `_file` and `_row`. They are read again after an error.
+    Raises UserError for the first value that an expression cannot take.
     """
+    expressions = {column: mapping.columns[column] for column in columns if column in mapping.columns}
+    plain = {column: name for column, e in expressions.items() if (name := find_plain_column(e)) is not None}
+    computed = {f"{mapping.table}.{column}": e for column, e in expressions.items() if column not in plain}
+    texts = _evaluate(connection, rows, computed, "VARCHAR")
+    nulls = pa.chunked_array([pa.nulls(rows.num_rows, pa.string())])
+    return {
+        column: rows[plain[column]] if column in plain else texts.get(f"{mapping.table}.{column}", nulls) for column in columns
+    }
+
+
+def evaluate_condition(connection: duckdb.DuckDBPyConnection, rows: pa.Table, condition: str) -> pa.ChunkedArray:
+    """Return whether the rows fulfil the mapping's `where`, false for null. Raises UserError as evaluate_texts."""
+    return _evaluate(connection, rows, {"where": condition}, "BOOLEAN")["where"].fill_null(False)
+
+
+def _evaluate(
+    connection: duckdb.DuckDBPyConnection, rows: pa.Table, expressions: dict[str, str], kind: str
+) -> dict[str, pa.ChunkedArray]:
+    if not expressions:
+        return {}
+    connection.register("source_rows", _select_columns(rows, expressions))
+    selected = ", ".join(f"{_cast(e, kind)} AS {quote_name(name)}" for name, e in expressions.items())
     try:
-        with user_errors():
-            yield
-    except UserError:
-        raise
-    except Exception:  # a write does not even raise a PySparkException
-        if message := _find_value(mapping, frames):
-            raise UserError(message) from None
-        raise
+        result = connection.sql(f"SELECT {selected} FROM source_rows").to_arrow_table()  # noqa: S608 - the mapping's own text
+    except duckdb.Error as error:
+        raise UserError(_find_value(connection, expressions, kind) or _describe(rows, error)) from None
+    finally:
+        connection.unregister("source_rows")
+    return {name: result[name].cast(pa.string() if kind == "VARCHAR" else pa.bool_()) for name in expressions}
 
 
-def _find_value(mapping: TableMapping, frames: list[DataFrame]) -> str | None:
-    """Return the message about the first value that an expression cannot take, from one pass over each frame, or None."""
-    checks = _list_checks(mapping)
-    firsts = [F.min(F.when(raises, F.struct("_file", "_row"))) for _, _, raises in checks]
-    for frame in frames:
-        for (name, expression, _), first in zip(checks, _aggregate(frame, firsts), strict=True):
-            if first:
-                return (
-                    f"land: file {first._file}, row {first._row}: the mapping's {name} = {expression!r} cannot take a value of "
-                    "this row; correct the file, or change the expression, such as to try_cast"
-                )
+def _select_columns(rows: pa.Table, expressions: dict[str, str]) -> pa.Table:
+    """Return the columns that stand in the expressions, and the origin of the rows. SQL knows no upper and lower case."""
+    used = select_used(rows.column_names, expressions.values())
+    return rows.select([*used, "_file", "_row"])
+
+
+def _cast(expression: str, kind: str) -> str:
+    return f"CAST(({to_sql(expression)}\n) AS {kind})"
+
+
+def _find_value(connection: duckdb.DuckDBPyConnection, expressions: dict[str, str], kind: str) -> str | None:
+    """Return the message about the first row whose value an expression cannot take, or None where no row alone is refused."""
+    for name, expression in expressions.items():
+        raises = f"TRY(coalesce(CAST({_cast(expression, kind)} AS VARCHAR), '')) IS NULL"
+        try:
+            rows = connection.sql(f"SELECT _file, _row FROM source_rows WHERE {raises} ORDER BY ALL LIMIT 1").fetchall()  # noqa: S608
+        except duckdb.Error:  # TRY takes no subquery
+            continue
+        for file, row in rows:
+            return (
+                f"land: file {file}, row {row}: the mapping's {name} = {expression!r} cannot take a value of "
+                "this row; correct the file, or change the expression, such as to try_cast"
+            )
     return None
 
 
-def _list_checks(mapping: TableMapping) -> list[tuple[str, str, Column]]:
-    """Return (name, expression, whether it raises an error on a row): `where`, then on requested rows, then on all rows."""
-    expressions = list_expressions(mapping)
-    where = expressions.pop("where", "true")
-    condition = f"cast(({where}) AS BOOLEAN)"
-    is_requested = F.when(_raises_error(condition), False).otherwise(F.coalesce(F.expr(condition), F.lit(False)))
-    columns = [(f"{mapping.table}.{column}", e, _raises_error(e)) for column, e in expressions.items()]
-    requested = [(name, expression, raises & is_requested) for name, expression, raises in columns]
-    return [("where", where, _raises_error(condition)), *requested, *columns]
-
-
-def _aggregate(frame: DataFrame, aggregates: list[Column]) -> Row:
-    """Aggregate all rows. Without subexpression elimination, which evaluates parts of an expression outside of the others."""
-    conf = frame.sparkSession.conf
-    before = conf.get(_SUBEXPRESSIONS)
-    conf.set(_SUBEXPRESSIONS, "false")
-    try:
-        return frame.agg(*aggregates).first()
-    finally:
-        conf.set(_SUBEXPRESSIONS, before)
-
-
-def _raises_error(expression: str) -> Column:
-    """Return whether an expression raises an error: try_to_binary returns null for any error in its argument."""
-    return F.expr(f"try_to_binary(coalesce(cast(({expression}) AS STRING), ''), 'utf-8') IS NULL")
+def _describe(rows: pa.Table, error: duckdb.Error) -> str:
+    return (
+        f"land: file {rows['_file'][0]}, row {rows['_row'][0]} or one of the {rows.num_rows:,} rows after it: the mapping's "
+        f"expressions cannot take a value ({type(error).__name__}); correct the file, or change the expressions"
+    )

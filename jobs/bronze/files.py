@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.config.source_mapping import TableMapping
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
-from jobs.storage.table import Table, quote_sql
+from jobs.storage.table import Table
 
 SCHEMA = """
     source STRING NOT NULL COMMENT 'source',
@@ -33,7 +34,7 @@ _ALL_ROWS = ["days", "left_out"]  # the columns that count the rows of a file, l
 
 @dataclass(frozen=True)
 class LandedFiles:
-    """The files of one mapping that were landed: a row of bronze.files by name, without its `days`; and the rows read."""
+    """The files of one mapping that were landed: a row of bronze.files by name; and the rows read."""
 
     files: dict[str, dict] = field(default_factory=dict)
     n_read: int = 0
@@ -41,7 +42,7 @@ class LandedFiles:
 
 def read_register(lake: Lake, source: str, table: str) -> dict[str, dict]:
     """Return the files that were landed in `table` before: their rows of bronze.files by name."""
-    columns = ["file", "sha256", "bytes", "modified_ns", "mapping", "columns"]
+    columns = ["file", "sha256", "bytes", "modified_ns", "mapping", "columns", "days"]
     rows = lake.read_small_table(TABLE, columns, (ds.field("source") == source) & (ds.field("table") == table))
     return {row["file"]: row for row in rows}
 
@@ -51,28 +52,25 @@ def register_files(lake: Lake, source: str, files_by_mapping: dict[TableMapping,
 
     Raises UserError where rows that were read are neither in the table nor left out by the mapping.
     """
-    files_by_mapping = {mapping: landed for mapping, landed in files_by_mapping.items() if landed.files}
     rows, accounts = [], {}
     for mapping, landed in files_by_mapping.items():
         table = f"bronze.{mapping.table}"
-        days: dict[str, list[tuple[date, int]]] = {name: [] for name in landed.files}
-        is_of_files = (ds.field("_source") == source) & ds.field("_file").isin(list(landed.files))
-        for (name, day), n_rows in sorted(lake.count_by(table, ["_file", "day"], is_of_files).items()):
-            days[name].append((day, n_rows))
-        entries = [
-            {"source": source, "table": table, "file": name, "mapping": mapping.fingerprint(), "days": days[name],
-             "landed_at": landed_at, **entry}
-            for name, entry in landed.files.items()
-        ]  # fmt: skip
-        rows += [tuple(entry[column] for column in TABLE.columns) for entry in entries]
-        accounts[table] = _account_days(lake, table, entries, landed.n_read)
+        shared = {"source": source, "table": table, "mapping": mapping.fingerprint(), "landed_at": landed_at}
+        entries = [{**shared, "file": name, **entry} for name, entry in landed.files.items()]
+        accounts[table] = _account_days(lake, table, entries, landed.n_read) if entries else []
+        rows += entries
     reconciliation.write_accounts(lake, accounts)
     if rows:
-        predicates = (
-            f"(source = '{source}' AND table = 'bronze.{mapping.table}' AND file IN ({quote_list(landed.files)}))"
-            for mapping, landed in files_by_mapping.items()
-        )
-        lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), " OR ".join(predicates))
+        _write_rows(lake, rows)
+
+
+def _write_rows(lake: Lake, rows: list[dict]) -> None:
+    """Register files in the place of what was registered of them before."""
+    keys = {(row["source"], row["table"], row["file"]) for row in rows}
+    stored = lake.read_arrow(TABLE)
+    stored_keys = zip(*(stored[column].to_pylist() for column in ("source", "table", "file")), strict=True)
+    others = stored.filter(pa.array([key not in keys for key in stored_keys], pa.bool_()))
+    lake.replace_rows(TABLE, pa.concat_tables([others, pa.Table.from_pylist(rows, TABLE.arrow_schema)]))
 
 
 def _account_days(lake: Lake, table: str, new: list[dict], n_read: int) -> list[reconciliation.Account]:
@@ -117,9 +115,12 @@ def _count_by_day(row: dict | None, columns: list[str]) -> Counter:
     return counts
 
 
-def quote_list(texts: Iterable[str]) -> str:
-    """Return texts as a list of SQL string literals."""
-    return ", ".join(map(quote_sql, sorted(texts)))
+def count_registered_rows(lake: Lake, table: str) -> Counter:
+    """Return the number of rows of a bronze table by day, of all sources, as registered."""
+    counts: Counter = Counter()
+    for row in lake.read_small_table(TABLE, ["days"], ds.field("table") == table):
+        counts.update(_count_by_day(row, ["days"]))
+    return counts
 
 
 def read_days(lake: Lake, tables: Iterable[str]) -> dict[date, dict]:

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import partial
 
 from jobs.bronze import customers, events, files, orders, products, rates
 from jobs.bronze._columns import group_by_header
-from jobs.bronze._landing import land_files
+from jobs.bronze._landing import find_new_files, land_files
 from jobs.bronze._mapping import FileMapper
-from jobs.bronze._values import value_errors
-from jobs.concurrency import run_in_parallel
 from jobs.config.settings import Settings
-from jobs.config.source_mapping import COLUMNS, Source, find_files, load_source
+from jobs.config.source_mapping import COLUMNS, Source, TableMapping, find_files, load_source
+from jobs.engine.runner import open_runner
 from jobs.storage.lake import Lake
 
 TABLES = {module.TABLE.name.split(".")[1]: module.TABLE for module in (events, orders, products, customers, rates)}
@@ -19,13 +17,25 @@ _PREVIEW_SECRET = "preview only, never stored"  # noqa: S105
 
 
 def run(lake: Lake, settings: Settings, day: date, landed_at: datetime) -> None:
-    """Land the files of the source up to `day`, several tables at a time, then account for their rows and register them."""
+    """Land the files of the source up to `day`, account for their rows and register them."""
     source = load_source(settings.source)
-    calls = {
-        mapping: partial(land_files, lake, settings, source, TABLES[table], day, landed_at)
+    files.register_files(lake, source.name, land_tables(lake, settings, source, list(source.mappings), day, landed_at), landed_at)
+
+
+def land_tables(
+    lake: Lake, settings: Settings, source: Source, tables: list[str], day: date, landed_at: datetime
+) -> dict[TableMapping, files.LandedFiles]:
+    """Land the files of these tables; no file of any table is landed where one lacks a column."""
+    new = {
+        mapping: find_new_files(lake, settings, source, TABLES[table], day, landed_at)
         for table, mapping in source.mappings.items()
+        if table in tables
     }
-    files.register_files(lake, source.name, run_in_parallel(calls), landed_at)
+    new = {mapping: new_files for mapping, new_files in new.items() if new_files}
+    if not new:
+        return {}
+    with open_runner(lake, settings, sum(new_files.n_rows for new_files in new.values())) as runner:
+        return {mapping: land_files(lake, runner, new_files) for mapping, new_files in new.items()}
 
 
 @dataclass(frozen=True)
@@ -39,16 +49,14 @@ class TablePreview:
     values: dict[str, list[str | None]]
 
 
-def preview_table(lake: Lake, settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> TablePreview:
+def preview_table(settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> TablePreview:
     """Map the first `rows` rows of the first file, as on `day`; nothing is landed. Raises UserError as landing does."""
     mapping = source.mappings[table]
     names = [name for name, _ in find_files(root, mapping)]
-    (group,) = group_by_header(lake.spark, root, names[:1], mapping)
+    (group,) = group_by_header(root, names[:1], mapping)
     landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    mapper = FileMapper(lake.spark, settings.clean, root, source.name, mapping, _PREVIEW_SECRET, day, landed_at)
-    raw = mapper.read_raw(group, limit=rows)
-    with value_errors(mapping, [raw]):
-        records = mapper.map_rows(raw, group).limit(rows).collect()
+    mapper = FileMapper(settings.clean, root, source.name, TABLES[table], mapping, _PREVIEW_SECRET, day, landed_at)
+    records = mapper.map_first_rows(group, rows).to_pylist()
     columns = [column for column in COLUMNS[table] if column in mapping.columns]
     values = {c: [None if record[c] is None else str(record[c]) for record in records] for c in (*columns, "day")}
     return TablePreview(table, mapping.files, names, len(records), values)

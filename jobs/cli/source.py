@@ -6,7 +6,6 @@ from jobs.bronze import pipeline
 from jobs.config import source_mapping
 from jobs.config.settings import Settings
 from jobs.progress import log
-from jobs.steps import open_lake
 
 WIDTH = 24  # characters of a value that are shown
 
@@ -15,13 +14,12 @@ def check_source(settings: Settings, mapping_name: str, root: str, rows: int) ->
     """Print the first `rows` rows of each table of a mapping, and what is wrong with them; nothing is landed."""
     source = source_mapping.load_source(mapping_name)
     day = datetime.now(UTC).date()
-    with open_lake("source check", settings) as lake:
-        for table in source.mappings:
-            preview = pipeline.preview_table(lake, settings, root, source, table, day, rows)
-            log(f"\n{table}: {len(preview.files)} files {preview.pattern}, first {preview.files[0]}")
-            for column, values in preview.values.items():
-                texts = ["null" if value is None else value for value in values]
-                note = "   <- null in every row shown" if texts and set(texts) == {"null"} else ""
-                log(f"  {column:<16} {' | '.join(text[:WIDTH] for text in texts)}{note}")
-            if not preview.n_rows:
-                log("  no rows: check 'where'")
+    for table in source.mappings:
+        preview = pipeline.preview_table(settings, root, source, table, day, rows)
+        log(f"\n{table}: {len(preview.files)} files {preview.pattern}, first {preview.files[0]}")
+        for column, values in preview.values.items():
+            texts = ["null" if value is None else value for value in values]
+            note = "   <- null in every row shown" if texts and set(texts) == {"null"} else ""
+            log(f"  {column:<16} {' | '.join(text[:WIDTH] for text in texts)}{note}")
+        if not preview.n_rows:
+            log("  no rows: check 'where'")

@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime
 import pytest
 
 from jobs.bronze import files, pipeline
-from jobs.bronze._landing import land_files
 from jobs.config.settings import load_settings
 from jobs.config.source_mapping import load_source
+from jobs.storage import delta
+from jobs.storage.lake import Lake
 
 MAPPING = """
 name = "vendor"
@@ -50,6 +51,8 @@ currency = "code"
 rate = "rate"
 """
 
+LANDED_AT = datetime(2024, 3, 20, tzinfo=UTC)
+
 
 class Vendor:
     """A vendor whose files a test writes and lands."""
@@ -68,14 +71,24 @@ class Vendor:
         (self.folder / name).write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
 
     def land(self, table, day="2024-03-02"):
-        landed_at = datetime(2024, 3, 20, tzinfo=UTC)
         source = load_source(self.settings.source)
-        landed = land_files(self.lake, self.settings, source, pipeline.TABLES[table], date.fromisoformat(day), landed_at)
-        files.register_files(self.lake, source.name, {source.mappings[table]: landed}, landed_at)
+        landed = pipeline.land_tables(self.lake, self.settings, source, [table], date.fromisoformat(day), LANDED_AT)
+        files.register_files(self.lake, source.name, landed, LANDED_AT)
 
     def rows(self, table, *columns):
-        rows = self.lake.read(f"bronze.{table}").select(*columns).collect()
-        return sorted(tuple(str(value) if isinstance(value, date) else value for value in row) for row in rows)
+        """The values of these columns, in the order of the rows."""
+        stored = delta.read_arrow(self.lake.root, f"bronze.{table}", list(columns)).to_pylist()
+        return sorted(tuple(_plain(row[column]) for column in columns) for row in stored)
+
+
+def _plain(value):
+    return str(value) if isinstance(value, date) else dict(value) if isinstance(value, list) else value
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """An empty lake without a Spark session."""
+    return Lake(None, str(tmp_path / "lake"))
 
 
 @pytest.fixture
