@@ -5,16 +5,20 @@ A prefix on every id keeps the cases apart; it is removed before rows are compar
 
 import csv
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+
+import pyarrow as pa
+
+from jobs.bronze import orders as bronze
 
 FOLDER = Path(__file__).parent / "scenarios"
 PREFIXED = (
     "order_id", "return_order_id", "original_order_id", "customer_id", "former_customer_id", "visitor_id", "email_key",
     "event_id", "user_agent", "id",
 )  # fmt: skip
-BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day DATE, _landed_at TIMESTAMP, day DATE"
+ORIGIN = [field.with_nullable(True) for field in bronze.TABLE.arrow_schema if field.name == "day" or field.name.startswith("_")]
 
 
 def cases(table: str) -> list[str]:
@@ -43,6 +47,20 @@ def _unrolled(line: dict[str, str]) -> Iterator[dict[str, str]]:
         yield row
 
 
+def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
+    """Return the input of all cases as rows of one bronze table with these columns; `time` is the one that says the day."""
+    rows = []
+    for case in cases(table):
+        for number, line in enumerate(read(table, case, "input"), 1):
+            text = {c: line.get(c) or None for c in columns}
+            text |= {c: f"{case}~{text[c]}" for c in PREFIXED if text.get(c)}
+            extra = {"_malformed": line["_malformed"]} if line.get("_malformed") else {}
+            days = {"_file_day": line.get("_file_day"), "day": line.get("day") or (line.get(time) or "2024-03-01")[:10]}
+            origin = {"_extra": list(extra.items()), "_source": case, "_file": f"{case}~{line.get('_file', '')}", "_row": number}
+            rows.append(text | origin | {c: date.fromisoformat(day) if day else None for c, day in days.items()})
+    return pa.Table.from_pylist(rows, pa.schema([*((c, pa.string()) for c in columns), *ORIGIN]))
+
+
 def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
     """Return the input of all cases as one bronze frame."""
     rows = []
@@ -65,11 +83,10 @@ def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
     )  # fmt: skip
 
 
-def by_case(frame) -> dict[str, list[dict]]:
-    """Return a frame's rows by case, which prefixes `_file` or another column, without the prefixes."""
+def by_case(rows) -> dict[str, list[dict]]:
+    """Return rows by case, which prefixes `_file` or another column, without the prefixes."""
     rows_by_case: dict[str, list[dict]] = {}
-    for row in frame.collect():
-        values = row.asDict()
+    for values in rows.to_pylist() if isinstance(rows, pa.Table) else [row.asDict() for row in rows.collect()]:
         case = next(v for c in ("_file", *PREFIXED) if (v := values.get(c)) and "~" in v).split("~")[0]
         values |= {c: v.split("~", 1)[1] for c in PREFIXED if (v := values.get(c)) and "~" in v}
         rows_by_case.setdefault(case, []).append(values)
