@@ -85,8 +85,12 @@ class OpenTable:
         Nothing is written where there are and were no such rows. Raises UserError where the table has changed since it was
         opened.
         """
-        adds = [file.to_action() for file in files]
-        removes = _list_removals(self.stored, self.table, days)
+        kept: list[File] = []
+        if days is not None and self.table.partition is None:
+            removes, kept = self._rewrite_without(days)
+        else:
+            removes = _list_removals(self.stored, self.table, days)
+        adds = [file.to_action() for file in (*files, *kept)]
         n_rows = sum(file.n_rows for file in files)
         if adds or removes:
             metrics = {"operationMetrics": {"numOutputRows": str(n_rows), "numFiles": str(len(adds))}}
@@ -102,6 +106,26 @@ class OpenTable:
         seconds = time.monotonic() - self.opened_at
         log(f"wrote {self.table.name:<28} {n_rows:>12,} rows {seconds:7.1f} s  version {self.stored.version()}")
         return n_rows
+
+    def _rewrite_without(self, days: Collection[date | None]) -> tuple[list[RemoveAction], list[File]]:
+        """Return the removal of each file that has rows of these days, and files with its other rows."""
+        filesystem, base = open_filesystem(delta.table_path(self.root, self.table.name))
+        replaced = pa.array(list(days), pa.date32())
+        removes, kept = [], []
+        for remove in _list_removals(self.stored, self.table, None):
+            path = f"{base}/{remove.path}"
+            is_replaced = pc.is_in(pq.read_table(path, columns=["day"], filesystem=filesystem)["day"], replaced)
+            if pc.any(is_replaced).as_py():
+                rows = pq.read_table(path, filesystem=filesystem).filter(pc.invert(is_replaced))
+                removes.append(remove)
+                kept += write_files(self.root, self.table, _add_missing_columns(self.table, rows))
+        return removes, kept
+
+
+def _add_missing_columns(table: Table, rows: pa.Table) -> pa.Table:
+    """Return the columns of the contract; null where they were added after the rows were written."""
+    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in table.arrow_schema]
+    return pa.table(columns, table.columns)
 
 
 def open_for_write(root: str, table: Table) -> OpenTable:
