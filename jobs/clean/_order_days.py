@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import partial
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.bronze.rates import TABLE as RATES
@@ -66,31 +67,40 @@ def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[dat
 
     Returns the days of clean.orders to write: the due days, and the others on which these returns stand or change a line.
     """
-    stored = pl.DataFrame(pl.from_arrow(lake.read_arrow(returns.TABLE)))
-    stored = stored.with_columns(key=returns.match_key("return_order_id"))
-    returned = pl.DataFrame(pl.from_arrow(classified.collected["returned"]))
-    kernel = partial(orders.select_lines, keys=pl.concat([returned["key"], stored["key"]]).unique())
-    selected = runner.run(kernel, {"lines": classified.kept["lines"]}, {"lines": COLLECT}).collected["lines"]
-    lines = pl.DataFrame(pl.from_arrow(selected))
+    stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
+    returned = _frame(classified.collected["returned"])
+    lines = _select_lines(runner, classified, pl.concat([returned["key"], stored["key"]]).unique())
     is_due = pl.col("day").is_in(due)
-    touched = pl.concat([returned["key"], lines["key"], stored.filter(is_due | pl.col("order_day").is_in(due))["key"]]).unique()
+    of_due_days = stored.filter(is_due | pl.col("order_day").is_in(due))
+    touched = pl.concat([rows.select("key", "product_id") for rows in (returned, lines, of_due_days)]).unique()
+    is_touched = pl.col("key").is_in(touched["key"].implode())
+    again, untouched = stored.filter(~is_due & is_touched), stored.filter(~is_due & ~is_touched)
     earlier = _read_earlier_lines(lake, due, touched)
-    is_touched = pl.col("key").is_in(touched.implode())
-    again = stored.filter(~is_due & is_touched)
     sold = pl.concat([lines, orders.to_matchable(earlier)])
     matched = returns.match_returns(sold, pl.concat([returned, returns.restore_returned(again)]))
-    untouched = stored.filter(~is_due & ~is_touched)
-    rows = pl.concat([untouched.select(returns.TABLE.columns), matched]).to_arrow()
-    lake.replace_rows(returns.TABLE, rows)
+    lake.replace_rows(returns.TABLE, pl.concat([untouched.select(matched.columns), matched]).to_arrow())
     restated = orders.find_restated_days(earlier, matched)
     return sorted({*due, *matched["day"], *again["day"], *restated})
 
 
-def _read_earlier_lines(lake: Lake, due: list[date], keys: pl.Series) -> pl.DataFrame:
+def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.DataFrame:
+    """Return the order lines of the due days that have one of these keys of matching."""
+    kernel = partial(orders.select_lines, keys=keys)
+    selected = runner.run(kernel, {"lines": classified.kept["lines"]}, {"lines": COLLECT})
+    return _frame(selected.collected["lines"])
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(rows))
+
+
+def _read_earlier_lines(lake: Lake, due: list[date], touched: pl.DataFrame) -> pl.DataFrame:
     """Return the stored order lines of other days than the due ones that have one of these keys of matching."""
-    days = set(lake.days(orders.TABLE.name)).difference(due) if len(keys) else ()
-    rows = Rows(orders.TABLE, returns.find_keys_of_orders, days=days, only=keys.to_arrow())
-    return pl.DataFrame(pl.from_arrow(read_rows(lake.root, rows))).filter(pl.col("quantity") > 0)
+    days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
+    rows = Rows(orders.TABLE, "product_id", days=days, only=touched["product_id"].unique().to_arrow().cast("string"))
+    lines = _frame(read_rows(lake.root, rows))
+    keys = orders.to_matchable(lines)["key"]
+    return lines.filter((pl.col("quantity") > 0) & keys.is_in(touched["key"].implode()))
 
 
 def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date], written: list[date], n_buckets: int) -> list:
@@ -114,7 +124,7 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
     gross - discounts - given_back, in the tables, is what came in less what was refused and repeated. `given_back` and
     `net` are by refund date, so that a later day leaves them as they are.
     """
-    rows, named = (pl.DataFrame(pl.from_arrow(classified.collected[name])) for name in ("measures", "customers"))
+    rows, named = (_frame(classified.collected[name]) for name in ("measures", "customers"))
     measures: dict[date, dict[str, Decimal]] = {}
     for day, measure, value in rows.group_by("day", "measure").agg(pl.col("value").sum()).iter_rows():
         measures.setdefault(day, {"customers": Decimal(0)})[measure] = value

@@ -76,7 +76,7 @@ def encode_extra(maps: pa.ChunkedArray) -> pl.Series:
     """Return each map as text, the same for maps with equal entries in any order."""
     entries = pl.DataFrame({"entry": pl.Series(pl.from_arrow(maps))}).with_row_index("position")
     in_order = (
-        entries.explode("entry").drop_nulls("entry").sort("position", pl.col("entry").struct.field("key"))
+        entries.explode("entry", empty_as_null=False).drop_nulls("entry").sort("position", pl.col("entry").struct.field("key"))
         .group_by("position", maintain_order=True).agg(pl.col("entry").struct.json_encode().str.join(","))
     )  # fmt: skip
     return entries.select("position").join(in_order, "position", "left", maintain_order="left")["entry"].fill_null("")

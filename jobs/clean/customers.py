@@ -32,8 +32,9 @@ def classify_customers(raw: pa.Table) -> pl.DataFrame:
     texts = parsing.clean_texts(raw, ["customer_id", "email_key", "country"])
     registered = parsing.parse_time(_rows.take_column(raw, "registered_at")).alias("registered_at")
     attributes = _rows.encode_extra(raw["_extra"]).alias("attributes_text")
-    typed = pl.concat([texts, registered.to_frame(), attributes.to_frame(), _rows.take_origin(raw)], how="horizontal")
-    typed = typed.with_columns(registered_at=pl.when(pl.col("registered_at").dt.date() > _UNKNOWN).then("registered_at"))
+    typed = texts.hstack([registered, attributes, *_rows.take_origin(raw)]).with_columns(
+        registered_at=pl.when(pl.col("registered_at").dt.date() > _UNKNOWN).then("registered_at")
+    )
     rules = _rows.find_broken_rules(raw, typed, {"no_customer": pl.col("customer_id").is_null()})
     return _versions.classify_versions(typed.with_columns(rules), "customer_id", VALUES)
 

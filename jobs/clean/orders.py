@@ -140,14 +140,17 @@ def _type_lines(raw: pa.Table, currency: str) -> pl.DataFrame:
     }
     values = pl.DataFrame([parse(_rows.take_column(raw, name)).alias(name) for name, parse in parsed.items()])
     sent = parsing.clean_texts(raw, ["unit_price", "discount_amount"])
-    typed = pl.concat([texts, values, _rows.take_origin(raw)], how="horizontal")
-    return typed.with_columns(
-        currency=pl.col("currency").str.to_uppercase().fill_null(currency),
-        kind=pl.col("kind").str.to_lowercase().fill_null("sale"),
-        line_kind=pl.col("line_kind").str.to_lowercase(),
-        is_priced=sent["unit_price"].is_not_null(),
-        discount=pl.when(sent["discount_amount"].is_null()).then(_ZERO).otherwise("discount_amount"),
-    ).drop("discount_amount")
+    return (
+        texts.hstack([*values, *_rows.take_origin(raw)])
+        .with_columns(
+            currency=pl.col("currency").str.to_uppercase().fill_null(currency),
+            kind=pl.col("kind").str.to_lowercase().fill_null("sale"),
+            line_kind=pl.col("line_kind").str.to_lowercase(),
+            is_priced=sent["unit_price"].is_not_null(),
+            discount=pl.when(sent["discount_amount"].is_null()).then(_ZERO).otherwise("discount_amount"),
+        )
+        .drop("discount_amount")
+    )
 
 
 def _name_kinds(typed: pl.DataFrame) -> pl.DataFrame:

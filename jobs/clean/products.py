@@ -32,7 +32,7 @@ def classify_products(raw: pa.Table, currency: str, missing_price: str = "null")
     """
     texts = parsing.clean_texts(raw, ["product_id", "name", "brand", "category", "currency"])
     price = parsing.parse_number(_rows.take_column(raw, "price")).alias("price")
-    typed = pl.concat([texts, price.to_frame(), _rows.take_origin(raw)], how="horizontal").with_columns(
+    typed = texts.hstack([price, *_rows.take_origin(raw)]).with_columns(
         price=pl.when(pl.col("price") > 0).then("price"),
         currency=pl.col("currency").str.to_uppercase().fill_null(currency),
         price_rule=pl.when(pl.col("price") > 0).then(pl.lit("listed")),

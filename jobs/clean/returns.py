@@ -78,12 +78,6 @@ def match_key(order_id: str = "order_id") -> pl.Expr:
     return pl.concat_str([pl.coalesce(pl.lit("c|") + pl.col("customer_id"), guest), "product_id"], separator="|")
 
 
-def find_keys_of_orders(orders: pa.Table) -> pa.Array:
-    """Return the key of matching of each row of clean.orders."""
-    rows = pl.DataFrame(pl.from_arrow(orders.select(["customer_id", "order_id", "product_id"])))
-    return rows.with_columns(undoes_order_id=pl.lit(None, pl.String)).select(match_key()).to_series().to_arrow()
-
-
 def find_orders(returns: pa.Table) -> pa.Array:
     """Return the order in clean.orders that each row of clean.returns stands in: the one undone, else its own."""
     return pc.coalesce(returns["order_id"], returns["return_order_id"])
@@ -114,8 +108,7 @@ def match_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     rule = pl.when(pl.col("order_id").is_null()).then(pl.lit("unmatched")).when(pl.col("undoes_order_id").is_null())
     rule = rule.then(pl.lit("by_price")).otherwise(pl.lit("by_order"))
-    columns = [own, matches.select("quantity", "amount"), line]
-    return pl.concat(columns, how="horizontal").with_columns(rule=rule).select(TABLE.columns)
+    return own.hstack([*matches.select("quantity", "amount"), *line]).with_columns(rule=rule).select(TABLE.columns)
 
 
 _MATCH_SCHEMA = {

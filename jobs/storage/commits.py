@@ -28,6 +28,7 @@ from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage import delta
 from jobs.storage.files import create_if_missing, open_filesystem
+from jobs.storage.rows import Rows, StoredFile, read_files
 from jobs.storage.table import Column, Table
 
 # The partition decides which files hold a row; bounds of all columns would take a fifth of the time of a write.
@@ -109,23 +110,14 @@ class OpenTable:
 
     def _rewrite_without(self, days: Collection[date | None]) -> tuple[list[RemoveAction], list[File]]:
         """Return the removal of each file that has rows of these days, and files with its other rows."""
-        filesystem, base = open_filesystem(delta.table_path(self.root, self.table.name))
-        replaced = pa.array(list(days), pa.date32())
         removes, kept = [], []
         for remove in _list_removals(self.stored, self.table, None):
-            path = f"{base}/{remove.path}"
-            is_replaced = pc.is_in(pq.read_table(path, columns=["day"], filesystem=filesystem)["day"], replaced)
-            if pc.any(is_replaced).as_py():
-                rows = pq.read_table(path, filesystem=filesystem).filter(pc.invert(is_replaced))
+            rows = read_files(self.root, Rows(self.table, "day"), [StoredFile(remove.path, None, 0)])
+            others = rows.filter(~pc.field("day").isin(list(days)))
+            if others.num_rows < rows.num_rows:
                 removes.append(remove)
-                kept += write_files(self.root, self.table, _add_missing_columns(self.table, rows))
+                kept += write_files(self.root, self.table, others)
         return removes, kept
-
-
-def _add_missing_columns(table: Table, rows: pa.Table) -> pa.Table:
-    """Return the columns of the contract; null where they were added after the rows were written."""
-    columns = [rows[f.name] if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in table.arrow_schema]
-    return pa.table(columns, table.columns)
 
 
 def open_for_write(root: str, table: Table) -> OpenTable:

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.bronze import orders as bronze
-
 FOLDER = Path(__file__).parent / "scenarios"
 PREFIXED = (
     "order_id", "return_order_id", "original_order_id", "customer_id", "former_customer_id", "visitor_id", "email_key",
     "event_id", "user_agent", "id",
 )  # fmt: skip
-ORIGIN = [field.with_nullable(True) for field in bronze.TABLE.arrow_schema if field.name == "day" or field.name.startswith("_")]
+_ORIGIN = [
+    ("_extra", pa.map_(pa.string(), pa.string())), ("_source", pa.string()), ("_file", pa.string()), ("_row", pa.int64()),
+    ("_file_day", pa.date32()), ("_landed_at", pa.timestamp("us", "UTC")), ("day", pa.date32()),
+]  # fmt: skip
+BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day DATE, _landed_at TIMESTAMP, day DATE"
 
 
 def cases(table: str) -> list[str]:
@@ -47,20 +49,6 @@ def _unrolled(line: dict[str, str]) -> Iterator[dict[str, str]]:
         yield row
 
 
-def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
-    """Return the input of all cases as rows of one bronze table with these columns; `time` is the one that says the day."""
-    rows = []
-    for case in cases(table):
-        for number, line in enumerate(read(table, case, "input"), 1):
-            text = {c: line.get(c) or None for c in columns}
-            text |= {c: f"{case}~{text[c]}" for c in PREFIXED if text.get(c)}
-            extra = {"_malformed": line["_malformed"]} if line.get("_malformed") else {}
-            days = {"_file_day": line.get("_file_day"), "day": line.get("day") or (line.get(time) or "2024-03-01")[:10]}
-            origin = {"_extra": list(extra.items()), "_source": case, "_file": f"{case}~{line.get('_file', '')}", "_row": number}
-            rows.append(text | origin | {c: date.fromisoformat(day) if day else None for c, day in days.items()})
-    return pa.Table.from_pylist(rows, pa.schema([*((c, pa.string()) for c in columns), *ORIGIN]))
-
-
 def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
     """Return the input of all cases as one bronze frame."""
     rows = []
@@ -83,12 +71,33 @@ def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
     )  # fmt: skip
 
 
-def by_case(rows) -> dict[str, list[dict]]:
-    """Return rows by case, which prefixes `_file` or another column, without the prefixes."""
+def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
+    """Return the input of all cases as bronze rows."""
+    rows = []
+    for case in cases(table):
+        for number, line in enumerate(read(table, case, "input"), 1):
+            text = {c: line.get(c) or None for c in columns}
+            text |= {c: f"{case}~{text[c]}" for c in PREFIXED if text.get(c)}
+            file_day, day = line.get("_file_day"), line.get("day") or (line.get(time) or "2024-03-01")[:10]
+            rows.append(
+                text
+                | {
+                    "_extra": [("_malformed", line["_malformed"])] if line.get("_malformed") else [],
+                    "_source": case, "_file": f"{case}~{line.get('_file', '')}", "_row": number,
+                    "_file_day": date.fromisoformat(file_day) if file_day else None, "day": date.fromisoformat(day),
+                }
+            )  # fmt: skip
+    texts = [(column, pa.string()) for column in columns]
+    return pa.Table.from_pylist(rows, pa.schema([*texts, *_ORIGIN]))
+
+
+def by_case(frame) -> dict[str, list[dict]]:
+    """Return a frame's rows by case, which prefixes `_file` or another column, without the prefixes."""
     rows_by_case: dict[str, list[dict]] = {}
-    for values in rows.to_pylist() if isinstance(rows, pa.Table) else [row.asDict() for row in rows.collect()]:
+    rows = frame.to_pylist() if isinstance(frame, pa.Table) else [row.asDict() for row in frame.collect()]
+    for values in rows:
         case = next(v for c in ("_file", *PREFIXED) if (v := values.get(c)) and "~" in v).split("~")[0]
-        values |= {c: v.split("~", 1)[1] for c in PREFIXED if (v := values.get(c)) and "~" in v}
+        values = values | {c: v.split("~", 1)[1] for c in PREFIXED if (v := values.get(c)) and "~" in v}
         rows_by_case.setdefault(case, []).append(values)
     return rows_by_case
 
@@ -107,7 +116,7 @@ def _plain(value) -> str:
         return " ".join(value)
     if isinstance(value, bool):
         return str(value).lower()
-    text = "" if value is None else str(value)
+    text = "" if value is None else str(value).removesuffix("+00:00")
     try:
         return str(Decimal(text).normalize())
     except InvalidOperation:
