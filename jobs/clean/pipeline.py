@@ -65,7 +65,7 @@ def _clean_due_days(
 ) -> dict[str, list[reconciliation.Account]]:
     """Clean the due days of events and of orders at the same time. Returns their accounts by table."""
     rates = _money.read_rates(lake) if "rates" in source.mappings else {}
-    calls, n_rows = {}, 0
+    calls = {}
     for table, clean_days in (("events", _event_days.clean_event_days), ("orders", _order_days.clean_order_days)):
         entries = landed.get(table, {})
         inputs = _fingerprint_days(settings, source, entries, rates if table == "orders" else {})
@@ -73,9 +73,7 @@ def _clean_due_days(
         possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= days[-1]}
         if due := reconciliation.due_days(lake, f"clean.{table}", possible, requested):
             rows_in = {day: entry["n_rows"][f"bronze.{table}"] for day, entry in entries.items()}
-            n_rows += sum(rows_in[day] for day in due)
             calls[f"clean.{table}"] = partial(clean_days, lake, settings, source, due, inputs, rows_in)
-    lake.set_shuffle_partitions(n_rows)
     return run_in_parallel(calls)
 
 

@@ -6,13 +6,16 @@ on its own day (rule `unmatched`). Returns count on the day they happened: this 
 clean.orders the view by order date.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
 from decimal import Decimal
 from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
+import polars as pl
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
 
 from jobs.storage.table import Table
 
@@ -38,88 +41,131 @@ SCHEMA = """
     rule STRING NOT NULL COMMENT 'by_order, by_price or unmatched'"""
 TABLE = Table("clean.returns", __doc__.split("\n\n")[0], SCHEMA, None, {"positive": "quantity > 0"})
 
-# What matching needs to know of an order line and of a return line.
-_ENTRY = (
-    "key", "at", "is_return", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind",
-    "unit_price", "currency", "is_guest", "undoes_order_id", "quantity", "amount",
+UNDOING = ("return", "cancellation")
+LINE = (
+    "key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price",
+    "currency", "is_guest", "undoes_order_id", "quantity", "amount",
 )  # fmt: skip
 _CENT = Decimal("0.0001")
 
 
-def match_key() -> Column:
+class Entry(NamedTuple):
+    """What matching needs to know of an order line or a return line."""
+
+    is_return: bool
+    order_id: str
+    line_no: int
+    day: date
+    unit_price: Decimal
+    currency: str
+    undoes_order_id: str | None
+    quantity: Decimal
+    amount: Decimal
+
+
+class Match(NamedTuple):
+    """Pieces of a return and the line that they are matched to, or None; the return and the line by their position."""
+
+    returned: int
+    line: int | None
+    quantity: Decimal
+    amount: Decimal
+
+
+def match_key(order_id: str = "order_id") -> pl.Expr:
     """Return the key within which returns are matched: a customer and product, or a guest's order and product."""
-    who = F.coalesce(F.concat(F.lit("c|"), "customer_id"), F.concat(F.lit("o|"), F.coalesce("undoes_order_id", "order_id")))
-    return F.concat_ws("|", who, "product_id")
+    guest = pl.lit("o|") + pl.coalesce("undoes_order_id", order_id)
+    return pl.concat_str([pl.coalesce(pl.lit("c|") + pl.col("customer_id"), guest), "product_id"], separator="|")
 
 
-def returns(lines: DataFrame, returned: DataFrame) -> DataFrame:
-    """Return clean.returns for these order lines and return lines, both with the columns of `_ENTRY`."""
-    both = (
-        lines.where("line_kind <> 'discount'")
-        .withColumn("is_return", F.lit(False))
-        .unionByName(returned.withColumn("is_return", F.lit(True)))
+def find_orders(returns: pa.Table) -> pa.Array:
+    """Return the order in clean.orders that each row of clean.returns stands in: the one undone, else its own."""
+    return pc.coalesce(returns["order_id"], returns["return_order_id"])
+
+
+def restore_returned(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows of clean.returns, with their key, put together again as the return lines that they came from."""
+    own = [name for name in LINE if name not in ("at", "order_id", "line_no", "quantity", "amount")]
+    lines = rows.group_by(order_id="return_order_id", line_no="return_line_no").agg(
+        pl.col(own).first(), pl.col("quantity", "amount").sum().cast(pl.Decimal(18, 4)), at=pl.col("returned_at").first()
     )
-    in_order = both.select(*_ENTRY).repartition("key").sortWithinPartitions("key", "at", "is_return", "order_id", "line_no")
-    ddl = ", ".join(part.split(" COMMENT")[0].replace(" NOT NULL", "").strip() for part in SCHEMA.split(",\n"))
-    return in_order.mapInArrow(_match_batches, ddl)
+    return lines.select(LINE)
 
 
-def _match_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    rows = (row for batch in batches for row in batch.to_pylist())
-    for _, group in groupby(rows, key=lambda row: row["key"]):
-        found = list(match_returns(list(group)))
-        if found:
-            table = pa.Table.from_pylist([dict(zip(TABLE.columns, row, strict=True)) for row in found], schema=_arrow_schema())
-            yield from table.to_batches()
+def match_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
+    """Return clean.returns for these order lines and return lines, both with the columns LINE.
 
-
-def match_returns(entries: list[dict]) -> Iterator[tuple]:
-    """Match the returns of one key to its order lines, all in order of time; yield the rows of clean.returns.
-
-    >>> line = dict(order_id="1", line_no=1, day="d1", at=1, is_return=False, unit_price=Decimal(2), currency="GBP",
-    ...             quantity=Decimal(5), amount=None, undoes_order_id=None)
-    >>> back = dict(line, order_id="C1", at=2, day="d2", is_return=True, quantity=Decimal(7), amount=Decimal(14),
-    ...             customer_id="a", product_id="p", line_kind="product", category=None, kind="return", is_guest=False)
-    >>> [(row[0], int(row[13]), float(row[14]), row[15], row[18]) for row in match_returns([line, back])]
-    [('C1', 5, 10.0, '1', 'by_price'), ('C1', 2, 4.0, None, 'unmatched')]
+    A key must have all its lines and returns. Sorted by key, time and number of the return. About 5 µs of CPU a row.
     """
-    open_lines: list[dict] = []
+    sold = lines.filter(pl.col("line_kind") != "discount").join(returned.select("key").unique(), "key", "semi")
+    entries = pl.concat([rows.select(LINE).with_columns(is_return=pl.lit(n == 1)) for n, rows in enumerate((sold, returned))])
+    in_order = entries.sort("key", "at", "is_return", "order_id", "line_no")
+    matches = pl.DataFrame(list(_match_all(in_order)), _MATCH_SCHEMA, orient="row")
+    back, line = in_order[matches["returned"]], in_order.select("order_id", "line_no", order_day="day")[matches["line"]]
+    own = back.select(
+        "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price", "currency", "is_guest",
+        "undoes_order_id", return_order_id="order_id", return_line_no="line_no", returned_at="at",
+    )  # fmt: skip
+    rule = pl.when(pl.col("order_id").is_null()).then(pl.lit("unmatched")).when(pl.col("undoes_order_id").is_null())
+    rule = rule.then(pl.lit("by_price")).otherwise(pl.lit("by_order"))
+    return own.hstack([*matches.select("quantity", "amount"), *line]).with_columns(rule=rule).select(TABLE.columns)
+
+
+_MATCH_SCHEMA = {
+    "returned": pl.UInt32, "line": pl.UInt32, "quantity": pl.Decimal(18, 4), "amount": pl.Decimal(18, 4),
+}  # fmt: skip
+
+
+def _match_all(in_order: pl.DataFrame) -> Iterator[Match]:
+    """Match the returns of each key; `in_order` has the rows of a key together, in order of time."""
+    columns = [in_order[name].to_list() for name in ("key", *Entry._fields)]
+    first = 0
+    for _, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):
+        entries = [Entry(*row[1:]) for row in rows]
+        for match in match_entries(entries):
+            line = None if match.line is None else match.line + first
+            yield match._replace(returned=match.returned + first, line=line)
+        first += len(entries)
+
+
+def match_entries(entries: Sequence[Entry]) -> Iterator[Match]:
+    """Match the returns of one key to its order lines, all in order of time.
+
+    >>> line = Entry(False, "1", 1, date(2024, 3, 1), Decimal(2), "GBP", None, Decimal(5), Decimal(10))
+    >>> back = line._replace(is_return=True, order_id="C1", day=date(2024, 3, 2), quantity=Decimal(7), amount=Decimal(14))
+    >>> [(match.line, int(match.quantity), float(match.amount)) for match in match_entries([line, back])]
+    [(0, 5, 10.0), (None, 2, 4.0)]
+    """
+    open_lines: list[int] = []
     left: dict[tuple, Decimal] = {}
-    for entry in entries:
-        if not entry["is_return"]:
-            open_lines.append(entry)
-            left[entry["order_id"], entry["line_no"], entry["day"]] = entry["quantity"]
+    for number, entry in enumerate(entries):
+        if not entry.is_return:
+            open_lines.append(number)
+            left[_line_id(entry)] = entry.quantity
             continue
-        named = entry["undoes_order_id"]
-        rest, money = entry["quantity"], entry["amount"]
+        rest, money = entry.quantity, entry.amount
         for line in reversed(open_lines):
             if rest <= 0:
                 break
-            id_ = (line["order_id"], line["line_no"], line["day"])
-            same_price = (line["unit_price"], line["currency"]) == (entry["unit_price"], entry["currency"])
-            if left[id_] <= 0 or not (line["order_id"] == named if named else same_price):
+            id_ = _line_id(entries[line])
+            if left[id_] <= 0 or not _may_match(entry, entries[line]):
                 continue
             pieces = min(rest, left[id_])
-            amount = money if pieces == rest else (entry["amount"] * pieces / entry["quantity"]).quantize(_CENT)
+            amount = money if pieces == rest else (entry.amount * pieces / entry.quantity).quantize(_CENT)
             left[id_] -= pieces
             rest -= pieces
             money -= amount
-            yield _row(entry, pieces, amount, line, "by_order" if named else "by_price")
+            yield Match(number, line, pieces, amount)
         if rest > 0:
-            yield _row(entry, rest, money, None, "unmatched")
+            yield Match(number, None, rest, money)
 
 
-def _row(entry: dict, quantity: Decimal, amount: Decimal, line: dict | None, rule: str) -> tuple:
-    line = line or {"order_id": None, "line_no": None, "day": None}
-    return (
-        entry["order_id"], entry["line_no"], entry["day"], entry["at"], entry["customer_id"], entry["product_id"],
-        entry["line_kind"], entry["category"], entry["kind"], entry["unit_price"], entry["currency"], entry["is_guest"],
-        entry["undoes_order_id"], quantity, amount, line["order_id"], line["line_no"], line["day"], rule,
-    )  # fmt: skip
+def _line_id(line: Entry) -> tuple:
+    return line.order_id, line.line_no, line.day
 
 
-def _arrow_schema() -> pa.Schema:
-    money, moment = pa.decimal128(18, 4), pa.timestamp("us", tz="UTC")
-    kinds = {"INT": pa.int32(), "DATE": pa.date32(), "TIMESTAMP": moment, "BOOLEAN": pa.bool_(), "DECIMAL(18,4)": money}
-    parts = [part.split() for part in SCHEMA.strip().split(",\n")]
-    return pa.schema([(part[0], kinds.get(part[1], pa.string())) for part in parts])
+def _may_match(returned: Entry, line: Entry) -> bool:
+    """Return whether a line is of the order that a return names, or has its price where it names none."""
+    if returned.undoes_order_id:
+        return line.order_id == returned.undoes_order_id
+    return (line.unit_price, line.currency) == (returned.unit_price, returned.currency)

@@ -28,6 +28,7 @@ from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage import delta
 from jobs.storage.files import create_if_missing, open_filesystem
+from jobs.storage.rows import Rows, StoredFile, read_files
 from jobs.storage.table import Column, Table
 
 # The partition decides which files hold a row; bounds of all columns would take a fifth of the time of a write.
@@ -85,8 +86,12 @@ class OpenTable:
         Nothing is written where there are and were no such rows. Raises UserError where the table has changed since it was
         opened.
         """
-        adds = [file.to_action() for file in files]
-        removes = _list_removals(self.stored, self.table, days)
+        kept: list[File] = []
+        if days is not None and self.table.partition is None:
+            removes, kept = self._rewrite_without(days)
+        else:
+            removes = _list_removals(self.stored, self.table, days)
+        adds = [file.to_action() for file in (*files, *kept)]
         n_rows = sum(file.n_rows for file in files)
         if adds or removes:
             metrics = {"operationMetrics": {"numOutputRows": str(n_rows), "numFiles": str(len(adds))}}
@@ -102,6 +107,17 @@ class OpenTable:
         seconds = time.monotonic() - self.opened_at
         log(f"wrote {self.table.name:<28} {n_rows:>12,} rows {seconds:7.1f} s  version {self.stored.version()}")
         return n_rows
+
+    def _rewrite_without(self, days: Collection[date | None]) -> tuple[list[RemoveAction], list[File]]:
+        """Return the removal of each file that has rows of these days, and files with its other rows."""
+        removes, kept = [], []
+        for remove in _list_removals(self.stored, self.table, None):
+            rows = read_files(self.root, Rows(self.table, "day"), [StoredFile(remove.path, None, 0)])
+            others = rows.filter(~pc.field("day").isin(list(days)))
+            if others.num_rows < rows.num_rows:
+                removes.append(remove)
+                kept += write_files(self.root, self.table, others)
+        return removes, kept
 
 
 def open_for_write(root: str, table: Table) -> OpenTable:

@@ -2,22 +2,24 @@
 
 from datetime import date
 
-from jobs.bronze import orders as bronze
-from jobs.clean import orders, orders_rejects
-from tests.jobs.clean.rejects import landed, read_as_received
-
-NO_PRODUCTS = "product_id STRING, day DATE, category STRING, price DECIMAL(18,4), currency STRING"
-NO_CUSTOMERS = "customer_id STRING, email_key STRING, day DATE"
-NO_RATES = "rated_on STRING, currency STRING, rate STRING, _file STRING, _row BIGINT"
+from jobs.clean import orders
+from tests.jobs.clean import order_kernels
+from tests.jobs.clean.rejects import land, read_as_received
 
 
-def test_refused_and_repeated_lines_are_kept_as_received(spark):
+def test_refused_and_repeated_lines_are_kept_as_received():
     line = {"order_id": "1", "ordered_at": "2024-03-01 10:00:00", "product_id": "mug", "day": date(2024, 3, 1)}
     line |= {"quantity": "2", "unit_price": "3.00"}
-    raw = landed(spark, bronze.TABLE, line, line | {"quantity": "two"}, line)
-    lookups = [spark.createDataFrame([], schema) for schema in (NO_PRODUCTS, NO_CUSTOMERS, NO_RATES)]
-    classified = orders.classify_orders(raw, *lookups, "GBP")
-    assert read_as_received(raw, classified, orders_rejects.TABLE) == [
+    raw = land(orders.BRONZE, line, line | {"quantity": "two"}, line)
+    rejects = order_kernels.classify(raw)["rejects"]
+    assert read_as_received(raw.drop_columns(["undoes_order_id"]), rejects) == [
         (2, "reject", ["bad_quantity"]),
         (3, "duplicate", ["exact"]),
+    ]
+
+
+def test_a_malformed_row_breaks_that_rule_alone():
+    raw = land(orders.BRONZE, {"_extra": [("_malformed", "1;2;3")], "quantity": "two", "day": date(2024, 3, 1)})
+    assert read_as_received(raw.drop_columns(["undoes_order_id"]), order_kernels.classify(raw)["rejects"]) == [
+        (1, "reject", ["malformed"]),
     ]
