@@ -29,7 +29,7 @@ from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Write
 from jobs.features import _holidays
-from jobs.features._query import find_columns, run_query, with_steps
+from jobs.features._query import find_columns, run_steps
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
@@ -97,7 +97,7 @@ def aggregate_customer_days(
     days = {
         name: pa.table({"day": pa.array(sorted(values), pa.date32())}) for name, values in (("due", due), ("holidays", holidays))
     }
-    return {"customer_days": run_query(write_query(), {**tables, **days})}
+    return {"customer_days": run_steps({**tables, **days}, write_steps(), _result())}
 
 
 def find_customers(events: pa.Table) -> pa.Array:
@@ -105,9 +105,9 @@ def find_customers(events: pa.Table) -> pa.Array:
     return pc.coalesce(events["customer_id"], events["former_customer_id"])
 
 
-def write_query() -> str:
-    """Return the SQL of the daily aggregates, made from the catalogue."""
-    steps = {
+def write_steps() -> dict[str, str]:
+    """Return the SQL of the daily aggregates step by step, made from the catalogue."""
+    return {
         "known_events": _known_events(),
         "session_parts": _session_parts(),
         "session_states": _session_states(),
@@ -123,13 +123,13 @@ def write_query() -> str:
         "value_counts": _value_counts(),
         "value_lists": _value_lists(),
     }
+
+
+def _result() -> str:
+    """The rows, with what is made of other columns of a row."""
     of_row = ", ".join(f"({p.sql})::{p.sql_type} AS {p.name}" for p in _of_source("row"))
-    columns = ", ".join(TABLE.columns)
-    return with_steps(
-        steps,
-        f"""SELECT {columns} FROM (SELECT *, {of_row} FROM scalars) LEFT JOIN value_lists USING ({_KEYS})
-ORDER BY day, customer_id, identified_on, known_until""",  # noqa: S608
-    )
+    return f"""SELECT {", ".join(TABLE.columns)} FROM (SELECT *, {of_row} FROM scalars) LEFT JOIN value_lists USING ({_KEYS})
+ORDER BY day, customer_id, identified_on, known_until"""  # noqa: S608
 
 
 def _known_events() -> str:

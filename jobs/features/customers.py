@@ -18,7 +18,7 @@ from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Write
 from jobs.errors import UserError
 from jobs.features import customer_days
-from jobs.features._query import run_query, with_steps
+from jobs.features._query import run_steps
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
@@ -80,13 +80,13 @@ def compute_features(tables: dict[str, pa.Table], day: date, dormant_days: int) 
     days of a window, `older` all days before; `records`, RECORDS of clean.customers. Rows after the day are left out. Sorted by
     customer. About 5 µs of CPU a row of `recent`, and 10 µs a customer.
     """
-    return {"customers": run_query(write_query(day, dormant_days), tables)}
+    return {"customers": run_steps(tables, write_steps(day), _result(day, dormant_days))}
 
 
-def write_query(day: date, dormant_days: int) -> str:
-    """Return the SQL of the features as of a day, made from the catalogue."""
+def write_steps(day: date) -> dict[str, str]:
+    """Return the SQL of what the features of a day are made of, step by step, from the catalogue."""
     known = f"day <= DATE '{day}' AND identified_on <= DATE '{day}' AND known_until > DATE '{day}'"
-    steps = {
+    return {
         "known_days": f"SELECT *, DATE '{day}' - day AS age FROM recent WHERE {known}",  # noqa: S608
         "all_days": f"SELECT {', '.join(OLDER)} FROM known_days UNION ALL SELECT {', '.join(OLDER)} FROM older WHERE {known}",  # noqa: S608
         "lives": _lives(),
@@ -95,10 +95,20 @@ def write_query(day: date, dormant_days: int) -> str:
         **{f"{name}_sums": _histogram_sums(name) for name in _HISTOGRAMS},
         "gaps": _GAPS,
         "registered": _registered(day),
-        "aggregates": _aggregates(day),
-        "features": _features(day, dormant_days),
     }
-    return with_steps(steps, f"SELECT {', '.join(TABLE.columns[:-1])}, {_vector()} AS vector FROM features ORDER BY customer_id")  # noqa: S608
+
+
+def _result(day: date, dormant_days: int) -> str:
+    """The rows: everyone known by the day, in the order of their ids."""
+    columns = ", ".join(name for name in TABLE.columns if name != "vector")
+    # a decimal cast to FLOAT directly would be rounded twice
+    vector = ", ".join(f"{name}::DOUBLE::FLOAT" for name in catalogue.VECTOR)
+    return f"""WITH aggregates AS (
+{_aggregates(day)}
+), features AS (
+{_features(day, dormant_days)}
+)
+SELECT {columns}, [{vector}] AS vector FROM features ORDER BY customer_id"""  # noqa: S608
 
 
 def _lives() -> str:
@@ -144,13 +154,14 @@ def _of_histogram(windowed: WindowedAggregate) -> str:
     }[windowed.operation]
 
 
-# Of shares p = a / sum(a): -sum(p ln p) = ln(sum(a)) - sum(a ln a) / sum(a). The sums are of decimals: sums of doubles would
-# depend on the order of the rows.
-_ENTROPY = """greatest(0, ln((sum(amount) FILTER (amount > 0))::DOUBLE)
+# Of shares p = a / sum(a): -sum(p ln p) = ln(sum(a)) - sum(a ln a) / sum(a); exactly 0 for one share. The sums are of decimals:
+# sums of doubles would depend on the order of the rows.
+_ENTROPY = """CASE count(*) FILTER (amount > 0) WHEN 1 THEN 0 ELSE greatest(0, ln((sum(amount) FILTER (amount > 0))::DOUBLE)
         - (sum((amount::DOUBLE * ln(amount::DOUBLE))::DECIMAL(38, 15)) FILTER (amount > 0))::DOUBLE
-        / (sum(amount) FILTER (amount > 0))::DOUBLE)"""
+        / (sum(amount) FILTER (amount > 0))::DOUBLE) END"""
 # Days between one day with an order and the next.
-_GAPS = f"""SELECT customer_id, count(gap) AS gap_count, sum(gap) AS gap_days, sum(gap * gap) AS gap_squares, max(gap) AS gap_longest
+_GAPS = f"""SELECT customer_id, count(gap) AS gap_count, sum(gap) AS gap_days, sum(gap * gap) AS gap_squares,
+    max(gap) AS gap_longest
 FROM (
     SELECT customer_id, day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap
     FROM known_days WHERE order_days > 0 AND age < {_FULL_DAYS})
@@ -183,11 +194,6 @@ def _features(day: date, dormant_days: int) -> str:
     return f"""SELECT *, coalesce(last_seen_day > DATE '{day - timedelta(days=dormant_days)}', false) AS is_active,
     {columns}
 FROM aggregates"""  # noqa: S608
-
-
-def _vector() -> str:
-    # A decimal cast to FLOAT directly is rounded twice.
-    return f"[{', '.join(f'{name}::DOUBLE::FLOAT' for name in catalogue.VECTOR)}]"
 
 
 def run(lake: Lake, settings: Settings, days: Sequence[date]) -> None:

@@ -75,10 +75,10 @@ def _read_file(root: str, rows: Rows, file: StoredFile) -> pa.Table:
     needed = {*rows.schema.names, *beside}
     with filesystem.open_input_file(base) as stream, pq.ParquetFile(stream) as parquet:
         stored = parquet.read([name for name in parquet.schema_arrow.names if name in needed])
-    columns = {}
+    columns, stored_names = {}, set(stored.column_names)
     for name in (name for name in rows.table.columns if name in needed):
         kind = rows.table.arrow_schema.field(name).type
-        if name in stored.column_names:
+        if name in stored_names:
             columns[name] = stored[name].cast(kind)
         elif name == rows.table.partition:
             columns[name] = pa.array([file.day], kind).take(pa.array([0] * stored.num_rows, pa.int32()))
