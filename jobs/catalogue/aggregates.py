@@ -32,7 +32,7 @@ SOURCES = {
 class DailyAggregate(NamedTuple):
     """One column of features.customer_days: what the clean rows of a day add to a customer.
 
-    `sql` is evaluated on each row of `source`, a key of SOURCES. `operation` merges rows and days: sum, min, max or
+    `sql`, of DuckDB, is evaluated on each row of `source`, a key of SOURCES. `operation` merges rows and days: sum, min, max or
     histogram. A histogram keeps every value of `sql` with the sum of its `amount`, so that distinct counts over several
     days are exact.
     """
@@ -47,7 +47,7 @@ class DailyAggregate(NamedTuple):
 
 
 def _count(name: str, source: str, condition: str, meaning: str) -> DailyAggregate:
-    return DailyAggregate(name, "BIGINT", "sum", source, f"int({condition})", meaning)
+    return DailyAggregate(name, "BIGINT", "sum", source, f"({condition})::INT", meaning)
 
 
 def _money(name: str, operation: str, source: str, sql: str, meaning: str) -> DailyAggregate:
@@ -76,11 +76,11 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("night_events", "event", _hour_between(0, 6, "event_at"), "events from 0 to 6 o clock UTC"),
     _count("morning_events", "event", _hour_between(6, 12, "event_at"), "events from 6 to 12 o clock UTC"),
     _count("evening_events", "event", _hour_between(18, 24, "event_at"), "events from 18 to 24 o clock UTC"),
-    DailyAggregate("hour_sine", "BIGINT", "sum", "event", f"bigint(round(sin({_ANGLE}) * 1000000))",
+    DailyAggregate("hour_sine", "BIGINT", "sum", "event", f"round(sin({_ANGLE}) * 1000000)::BIGINT",
                    "sine of the time of day, the day a full turn, whole minutes, in millionths"),
-    DailyAggregate("hour_cosine", "BIGINT", "sum", "event", f"bigint(round(cos({_ANGLE}) * 1000000))",
+    DailyAggregate("hour_cosine", "BIGINT", "sum", "event", f"round(cos({_ANGLE}) * 1000000)::BIGINT",
                    "cosine of the time of day, the day a full turn, whole minutes, in millionths"),
-    _count("weekend_events", "event", "weekday(day) >= 5", "events on Saturday or Sunday"),
+    _count("weekend_events", "event", "isodow(day) >= 6", "events on Saturday or Sunday"),
     _count("mobile_events", "event", "device IN ('mobile', 'phone', 'smartphone')", "events on a phone"),
     _count("tablet_events", "event", "device = 'tablet'", "events on a tablet"),
     _count("desktop_events", "event", "device IN ('desktop', 'computer', 'laptop', 'pc')", "events on a desktop"),
@@ -99,7 +99,7 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
            "max(CASE WHEN orders > 0 THEN known_until END) OVER (PARTITION BY customer_id, day)",
            "1 where there was an order, on the last such row of the day to hold"),
     _money("paid", "sum", "order", _PAID, "gross less discount of these orders, home currency"),
-    _count("weekend_orders", "order", "weekday(day) >= 5", "orders on Saturday or Sunday"),
+    _count("weekend_orders", "order", "isodow(day) >= 6", "orders on Saturday or Sunday"),
     _count("morning_orders", "order", _hour_between(0, 12, "ordered_at"), "orders from 0 to 12 o clock UTC"),
     _count("evening_orders", "order", _hour_between(18, 24, "ordered_at"), "orders from 18 to 24 o clock UTC"),
     *(_count(f"q{q}_orders", "order", f"quarter(day) = {q}", f"orders in quarter {q} of a year") for q in (1, 2, 3, 4)),

@@ -13,13 +13,13 @@ class Expression:
     aggregates: dict[str, WindowedAggregate] = field(default_factory=dict)
 
     def to_sql(self, as_double: bool = False) -> str:
-        """Return the SQL over the aggregates' columns; `as_double` casts them, because a quotient of decimals has few digits.
+        """Return the SQL over the aggregates' columns; `as_double` casts them, so that decimals are divided as doubles.
 
         >>> ratio(sum("discount", days=90), sum("gross", days=90)).to_sql()
         'discount__90 / nullif(gross__90, 0)'
         """
         columns = {name: aggregate.column for name, aggregate in self.aggregates.items()}
-        return self.template.format(**{name: f"double({column})" if as_double else column for name, column in columns.items()})
+        return self.template.format(**{name: f"{column}::DOUBLE" if as_double else column for name, column in columns.items()})
 
 
 def sql(template: str, **aggregates: WindowedAggregate) -> Expression:

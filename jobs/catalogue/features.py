@@ -1,7 +1,7 @@
 """Every feature, declared once: its column, its meaning and the expression that gives its value.
 
 A feature is an expression over windowed aggregates, as of the end of a day. To add one, add an entry to FEATURES; the
-code in Spark, the table's column with its comment and docs/features.md follow.
+query, the table's column with its comment and docs/features.md follow.
 """
 
 from collections.abc import Iterable
@@ -104,11 +104,11 @@ def _trends(aggregate: str, windows: tuple[int, ...], what: str, high: str, low:
 
 FEATURES: tuple[Feature, ...] = (
     Feature("recency_days", "BIGINT", "days", 0, "days since the last event or order, cancelled ones too",
-            "null where there was none", sql("datediff(day, last_seen_day)"), "long absent", "recently active"),
+            "null where there was none", sql("day - last_seen_day"), "long absent", "recently active"),
     Feature("order_recency_days", "BIGINT", "days", 0, "days since the last order", "null where there was none",
-            sql("datediff(day, last_order_day)"), "long without an order", "recent order"),
+            sql("day - last_order_day"), "long without an order", "recent order"),
     Feature("tenure_days", "BIGINT", "days", 0, "days since first known", _NEVER,
-            sql("datediff(day, first_known_day)"), "long known", "new"),
+            sql("day - first_known_day"), "long known", "new"),
     *_sums("orders", "orders", "orders, less those cancelled,", WINDOWS, "many orders", "few orders"),
     *_sums("net", "net", "money after discounts and returns, by their own dates,", WINDOWS, "high spend", "low spend", _AMOUNT),
     *_sums("gross", "gross", "money before discounts and returns", _YEAR, "high spend", "low spend", _AMOUNT),
@@ -141,13 +141,13 @@ FEATURES: tuple[Feature, ...] = (
     *_sums("returns", "returns", "return lines", (90, 365), "many returns", "few returns"),
     *_sums("cancellations", "cancellations", "cancelled lines", _YEAR, "many cancellations", ""),
     Feature("order_gap_days", "DOUBLE", "days", 0, "average days between days with an order", "null below two such days",
-            sql("datediff(last_order_day, first_order_day) / nullif({order_days} - 1, 0)",
+            sql("(last_order_day - first_order_day) / nullif({order_days} - 1, 0)",
                 order_days=sum("order_days", days=LIFE)), "rare orders", "steady orders"),
     Feature("longest_order_gap_365d", "BIGINT", "days", 365, "most days between a day with an order and the next, last 365 days",
             "null below two such days", sql("gap_longest"), "long pauses", "steady orders"),
     Feature("order_gap_deviation_365d", "DOUBLE", "days", 365,
             "standard deviation (of the population) of the days between days with an order, last 365 days",
-            "null below two such days", sql("sqrt(double(gap_count * gap_squares - gap_days * gap_days)) / nullif(gap_count, 0)"),
+            "null below two such days", sql("sqrt((gap_count * gap_squares - gap_days * gap_days)::DOUBLE) / nullif(gap_count, 0)"),
             "irregular orders", "regular orders"),
     *_ratios("weekend_order_share", "weekend_orders", "orders", _YEAR, _SHARE, "orders on Saturday or Sunday", "weekend orders"),
     *_ratios("morning_order_share", "morning_orders", "orders", _YEAR, _SHARE, "orders from 0 to 12 o'clock UTC",
@@ -200,7 +200,8 @@ FEATURES: tuple[Feature, ...] = (
             sql("{cosine} / nullif({events} * 1000000, 0)", cosine=sum("hour_cosine", days=365), events=sum("events", days=365))),
     Feature("mean_hour_365d", "DOUBLE", "hours", 365, "circular mean of the time of day of events, 0 to 24 o'clock UTC",
             "null without any in the window, and where the times cancel out",
-            sql("CASE WHEN {sine} <> 0 OR {cosine} <> 0 THEN pmod(degrees(atan2({sine}, {cosine})) / 15, 24) END",
+            sql("CASE WHEN {sine} <> 0 OR {cosine} <> 0 "
+                "THEN degrees(atan2({sine}, {cosine})) / 15 + CASE WHEN {sine} < 0 THEN 24 ELSE 0 END END",
                 sine=sum("hour_sine", days=365), cosine=sum("hour_cosine", days=365)), in_vector=False),
     *_ratios("weekend_share", "weekend_events", "events", _YEAR, _SHARE, "events on Saturday or Sunday", "weekend visits",
              "weekday visits"),

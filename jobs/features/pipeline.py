@@ -14,8 +14,7 @@ def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None
     The customers as of an earlier day come first where a training on the last day needs them too, which `retrain` asks for.
     """
     customer_days.run(lake, settings, days)
-    for day in [*backtest_days(lake, settings, days[-1], retrain), *days]:
-        customers.run(lake, settings, day)
+    customers.run(lake, settings, [*backtest_days(lake, settings, days[-1], retrain), *days])
 
 
 def backtest_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> list[date]:

@@ -1,0 +1,49 @@
+"""SQL of the features' kernels, run by DuckDB on Arrow tables."""
+
+import os
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+_PERCENT_OF_MEMORY = 60
+
+
+def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: str) -> pa.Table:
+    """Return the rows of the query `result` over these tables and steps; each step may read the tables and steps before it.
+
+    Times are UTC. What does not fit into memory spills to disk. A worker process has one CPU, and its part of the memory.
+    Each step is a table: as one query of many named parts the same takes up to four times as long, as they are planned
+    together.
+    """
+    threads, cpus = pl.thread_pool_size(), os.cpu_count() or 1
+    percent = _PERCENT_OF_MEMORY if threads > 1 else max(1, _PERCENT_OF_MEMORY // cpus)
+    with tempfile.TemporaryDirectory(prefix="shoal_") as folder, duckdb.connect() as connection:
+        connection.execute(
+            f"SET threads = {threads}; SET memory_limit = '{percent}%'; SET temp_directory = '{folder}';"
+            "SET preserve_insertion_order = false"
+        )
+        for name, rows in tables.items():
+            connection.register(name, _without_zones(rows))
+        for name, sql in steps.items():
+            connection.execute(f"CREATE TEMP TABLE {name} AS {sql}")
+        return connection.sql(result).to_arrow_table()
+
+
+def _without_zones(rows: pa.Table) -> pa.Table:
+    """Return the rows with UTC times as times without a zone, which no setting of a machine can move."""
+    fields = [f.with_type(pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in rows.schema]
+    return rows.cast(pa.schema(fields))
+
+
+def find_columns(columns: Iterable[str], texts: Collection[str]) -> tuple[str, ...]:
+    """Return those of `columns` that SQL texts name.
+
+    >>> find_columns(["device", "page", "day"], ["device = 'tablet'", "weekday(day)"])
+    ('device', 'day')
+    """
+    words = set(re.findall(r"\w+", " ".join(texts)))
+    return tuple(name for name in columns if name in words)
