@@ -75,6 +75,8 @@ def _finish(metric: "MetricConfiguration", value: Any, n_rows: int) -> Any:
     """Return a value as the library's own engines have it: a share of no rows is 0, and no unexpected value an empty list."""
     if metric.metric_name in ("column.non_null_proportion", "column.unique_proportion"):
         return 0 if value is None or not n_rows else value
+    if metric.metric_name == "column.sum":
+        return None if value is None else float(value)  # a sum of whole numbers may be too large for one
     return [] if value is None and metric.metric_name.endswith(_UNEXPECTED_VALUES) else value
 
 

@@ -32,7 +32,7 @@ class Rows:
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a query in batches, so that memory is bounded."""
-        yield from self.connection.execute(sql).to_arrow_reader(_BATCH_ROWS)
+        yield from self.connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
 
     def create_view(self, name: str, sql: str) -> None:
         """Name the rows of a query."""

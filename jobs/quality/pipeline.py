@@ -4,11 +4,9 @@ Writes quality.profiles, quality.quarantine and quality.results, then stops the 
 The expectations are in `expectations/<layer>/<table>.json`; jobs/quality/suites.py says how to read a file.
 """
 
-import os
 import time
 from dataclasses import dataclass
 from datetime import date, timedelta
-from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.quality import drift, profiles, quarantine, results, suites, validation
+from jobs.quality._library import import_library
 from jobs.quality._names import KEY_COUNT, PSI
 from jobs.quality._rows import CHECKED, Rows, open_rows, quote_name, sql_errors
 from jobs.quality.profiles import Profile, TableProfiles
@@ -44,8 +43,7 @@ class TableCheck:
 
 def preload() -> None:
     """Import Great Expectations, which takes seconds, in a thread while this process waits for something else."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    Thread(target=import_module, args=("great_expectations",), daemon=True).start()
+    Thread(target=import_library, daemon=True).start()
 
 
 def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
@@ -159,7 +157,7 @@ def _validate_figures(table: TableProfiles) -> list[dict]:
     figures = [{"rows": float(p.rows), **{name: float(figure) for name, figure in p.figures.items()}} for p in days]
     suite = table.suite
     expectations = [e for expectation in suite.figure_expectations for e in _expand_psi(suite, expectation, figures)]
-    return validation.validate_figures(suite, expectations, figures) if expectations else []
+    return validation.validate_figures(suite, expectations, figures)
 
 
 def _expand_psi(suite: Suite, expectation: "Expectation", figures: list[dict[str, float]]) -> "list[Expectation]":

@@ -1,6 +1,6 @@
 """Great Expectations on the rows of a table and on its figures.
 
-The library says what each expectation must know (its metrics) and decides by the answers; one query of DuckDB answers all of them.
+The library says what each expectation must know, its metrics, and decides by the answers. One query of DuckDB gives them all.
 """
 
 import json
@@ -46,9 +46,7 @@ def validate_rows(suite: Suite, rows: Rows, view: str = CHECKED) -> tuple[list[d
         result = _to_result(answer, expectation, n_rows)
         results.append(result)
         if not result["success"] and result["unexpected_count"]:
-            kwargs = expectation.configuration.kwargs
-            unexpected = _metrics.unexpected_rows(expectation.map_metric, expectation.column, kwargs)
-            failed.append(FailedExpectation(label(result), result["severity"], unexpected))
+            failed.append(FailedExpectation(label(result), result["severity"], _unexpected_rows(expectation)))
     return results, failed
 
 
@@ -57,6 +55,8 @@ def validate_figures(suite: Suite, expectations: "list[Expectation]", figures: l
 
     `figures` has one dictionary a day.
     """
+    if not expectations:
+        return []
     names = sorted({expectation.column for expectation in expectations})
     columns = {name: [row.get(name) for row in figures] for name in names}
     table = pa.table({name: pa.array(values, pa.float64()) for name, values in columns.items()})
@@ -116,6 +116,13 @@ def _raise_if_failing(
 def _needed_metrics(expectation: "Expectation", examples: int) -> "list[MetricConfiguration]":
     dependencies = expectation.get_validation_dependencies(runtime_configuration=_result_format(examples))
     return dependencies.get_metric_configurations()
+
+
+def _unexpected_rows(expectation: "Expectation") -> str:
+    """Return the condition by which the unexpected rows were counted."""
+    name = expectation.map_metric
+    metric = next(m for m in _needed_metrics(expectation, examples=0) if m.metric_name == f"{name}.unexpected_count")
+    return _metrics.unexpected_rows(name, expectation.column, metric.metric_value_kwargs)
 
 
 def _result_format(examples: int) -> dict:
