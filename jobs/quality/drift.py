@@ -6,13 +6,12 @@ stability index is the sum over bins of (actual - expected) * ln(actual / expect
 0.25 something has (Siddiqi, Credit Risk Scorecards, 2006).
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.quality._names import OUT_OF_RANGE, PSI
 
@@ -20,38 +19,37 @@ MIN_SHARE = 1e-4  # stands for an empty bin, which has no logarithm
 MISSING, BEYOND = -1, -2  # bins of missing values, and of values beyond the smallest or largest (they are in a bin as well)
 
 
-def drift_figures(customers: DataFrame, names: list[str], training_profile: dict[str, dict]) -> dict[str, Decimal]:
+def drift_figures(batches: Iterable[pa.RecordBatch], names: list[str], training_profile: dict[str, dict]) -> dict[str, Decimal]:
     """Return PSI by feature and OUT_OF_RANGE, the share of known values that training had none of.
 
-    `customers` have a `vector` in the order of `names`. One query, whose rows do not come to the driver.
+    The first column of the batches has the vectors of customers, in the order of `names`. One batch is in memory at a time.
     """
-    edges = {at: np.asarray(training_profile[n]["edges"], dtype="float64") for at, n in enumerate(names) if n in training_profile}
-    limits = {
-        at: (training_profile[names[at]].get("low", -np.inf), training_profile[names[at]].get("high", np.inf)) for at in edges
-    }
-
-    def count_bins(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            vectors = batch.column(0)
-            matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), len(names))
-            for at, inner in edges.items():
-                values = matrix[:, at]
-                finite = values[np.isfinite(values)]
-                counts = np.bincount(np.searchsorted(inner, finite, side="left"), minlength=len(inner) + 1)
-                n_beyond = int(((finite < limits[at][0]) | (finite > limits[at][1])).sum())
-                n = [n_beyond, len(values) - len(finite), *counts.tolist()]
-                columns = [[at] * len(n), [BEYOND, MISSING, *range(len(counts))], n]
-                yield pa.RecordBatch.from_arrays([pa.array(c, pa.int64()) for c in columns], names=["feature", "bin", "n"])
-
-    bins = customers.select("vector").mapInArrow(count_bins, "feature BIGINT, bin BIGINT, n BIGINT")
-    counts: dict[str, dict[int, int]] = {}
-    for row in bins.groupBy("feature", "bin").agg(F.sum("n").alias("n")).collect():
-        counts.setdefault(names[row.feature], {})[row.bin] = row.n
+    counts = {name: Counter() for name in names if name in training_profile}
+    for batch in batches:
+        vectors = batch.column(0)
+        matrix = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), len(names))
+        for at, name in enumerate(names):
+            if name in counts and len(vectors):
+                counts[name].update(_count_bins(matrix[:, at], training_profile[name]))
+    counts = {name: bins for name, bins in counts.items() if bins}
     figures = {f"{PSI}_{name}": Decimal(psi(training_profile[name], bins)) for name, bins in counts.items()}
     n_known = sum(n for bins in counts.values() for bin_, n in bins.items() if bin_ >= 0)
     if n_known and all("high" in training_profile[name] for name in counts):
         figures[OUT_OF_RANGE] = Decimal(sum(bins[BEYOND] for bins in counts.values()) / n_known)
     return figures
+
+
+def _count_bins(values: np.ndarray, expected: dict) -> dict[int, int]:
+    """Return the number of values by bin, MISSING and BEYOND included.
+
+    >>> _count_bins(np.array([1.0, 2.0, np.nan, 9.0]), {"edges": [1.0], "low": 0.0, "high": 5.0})
+    {-2: 1, -1: 1, 0: 1, 1: 2}
+    """
+    edges = np.asarray(expected["edges"], dtype="float64")
+    finite = values[np.isfinite(values)]
+    counts = np.bincount(np.searchsorted(edges, finite, side="left"), minlength=len(edges) + 1)
+    is_beyond = (finite < expected.get("low", -np.inf)) | (finite > expected.get("high", np.inf))
+    return {BEYOND: int(is_beyond.sum()), MISSING: len(values) - len(finite), **dict(enumerate(counts.tolist()))}
 
 
 def psi(expected: dict, counts: dict[int, int]) -> float:

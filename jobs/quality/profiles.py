@@ -6,20 +6,21 @@ rows again. A figure that cannot be known (no history, no champion, nothing to c
 
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from statistics import median
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, GroupedData
-from pyspark.sql import functions as F
 
 from jobs.errors import UserError
 from jobs.quality._names import DAYS_BEHIND, VOLUME
+from jobs.quality._rows import CHECKED, Rows, quote_name, sql_errors
 from jobs.quality.suites import Suite
 from jobs.storage.lake import Lake
-from jobs.storage.table import Table, days_predicate
+from jobs.storage.table import Table
 
+_FIGURES, _SMALLEST_FIGURE = Context(prec=38), Decimal("0.000001")
 HISTORY_WEEKS = 4  # the same weekdays of the last 28 days
 MIN_HISTORY_WEEKS = 3  # fewer of them are no history
 MIN_USUAL_ROWS = 30  # a day that usually has fewer rows varies too much to say anything by its volume
@@ -54,23 +55,21 @@ class TableProfiles:
     checked_days: list[date]
 
 
-def profile_days(lake: Lake, suite: Suite, rows: DataFrame, first: date | None, last: date) -> dict[date, Profile]:
+def profile_days(lake: Lake, suite: Suite, rows: Rows, first: date | None, last: date) -> dict[date, Profile]:
     """Return the profile of each day with rows, or of the whole table as of `last`.
 
     Runs one query, and one for each compared table. `first` is the first day of `rows`, None where there is no limit.
     """
-    figures = {name: F.expr(sql) for name, sql in suite.meta.get("figures", {}).items()}
-    dated = rows if suite.profile_by_day else rows.withColumn("as_of", F.lit(last))
-    grouped = dated.groupBy("day" if suite.profile_by_day else "as_of")
-    key_counts = grouped.agg(F.count_distinct(F.xxhash64(*suite.key)).alias("_keys")) if counts_keys(suite) else None
-    values = _aggregate(suite, grouped, {"_rows": F.count("*"), **figures}, key_counts)
+    figures = suite.meta.get("figures", {})
+    key_count = {"_keys": f"count(DISTINCT hash({', '.join(map(quote_name, suite.key))}))"} if counts_keys(suite) else {}
+    view, day = (CHECKED, "day") if suite.profile_by_day else (f"(SELECT *, DATE '{last}' AS as_of FROM {CHECKED})", "as_of")
+    values = _aggregate(suite, rows, view, day, {"_rows": "count(*)", **key_count, **figures})
     profiles = {day: Profile(int(f.pop("_rows")), f, int(f.pop("_keys", 0))) for day, f in values.items()}
-    for table, comparison in suite.meta.get("compared_tables", {}).items():
-        compared_rows = lake.read(table, first, last + timedelta(days=SPILLOVER_DAYS))
-        aggregates = {name: F.expr(sql) for name, sql in comparison["figures"].items()}
-        by_day = _aggregate(suite, compared_rows.groupBy(F.expr(comparison["day"])), aggregates)
+    for n, (table, comparison) in enumerate(suite.meta.get("compared_tables", {}).items()):
+        rows.add_table(lake, table, f"compared_{n}", first, last + timedelta(days=SPILLOVER_DAYS))
+        by_day = _aggregate(suite, rows, f"compared_{n}", comparison["day"], comparison["figures"])
         for day in {*profiles, *(d for d in by_day if d <= last and (first is None or d >= first))}:
-            zeros = dict.fromkeys(aggregates, Decimal(0))
+            zeros = dict.fromkeys(comparison["figures"], Decimal(0))
             profiles.setdefault(day, Profile()).figures.update(by_day.get(day, zeros))
     return profiles
 
@@ -80,22 +79,22 @@ def counts_keys(suite: Suite) -> bool:
     return bool(suite.key) and (not suite.profile_by_day or "day" in suite.key)
 
 
-def _aggregate(
-    suite: Suite, grouped: GroupedData, aggregates: dict[str, Column], key_counts: DataFrame | None = None
-) -> dict[date, dict[str, Decimal]]:
-    """Return the aggregates that are not null by day, of rows grouped by day, with the `key_counts` of the days.
+def _aggregate(suite: Suite, rows: Rows, view: str, day: str, aggregates: dict[str, str]) -> dict[date, dict[str, Decimal]]:
+    """Return the aggregates that are not null by day, an expression of SQL."""
+    columns = [f"{sql} AS {quote_name(name)}" for name, sql in aggregates.items()]
+    with sql_errors(f"{suite.file}: meta.figures"):
+        answers = rows.query(f"SELECT {day} AS day, {', '.join(columns)} FROM {view} GROUP BY {day}")
+    by_day = ((day, zip(aggregates, values, strict=True)) for day, *values in answers if day)
+    return {day: {name: _to_figure(suite, name, v) for name, v in values if v is not None} for day, values in by_day}
 
-    Key counts are computed apart: with a count of different keys in the same aggregation, Spark would keep the other
-    aggregates for each key.
-    """
-    columns = [aggregate.cast("decimal(38,6)").alias(name) for name, aggregate in aggregates.items()]
+
+def _to_figure(suite: Suite, name: str, value: int | float | Decimal) -> Decimal:
+    """Return a figure to six places. Raises UserError where it is not a finite number."""
     try:
-        frame = grouped.agg(*columns)
-        rows = (frame.join(key_counts, frame.columns[0], how="inner") if key_counts else frame).collect()
-    except AnalysisException as error:
-        raise UserError(f"check: {suite.file}: meta.figures: {str(error).splitlines()[0]}") from None
-    by_day = ((row[0], zip(row.__fields__[1:], row[1:], strict=True)) for row in rows)
-    return {day: {name: value for name, value in values if value is not None} for day, values in by_day if day}
+        figure = Decimal(repr(value) if isinstance(value, float) else value)
+        return figure.quantize(_SMALLEST_FIGURE, ROUND_HALF_UP, _FIGURES)
+    except (ArithmeticError, TypeError, ValueError):
+        raise UserError(f"check: {suite.file}: meta.figures: {name} is not a finite number of at most 38 digits") from None
 
 
 def add_comparisons(lake: Lake, tables: list[TableProfiles]) -> None:
@@ -144,9 +143,13 @@ def _read_profiles(lake: Lake, first: date, last: date) -> dict[tuple[str, date]
 def write_profiles(lake: Lake, profiles: dict[str, dict[date, Profile]]) -> None:
     """Replace the profiles of these tables' days; `profiles` are by table and day."""
     rows = [
-        (table, day, profile.rows, {name: round(figure, 6) for name, figure in profile.figures.items()})
+        (table, day, profile.rows, [(name, round(figure, 6)) for name, figure in profile.figures.items()])
         for table, by_day in profiles.items()
         for day, profile in by_day.items()
     ]
-    predicates = (f"(table = '{table}' AND ({days_predicate(sorted(by_day))}))" for table, by_day in profiles.items())
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), " OR ".join(predicates))
+    columns = list(zip(*rows, strict=True)) or [[]] * len(TABLE.columns)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, TABLE.arrow_schema, strict=True)]
+    is_replaced = pc.scalar(False)
+    for table, by_day in profiles.items():
+        is_replaced |= (ds.field("table") == table) & ds.field("day").isin(list(by_day))
+    lake.replace_where(TABLE, pa.Table.from_arrays(arrays, TABLE.columns), is_replaced)

@@ -1,19 +1,21 @@
 """quality.quarantine: one row per row that fails an expectation, as text, so that a person sees what is wrong.
 
-The rows stay in their table as well. They are selected by the conditions by which Great Expectations counted them, in one
-pass over a table's rows, and only where an expectation failed. They never come to the driver.
+The rows stay in their table as well. They are selected by the conditions by which the expectations counted them, in one
+pass over a table's rows, and only where an expectation failed. A batch of them is in memory at a time.
 """
 
+from collections.abc import Iterator
 from datetime import date
-from functools import reduce
 
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
+from jobs.quality._json_rows import to_json_rows
+from jobs.quality._rows import Rows, quote_name, quote_text
 from jobs.quality.suites import Suite
 from jobs.quality.validation import FailedExpectation
-from jobs.storage.lake import Lake, union_all
+from jobs.storage import commits
+from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -24,38 +26,32 @@ SCHEMA = """
     severity STRING NOT NULL COMMENT 'the worst of theirs: critical, warning or info'"""
 TABLE = Table("quality.quarantine", "One row per row that fails an expectation.", SCHEMA)
 _SEVERITIES = ("critical", "warning", "info")
+_ADDED = ("_labels", "_severity")
 
 
-def select_bad_rows(suite: Suite, columns: list[str], rows: DataFrame, failed: list[FailedExpectation], day: date) -> DataFrame:
-    """Return the rows that fail any of these expectations, in the shape of the table.
-
-    `rows` has the columns that the suite adds; `columns` are those of the checked table itself.
-    """
-    public = [column for column in columns if column not in suite.meta.get("personal", [])]
-    labels = F.array(*(F.when(expectation.unexpected, F.lit(expectation.label)) for expectation in failed))
+def select_bad_rows(suite: Suite, rows: Rows, view: str, failed: list[FailedExpectation], day: date) -> Iterator[pa.Table]:
+    """Yield the rows of a view that fail any of these expectations, in the shape of the table."""
+    public = [column for column in rows.columns if column not in suite.meta.get("personal", [])]
     # Columns first, then a filter: an expectation may look at other rows, which a filter cannot.
-    marked = rows.withColumns({f"_{severity}": _fails_any(failed, severity) for severity in _SEVERITIES})
-    marked = marked.withColumn("_labels", F.array_compact(labels)).where(F.size("_labels") > 0)
-    worst = F.when(F.col("_critical"), "critical").when(F.col("_warning"), "warning").otherwise("info")
-    return marked.select(
-        F.lit(suite.name).alias("table"),
-        F.lit(day).alias("day"),
-        F.to_json(F.struct(*public), {"ignoreNullFields": "false"}).alias("row"),
-        F.col("_labels").alias("expectations"),
-        worst.alias("severity"),
-    )
+    flags = {expectation: f"_fails_{n}" for n, expectation in enumerate(failed)}
+    marked = ", ".join(["*", *(f"coalesce({e.unexpected}, false) AS {flag}" for e, flag in flags.items())])
+    labels = ", ".join(f"CASE WHEN {flag} THEN {quote_text(e.label)} END" for e, flag in flags.items())
+    worst = " ".join(f"WHEN {flag} THEN '{s}'" for s in _SEVERITIES for e, flag in flags.items() if e.severity == s)
+    added = f"list_filter([{labels}], lambda label: label IS NOT NULL) AS _labels, CASE {worst} END AS _severity"
+    selected = ", ".join([*map(quote_name, public), added])
+    for batch in rows.stream(f"SELECT {selected} FROM (SELECT {marked} FROM {view}) WHERE {' OR '.join(flags.values())}"):
+        texts = to_json_rows(batch.select(public))
+        constants = [pa.repeat(suite.name, len(texts)), pa.repeat(pa.scalar(day), len(texts))]
+        yield pa.table([*constants, texts, *map(batch.column, _ADDED)], TABLE.columns)
 
 
-def _fails_any(failed: list[FailedExpectation], severity: str) -> Column:
-    """Whether a row fails an expectation of this severity; a condition that is null does not fail."""
-    conditions = (F.coalesce(e.unexpected, F.lit(False)) for e in failed if e.severity == severity)
-    return reduce(lambda a, b: a | b, conditions, F.lit(False))
+def write_bad_rows(lake: Lake, bad_rows: Iterator[pa.Table]) -> list[commits.File]:
+    """Write the rows as files that no version of the table names yet."""
+    return [file for rows in bad_rows for file in commits.write_files(lake.root, TABLE, rows)]
 
 
-def write_bad_rows(lake: Lake, tables: list[str], day: date, bad_rows: list[DataFrame]) -> None:
+def commit_bad_rows(lake: Lake, tables: list[str], day: date, files: list[commits.File]) -> None:
     """Replace the bad rows of `tables` on the day, in one commit; write nothing where there are none, before and now."""
-    n_before = lake.count_by(TABLE.name, ["table"], (ds.field("day") == day) & ds.field("table").isin(tables))
-    if bad_rows or n_before:
-        names = ", ".join(f"'{table}'" for table in tables)
-        frame = union_all(bad_rows) if bad_rows else lake.spark.createDataFrame([], SCHEMA)
-        lake.replace(TABLE, frame, f"day = DATE'{day}' AND table IN ({names})")
+    is_replaced = (ds.field("day") == day) & ds.field("table").isin(tables)
+    if files or lake.count_by(TABLE.name, ["table"], is_replaced):
+        lake.open_for_write(TABLE).commit_where(files, is_replaced)

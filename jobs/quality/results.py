@@ -1,7 +1,8 @@
 """quality.results: one row per expectation of a suite and day on which it was evaluated."""
 
-from datetime import date
+from datetime import date, timedelta
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.errors import UserError
@@ -25,19 +26,27 @@ SCHEMA = """
     description STRING COMMENT 'what is expected, in words, where the type does not say it',
     kwargs STRING NOT NULL COMMENT 'arguments of the expectation, JSON'"""
 TABLE = Table("quality.results", __doc__, SCHEMA)
+_LATELY_DAYS = 35
 
 
-def last_checked_days(lake: Lake, before: date) -> dict[str, date]:
-    """Return the last day before `before` on which each table was checked, so that a rerun checks the same rows again."""
-    checks = lake.count_by(TABLE.name, ["table", "day"], ds.field("day") < before)
-    return dict(sorted(checks))  # a later day of a table replaces an earlier one
+def last_checked_days(lake: Lake, tables: list[str], before: date) -> dict[str, date]:
+    """Return the last day before `before` on which each table was checked, so that a rerun checks the same rows again.
+
+    Older results are read only for a table that was not checked lately.
+    """
+    lately = ds.field("day") >= before - timedelta(days=_LATELY_DAYS)
+    days: dict[str, date] = {}
+    for period in (lately, ~lately):
+        if missing := [table for table in tables if table not in days]:
+            checks = lake.count_by(TABLE.name, ["table", "day"], period & (ds.field("day") < before))
+            days |= {table: day for table, day in sorted(checks) if table in missing}  # a later day replaces an earlier one
+    return days
 
 
 def write_results(lake: Lake, tables: list[str], day: date, results: list[dict]) -> None:
     """Replace the results of these tables on the day."""
-    rows = [tuple(result[column] for column in TABLE.columns) for result in results]
-    names = ", ".join(f"'{table}'" for table in tables)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), f"day = DATE'{day}' AND table IN ({names})")
+    rows = pa.Table.from_pylist(results, TABLE.arrow_schema)
+    lake.replace_where(TABLE, rows, (ds.field("day") == day) & ds.field("table").isin(tables))
 
 
 def raise_for_critical(results: list[dict]) -> None:

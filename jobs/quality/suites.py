@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 from jobs import catalogue
 from jobs.config.settings import HOME
 from jobs.errors import UserError
+from jobs.quality._library import import_library
 from jobs.quality._names import DAYS_BEHIND, OUT_OF_RANGE, PSI, VOLUME
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def create_expectation(suite: Suite, entry: dict) -> "Expectation":
 
     Entries are created one by one: the library's own suite would log a wrong entry and leave it out.
     """
-    import great_expectations  # noqa: F401  whole first: preload() may be importing it in another thread
+    import_library()
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     from jobs.quality import custom_expectations  # noqa: F401  registers them

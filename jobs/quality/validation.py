@@ -1,19 +1,24 @@
-"""Great Expectations on the rows of a table and on its figures."""
+"""Great Expectations on the rows of a table and on its figures.
+
+The library says what each expectation must know, its metrics, and decides by the answers. One query of DuckDB gives them all.
+"""
 
 import json
 from dataclasses import dataclass
-from functools import cache
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobs.errors import UserError, hide_values
+import duckdb
+import pyarrow as pa
+
+from jobs.errors import UserError
+from jobs.quality import _metrics
+from jobs.quality._rows import CHECKED, Rows, explain, open_arrow_rows
 from jobs.quality.suites import Suite
 
 if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
-    from pyspark.sql import Column, DataFrame
+    from great_expectations.validator.metric_configuration import MetricConfiguration
 
-_CONTEXT_LOCK = Lock()  # the library keeps its current context in one place for all threads
 _ROW_COUNT = "expect_table_row_count_to_be_between"
 _SHOWN_DAYS = 10  # days of which a failed figure is shown
 
@@ -24,50 +29,43 @@ class FailedExpectation:
 
     label: str
     severity: str
-    unexpected: "Column"
+    unexpected: str
 
 
-def validate_rows(suite: Suite, rows: "DataFrame", n_rows: int) -> tuple[list[dict], list[FailedExpectation]]:
+def validate_rows(suite: Suite, rows: Rows, view: str = CHECKED) -> tuple[list[dict], list[FailedExpectation]]:
     """Return the result of each expectation on rows, in the columns of quality.results, and those with unexpected rows.
 
-    `n_rows` is the number of rows. One Spark query. Raises UserError where an expectation cannot be evaluated on them.
+    One query. Raises UserError where an expectation cannot be evaluated.
     """
     if not any(expectation.expectation_type == _ROW_COUNT for expectation in suite.row_expectations):
         raise UserError(f"check: {suite.file} lacks {_ROW_COUNT}; add it, with severity info if any count will do")
-    with _CONTEXT_LOCK:
-        source = _context().data_sources.add_or_update_spark(suite.name, persist=False)
-        batch = _batch(source, rows)
-    engine = batch.data.execution_engine
-    engine.n_rows = n_rows
-    by_position = {expectation.meta["position"]: expectation for expectation in suite.row_expectations}
-    answers = _validate(suite, batch, suite.row_expectations, examples=0)
-    results = [_to_result(answer, by_position[_position(answer)], n_rows) for answer in answers]
-    failed = [
-        FailedExpectation(label(result), result["severity"], engine.unexpected(by_position[result["position"]]))
-        for result in results
-        if not result["success"] and result["unexpected_count"]
-    ]
+    answers = _validate(suite, rows, suite.row_expectations, view, examples=0)
+    n_rows = next(a["result"]["observed_value"] for e, a in answers if e.expectation_type == _ROW_COUNT)
+    results, failed = [], []
+    for expectation, answer in answers:
+        result = _to_result(answer, expectation, n_rows)
+        results.append(result)
+        if not result["success"] and result["unexpected_count"]:
+            failed.append(FailedExpectation(label(result), result["severity"], _unexpected_rows(expectation)))
     return results, failed
 
 
 def validate_figures(suite: Suite, expectations: "list[Expectation]", figures: list[dict[str, float | None]]) -> list[dict]:
     """Return the result of each expectation on figures, in the columns of quality.results.
 
-    `figures` has one dictionary a day. The library's pandas engine evaluates them, without a Spark query.
+    `figures` has one dictionary a day.
     """
-    import pandas
-
+    if not expectations:
+        return []
     names = sorted({expectation.column for expectation in expectations})
-    frame = pandas.DataFrame({name: [row.get(name) for row in figures] for name in names}, dtype="float64")
-    with _CONTEXT_LOCK:
-        batch = _batch(_context().data_sources.add_or_update_pandas(f"{suite.name} figures"), frame)
-    # one place may have an expectation for each of several figures
-    by_figure = {(e.meta["position"], e.configuration.kwargs.get("column")): e for e in expectations}
+    columns = {name: [row.get(name) for row in figures] for name in names}
+    table = pa.table({name: pa.array(values, pa.float64()) for name, values in columns.items()})
+    with open_arrow_rows(table) as rows:
+        answers = _validate(suite, rows, expectations, CHECKED, examples=_SHOWN_DAYS)
     results = []
-    for answer in _validate(suite, batch, expectations, examples=_SHOWN_DAYS):
-        expectation = by_figure[_position(answer), answer["expectation_config"]["kwargs"].get("column")]
+    for expectation, answer in answers:
         result = _to_result(answer, expectation, len(figures))
-        values = [value for value in frame[expectation.column].tolist() if value == value]  # without NaN
+        values = [value for value in columns[expectation.column] if value is not None]
         shown = answer["result"].get("partial_unexpected_list") or values[-1:]
         if not values:
             result |= {"success": True, "severity": "info"}
@@ -87,44 +85,55 @@ def named_columns(expectation: "Expectation") -> str | None:
     return ", ".join(columns) if columns else getattr(expectation, "column", None)
 
 
-def _batch(source: Any, frame: Any) -> Any:
-    definition = source.add_dataframe_asset("rows").add_batch_definition_whole_dataframe("rows")
-    return definition.get_batch({"dataframe": frame})
+def _validate(
+    suite: Suite, rows: Rows, expectations: "list[Expectation]", view: str, examples: int
+) -> "list[tuple[Expectation, dict]]":
+    """Return each expectation with the library's answer, which has up to so many examples of unexpected values."""
+    metrics = {id(expectation): _needed_metrics(expectation, examples) for expectation in expectations}
+    try:
+        needed = {metric.id: metric for of_expectation in metrics.values() for metric in of_expectation}
+        values = _metrics.compute_metrics(rows, list(needed.values()), view, examples)
+    except (_metrics.MetricError, duckdb.Error):
+        for expectation in expectations:
+            _raise_if_failing(suite, rows, expectation, metrics[id(expectation)], view)
+        raise
+    return [(e, e.metrics_validate(values, _result_format(examples)).to_json_dict()) for e in expectations]
 
 
-def _validate(suite: Suite, batch: Any, expectations: "list[Expectation]", examples: int) -> list[dict]:
-    """Return the library's answers in the order of the suite, each with up to this many examples of unexpected values."""
-    import great_expectations as gx
-
-    library_suite = gx.ExpectationSuite(name=suite.name, expectations=expectations)
-    result_format = {"result_format": "BASIC", "partial_unexpected_count": examples}
-    answers = [answer.to_json_dict() for answer in batch.validate(library_suite, result_format=result_format).results]
-    for answer in answers:
-        message = _exception_message(answer["exception_info"])
-        if message:
-            kind = answer["expectation_config"]["type"]
-            raise UserError(f"check: {suite.file}: {kind} cannot be evaluated on {suite.name}: {message}")
-    return sorted(answers, key=_position)
+def _raise_if_failing(
+    suite: Suite, rows: Rows, expectation: "Expectation", metrics: "list[MetricConfiguration]", view: str
+) -> None:
+    """Raise UserError where this expectation alone cannot be evaluated."""
+    try:
+        _metrics.compute_metrics(rows, metrics, view)
+    except (_metrics.MetricError, duckdb.Error) as error:
+        reason = explain(error) if isinstance(error, duckdb.Error) else error
+        kind, about = expectation.expectation_type, named_columns(expectation)
+        place = f"{kind} of {about}" if about else kind
+        raise UserError(f"check: {suite.file}: {place} cannot be evaluated on {suite.name}: {reason}") from None
 
 
-def _position(answer: dict) -> int:
-    return answer["expectation_config"]["meta"]["position"]
+def _needed_metrics(expectation: "Expectation", examples: int) -> "list[MetricConfiguration]":
+    dependencies = expectation.get_validation_dependencies(runtime_configuration=_result_format(examples))
+    return dependencies.get_metric_configurations()
 
 
-def _exception_message(info: dict) -> str | None:
-    """Return what an expectation raised: the library gives one report, or one for each metric by its id."""
-    reports = [info] if "raised_exception" in info else info.values()
-    return next(
-        (hide_values(report["exception_message"]).splitlines()[0] for report in reports if report["raised_exception"]), None
-    )
+def _unexpected_rows(expectation: "Expectation") -> str:
+    """Return the condition by which the unexpected rows were counted."""
+    name = expectation.map_metric
+    metric = next(m for m in _needed_metrics(expectation, examples=0) if m.metric_name == f"{name}.unexpected_count")
+    return _metrics.unexpected_rows(name, expectation.column, metric.metric_value_kwargs)
+
+
+def _result_format(examples: int) -> dict:
+    return {"result_format": {"result_format": "BASIC", "partial_unexpected_count": examples}}
 
 
 def _to_result(answer: dict, expectation: "Expectation", rows_checked: int) -> dict:
     config, result = answer["expectation_config"], answer["result"]
-    kwargs = {name: value for name, value in config["kwargs"].items() if name != "batch_id"}
     observed, unexpected = result.get("observed_value"), result.get("unexpected_count")
     return {
-        "position": _position(answer),
+        "position": config["meta"]["position"],
         "expectation": config["type"],
         "column": named_columns(expectation),
         "severity": config["severity"],
@@ -135,18 +144,5 @@ def _to_result(answer: dict, expectation: "Expectation", rows_checked: int) -> d
         "unexpected_share": None if unexpected is None else unexpected / max(rows_checked, 1),
         "rows_checked": rows_checked,
         "description": config.get("description"),
-        "kwargs": json.dumps(kwargs, sort_keys=True),
+        "kwargs": json.dumps(config["kwargs"], sort_keys=True),
     }
-
-
-@cache
-def _context():
-    import great_expectations as gx
-    from great_expectations.datasource.fluent import SparkDatasource
-
-    from jobs.quality.single_query_engine import SingleQueryEngine
-
-    SparkDatasource.execution_engine_override = SingleQueryEngine
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    return context

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -28,7 +29,6 @@ from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage import delta
 from jobs.storage.files import create_if_missing, open_filesystem
-from jobs.storage.rows import Rows, StoredFile, read_files
 from jobs.storage.table import Column, Table
 
 # The partition decides which files hold a row; bounds of all columns would take a fifth of the time of a write.
@@ -86,12 +86,26 @@ class OpenTable:
         Nothing is written where there are and were no such rows. Raises UserError where the table has changed since it was
         opened.
         """
-        kept: list[File] = []
         if days is not None and self.table.partition is None:
-            removes, kept = self._rewrite_without(days)
-        else:
-            removes = _list_removals(self.stored, self.table, days)
-        adds = [file.to_action() for file in (*files, *kept)]
+            return self.commit_where(files, ds.field("day").isin(list(days)))
+        return self._commit(files, _list_removals(self.stored, self.table, days))
+
+    def commit_where(self, files: Collection[File], where: ds.Expression) -> int:
+        """Make `files` the rows of a table without partitions that fulfil `where`; return the number of rows.
+
+        Other rows of the files that hold such rows are written again. Which files may hold one is read from the log.
+        """
+        kept, paths = [], set()
+        for fragment in delta.open_dataset(self.stored).get_fragments(filter=where):
+            if fragment.count_rows(filter=where):
+                paths.add(fragment.path.lstrip("/"))
+                kept.append(fragment.to_table(schema=self.table.arrow_schema, filter=~where | where.is_null()))
+        rewritten = write_files(self.root, self.table, pa.concat_tables([self.table.arrow_schema.empty_table(), *kept]))
+        removes = [action for action in _list_removals(self.stored, self.table, None) if action.path in paths]
+        return self._commit(files, removes, rewritten)
+
+    def _commit(self, files: Collection[File], removes: list[RemoveAction], rewritten: Collection[File] = ()) -> int:
+        adds = [file.to_action() for file in (*files, *rewritten)]
         n_rows = sum(file.n_rows for file in files)
         if adds or removes:
             metrics = {"operationMetrics": {"numOutputRows": str(n_rows), "numFiles": str(len(adds))}}
@@ -107,17 +121,6 @@ class OpenTable:
         seconds = time.monotonic() - self.opened_at
         log(f"wrote {self.table.name:<28} {n_rows:>12,} rows {seconds:7.1f} s  version {self.stored.version()}")
         return n_rows
-
-    def _rewrite_without(self, days: Collection[date | None]) -> tuple[list[RemoveAction], list[File]]:
-        """Return the removal of each file that has rows of these days, and files with its other rows."""
-        removes, kept = [], []
-        for remove in _list_removals(self.stored, self.table, None):
-            rows = read_files(self.root, Rows(self.table, "day"), [StoredFile(remove.path, None, 0)])
-            others = rows.filter(~pc.field("day").isin(list(days)))
-            if others.num_rows < rows.num_rows:
-                removes.append(remove)
-                kept += write_files(self.root, self.table, others)
-        return removes, kept
 
 
 def open_for_write(root: str, table: Table) -> OpenTable:
@@ -162,6 +165,12 @@ def replace_rows(root: str, table: Table, rows: pa.Table, days: Collection[date]
     """Make `rows` the rows of exactly these days, or of the whole table; return the number of rows."""
     opened = open_for_write(root, table)
     return opened.commit(write_files(root, table, rows), days)
+
+
+def replace_where(root: str, table: Table, rows: pa.Table, where: ds.Expression) -> int:
+    """Make `rows` the rows of a table without partitions that fulfil `where`; return the number of rows written."""
+    opened = open_for_write(root, table)
+    return opened.commit_where(write_files(root, table, rows), where)
 
 
 def discard_files(root: str, table: Table, files: Collection[File]) -> None:

@@ -99,6 +99,10 @@ class Lake:
         """Make `rows` the rows of exactly these days, or of the whole table, without Spark; return the number of rows."""
         return commits.replace_rows(self.root, table, rows, days)
 
+    def replace_where(self, table: Table, rows: pa.Table, where: ds.Expression) -> int:
+        """Make `rows` the rows that fulfil `where` of a table without partitions; return the number of rows written."""
+        return commits.replace_where(self.root, table, rows, where)
+
     def discard(self, table: Table, files: Collection[commits.File]) -> None:
         """Remove files that no version of the table names."""
         commits.discard_files(self.root, table, files)

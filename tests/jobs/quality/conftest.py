@@ -1,11 +1,18 @@
-"""Suites and settings of a test's own."""
+"""A lake, suites and settings of a test's own."""
 
 import json
 
 import pytest
 
 from jobs.quality import suites
+from jobs.storage.lake import Lake
 from tests.jobs import planted
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """An empty lake without Spark."""
+    return Lake(None, str(tmp_path / "lake"))
 
 
 @pytest.fixture

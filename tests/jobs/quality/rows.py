@@ -4,7 +4,8 @@ import importlib
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from pyspark.sql.types import StructField, StructType
+import pyarrow as pa
+from deltalake import write_deltalake
 
 from jobs import flow
 from jobs.quality import results, validation
@@ -179,32 +180,32 @@ def contract(name):
 
 def nullable_schema(name):
     """Return the columns of a table; null allowed, so that a row can break the table's own constraints."""
-    return StructType([StructField(f.name, f.dataType) for f in StructType.fromDDL(contract(name).schema)])
+    return pa.schema([field.with_nullable(True) for field in contract(name).arrow_schema])
 
 
 def create_row(name, **differences):
     """Return a good row of the table with these values in place of its own."""
-    values = []
-    for column in nullable_schema(name):
-        kind = column.dataType.simpleString().split("(")[0]
+    values = {}
+    for column in contract(name).fields:
+        kind = column.sql_type.split("(")[0]
         default = {"string": "word", "date": DAY, "timestamp": NOON, "boolean": False, "double": 0.5}.get(kind, 1)
         if kind.startswith(("map", "array")):
             default = None
         value = {**GOOD.get(name, {}), **differences}.get(column.name, default)
         convert = {"decimal": Decimal, "bigint": int, "int": int, "double": float}.get(kind, lambda same: same)
-        values.append(None if value is None else convert(value))
-    return tuple(values)
+        values[column.name] = None if value is None else convert(value)
+    return values
 
 
-def create_frame(spark, name, *rows):
+def create_rows(name, *rows):
     """Return rows of the table, each given by what it differs in from a good one."""
-    return spark.createDataFrame([create_row(name, **differences) for differences in rows], nullable_schema(name))
+    return pa.Table.from_pylist([create_row(name, **differences) for differences in rows], nullable_schema(name))
 
 
 def write_table(lake, name, *rows):
     """Write rows as the table, without its constraints."""
-    writer = create_frame(lake.spark, name, *rows).write.format("delta").mode("overwrite")
-    (writer.partitionBy("day") if contract(name).partition else writer).save(lake.path(name))
+    by = [contract(name).partition] if contract(name).partition else None
+    write_deltalake(lake.path(name), create_rows(name, *rows), mode="overwrite", schema_mode="overwrite", partition_by=by)
 
 
 def write_good_layer(lake, layer):
@@ -214,7 +215,7 @@ def write_good_layer(lake, layer):
 
 
 def read_results(lake):
-    return [r.asDict() for r in lake.read(results.TABLE).orderBy("day", "table", "position").collect()]
+    return sorted(lake.read_small_table(results.TABLE), key=lambda r: (r["day"], r["table"], r["position"]))
 
 
 def is_by_row(expectation):

@@ -26,7 +26,7 @@ def test_a_good_layer_passes_with_one_row_per_expectation(lake, settings, layer)
             range(1, len(suite.row_expectations) + len(suite.figure_expectations) + 1)
         )
         assert {r["rows_checked"] for r in of_table if r["column"] not in suite.figures} == {2}
-    assert {row.table: row.rows for row in lake.read(profiles.TABLE).collect()} == {
+    assert {row["table"]: row["rows"] for row in lake.read_small_table(profiles.TABLE)} == {
         f"{layer}.{table}": 2 for table in flow.CHECKED_TABLES[layer]
     }
     assert not lake.exists(quarantine.TABLE.name)
