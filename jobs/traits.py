@@ -10,6 +10,7 @@ import numpy as np
 from jobs import catalogue as catalogues
 from jobs.catalogue import Feature
 from jobs.report.formatting import format_feature_value
+from jobs.storage.vectors import list_slices
 
 DORMANT = 0  # the segment of the customers who are not active; it is given by rule
 INTERVAL_STANDARD_ERRORS = 1.96  # half a 95 % interval
@@ -19,8 +20,6 @@ NAME_WORDS = 6  # a name is made of the words of the strongest traits, so many a
 FACTS = 3  # traits that a name rests on
 KNOWN_SHARE = 0.5  # a feature known for a smaller share of a segment's customers does not mark it
 DECIMALS = 6
-
-_CHUNK_ROWS = 65_536
 
 
 class Trait(NamedTuple):
@@ -59,8 +58,8 @@ def feature_statistics(vectors: np.ndarray, segments: np.ndarray, features: list
     """
     ids, rows = np.unique(segments, return_inverse=True)
     sums = np.zeros((3, len(ids), len(features)))
-    for start in range(0, len(vectors), _CHUNK_ROWS):
-        _add_sums(sums, vectors[start : start + _CHUNK_ROWS], rows[start : start + _CHUNK_ROWS])
+    for part in list_slices(len(vectors)):
+        _add_sums(sums, vectors[part], rows[part])
     n_known, total, squares = sums
     mean, variance = _moments(n_known, total, squares)
     overall_mean, overall_variance = _moments(n_known.sum(0), total.sum(0), squares.sum(0))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jobs import catalogue, traits
+from jobs.storage import vectors as storage_vectors
 from jobs.traits import Trait
 from tests.jobs import planted
 
@@ -17,7 +18,7 @@ def test_moments_leave_missing_values_out(monkeypatch):
     values = random.normal(1000, 3, (50, 2))
     values[random.random((50, 2)) < 0.3] = np.nan
     ids = random.integers(1, 4, 50)
-    monkeypatch.setattr(traits, "_CHUNK_ROWS", 7)
+    monkeypatch.setattr(storage_vectors, "_ROWS_PER_SLICE", 7)
 
     statistics = traits.feature_statistics(values, ids, ["a", "b"])
 

@@ -75,8 +75,9 @@ def choose_engine(lake: Lake, settings: Settings, n_rows: int) -> str:
 
 
 def _is_on_a_cluster(lake: Lake) -> bool:
-    if lake.spark is None:
-        return False
     if remote := os.environ.get("SHOAL_REMOTE"):
         return urlsplit(remote).hostname not in ("localhost", "127.0.0.1")
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not (lake.has_session or is_submitted) or lake.spark is None:
+        return False  # a session that is still to be opened would be of this machine
     return not lake.spark.conf.get("spark.master").startswith("local")

@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -85,8 +86,24 @@ class OpenTable:
         Nothing is written where there are and were no such rows. Raises UserError where the table has changed since it was
         opened.
         """
+        return self._commit(files, _list_removals(self.stored, self.table, days))
+
+    def commit_where(self, files: Collection[File], where: ds.Expression) -> int:
+        """Make `files` the rows of a table without partitions that fulfil `where`; return the number of rows.
+
+        Other rows of the files that hold such rows are written again. Which files may hold one is read from the log.
+        """
+        kept, paths = [], set()
+        for fragment in delta.open_dataset(self.stored).get_fragments(filter=where):
+            if fragment.count_rows(filter=where):
+                paths.add(fragment.path.lstrip("/"))
+                kept.append(fragment.to_table(schema=self.table.arrow_schema, filter=~where))
+        rewritten = write_files(self.root, self.table, pa.concat_tables([self.table.arrow_schema.empty_table(), *kept]))
+        removes = [action for action in _list_removals(self.stored, self.table, None) if action.path in paths]
+        return self._commit([*files, *rewritten], removes)
+
+    def _commit(self, files: Collection[File], removes: list[RemoveAction]) -> int:
         adds = [file.to_action() for file in files]
-        removes = _list_removals(self.stored, self.table, days)
         n_rows = sum(file.n_rows for file in files)
         if adds or removes:
             metrics = {"operationMetrics": {"numOutputRows": str(n_rows), "numFiles": str(len(adds))}}
@@ -146,6 +163,12 @@ def replace_rows(root: str, table: Table, rows: pa.Table, days: Collection[date]
     """Make `rows` the rows of exactly these days, or of the whole table; return the number of rows."""
     opened = open_for_write(root, table)
     return opened.commit(write_files(root, table, rows), days)
+
+
+def replace_where(root: str, table: Table, rows: pa.Table, where: ds.Expression) -> int:
+    """Make `rows` the rows of a table without partitions that fulfil `where`; return the number of rows written."""
+    opened = open_for_write(root, table)
+    return opened.commit_where(write_files(root, table, rows), where)
 
 
 def discard_files(root: str, table: Table, files: Collection[File]) -> None:
