@@ -1,4 +1,4 @@
-"""An exported encoder: it turns customers into vectors, in Spark's workers and in the driver."""
+"""An exported encoder: it turns customers into vectors."""
 
 import functools
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from jobs.errors import UserError
 from jobs.storage import models
+from jobs.storage.table import Table
 from jobs.storage.vectors import to_matrix
 
 # What customers can be clustered by, and the output of the ONNX graph that holds it.
@@ -25,7 +26,7 @@ class Encoder(Protocol):
 
 
 class OnnxEncoder:
-    """An ONNX encoder that is sent to the workers as bytes; each worker opens one session with one thread."""
+    """An ONNX encoder that is sent to worker processes as bytes; each process opens one session with one thread."""
 
     def __init__(self, content: bytes, outputs: Sequence[str]):
         self.content, self.outputs = content, outputs
@@ -35,6 +36,18 @@ class OnnxEncoder:
         session, starts = _open_session(self.content), range(0, max(len(matrix), 1), _BATCH_ROWS)
         parts = [session.run(self.outputs, {k: v[start : start + _BATCH_ROWS] for k, v in inputs.items()}) for start in starts]
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
+
+
+def features_table(attributes: Sequence[str] = ()) -> Table:
+    """Return the columns of features.customers by which customers are encoded; `attributes` are text columns."""
+    columns = [
+        "customer_id STRING",
+        "day DATE",
+        "is_active BOOLEAN",
+        "vector ARRAY<FLOAT>",
+        *(f"`{name}` STRING" for name in attributes),
+    ]
+    return Table("features.customers", "The columns by which customers are encoded.", ", ".join(columns), partition="day")
 
 
 def to_inputs(customers: pa.RecordBatch | pa.Table, attributes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -70,5 +83,5 @@ def load_encoder(root: str, version: str, outputs: Sequence[str], file: str = "e
 @functools.lru_cache(maxsize=1)
 def _open_session(content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # Spark has a worker per core already
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # there is a worker per core
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

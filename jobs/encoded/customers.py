@@ -4,24 +4,24 @@ Input: features.customers and the champion's encoder, which contains all preproc
 the policy of its training. Dormant customers are encoded too. A day is encoded with the model that was champion on that day.
 """
 
-import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.config.settings import Settings
-from jobs.encoder import REPRESENTATIONS, Encoder, load_encoder, to_inputs
-from jobs.engine.workers import user_errors
+from jobs.encoder import REPRESENTATIONS, Encoder, features_table, load_encoder, to_inputs
+from jobs.engine.runner import count_buckets, open_runner
+from jobs.engine.tasks import Kernel, Tables, Write
 from jobs.errors import UserError
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.models import LEARNED_EMBEDDING
+from jobs.storage.rows import Rows
 from jobs.storage.table import Table
 from jobs.storage.vectors import to_lists
 
@@ -50,36 +50,38 @@ TABLE = Table(
 
 
 def encode_customers(
-    features: DataFrame, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED_EMBEDDING
-) -> DataFrame:
-    """(customer_id, day, is_active, vector, *attributes) of features.customers -> encoded.customers under the model `version`.
+    tables: Tables, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED_EMBEDDING
+) -> Tables:
+    """Encode customers under the model `version`; the key is the customer, and no row depends on another.
 
-    The outputs of `encoder` are the vector, the reconstruction error and the isolation score. Evaluating the frame raises
-    UserError, inside the workers, where the encoder gives a customer NaN or infinity.
+    Takes "customers", the columns of features_table() with `attributes`. Returns "encoded", rows of encoded.customers in the
+    same order. The outputs of `encoder` are the vector, the reconstruction error and the isolation score. A row costs what the
+    model costs: some 20 microseconds of a CPU, of which the isolation score takes half. Raises UserError where the encoder gives
+    a customer NaN or infinity.
     """
-    schema = (
-        f"customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, {', '.join(f'{name} DOUBLE' for name in _SCORES)}"
-    )
-    encode = functools.partial(_encode_batches, encoder, list(attributes))
-    rows = features.select(*_KEYS, "vector", *attributes).mapInArrow(encode, schema)
-    constants = {"model_version": F.lit(version), "representation": F.lit(representation)}
-    return rows.withColumns(constants).select(*TABLE.columns)
+    customers = tables["customers"]
+    if customers.num_rows == 0:
+        return {"encoded": TABLE.arrow_schema.empty_table()}
+    vectors, *scores = encoder.run(*to_inputs(customers, attributes))
+    _require_finite(customers, [vectors, *scores])
+    constants = {"model_version": version, "representation": representation}
+    columns = {
+        **{name: customers[name] for name in _KEYS},
+        **{name: pa.repeat(pa.scalar(value, pa.string()), customers.num_rows) for name, value in constants.items()},
+        "vector": to_lists(vectors),
+        **{name: pa.array(score, pa.float64()) for name, score in zip(_SCORES, scores, strict=True)},
+    }
+    return {"encoded": pa.table(columns).select(TABLE.columns)}
 
 
-def _encode_batches(encoder: Encoder, attributes: list[str], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        if batch.num_rows == 0:
-            continue
-        vectors, *scores = encoder.run(*to_inputs(batch, attributes))
-        is_broken = ~np.isfinite(np.column_stack([vectors, *scores])).all(axis=1)
-        if is_broken.any():
-            row = int(np.argmax(is_broken))
-            raise UserError(
-                f"encode: encoded.customers, day {batch['day'][row]}: customer {batch['customer_id'][row]} gets a "
-                "vector that is no number; train again: shoal train --retrain"
-            )
-        columns = [*(batch[name] for name in _KEYS), to_lists(vectors), *(pa.array(score, pa.float64()) for score in scores)]
-        yield pa.RecordBatch.from_arrays(columns, names=[*_KEYS, "vector", *_SCORES])
+def _require_finite(customers: pa.Table, outputs: list[np.ndarray]) -> None:
+    is_broken = ~np.logical_and.reduce([np.isfinite(output.reshape(len(output), -1)).all(axis=1) for output in outputs])
+    if is_broken.any():
+        row = int(np.argmax(is_broken))
+        raise UserError(
+            f"encode: encoded.customers, day {customers['day'][row]}: customer {customers['customer_id'][row]} gets a "
+            "vector that is no number; train again: shoal train --retrain"
+        )
 
 
 def _require_same_features(features: list[str], attributes: list[str], meta: dict, version: str) -> None:
@@ -148,7 +150,19 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     outputs = [REPRESENTATIONS[champion["representation"]], *_SCORES]
     encoder = load_encoder(settings.models, version, outputs)
     _require_golden(encoder, models.golden(settings.models, version), version, outputs)
-    features = lake.read("features.customers", day, day)
-    encoded = encode_customers(features, encoder, version, list(meta["attributes"]), champion["representation"])
-    with user_errors():
-        lake.replace_days(TABLE, encoded, [day])
+    kernel = partial(
+        encode_customers,
+        encoder=encoder,
+        version=version,
+        attributes=list(meta["attributes"]),
+        representation=champion["representation"],
+    )
+    _encode_day(lake, settings, day, kernel, list(meta["attributes"]))
+
+
+def _encode_day(lake: Lake, settings: Settings, day: date, kernel: Kernel, attributes: list[str]) -> None:
+    n_rows = lake.count_rows("features.customers", [day])
+    with open_runner(lake, settings, n_rows) as runner:
+        opened = lake.open_for_write(TABLE)
+        customers = runner.read({"customers": Rows(features_table(attributes), "customer_id", days=[day])}, count_buckets(n_rows))
+        opened.commit(runner.run(kernel, customers, {"encoded": Write(TABLE)}).files["encoded"], [day])

@@ -1,24 +1,20 @@
-"""The centres of the segments, and the nearest one of each customer inside Spark's workers."""
+"""The centres of the segments, and the nearest one of each customer."""
 
-import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+import pyarrow.compute as pc
 
+from jobs.engine.tasks import Tables
 from jobs.errors import UserError
-from jobs.storage.vectors import to_matrix
+from jobs.segments._inputs import describe_missing
+from jobs.storage.vectors import list_slices, to_matrix
 from jobs.traits import DORMANT
 
-NEAREST = (
-    "customer_id STRING, day DATE, segment_id INT, distance DOUBLE, runner_up_id INT, margin DOUBLE, is_outlier BOOLEAN, "
-    "outlier_reason STRING"
-)
 # Keys: whether the customer is far from the centre, and whether isolated.
 OUTLIER_REASONS = {
     (True, False): "far from the segment",
@@ -60,14 +56,39 @@ class TwoNearest(NamedTuple):
     margin: np.ndarray  # n: 1 - distance / distance from the second; 0: on the border, 1: at the centre
 
 
-def find_nearest(customers: DataFrame, centres: Centres) -> DataFrame:
-    """(customer_id, day, is_active, vector, isolation_score) -> columns NEAREST.
+def assign_customers(tables: Tables, centres: Centres, version: str) -> Tables:
+    """Assign customers to the nearest of `centres` in the space of the model `version`; the key is the customer.
 
-    A customer who is not active gets segment 0 and nulls. Evaluating the frame raises UserError, inside the workers, where an
-    active customer has no vector.
+    Takes "customers" (customer_id, day, is_active) and "encoded" (customer_id, model_version, vector, isolation_score).
+    Returns "assignments", rows of segments.assignments in the order of "customers". A row costs about 2 microseconds of a CPU
+    for 8 centres of 16 dimensions. A customer who is not active gets segment 0 and nulls. Raises UserError where an active
+    customer has no vector.
     """
-    rows = customers.select("customer_id", "day", "is_active", "vector", "isolation_score")
-    return rows.mapInArrow(functools.partial(_assign_batches, centres), NEAREST)
+    customers = tables["customers"]
+    is_active = customers["is_active"].to_numpy()
+    vectors, scores = _find_vectors(customers.filter(customers["is_active"]), tables["encoded"], version)
+    nearest, second, distance, margin = find_nearest(vectors, centres.points)
+    is_far = distance > centres.outlier_distance[nearest]
+    is_isolated = scores > centres.outlier_isolation  # an unknown score is NaN
+    columns = {
+        "customer_id": customers["customer_id"],
+        "day": customers["day"],
+        "segment_id": _for_all(centres.ids[nearest], is_active, pa.int32(), DORMANT),
+        "distance": _for_all(distance, is_active, pa.float64()),
+        "runner_up_id": _for_all(centres.ids[second], is_active, pa.int32()),
+        "margin": _for_all(margin, is_active, pa.float64()),
+        "is_outlier": _for_all(is_far | is_isolated, is_active, pa.bool_(), False),
+        "model_version": pa.repeat(pa.scalar(version, pa.string()), customers.num_rows),
+        "outlier_reason": _for_all(_name_reasons(is_far, is_isolated), is_active, pa.string()),
+    }
+    return {"assignments": pa.table(columns)}
+
+
+def find_nearest(vectors: np.ndarray, centres: np.ndarray) -> TwoNearest:
+    """Return the two nearest of centres (k x latent) for vectors (n x latent)."""
+    slices = [*list_slices(len(vectors))] or [slice(0)]
+    parts = [find_two_nearest(euclidean_distances(vectors[rows].astype(np.float64), centres)) for rows in slices]
+    return TwoNearest(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def euclidean_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -101,35 +122,24 @@ def find_two_nearest(distances: np.ndarray) -> TwoNearest:
     return TwoNearest(nearest, second, distance, margin)
 
 
-def _assign_batches(centres: Centres, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    names = [part.split()[0] for part in NEAREST.split(", ")]
-    for batch in batches:
-        is_active = batch["is_active"].to_numpy(zero_copy_only=False)
-        vectors = batch["vector"].filter(batch["is_active"])
-        _require_vectors(batch, vectors, is_active)
-        nearest, second, distance, margin = find_two_nearest(euclidean_distances(to_matrix(vectors, np.float64), centres.points))
-        scores = batch["isolation_score"].filter(batch["is_active"]).to_numpy(zero_copy_only=False).astype(np.float64)
-        is_far = distance > centres.outlier_distance[nearest]
-        is_isolated = scores > centres.outlier_isolation  # an unknown score is NaN
-        reasons = [OUTLIER_REASONS.get(key) for key in zip(is_far.tolist(), is_isolated.tolist(), strict=True)]
-        columns = [
-            _for_all(centres.ids[nearest], is_active, pa.int32(), DORMANT),
-            _for_all(distance, is_active, pa.float64()),
-            _for_all(centres.ids[second], is_active, pa.int32()),
-            _for_all(margin, is_active, pa.float64()),
-            _for_all(is_far | is_isolated, is_active, pa.bool_(), False),
-            _for_all(np.array(reasons, dtype=object), is_active, pa.string()),
-        ]
-        yield pa.RecordBatch.from_arrays([batch["customer_id"], batch["day"], *columns], names=names)
+def _find_vectors(active: pa.Table, encoded: pa.Table, version: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors (n x latent) and the isolation scores of active customers; a score that is not known is NaN."""
+    encoded = encoded.filter((pc.field("model_version") == version) & pc.field("vector").is_valid())
+    places = pc.index_in(active["customer_id"], encoded["customer_id"].combine_chunks()).combine_chunks()
+    if places.null_count:
+        row = pc.index(places.is_null(), True).as_py()
+        raise UserError(describe_missing(active["day"][row].as_py(), active["customer_id"][row].as_py()))
+    vectors, scores = (encoded[name].combine_chunks().take(places) for name in ("vector", "isolation_score"))
+    return to_matrix(vectors), scores.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _require_vectors(batch: pa.RecordBatch, vectors: pa.Array, is_active: np.ndarray) -> None:
-    if vectors.null_count:
-        row = int(np.flatnonzero(is_active)[np.argmax(vectors.is_null().to_numpy(zero_copy_only=False))])
-        raise UserError(
-            f"segment: encoded.customers, day {batch['day'][row]}: customer {batch['customer_id'][row]} has no "
-            f"vector; run again: shoal encode --day {batch['day'][row]}"
-        )
+def _name_reasons(is_far: np.ndarray, is_isolated: np.ndarray) -> np.ndarray:
+    """
+    >>> _name_reasons(np.array([True, False]), np.array([False, False])).tolist()
+    ['far from the segment', None]
+    """
+    names = np.array([OUTLIER_REASONS.get((bool(code & 2), bool(code & 1))) for code in range(4)], dtype=object)
+    return names[is_far * 2 + is_isolated]
 
 
 def _for_all(values: np.ndarray, is_active: np.ndarray, kind: pa.DataType, default: object = None) -> pa.Array:

@@ -1,23 +1,17 @@
-"""Clustering indices: silhouette, Davies-Bouldin and Calinski-Harabasz, of a sample in memory or of all customers in Spark.
+"""Clustering indices: silhouette, Davies-Bouldin and Calinski-Harabasz, of a sample at once or of all customers in slices.
 
 Both ways take the same steps. The clusters are known by their moments, and each customer is compared with those: n x k steps
 instead of n x n. The silhouette is therefore that of squared Euclidean distances (Rousseeuw 1987; Davies and Bouldin 1979;
 Calinski and Harabasz 1974; as in https://scikit-learn.org/stable/modules/clustering.html#clustering-performance-evaluation).
 """
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from jobs.segments._centres import euclidean_distances
-from jobs.storage.vectors import to_matrix
-
-_MOMENTS = "sizes ARRAY<BIGINT>, means ARRAY<ARRAY<DOUBLE>>, squares ARRAY<DOUBLE>"
-_SUMS = "distances ARRAY<DOUBLE>, silhouettes ARRAY<DOUBLE>"
+from jobs.storage.vectors import list_slices
 
 
 class Moments(NamedTuple):
@@ -66,17 +60,17 @@ def compute_indices(vectors: np.ndarray, labels: np.ndarray, k: int) -> Indices:
     return _compute_indices(moments, _compute_sums(vectors, labels, moments))
 
 
-def compute_indices_in_spark(customers: DataFrame, centres: np.ndarray) -> tuple[np.ndarray, Indices]:
-    """(vector ARRAY<FLOAT>), each customer in the cluster of the nearest of centres (k x latent) -> indices.
+def compute_indices_in_slices(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, Indices]:
+    """Return the indices of vectors (n x latent), each in the cluster of the nearest of centres (k x latent).
 
-    Returns which of the centres have members (k, bool), and the indices of those. It takes two Spark jobs, one for the moments
-    and one for the sums, whose results do not grow with n.
+    Returns which of the centres have members (k, bool), and the indices of those. Twice the memory of the vectors is never
+    needed: sums are made by slice, once for the moments and once with them.
     """
-    vectors = customers.select("vector")
-    moments = _merge_moments([Moments(*part) for part in _run(vectors, functools.partial(_nearest_moments, centres), _MOMENTS)])
+    slices = [*list_slices(len(vectors))]
+    moments = _merge_moments([_nearest_moments(centres, vectors[rows]) for rows in slices])
     has_members = moments.sizes > 0
     moments = Moments(*(values[has_members] for values in moments))
-    sums = zip(*_run(vectors, functools.partial(_nearest_sums, centres[has_members], moments), _SUMS), strict=True)
+    sums = zip(*(_nearest_sums(centres[has_members], moments, vectors[rows]) for rows in slices), strict=True)
     return has_members, _compute_indices(moments, Sums(*map(sum, sums)))
 
 
@@ -125,22 +119,11 @@ def _compute_indices(moments: Moments, sums: Sums) -> Indices:
     return Indices(sizes, squares, sums.silhouettes / sizes, overlaps, float(ratio))
 
 
-def _run(vectors: DataFrame, compute: Callable[[np.ndarray], NamedTuple], schema: str) -> list[list[np.ndarray]]:
-    """Return the fields of compute() for each batch of (vector ARRAY<FLOAT>), evaluated in the workers; columns `schema`."""
-    rows = vectors.mapInArrow(functools.partial(_compute_batches, compute), schema).toArrow()
-    return [[np.array(row[name]) for name in rows.column_names] for row in rows.to_pylist()]
-
-
-def _compute_batches(compute: Callable[[np.ndarray], NamedTuple], batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        if batch.num_rows:
-            part = compute(to_matrix(batch["vector"], np.float64))
-            yield pa.RecordBatch.from_arrays([pa.array([values.tolist()]) for values in part], names=part._fields)
-
-
 def _nearest_moments(centres: np.ndarray, vectors: np.ndarray) -> Moments:
-    return _compute_moments(vectors, euclidean_distances(vectors, centres).argmin(axis=1), len(centres))
+    points = vectors.astype(np.float64)
+    return _compute_moments(points, euclidean_distances(points, centres).argmin(axis=1), len(centres))
 
 
 def _nearest_sums(centres: np.ndarray, moments: Moments, vectors: np.ndarray) -> Sums:
-    return _compute_sums(vectors, euclidean_distances(vectors, centres).argmin(axis=1), moments)
+    points = vectors.astype(np.float64)
+    return _compute_sums(points, euclidean_distances(points, centres).argmin(axis=1), moments)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs import traits
 from jobs.catalogue import Feature
 from jobs.progress import log
-from jobs.segments._cluster_indices import compute_indices_in_spark
-from jobs.traits import DORMANT, Trait
+from jobs.segments._centres import TwoNearest
+from jobs.segments._cluster_indices import compute_indices_in_slices
+from jobs.traits import DORMANT, Statistics, Trait
 
 DISTANCE_DECIMALS = 9
 INDEX_DIGITS = 9  # fewer than the digits that change with the order of the addends of a sum
@@ -33,33 +32,27 @@ class Cluster(NamedTuple):
 
 
 def describe_clusters(
-    nearest: DataFrame, features: DataFrame, centres: np.ndarray, catalogue: Sequence[Feature], names: list[str], sigmas: float
+    nearest: TwoNearest, n_dormant: int, centres: np.ndarray, statistics: Statistics, catalogue: Sequence[Feature], sigmas: float
 ) -> list[Cluster]:
     """Return the clusters that have members, and the dormant customers as number 0.
 
-    `nearest` has columns _centres.NEAREST of all customers, `features` (customer_id, vector) with the features `names`. Centre i
+    `nearest` are the centres nearest to the active customers, `statistics` those of their features by cluster number. Centre i
     of centres (k x latent) is that of cluster i + 1. `sigmas` is the setting segment.outlier_sigmas.
     """
-    distances = nearest.groupBy("segment_id").agg(
-        F.count("*").alias("n"), F.avg("distance").alias("mean"), F.stddev_pop("distance").alias("standard_deviation")
-    )
-    active = nearest.where(F.col("segment_id") != DORMANT).join(features, "customer_id", how="inner")
-    cluster_traits = traits.rank_traits(traits.feature_statistics(active, names), catalogue)
-    clusters = []
-    for row in sorted(distances.collect(), key=lambda row: row.segment_id):
-        figures = (None, None, None)
-        if row.segment_id != DORMANT:
-            outlier_distance = round(row.mean + sigmas * row.standard_deviation, DISTANCE_DECIMALS)
-            figures = (centres[row.segment_id - 1].tolist(), round(row.mean, DISTANCE_DECIMALS), outlier_distance)
-        clusters.append(Cluster(row.segment_id, row.n, *figures, cluster_traits.get(row.segment_id, [])))
-    if clusters[0].number != DORMANT:
-        clusters.insert(0, Cluster(DORMANT, 0, None, None, None, []))
+    cluster_traits = traits.rank_traits(statistics, catalogue)
+    clusters = [Cluster(DORMANT, n_dormant, None, None, None, [])]
+    for place in np.unique(nearest.nearest).tolist():
+        distances = nearest.distance[nearest.nearest == place]
+        mean = float(distances.mean())
+        outlier_distance = round(mean + sigmas * float(distances.std()), DISTANCE_DECIMALS)
+        figures = (centres[place].tolist(), round(mean, DISTANCE_DECIMALS), outlier_distance)
+        clusters.append(Cluster(place + 1, len(distances), *figures, cluster_traits.get(place + 1, [])))
     return clusters
 
 
-def add_indices(clusters: list[Cluster], customers: DataFrame, centres: np.ndarray) -> list[Cluster]:
-    """Return the clusters with the clustering indices of all active customers; centres are as of describe_clusters()."""
-    has_members, indices = compute_indices_in_spark(customers.where("is_active"), centres)
+def add_indices(clusters: list[Cluster], vectors: np.ndarray, centres: np.ndarray) -> list[Cluster]:
+    """Return the clusters with the clustering indices of all active customers (n x latent); centres as of describe_clusters()."""
+    has_members, indices = compute_indices_in_slices(vectors, centres)
     log(
         f"fit   {indices.sizes.sum():,} active customers: silhouette {indices.silhouette:.3f}, Davies-Bouldin "
         f"{indices.davies_bouldin:.3f}, Calinski-Harabasz {indices.calinski_harabasz:,.0f}"

@@ -3,32 +3,51 @@
 from datetime import date
 
 import numpy as np
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from scipy.optimize import linear_sum_assignment
 
 from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
+from jobs.storage.table import Table
 from jobs.traits import DORMANT
+
+# The columns of segments.assignments that are read.
+ASSIGNED = Table(
+    "segments.assignments",
+    "The segment of each customer.",
+    "customer_id STRING, day DATE, segment_id INT, model_version STRING",
+    partition="day",
+)
 
 # Customers by (previous segment, new segment); None: the customer is not on that side.
 SharedCustomers = dict[tuple[int | None, int | None], int]
 
 
-def read_previous_assignments(lake: Lake, version: str, day: date) -> DataFrame | None:
-    """Return segments.assignments of the latest day up to `day` under another model than `version`; None where there is none."""
-    if not lake.exists("segments.assignments"):
+def read_previous_assignments(lake: Lake, version: str, day: date) -> pa.Table | None:
+    """Return (customer_id, segment_id) of the latest day up to `day` under another model than `version`; None without one."""
+    days = (earlier for earlier in reversed(lake.days(ASSIGNED.name)) if earlier <= day)
+    of_another = ds.field("model_version") != version
+    latest = next((d for d in days if lake.count_by(ASSIGNED.name, ["day"], (ds.field("day") == d) & of_another)), None)
+    if latest is None:
         return None
-    assignments = lake.read("segments.assignments", end=day).where(F.col("model_version") != version)
-    latest = assignments.agg(F.max("day")).first()[0]
-    return None if latest is None else assignments.where(F.col("day") == latest)
+    rows = read_rows(lake.root, Rows(ASSIGNED, "customer_id", days=[latest]))
+    return rows.filter(pc.field("model_version") != version).select(["customer_id", "segment_id"])
 
 
-def count_shared_customers(previous: DataFrame, new: DataFrame) -> SharedCustomers:
-    """Count the customers of two frames (customer_id, segment_id) by their pair of segments."""
-    pairs = previous.select("customer_id", F.col("segment_id").alias("previous")).join(
-        new.select("customer_id", F.col("segment_id").alias("new")), "customer_id", how="full_outer"
-    )
-    return {(row.previous, row.new): row["count"] for row in pairs.groupBy("previous", "new").count().collect()}
+def count_shared_customers(previous: pa.Table, new: pa.Table) -> SharedCustomers:
+    """Count the customers of two tables (customer_id, segment_id) by their pair of segments.
+
+    >>> previous = pa.table({"customer_id": ["a", "b"], "segment_id": [1, 2]})
+    >>> new = pa.table({"customer_id": ["b"], "segment_id": [3]})
+    >>> sorted(count_shared_customers(previous, new).items(), key=str)
+    [((1, None), 1), ((2, 3), 1)]
+    """
+    sides = (pl.DataFrame(pl.from_arrow(rows.select(["customer_id", "segment_id"]))) for rows in (previous, new))
+    pairs = next(sides).join(next(sides), "customer_id", "full").group_by("segment_id", "segment_id_right").len()
+    return {(before, after): n for before, after, n in pairs.iter_rows()}
 
 
 def select_active_pairs(shared: SharedCustomers) -> SharedCustomers:

@@ -6,13 +6,14 @@ from datetime import date
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
+from xxhash import xxh64_intdigest
 
-from jobs.encoder import to_inputs
+from jobs.encoder import features_table, to_inputs
 from jobs.errors import UserError
+from jobs.segments._inputs import ActiveCustomers, customers_of
 from jobs.storage.lake import Lake
-from jobs.storage.vectors import to_matrix
+from jobs.storage.rows import Rows, read_rows
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,33 @@ def draw_sample(lake: Lake, day: date, meta: dict, n: int) -> Sample:
     features, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
     if features != meta["features"] or not set(meta["attributes"]) <= set(attributes):
         raise UserError("segment: features.customers and the model have other features; train again: shoal train --retrain")
-    active = lake.read("features.customers", day, day).where("is_active")
-    rows = draw_customers(active, n).select("customer_id", "vector", *meta["attributes"]).toArrow()
-    return Sample(rows["customer_id"].combine_chunks(), to_inputs(rows, list(meta["attributes"])))
+    customers = read_rows(lake.root, customers_of(day))
+    ids = draw_customers(customers["customer_id"].filter(customers["is_active"]), n)
+    table = features_table(meta["attributes"])
+    rows = read_rows(lake.root, Rows(table, "customer_id", ("customer_id", "vector", *meta["attributes"]), [day], ids))
+    rows = rows.take(pc.index_in(ids, rows["customer_id"].combine_chunks()))
+    return Sample(ids, to_inputs(rows, list(meta["attributes"])))
 
 
-def draw_vectors(customers: DataFrame, n: int) -> np.ndarray:
+def draw_vectors(customers: ActiveCustomers, n: int) -> np.ndarray:
     """Return the vectors (n x latent) of at most n active customers who have one."""
-    active = customers.where("is_active AND vector IS NOT NULL")
-    return to_matrix(draw_customers(active, n).select("vector").toArrow()["vector"])
+    return customers.vectors[order_randomly(customers.ids)[:n]]
 
 
-def draw_customers(customers: DataFrame, n: int) -> DataFrame:
+def draw_customers(ids: pa.ChunkedArray, n: int) -> pa.Array:
     """Return at most n customers in the order of a hash of their ids: random customers, but the same ones each time."""
-    return customers.orderBy(F.xxhash64("customer_id"), "customer_id").limit(n)
+    ids = ids.combine_chunks()
+    return ids.take(pa.array(order_randomly(ids)[:n]))
+
+
+def order_randomly(ids: pa.Array) -> np.ndarray:
+    """Return the places of n ids in the order of their hash, xxHash64 with seed 42 as a signed number.
+
+    >>> order_randomly(pa.array(["a", "b", "c"])).tolist()
+    [2, 0, 1]
+    """
+    hashes = np.fromiter((xxh64_intdigest(id_, 42) for id_ in ids.cast(pa.binary()).to_pylist()), np.uint64, len(ids)).view(
+        np.int64
+    )
+    by_id = pc.sort_indices(ids).to_numpy()  # of equal hashes
+    return by_id[np.argsort(hashes[by_id], kind="stable")]

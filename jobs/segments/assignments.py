@@ -6,16 +6,16 @@ the reason.
 """
 
 from datetime import date
+from functools import partial
 
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.config.settings import Settings
-from jobs.engine.workers import user_errors
+from jobs.engine.runner import count_buckets, open_runner
+from jobs.engine.tasks import Write
 from jobs.errors import UserError
 from jobs.segments import _inputs, calibration, definitions
-from jobs.segments._centres import Centres, find_nearest
+from jobs.segments._centres import Centres, assign_customers
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
@@ -39,11 +39,6 @@ TABLE = Table(
 )
 
 
-def assign_segments(customers: DataFrame, centres: Centres, version: str) -> DataFrame:
-    """(customer_id, day, is_active, vector, isolation_score) -> segments.assignments under the model `version`."""
-    return find_nearest(customers, centres).withColumn("model_version", F.lit(version)).select(*TABLE.columns)
-
-
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Assign the customers of the day to the segments of the day's champion.
 
@@ -58,7 +53,12 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         raise UserError(
             f"segment: segments.definitions or segments.calibration lacks model {version}; run again: shoal segment --day {day}"
         )
-    customers = _inputs.read_customers(lake, version, day)
+    _inputs.require_encoded(lake, version, day)
     centres = Centres.from_definitions(definition_rows, calibration_rows[0]["outlier_isolation"])
-    with user_errors():
-        lake.replace_days(TABLE, assign_segments(customers, centres, version), [day])
+    n_rows = lake.count_rows("features.customers", [day])
+    with open_runner(lake, settings, n_rows) as runner:
+        opened = lake.open_for_write(TABLE)
+        inputs = {"customers": _inputs.customers_of(day), "encoded": _inputs.encodings_of(day)}
+        kernel = partial(assign_customers, centres=centres, version=version)
+        assigned = runner.run(kernel, runner.read(inputs, count_buckets(n_rows)), {"assignments": Write(TABLE)})
+        opened.commit(assigned.files["assignments"], [day])

@@ -14,8 +14,8 @@ import warnings
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import functions as F
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -26,12 +26,12 @@ from sklearn.metrics.cluster import contingency_matrix
 from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.segments import _inputs, definitions
-from jobs.segments._centres import Centres, TwoNearest, euclidean_distances, find_two_nearest
+from jobs.segments._centres import Centres, TwoNearest, find_nearest
 from jobs.segments._clusters import DISTANCE_DECIMALS
 from jobs.segments._fit_pool import open_fit_pool
 from jobs.segments._sample import draw_vectors
 from jobs.storage.lake import Lake
-from jobs.storage.table import Table, quote_sql
+from jobs.storage.table import Table
 
 SAMPLE = 10_000  # customers
 REFITS = 50
@@ -88,7 +88,17 @@ def membership_stability(vectors: np.ndarray, centres: np.ndarray, seed: int, re
 
 def find_segments(vectors: np.ndarray, centres: np.ndarray) -> TwoNearest:
     """Return the nearest centres of n vectors with their margins, as segments.assignments has them."""
-    return find_two_nearest(euclidean_distances(vectors.astype(np.float64), centres))
+    return find_nearest(vectors, centres)
+
+
+def find_outlier_isolation(scores: np.ndarray, sigmas: float) -> float | None:
+    """Return the isolation score above which a customer is an outlier; None where no score is known (all NaN).
+
+    >>> find_outlier_isolation(np.array([0.4, 0.6, np.nan]), 3), find_outlier_isolation(np.array([np.nan]), 3)
+    (0.8, None)
+    """
+    scores = scores[~np.isnan(scores)]
+    return round(float(scores.mean() + sigmas * scores.std()), DISTANCE_DECIMALS) if len(scores) else None
 
 
 def _fit_curve(margins: np.ndarray, shares: np.ndarray) -> tuple[list[float], list[float]]:
@@ -115,10 +125,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     if not definition_rows:
         raise UserError(f"segment: segments.definitions lacks model {version}; run again: shoal segment --day {day}")
     centres = Centres.from_definitions(definition_rows)
-    active = _inputs.read_customers(lake, version, day).where("is_active AND vector IS NOT NULL")
-    isolation = F.avg("isolation_score") + settings.segment.outlier_sigmas * F.stddev_pop("isolation_score")
-    outlier_isolation = active.agg(F.round(isolation, DISTANCE_DECIMALS)).first()[0]
-    vectors = draw_vectors(active, SAMPLE)
+    customers = _inputs.read_active(lake, version, day)
+    outlier_isolation = find_outlier_isolation(customers.isolation_scores, settings.segment.outlier_sigmas)
+    vectors = draw_vectors(customers, SAMPLE)
     sizes = np.bincount(find_segments(vectors, centres.points).nearest, minlength=len(centres.ids))
     curves = calibrate_margins(vectors, centres.points, settings.segment.seed)
     rows = [
@@ -133,4 +142,4 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         }
         for segment_id, n, (margins, shares) in zip(centres.ids.tolist(), sizes.tolist(), curves, strict=True)
     ]
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quote_sql(version)}")
+    lake.replace_where(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), of_model)

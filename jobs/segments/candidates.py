@@ -12,8 +12,8 @@ representation of the champion, or the previous champion.
 from datetime import date
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
 
 from jobs.config.settings import BEST, KMEANS, Segment, Settings
 from jobs.encoder import REPRESENTATIONS, load_encoder
@@ -27,7 +27,7 @@ from jobs.segments.model_selection.live_model import read_live_model
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.models import LEARNED_EMBEDDING
-from jobs.storage.table import Table, quote_sql
+from jobs.storage.table import Table
 
 SCHEMA = """
     model_version STRING COMMENT 'Version of the encoder whose vectors were clustered',
@@ -90,11 +90,11 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     champion = _inputs.champion(settings, day)
     version = champion["version"]
     lake.create(TABLE)  # a lake of an earlier version of Shoal may lack columns
-    rows = lake.read_small_table(TABLE, ["representation", "chosen"], ds.field("model_version") == version)
+    of_model = ds.field("model_version") == version
+    rows = lake.read_small_table(TABLE, ["representation", "chosen"], of_model)
     if not rows:
         rows = _evaluate(lake, settings, day, champion)
-        frame = lake.spark.createDataFrame([dict.fromkeys(TABLE.columns) | row for row in rows], SCHEMA)
-        lake.replace(TABLE, frame, f"model_version = {quote_sql(version)}")
+        lake.replace_where(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), of_model)
     chosen = next((row["representation"] or LEARNED_EMBEDDING for row in rows if row["chosen"]), None)
     if chosen is None:
         _keep_live_model(lake, settings, day, champion)
@@ -105,11 +105,11 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
 def _evaluate(lake: Lake, settings: Settings, day: date, champion: dict) -> list[dict]:
     """Return the rows of the champion: by the gate, or of the one representation that the settings name."""
     version, representation = champion["version"], settings.segment.representation
-    customers = _inputs.read_customers(lake, version, day)
+    _inputs.require_encoded(lake, version, day)
     if representation == BEST:
         rows, n = evaluate_candidates(lake, settings, day, champion)
         return _add_columns(rows, version, day, n)
-    vectors, live = _represent_sample(lake, settings, day, version, customers), read_live_model(lake, settings, champion)
+    vectors, live = _represent_sample(lake, settings, day, version), read_live_model(lake, settings, champion)
     live_k = len(live.centres) if live else None
     return list_candidates(vectors, version, day, settings.segment, representation, live_k)
 
@@ -125,11 +125,11 @@ def _keep_live_model(lake: Lake, settings: Settings, day: date, champion: dict) 
     models.promote(settings.models, live.version, date.fromisoformat(champion["since"]), live.representation)
 
 
-def _represent_sample(lake: Lake, settings: Settings, day: date, version: str, customers: DataFrame) -> np.ndarray:
+def _represent_sample(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
     """Return the sample of the day's customers (n x d) as the representation that the settings name."""
     representation, n = settings.segment.representation, settings.segment.sample
     if representation == LEARNED_EMBEDDING:
-        return draw_vectors(customers, n)
+        return draw_vectors(_inputs.read_active(lake, version, day), n)
     sample = draw_sample(lake, day, models.meta(settings.models, version), n)
     return load_encoder(settings.models, version, [REPRESENTATIONS[representation]]).run(*sample.inputs)[0]
 

@@ -11,22 +11,30 @@ import json
 import math
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from itertools import count
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jobs import catalogue, traits
 from jobs.catalogue import Feature
 from jobs.config.settings import KMEANS, Settings
+from jobs.encoder import features_table
 from jobs.errors import UserError
 from jobs.segments import _inputs, _matching, candidates
-from jobs.segments._centres import Centres, find_nearest
+from jobs.segments._centres import find_nearest
 from jobs.segments._clusters import INDICES, Cluster, add_indices, describe_clusters
-from jobs.segments._kmeans import fit_centres
+from jobs.segments._fit import fit_centres
+from jobs.segments._inputs import ActiveCustomers
 from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
+from jobs.storage.vectors import to_matrix
 from jobs.traits import DORMANT, Trait
 
 FACT = ("feature", "typical", "overall", "effect")
@@ -154,28 +162,54 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     earlier = lake.read_small_table(TABLE)
     if any(row["model_version"] == version for row in earlier):
         return
-    centres, method = _read_sample_centres(lake, version, day)
-    customers = _inputs.read_customers(lake, version, day)
+    sample_centres, method = _read_sample_centres(lake, version, day)
+    customers = _inputs.read_active(lake, version, day)
+    _inputs.require_all_encoded(customers)
     previous = _matching.read_previous_assignments(lake, version, day)
-    if method == KMEANS:  # other methods keep the centres of the sample
-        active = customers.where("is_active").select("customer_id", "vector")
-        centres = fit_centres(active, centres, previous, settings.segment)
-    numbered = Centres(np.arange(1, len(centres) + 1, dtype=np.int32), centres.astype(np.float64), np.full(len(centres), np.inf))
-    nearest = find_nearest(customers, numbered).persist()
-    try:
-        names = json.loads(lake.properties("features.customers")["shoal.vector"])
-        features = lake.read("features.customers", day, day).select("customer_id", "vector")
-        sigmas = settings.segment.outlier_sigmas
-        clusters = describe_clusters(nearest, features, centres, catalogue.FEATURES, names, sigmas)
-        clusters = add_indices(clusters, customers, numbered.points)
-        kept_ids = {}
-        if previous is not None:
-            shared = _matching.count_shared_customers(previous, nearest)
-            kept_ids = _matching.match_segments(shared, settings.segment.kept_share)
-    finally:
-        nearest.unpersist()
+    centres = sample_centres  # which methods other than K-Means keep
+    if method == KMEANS:
+        centres = fit_centres(customers, sample_centres, previous, settings.segment, partial(_fit_in_spark, lake))
+    clusters, numbers = _describe_clusters(lake, settings, customers, centres)
+    kept_ids = {}
+    if previous is not None:
+        shared = _matching.count_shared_customers(previous, pa.table({"customer_id": customers.ids, "segment_id": numbers}))
+        kept_ids = _matching.match_segments(shared, settings.segment.kept_share)
     rows = define_segments(clusters, kept_ids, earlier, version, day, catalogue.FEATURES, settings.segment.renamed_at)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA))
+    lake.replace_rows(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema))
+
+
+def needs_spark(lake: Lake, settings: Settings, day: date) -> bool:
+    """Return whether the day's champion is still to be fitted by MLlib; candidates may yet make another model champion."""
+    version = _inputs.champion_version(settings, day)
+    is_defined = lake.read_small_table(TABLE, ["segment_id"], ds.field("model_version") == version)
+    return settings.segment.method == KMEANS and not is_defined
+
+
+def _fit_in_spark(lake: Lake, *arguments: Any) -> np.ndarray:
+    from jobs.segments._kmeans import fit_best_centres  # with it comes pyspark, which most days do without
+
+    return fit_best_centres(lake.spark, *arguments)
+
+
+def _describe_clusters(
+    lake: Lake, settings: Settings, customers: ActiveCustomers, centres: np.ndarray
+) -> tuple[list[Cluster], np.ndarray]:
+    """Return the clusters of centres (k x latent), and the number of the cluster of each of n customers."""
+    points = centres.astype(np.float64)
+    nearest = find_nearest(customers.vectors, points)
+    numbers = (nearest.nearest + 1).astype(np.int32)
+    names = json.loads(lake.properties("features.customers")["shoal.vector"])
+    statistics = traits.feature_statistics(_read_features(lake, customers), numbers, names)
+    sigmas = settings.segment.outlier_sigmas
+    clusters = describe_clusters(nearest, customers.n_dormant, centres, statistics, catalogue.FEATURES, sigmas)
+    return add_indices(clusters, customers.vectors, points), numbers
+
+
+def _read_features(lake: Lake, customers: ActiveCustomers) -> np.ndarray:
+    """Return the features (n x d) of the customers."""
+    columns = Rows(features_table(), "customer_id", ("customer_id", "vector"), [customers.day], customers.ids)
+    rows = read_rows(lake.root, columns)
+    return to_matrix(rows["vector"])[pc.index_in(customers.ids, rows["customer_id"].combine_chunks()).to_numpy()]
 
 
 def _read_sample_centres(lake: Lake, version: str, day: date) -> tuple[np.ndarray, str]:

@@ -8,13 +8,15 @@ row.
 
 from datetime import date
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.config.settings import Segment, Settings
 from jobs.segments import _inputs, _matching, definitions
-from jobs.segments._centres import Centres, find_nearest
+from jobs.segments._centres import Centres, assign_customers
 from jobs.storage.lake import Lake
-from jobs.storage.table import Table, quote_sql
+from jobs.storage.rows import read_rows
+from jobs.storage.table import Table
 from jobs.traits import DORMANT
 
 SCHEMA = """
@@ -85,6 +87,16 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     previous = _matching.read_previous_assignments(lake, version, day)
     if previous is None:
         return
-    new = find_nearest(_inputs.read_customers(lake, version, day), Centres.from_definitions(definition_rows))
-    rows = trace_lineage(_matching.count_shared_customers(previous, new), version, day, settings.segment)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"model_version = {quote_sql(version)}")
+    shared = _matching.count_shared_customers(previous, _assign(lake, version, day, Centres.from_definitions(definition_rows)))
+    rows = trace_lineage(shared, version, day, settings.segment)
+    lake.replace_where(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), of_model)
+
+
+def _assign(lake: Lake, version: str, day: date, centres: Centres) -> pa.Table:
+    """Return (customer_id, segment_id) of all customers of the day under the new segments."""
+    _inputs.require_encoded(lake, version, day)
+    tables = {
+        "customers": read_rows(lake.root, _inputs.customers_of(day)),
+        "encoded": read_rows(lake.root, _inputs.encodings_of(day)),
+    }
+    return assign_customers(tables, centres, version)["assignments"].select(["customer_id", "segment_id"])

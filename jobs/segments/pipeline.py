@@ -15,6 +15,8 @@ def run(lake: Lake, settings: Settings, days: list[date], encode_again: Callable
     after it and encodes the customers of the day once more where they are not encoded by the champion.
     """
     for day in days:
+        if definitions.needs_spark(lake, settings, day):
+            lake.begin_session()  # so that it is open when candidates is done
         candidates.run(lake, settings, day)
         encode_again(day)
         definitions.run(lake, settings, day)

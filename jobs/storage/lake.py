@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from functools import cached_property, reduce, wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -36,13 +36,42 @@ _NO_SPACE = "No space left"
 _CONFLICTS = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
 
 
-class Lake:
-    """The Delta tables under one root, through one Spark session."""
+class Session(Protocol):
+    """A Spark session that is opened when it is first used, such as jobs.engine.lazy_session.LazySession."""
 
-    def __init__(self, spark: SparkSession | None, root: str):
+    def begin(self) -> None:
+        """Start to open the session beside what is being done."""
+
+    def open(self) -> SparkSession:
+        """Return the session, once it is open."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the session is open or about to be."""
+
+
+class Lake:
+    """The Delta tables under one root, and a Spark session for those who need one."""
+
+    def __init__(self, spark: SparkSession | Session | None, root: str):
         """`spark` may be None where only the methods are called that need no Spark job."""
-        self.spark = spark
+        self._spark = spark
         self.root = root
+
+    @property
+    def spark(self) -> SparkSession | None:
+        """The Spark session, which is opened now where it was not before."""
+        return self._spark if self._spark is None or isinstance(self._spark, SparkSession) else self._spark.open()
+
+    @property
+    def has_session(self) -> bool:
+        """Whether a Spark session is open or about to be."""
+        return self._spark is not None and (isinstance(self._spark, SparkSession) or self._spark.is_begun)
+
+    def begin_session(self) -> None:
+        """Start to open the Spark session where it is not open yet, for somebody who will need it in a while."""
+        if self._spark is not None and not isinstance(self._spark, SparkSession):
+            self._spark.begin()
 
     @cached_property
     def _least_partitions(self) -> int:

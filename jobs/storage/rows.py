@@ -21,13 +21,13 @@ class Rows:
     """Rows of a stored table, such as an input of a kernel.
 
     `columns` and `days` are all where None. `key` is a column, or makes the key of each row out of `columns`. `only` keeps the
-    rows whose key, a column, is in it.
+    rows whose key, a column, is in it. Of a table whose partition is another date than the day, `days` are values of that.
     """
 
     table: Table
     key: str | Callable[[pa.Table], pa.Array]
     columns: tuple[str, ...] | None = None
-    days: Collection[date] | None = None
+    days: Collection[date | None] | None = None
     only: pa.Array | None = None
 
     @property
@@ -58,9 +58,10 @@ def list_files(root: str, rows: Rows) -> list[StoredFile]:
     if not actions.num_rows:
         return []
     paths, n_rows = actions.column("path").to_pylist(), actions.column("num_records").to_pylist()
-    days = actions.column("partition.day").to_pylist() if rows.table.partition == "day" else [None] * len(paths)
+    partition = rows.table.partition
+    days = actions.column(f"partition.{partition}").to_pylist() if partition else [None] * len(paths)
     files = map(StoredFile, paths, days, n_rows)
-    return sorted(file for file in files if rows.days is None or rows.table.partition is None or file.day in set(rows.days))
+    return sorted(file for file in files if rows.days is None or partition is None or file.day in set(rows.days))
 
 
 def read_rows(root: str, rows: Rows) -> pa.Table:

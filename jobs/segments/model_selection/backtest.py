@@ -4,12 +4,12 @@ Training also trains an encoder on the customers of an earlier day only. It clus
 did until today is the outcome that the clusters should explain.
 """
 
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import functions as F
 
 from jobs.config.settings import Settings
 from jobs.encoder import load_encoder
@@ -18,6 +18,16 @@ from jobs.segments.model_selection.gate import variance_explained
 from jobs.segments.model_selection.k_sweep import fit_best
 from jobs.storage import models
 from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
+from jobs.storage.table import Table
+
+# The columns of features.customer_days that are read.
+CUSTOMER_DAYS = Table(
+    "features.customer_days",
+    "What customers did on a day.",
+    "customer_id STRING, day DATE, identified_on DATE, known_until DATE, net DECIMAL(18,4), orders BIGINT, events BIGINT",
+    partition="day",
+)
 
 
 class Backtest:
@@ -56,12 +66,13 @@ class Backtest:
     @cached_property
     def _outcomes(self) -> np.ndarray:
         """Return n x 3: net amount and orders, as logarithms so that a few large ones do not decide, and 1 for churned."""
-        days = self._lake.read("features.customer_days", self._backtest_day + timedelta(days=1), self._day)
-        attributed = days.where((F.col("identified_on") <= self._day) & (F.col("known_until") > self._day))
-        sums = [F.sum(name).cast("double").alias(name) for name in ("net", "orders", "events")]
-        rows = attributed.groupBy("customer_id").agg(*sums).toArrow().combine_chunks()
-        places = pc.index_in(self._sample.ids, rows["customer_id"].combine_chunks())
-        net, orders, events = (np.nan_to_num(rows[name].take(places).to_numpy()) for name in ("net", "orders", "events"))
+        days = [day for day in self._lake.days(CUSTOMER_DAYS.name) if self._backtest_day < day <= self._day]
+        rows = read_rows(self._lake.root, Rows(CUSTOMER_DAYS, "customer_id", days=days, only=self._sample.ids))
+        attributed = rows.filter((pc.field("identified_on") <= self._day) & (pc.field("known_until") > self._day))
+        sums = attributed.group_by("customer_id").aggregate([(name, "sum") for name in ("net", "orders", "events")])
+        places = pc.index_in(self._sample.ids, sums["customer_id"].combine_chunks())
+        columns = (sums[f"{name}_sum"].cast(pa.float64()).take(places) for name in ("net", "orders", "events"))
+        net, orders, events = (np.nan_to_num(column.to_numpy()) for column in columns)
         return np.stack([np.sign(net) * np.log1p(np.abs(net)), np.log1p(orders.clip(0)), orders + events <= 0], axis=1)
 
 
