@@ -3,18 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from jobs import catalogue as catalogues
 from jobs.catalogue import Feature
 from jobs.report.formatting import format_feature_value
-from jobs.storage.vectors import to_matrix
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 DORMANT = 0  # the segment of the customers who are not active; it is given by rule
 INTERVAL_STANDARD_ERRORS = 1.96  # half a 95 % interval
@@ -24,6 +19,8 @@ NAME_WORDS = 6  # a name is made of the words of the strongest traits, so many a
 FACTS = 3  # traits that a name rests on
 KNOWN_SHARE = 0.5  # a feature known for a smaller share of a segment's customers does not mark it
 DECIMALS = 6
+
+_CHUNK_ROWS = 65_536
 
 
 class Trait(NamedTuple):
@@ -55,16 +52,19 @@ class Statistics:
     overall_standard_deviation: np.ndarray  # d
 
 
-def feature_statistics(members: "DataFrame", features: list[str]) -> Statistics:
-    """(segment_id INT, vector ARRAY<FLOAT>) of the active customers -> moments by segment, in one Spark job."""
-    schema = "segment_id INT, n_known ARRAY<DOUBLE>, total ARRAY<DOUBLE>, squares ARRAY<DOUBLE>"
-    parts = members.select("segment_id", "vector").mapInArrow(_sum_batches, schema).toArrow()
-    ids = sorted(set(parts["segment_id"].to_pylist()))
-    rows = np.searchsorted(ids, parts["segment_id"].to_numpy())
-    n_known, total, squares = (_add_parts(parts[name], rows, len(ids), len(features)) for name in parts.column_names[1:])
+def feature_statistics(vectors: np.ndarray, segments: np.ndarray, features: list[str]) -> Statistics:
+    """Return the moments by segment of the active customers' vectors (n x d, NaN where missing); segments holds n segment ids.
+
+    Rows are added in their order, so equal rows in the same order give the same figures bit for bit.
+    """
+    ids, rows = np.unique(segments, return_inverse=True)
+    sums = np.zeros((3, len(ids), len(features)))
+    for start in range(0, len(vectors), _CHUNK_ROWS):
+        _add_sums(sums, vectors[start : start + _CHUNK_ROWS], rows[start : start + _CHUNK_ROWS])
+    n_known, total, squares = sums
     mean, variance = _moments(n_known, total, squares)
     overall_mean, overall_variance = _moments(n_known.sum(0), total.sum(0), squares.sum(0))
-    return Statistics(features, ids, n_known, mean, variance, overall_mean, np.sqrt(overall_variance))
+    return Statistics(features, ids.tolist(), n_known, mean, variance, overall_mean, np.sqrt(overall_variance))
 
 
 def rank_traits(statistics: Statistics, catalogue: Sequence[Feature]) -> dict[int, list[Trait]]:
@@ -148,31 +148,15 @@ def _capitalise(words: Iterable[str]) -> str:
     return text[0].upper() + text[1:]
 
 
-def _sum_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    sums: dict[int, list[np.ndarray]] = {}
-    for batch in batches:
-        if batch.num_rows == 0:
-            continue
-        ids = batch["segment_id"].to_numpy(zero_copy_only=False)
-        values = to_matrix(batch["vector"], np.float64)
-        is_known = np.isfinite(values)
-        values[~is_known] = 0.0
-        for segment_id in np.unique(ids):
-            is_member = ids == segment_id
-            part = [is_known[is_member].sum(0, dtype=np.float64), values[is_member].sum(0), (values[is_member] ** 2).sum(0)]
-            before = sums.get(int(segment_id))
-            sums[int(segment_id)] = part if before is None else [a + b for a, b in zip(before, part, strict=True)]
-    if sums:
-        columns = [pa.array([part[i].tolist() for part in sums.values()], pa.list_(pa.float64())) for i in range(3)]
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(list(sums), pa.int32()), *columns], names=["segment_id", "n_known", "total", "squares"]
-        )
-
-
-def _add_parts(parts: pa.ChunkedArray, rows: np.ndarray, k: int, d: int) -> np.ndarray:
-    sums = np.zeros((k, d))
-    np.add.at(sums, rows, to_matrix(parts, np.float64))
-    return sums
+def _add_sums(sums: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> None:
+    """Add to `sums` (3 x k x d) the numbers, the sums and the sums of squares of known values; rows of n vectors: 0..k-1."""
+    order = np.argsort(rows, kind="stable")
+    present, starts = np.unique(rows[order], return_index=True)
+    values = vectors[order].astype(np.float64)
+    is_known = np.isfinite(values)
+    values[~is_known] = 0.0
+    for number, addends in enumerate((is_known, values, values**2)):
+        sums[number, present] += np.add.reduceat(addends, starts, axis=0, dtype=np.float64)
 
 
 def _moments(n_known: np.ndarray, total: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

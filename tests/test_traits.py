@@ -12,15 +12,14 @@ def make_traits(*effects):
     return [Trait(f.name, f.meaning, 1, 1, e, e, e) for f, e in zip(planted.CATALOGUE, effects, strict=True)]
 
 
-def test_moments_leave_missing_values_out(spark):
+def test_moments_leave_missing_values_out(monkeypatch):
     random = np.random.default_rng(2)
     values = random.normal(1000, 3, (50, 2))
     values[random.random((50, 2)) < 0.3] = np.nan
     ids = random.integers(1, 4, 50)
-    rows = [(int(i), [None if np.isnan(v) else float(v) for v in row]) for i, row in zip(ids, values, strict=True)]
-    members = spark.createDataFrame(rows, "segment_id INT, vector ARRAY<DOUBLE>").repartition(3)
+    monkeypatch.setattr(traits, "_CHUNK_ROWS", 7)
 
-    statistics = traits.feature_statistics(members, ["a", "b"])
+    statistics = traits.feature_statistics(values, ids, ["a", "b"])
 
     assert statistics.segment_ids == [1, 2, 3]
     for row, segment_id in enumerate(statistics.segment_ids):
@@ -31,19 +30,19 @@ def test_moments_leave_missing_values_out(spark):
     assert statistics.overall_standard_deviation == pytest.approx(np.nanstd(values, axis=0), rel=1e-6)
 
 
-def test_a_constant_feature_is_no_trait(spark):
-    members = spark.createDataFrame([(1, [5.0, 1.0]), (2, [5.0, 2.0])], "segment_id INT, vector ARRAY<DOUBLE>")
+def test_a_constant_feature_is_no_trait():
+    statistics = traits.feature_statistics(np.array([[5.0, 1.0], [5.0, 2.0]]), np.array([1, 2]), ["constant", "b"])
 
-    ranked = traits.rank_traits(traits.feature_statistics(members, ["constant", "b"]), planted.CATALOGUE)
+    ranked = traits.rank_traits(statistics, planted.CATALOGUE)
 
     assert [[t.feature for t in ranked[i]] for i in (1, 2)] == [["b"], ["b"]]
 
 
-def test_a_feature_known_for_few_customers_of_a_segment_does_not_mark_it(spark):
-    rows = [(1, [9.0, 1.0]), (1, [None, 1.0]), (1, [None, 2.0]), (2, [1.0, 4.0]), (2, [2.0, 5.0])]
-    members = spark.createDataFrame(rows, "segment_id INT, vector ARRAY<DOUBLE>")
+def test_a_feature_known_for_few_customers_of_a_segment_does_not_mark_it():
+    vectors = np.array([[9.0, 1.0], [np.nan, 1.0], [np.nan, 2.0], [1.0, 4.0], [2.0, 5.0]])
+    statistics = traits.feature_statistics(vectors, np.array([1, 1, 1, 2, 2]), ["a", "b"])
 
-    ranked = traits.rank_traits(traits.feature_statistics(members, ["a", "b"]), planted.CATALOGUE)
+    ranked = traits.rank_traits(statistics, planted.CATALOGUE)
 
     assert {i: sorted(t.feature for t in ranked[i]) for i in ranked} == {1: ["b"], 2: ["a", "b"]}
 
