@@ -1,38 +1,101 @@
 """The customers of a day with their segment, and other inputs that the marts share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
+from typing import NamedTuple
 
+import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
+from jobs.engine.tasks import Produced
 from jobs.errors import UserError
+from jobs.storage import delta
 from jobs.storage.lake import Lake
 
-CUSTOMER_COLUMNS = ("customer_id", "recency_days", "orders_365d", "net_365d", "tenure_days")
-SEGMENT_COLUMNS = (
-    "customer_id", "segment_id", "distance", "runner_up_id", "margin", "is_outlier", "model_version", "outlier_reason",
+BATCH_ROWS = 32_768  # customers read at once: their vectors of a hundred features take 13 MB
+MONEY = pa.decimal128(18, 4)
+
+CUSTOMER_COLUMNS = pa.schema(
+    {
+        "customer_id": pa.string(), "recency_days": pa.int64(), "orders_365d": pa.int64(), "net_365d": MONEY,
+        "tenure_days": pa.int64(),
+    }
+)  # fmt: skip
+SEGMENT_COLUMNS = pa.schema(
+    {
+        "customer_id": pa.string(), "segment_id": pa.int32(), "distance": pa.float64(), "runner_up_id": pa.int32(),
+        "margin": pa.float64(), "is_outlier": pa.bool_(), "model_version": pa.string(), "outlier_reason": pa.string(),
+    }
+)  # fmt: skip
+INTERVAL_COLUMNS = pa.schema(
+    {
+        "customer_id": pa.string(), "segment_id": pa.int32(), "valid_from": pa.date32(), "valid_to": pa.date32(),
+        "previous_segment_id": pa.int32(),
+    }
 )  # fmt: skip
 
 
-def read_members(lake: Lake, day: date, attributes: Sequence[str] = (), subset: str | None = None) -> DataFrame:
-    """Return one row per customer of `day`: CUSTOMER_COLUMNS, vector, attributes (an array) and SEGMENT_COLUMNS.
+class Scan(NamedTuple):
+    """Columns and rows of a stored table, which may be more than fit into memory."""
 
-    `attributes` are text columns of features.customers. `vector` is null for dormant customers: they are in their segment by
-    rule, and may be nineteen of twenty. `subset` is a SQL predicate on SEGMENT_COLUMNS that few customers fulfil. Raises
-    UserError where the day has no assignments.
-    """
-    read_assigned_model(lake, day)
-    assignments = lake.read("segments.assignments", day, day).select(*SEGMENT_COLUMNS)
-    customers = lake.read("features.customers", day, day).select(
-        *CUSTOMER_COLUMNS,
-        F.when(F.col("is_active"), F.col("vector")).alias("vector"),
-        F.array(*(F.col(name) for name in attributes)).cast("array<string>").alias("attributes"),
+    root: str
+    table: str
+    schema: pa.Schema
+    where: ds.Expression
+
+
+def read_batches(scan: Scan) -> Iterator[pa.Table]:
+    """Yield the rows of a scan, BATCH_ROWS at most at once. Raises UserError where the table was not written."""
+    rows = delta.open_dataset(delta.open_table(scan.root, scan.table))
+    batches = rows.to_batches(
+        columns=scan.schema.names, filter=scan.where, batch_size=BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
-    # Few assignments are broadcast, so that the customers need not be shuffled and sorted for the join.
-    selected = assignments if subset is None else F.broadcast(assignments.where(subset))
-    return customers.join(selected, "customer_id", how="inner")
+    for batch in batches:
+        yield pa.Table.from_batches([batch]).cast(scan.schema)
+
+
+def read_rows(scan: Scan) -> pa.Table:
+    """Return the rows of a scan."""
+    return pa.concat_tables([scan.schema.empty_table(), *read_batches(scan)])
+
+
+def to_input(scan: Scan) -> Produced:
+    """Return the rows of a scan as an input of a kernel whose key is the customer."""
+    return Produced(read_batches, (scan,), scan.schema, "customer_id")
+
+
+def scan_customers(lake: Lake, days: Collection[date], columns: Sequence[str]) -> Scan:
+    """Return a scan of features.customers; `columns` are of CUSTOMER_COLUMNS, and `day` if wanted."""
+    schema = pa.schema([pa.field("day", pa.date32()) if name == "day" else CUSTOMER_COLUMNS.field(name) for name in columns])
+    return Scan(lake.root, "features.customers", schema, ds.field("day").isin(list(days)))
+
+
+def scan_vectors(lake: Lake, day: date, attributes: Sequence[str] = ()) -> Scan:
+    """Return a scan of the active customers of a day: customer_id, vector, and text columns of features.customers.
+
+    Dormant customers are in their segment by rule, and may be nineteen of twenty.
+    """
+    texts = [(name, pa.string()) for name in attributes]
+    schema = pa.schema([("customer_id", pa.string()), ("vector", pa.list_(pa.float32())), *texts])
+    return Scan(lake.root, "features.customers", schema, (ds.field("day") == day) & ds.field("is_active"))
+
+
+def scan_assignments(lake: Lake, day: date, columns: Sequence[str] = SEGMENT_COLUMNS.names) -> Scan:
+    """Return a scan of segments.assignments; `columns` are of SEGMENT_COLUMNS."""
+    schema = pa.schema([SEGMENT_COLUMNS.field(name) for name in columns])
+    return Scan(lake.root, "segments.assignments", schema, ds.field("day") == day)
+
+
+def scan_history(lake: Lake, day: date, where: ds.Expression) -> Scan:
+    """Return a scan of segments.history with INTERVAL_COLUMNS.
+
+    Raises UserError where an earlier version of Shoal wrote the table without previous_segment_id.
+    """
+    name = "segments.history"
+    delta.open_table(lake.root, name)
+    if "previous_segment_id" not in delta.read_columns(lake.path(name)):
+        raise UserError(f"publish: {name} in {lake.root} has no column previous_segment_id; run first: shoal segment --day {day}")
+    return Scan(lake.root, name, INTERVAL_COLUMNS, where)
 
 
 def read_assigned_model(lake: Lake, day: date) -> tuple[str, int]:
@@ -53,16 +116,6 @@ def read_segment_names(lake: Lake, day: date) -> dict[int, str]:
     return {
         row["segment_id"]: row["name"] for row in lake.read_small_table("segments.definitions", ["segment_id", "name"], of_model)
     }
-
-
-def read_history(lake: Lake, day: date) -> DataFrame:
-    """Return segments.history. Raises UserError where an earlier version of Shoal wrote it without previous_segment_id."""
-    history = lake.read("segments.history")
-    if "previous_segment_id" not in history.columns:
-        raise UserError(
-            f"publish: segments.history in {lake.root} has no column previous_segment_id; run first: shoal segment --day {day}"
-        )
-    return history
 
 
 def days_to_publish(lake: Lake, name: str, day: date) -> list[date]:

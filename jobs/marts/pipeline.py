@@ -13,14 +13,21 @@ OTHER_TABLES = (segment_profiles, segment_changes, segment_moves)
 
 
 def run(
-    lake: Lake, settings: Settings, days: list[date], run_id: str, started_at: datetime, clock: Callable[[], datetime]
+    lake: Lake,
+    settings: Settings,
+    days: list[date],
+    run_id: str,
+    started_at: datetime,
+    clock: Callable[[], datetime],
+    engine: str | None = None,
 ) -> None:
     """Publish each day: marts.refreshes names the run `run_id`, begun at `started_at`, and the time on `clock` at the end.
 
-    The times have a time zone. Raises UserError where an input of a day is missing; nothing of the day is written then.
+    The times have a time zone. `engine` is what carried the kernels of the run: "local" or "spark". Raises UserError where an
+    input of a day is missing; nothing of the day is written then.
     """
     for day in days:
         inputs = customer_segments.read_inputs(lake, settings, day)  # before any write, so that nothing is published in part
-        writes = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, day, inputs)} if inputs else {}
+        writes = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, settings, day, inputs)} if inputs else {}
         run_in_parallel(writes | {table.TABLE.name: partial(table.run, lake, settings, day) for table in OTHER_TABLES})
-        refreshes.run(lake, settings, day, run_id, started_at, clock())
+        refreshes.run(lake, settings, day, run_id, started_at, clock(), engine)

@@ -6,13 +6,16 @@ The command line gives the times. A rerun of the same day and run id replaces it
 
 from datetime import date, datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jobs.config.settings import Settings
 from jobs.flow import TABLES
 from jobs.marts import _members
+from jobs.storage.commits import write_files
 from jobs.storage.lake import Lake
-from jobs.storage.table import Table, quote_sql
+from jobs.storage.table import Table
 
 RECONCILIATION = "quality.reconciliation"
 CANDIDATES = "segments.candidates"
@@ -40,7 +43,8 @@ SCHEMA = """
         separation_low: DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
         separation_high: DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
         common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the raw features, lower is better'
-    >> COMMENT 'The measures that the gate compared'
+    >> COMMENT 'The measures that the gate compared',
+    engine STRING COMMENT 'What carried the kernels: local (processes of one machine) or spark; null: not known'
 """
 TABLE = Table(
     "marts.refreshes",
@@ -50,12 +54,13 @@ TABLE = Table(
 )
 
 
-def build_manifest(facts: dict, counts: dict[str, int | None], table_versions: dict[str, int]) -> list[dict]:
+def build_manifest(facts: dict, counts: dict[str, int | None], table_versions: dict[str, int]) -> pa.Table:
     """Return the row of marts.refreshes.
 
     `facts` are the columns of the run and of the gate, `counts` those of cleaning, `table_versions` the Delta version by table.
     """
-    return [facts | {"status": "published"} | counts | {"table_versions": table_versions}]
+    row = facts | {"status": "published"} | counts | {"table_versions": list(table_versions.items())}
+    return pa.Table.from_pylist([row], TABLE.arrow_schema)
 
 
 def _count_cleaned_rows(lake: Lake, day: date) -> dict[str, int | None]:
@@ -93,7 +98,9 @@ _MEASURES = (
 )  # fmt: skip
 
 
-def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: datetime, finished_at: datetime) -> None:
+def run(
+    lake: Lake, settings: Settings, day: date, run_id: str, started_at: datetime, finished_at: datetime, engine: str | None = None
+) -> None:
     """Write the manifest row of a run, after all its tables; both times have a time zone."""
     version, n_customers = _members.read_assigned_model(lake, day)
     names = [f"{layer}.{table}" for layer, tables in TABLES.items() for table in tables]
@@ -105,6 +112,14 @@ def run(lake: Lake, settings: Settings, day: date, run_id: str, started_at: date
         "finished_at": finished_at,
         "model_version": version,
         "n_customers": n_customers,
+        "engine": engine,
     } | _read_decision(lake, version, day)
-    rows = build_manifest(facts, _count_cleaned_rows(lake, day), versions)
-    lake.replace(TABLE, lake.spark.createDataFrame(rows, SCHEMA), f"day = DATE'{day}' AND run_id = {quote_sql(run_id)}")
+    _replace_row(lake, build_manifest(facts, _count_cleaned_rows(lake, day), versions))
+
+
+def _replace_row(lake: Lake, row: pa.Table) -> None:
+    """Put the row in the place of the one of the same day and run."""
+    opened = lake.open_for_write(TABLE)
+    stored = lake.read_arrow(TABLE)
+    is_same = pc.and_(pc.equal(stored["day"], row["day"][0]), pc.equal(stored["run_id"], row["run_id"][0]))
+    opened.commit(write_files(lake.root, TABLE, pa.concat_tables([stored.filter(pc.invert(is_same)), row])), None)

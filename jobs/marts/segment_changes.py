@@ -6,8 +6,9 @@ exactly the segments of a later day. The first known day adds everybody. A rerun
 
 from datetime import date
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
 
 from jobs.config.settings import Settings
 from jobs.marts import _members
@@ -30,20 +31,27 @@ TABLE = Table(
 )
 
 
-def list_changes(history: DataFrame, days: list[date]) -> DataFrame:
-    """segments.history -> marts.segment_changes of these known days."""
-    began = history.where(F.col("valid_from").isin(days))
-    ended = history.where(F.col("valid_to").isin(days))
-    pairs = ended.select("customer_id", F.col("valid_to").alias("day"), F.col("segment_id").alias("from_segment_id")).join(
-        began.select("customer_id", F.col("valid_from").alias("day"), F.col("segment_id").alias("to_segment_id")),
-        ["customer_id", "day"],
-        how="full_outer",
-    )
-    change = F.when(F.col("from_segment_id").isNull(), "added").when(F.col("to_segment_id").isNull(), "removed")
-    return pairs.select("day", "customer_id", change.otherwise("changed").alias("change"), "from_segment_id", "to_segment_id")
+def list_changes(history: pa.Table, days: list[date]) -> pa.Table:
+    """Return marts.segment_changes of these known days, of the intervals that begin or end on one of them.
+
+    `history` has the columns of _members.INTERVAL_COLUMNS. Sorted by day and customer. About 1 µs of CPU a row.
+    """
+    intervals = pl.DataFrame(pl.from_arrow(history))
+    ended = intervals.select("customer_id", day="valid_to", from_segment_id="segment_id").filter(pl.col("day").is_in(days))
+    began = intervals.select("customer_id", day="valid_from", to_segment_id="segment_id").filter(pl.col("day").is_in(days))
+    pairs = ended.join(began, ["customer_id", "day"], how="full", coalesce=True)
+    added, removed = pl.col("from_segment_id").is_null(), pl.col("to_segment_id").is_null()
+    kind = pl.when(added).then(pl.lit("added")).when(removed).then(pl.lit("removed")).otherwise(pl.lit("changed"))
+    return pairs.with_columns(change=kind).select(TABLE.columns).sort("day", "customer_id").to_arrow()
+
+
+def read_changes(lake: Lake, day: date, days: list[date]) -> pa.Table:
+    """Return list_changes() of the stored history; `day` is the day that is published."""
+    concerned = ds.field("valid_from").isin(days) | ds.field("valid_to").isin(days)
+    return list_changes(_members.read_rows(_members.scan_history(lake, day, concerned)), days)
 
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Write the changes of `day`, and of the other days that publishing it affects."""
     days = _members.days_to_publish(lake, TABLE.name, day)
-    lake.replace_days(TABLE, list_changes(_members.read_history(lake, day), days), days)
+    lake.replace_rows(TABLE, read_changes(lake, day, days), days)

@@ -10,8 +10,8 @@ from datetime import date
 from itertools import groupby, pairwise
 from operator import itemgetter
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import duckdb
+import pyarrow as pa
 
 from jobs.config.settings import Settings
 from jobs.marts import _members, segment_changes
@@ -35,20 +35,30 @@ TABLE = Table(
 )
 
 
-def sum_moves(changes: DataFrame, money: DataFrame, day_before: dict[date, date]) -> DataFrame:
-    """marts.segment_changes and (customer_id, day, net_365d) -> marts.segment_moves, small ones included.
+_MOVES = """
+    SELECT changes.day, previous_day, from_segment_id, to_segment_id, count(*) AS customers,
+        CAST(sum(net_365d) AS DECIMAL(18,4)) AS net_365d
+    FROM changes
+    INNER JOIN days USING (day)
+    LEFT JOIN money
+        ON money.customer_id = changes.customer_id AND money.day = if(to_segment_id IS NULL, previous_day, changes.day)
+    GROUP BY ALL
+    ORDER BY ALL
+"""
 
-    `day_before` holds the known day before each day.
+
+def sum_moves(changes: pa.Table, money: pa.Table, day_before: dict[date, date]) -> list[dict]:
+    """Return the rows of marts.segment_moves, small ones included, in the order of days.
+
+    `changes` are those of segment_changes.list_changes(), `money` is (customer_id, day, net_365d) of their customers.
+    `day_before` holds the known day before each day; changes of other days are left out. About 1 µs of CPU a row.
     """
-    days = changes.sparkSession.createDataFrame(list(day_before.items()), "day DATE, previous_day DATE")
-    moved = changes.join(F.broadcast(days), "day", how="inner").withColumn(
-        "money_day", F.when(F.col("to_segment_id").isNull(), F.col("previous_day")).otherwise(F.col("day"))
-    )
-    money = money.select("customer_id", F.col("day").alias("money_day"), "net_365d")
-    with_money = moved.join(money, ["customer_id", "money_day"], how="left")
-    return with_money.groupBy("day", "previous_day", "from_segment_id", "to_segment_id").agg(
-        F.count("*").alias("customers"), F.sum("net_365d").cast("decimal(18,4)").alias("net_365d")
-    )
+    dates = pa.schema({"day": pa.date32(), "previous_day": pa.date32()})
+    days = pa.table([list(day_before), list(day_before.values())], schema=dates)
+    with duckdb.connect() as connection:  # not the shared one, which serves one thread
+        for name, rows in {"changes": changes, "money": money, "days": days}.items():
+            connection.register(name, rows)
+        return connection.sql(_MOVES).to_arrow_table().to_pylist()
 
 
 def merge_small_moves(moves: list[dict], min_cell: int) -> list[dict]:
@@ -74,9 +84,10 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """Write the moves of `day`, and of the other days that publishing it affects."""
     days = _members.days_to_publish(lake, TABLE.name, day)
     day_before = {later: earlier for earlier, later in pairwise(lake.days("segments.assignments")) if later in days}
-    changes = segment_changes.list_changes(_members.read_history(lake, day), days)
-    money = lake.read("features.customers").where(F.col("day").isin(*day_before, *day_before.values()))
-    moves = sorted((row.asDict() for row in sum_moves(changes, money, day_before).collect()), key=itemgetter("day"))
+    changes = segment_changes.read_changes(lake, day, days)
+    days_of_money = {*day_before, *day_before.values()}
+    money = _members.read_rows(_members.scan_customers(lake, days_of_money, ["customer_id", "day", "net_365d"]))
+    moves = sum_moves(changes, money, day_before)
     min_cell = settings.segment.min_cell
     rows = [row for _, of_day in groupby(moves, itemgetter("day")) for row in merge_small_moves(list(of_day), min_cell)]
-    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), days)
+    lake.replace_rows(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), days)

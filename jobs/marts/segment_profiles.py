@@ -8,14 +8,17 @@ import json
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs import catalogue, traits
 from jobs.config.settings import Settings
 from jobs.marts import _members
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
+from jobs.storage.vectors import to_matrix
 from jobs.traits import DORMANT, Trait
 
 MONEY_STEP = Decimal("0.0001")  # of DECIMAL(18,4)
@@ -53,21 +56,36 @@ TABLE = Table(
 )
 
 
+_SUMS = """
+    SELECT segment_id, count(*) AS n_customers, count_if(is_outlier) AS n_outliers,
+        CAST(sum(orders_365d) AS BIGINT) AS orders_365d, CAST(sum(net_365d) AS DECIMAL(18,4)) AS net_365d,
+        CAST(median(recency_days) AS DOUBLE) AS typical_recency_days, any_value(model_version) AS model_version
+    FROM assignments INNER JOIN customers USING (customer_id)
+    GROUP BY segment_id
+    ORDER BY segment_id
+"""
+_CUSTOMERS = ("customer_id", "recency_days", "orders_365d", "net_365d")
+_ASSIGNMENTS = ("customer_id", "segment_id", "is_outlier", "model_version")
+
+
+def sum_segments(customers: pa.Table, assignments: pa.Table) -> list[dict]:
+    """Return, by segment, the customers, their outliers, orders and money, and the median of their silence.
+
+    Both have one row per customer of a day, with these columns of _members.CUSTOMER_COLUMNS and SEGMENT_COLUMNS. About 0.3 µs
+    of CPU a customer.
+    """
+    with duckdb.connect() as connection:  # not the shared one, which serves one thread
+        connection.register("customers", customers)
+        connection.register("assignments", assignments)
+        return connection.sql(_SUMS).to_arrow_table().to_pylist()
+
+
 def profile_segments(
-    members: DataFrame, names: dict[int, str], segment_traits: dict[int, list[Trait]], day: date, min_cell: int
+    sums: list[dict], names: dict[int, str], segment_traits: dict[int, list[Trait]], day: date, min_cell: int
 ) -> list[dict]:
-    """Rows of _members.read_members(), names and traits by segment id -> rows of marts.segment_profiles."""
-    sums = members.groupBy("segment_id").agg(
-        F.count("*").alias("n_customers"),
-        F.count_if("is_outlier").alias("n_outliers"),
-        F.sum("orders_365d").alias("orders_365d"),
-        F.sum("net_365d").cast("decimal(18,4)").alias("net_365d"),
-        F.median("recency_days").alias("typical_recency_days"),
-        F.first("model_version").alias("model_version"),
-    )
-    rows = [row.asDict() for row in sums.orderBy("segment_id").collect()]
-    n_customers = sum(row["n_customers"] for row in rows)
-    net = sum(row["net_365d"] or 0 for row in rows)
+    """Return the rows of marts.segment_profiles, from sum_segments() and the names and traits by segment id."""
+    n_customers = sum(row["n_customers"] for row in sums)
+    net = sum(row["net_365d"] or 0 for row in sums)
     return [
         row
         | {
@@ -78,9 +96,9 @@ def profile_segments(
             "orders_365d_per_customer": (row["orders_365d"] or 0) / row["n_customers"],
             "net_365d_per_customer": _per_customer(row["net_365d"], row["n_customers"]),
             "net_share": float((row["net_365d"] or 0) / net) if net > 0 else None,
-            "traits": segment_traits.get(row["segment_id"], []),  # the dormant segment has none
+            "traits": [trait._asdict() for trait in segment_traits.get(row["segment_id"], [])],  # the dormant segment has none
         }
-        for row in rows
+        for row in sums
         if row["n_customers"] >= min_cell
     ]
 
@@ -91,10 +109,26 @@ def _per_customer(total: Decimal | None, n: int) -> Decimal | None:
 
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Publish the profiles of the day."""
-    members = _members.read_members(lake, day)
-    features = json.loads(lake.properties("features.customers")["shoal.vector"])
-    statistics = traits.feature_statistics(members.where(F.col("segment_id") != DORMANT), features)
-    segment_traits = traits.rank_traits(statistics, catalogue.FEATURES)
+    customers = _members.read_rows(_members.scan_customers(lake, [day], _CUSTOMERS))
+    _members.read_assigned_model(lake, day)
+    assignments = _members.read_rows(_members.scan_assignments(lake, day, _ASSIGNMENTS))
+    segment_traits = traits.rank_traits(_measure_features(lake, day, assignments), catalogue.FEATURES)
     names = _members.read_segment_names(lake, day)
-    rows = profile_segments(members, names, segment_traits, day, settings.segment.min_cell)
-    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA).coalesce(1), [day])  # one file a day
+    rows = profile_segments(sum_segments(customers, assignments), names, segment_traits, day, settings.segment.min_cell)
+    lake.replace_rows(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), [day])
+
+
+def _measure_features(lake: Lake, day: date, assignments: pa.Table) -> traits.Statistics:
+    """Return the moments of the features of the active customers by segment."""
+    features = json.loads(lake.properties("features.customers")["shoal.vector"])
+    active = assignments.filter(pc.not_equal(assignments["segment_id"], DORMANT))
+    vectors = np.empty((active.num_rows, len(features)), dtype=np.float32)
+    segments = np.empty(active.num_rows, dtype=np.int32)
+    end = 0
+    for batch in _members.read_batches(_members.scan_vectors(lake, day)):
+        positions = pc.index_in(batch["customer_id"], value_set=active["customer_id"])
+        is_member = pc.is_valid(positions)
+        start, end = end, end + pc.sum(is_member).as_py()
+        vectors[start:end] = to_matrix(batch["vector"].filter(is_member))
+        segments[start:end] = active["segment_id"].take(positions.filter(is_member)).to_numpy()
+    return traits.feature_statistics(vectors[:end], segments[:end], features)

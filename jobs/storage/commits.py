@@ -280,7 +280,7 @@ def _write_file(root: str, table: Table, rows: pa.Table, partition: dict[str, st
 def _measure_file(table: Table, rows: pa.Table) -> dict:
     """Return the bounds of a file as the log has them: of the columns that the table's properties name, else of the first."""
     named = table.properties.get("delta.dataSkippingStatsColumns")
-    first = rows.column_names[: int(PROPERTIES["delta.dataSkippingNumIndexedCols"])]
+    first = rows.column_names[: int((PROPERTIES | table.properties)["delta.dataSkippingNumIndexedCols"])]
     columns = [name for name in (named.split(",") if named else first) if not pa.types.is_nested(rows[name].type)]
     stats: dict = {"numRecords": rows.num_rows, "minValues": {}, "maxValues": {}, "nullCount": {}}
     for name in columns:

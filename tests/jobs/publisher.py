@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import pyarrow.compute as pc
 
 from jobs import catalogue
-from jobs.engine.session import open_session
 from jobs.marts import customer_segments, pipeline
 from jobs.storage.delta import read_arrow
 from jobs.storage.lake import Lake
@@ -20,7 +19,7 @@ def main(root: str) -> None:
     """Publish every day that has assignments, from the first that the manifest lacks."""
     catalogue.FEATURES = planted.CATALOGUE
     customer_segments.load_encoder = planted.load_encoder
-    lake = Lake(open_session("publisher"), root)
+    lake = Lake(None, root)
     settings = planted.settings(lake)
     published = pc.max(read_arrow(root, "marts.refreshes")["day"]).as_py()
     for day in (day for day in lake.days("segments.assignments") if day > published):

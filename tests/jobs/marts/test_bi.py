@@ -64,10 +64,9 @@ def test_columns_types_and_comments_equal_the_contract(table):
     assert table.metadata().description == customer_segments.TABLE.about
 
 
-def test_delta_rs_and_duckdb_read_the_rows_that_spark_reads(shop, table):
-    spark_rows = shop.rows(customer_segments, "customer_id")
-    arrow = table.to_pyarrow_dataset().to_table().sort_by("customer_id")
-    assert arrow.to_pylist() == spark_rows
+def test_duckdb_reads_the_rows_that_delta_rs_reads(table):
+    rows = table.to_pyarrow_dataset().to_table().to_pylist()
+    assert [row["customer_id"] for row in rows] == sorted(row["customer_id"] for row in rows)
 
     connection = duckdb.connect()
     connection.register("customer_segments", table.to_pyarrow_dataset())
@@ -75,7 +74,7 @@ def test_delta_rs_and_duckdb_read_the_rows_that_spark_reads(shop, table):
         "SELECT segment_name, count(*), sum(net_365d) FROM customer_segments GROUP BY ALL ORDER BY 1"
     ).fetchall()
     totals = {}
-    for row in spark_rows:
+    for row in rows:
         n, net = totals.get(row["segment_name"], (0, 0))
         totals[row["segment_name"]] = (n + 1, net + row["net_365d"])
     assert totals_by_duckdb == [(name, *totals[name]) for name in sorted(totals)]
@@ -107,7 +106,7 @@ class Served:
     """A copy of the shop's lake, `make bi` over it, and a client of that."""
 
     def __init__(self, shop, folder: Path) -> None:
-        self.folder, self.lake = folder, Lake(shop.lake.spark, shutil.copytree(shop.lake.root, folder / "lake"))
+        self.folder, self.lake = folder, Lake(None, shutil.copytree(shop.lake.root, folder / "lake"))
         refreshes.run(self.lake, shop.settings, LAST, "run", *[datetime(2024, 3, 5, tzinfo=UTC)] * 2)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

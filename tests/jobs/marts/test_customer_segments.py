@@ -70,7 +70,7 @@ def test_a_customer_first_known_a_few_days_ago_has_less_confidence(shop):
 def test_publishing_an_older_day_changes_nothing(shop):
     version = shop.lake.version(customer_segments.TABLE.name)
 
-    customer_segments.run(shop.lake, shop.settings, LAST - timedelta(days=2))
+    shop.run(customer_segments.run, LAST - timedelta(days=2))
 
     assert shop.lake.version(customer_segments.TABLE.name) == version
 

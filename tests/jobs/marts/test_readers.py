@@ -8,48 +8,45 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
+import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.encoded import customers as encoded
 from jobs.marts import refreshes
-from jobs.segments import assignments, history
+from jobs.segments import assignments
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 from tests.jobs import planted
 from tests.jobs.conftest import LAST
+from tests.jobs.marts.shop import replace_days, write_history
 
 DAYS = [LAST + timedelta(days=n) for n in range(1, 4)]
-KILLS = 2
+KILLS, LONGEST_LIFE_SECONDS = 3, 0.5  # three days take a second and more
 TABLES = ("marts.customer_segments", "marts.segment_profiles", "marts.segment_moves")
 
 
 @pytest.fixture
 def lake(shop, tmp_path):
     """The shop with its last day published, and with features and assignments of later days, each with one customer fewer."""
-    lake = Lake(shop.lake.spark, shutil.copytree(shop.lake.root, tmp_path / "lake"))
+    lake = Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake"))
     shutil.copytree(shop.settings.models, f"{lake.root}-models")
-    for table in (planted.FEATURES, encoded.TABLE):
-        lake.replace_days(table, copy_to_later_days(lake, table, DAYS), DAYS)
-    for day in DAYS:
-        lake.replace_days(assignments.TABLE, copy_to_later_days(lake, assignments.TABLE, [day]), [day])
-        history.run(lake, shop.settings, day)
+    for n, day in enumerate(DAYS):
+        gone = [f"rare-{i}" for i in range(1, n + 2)]
+        for table in (planted.FEATURES, encoded.TABLE, assignments.TABLE):
+            copy_day(lake, table, day, gone)
+    write_history(lake)
     refreshes.run(lake, shop.settings, LAST, "first", *[datetime(2024, 3, 5, tzinfo=UTC)] * 2)
     return lake
 
 
-def copy_to_later_days(lake: Lake, table: Table, days: list) -> DataFrame:
-    """Return the rows of the last day as rows of later days, each with one customer fewer."""
-    rows = (
-        lake.read(table, LAST, LAST).drop("day").join(lake.spark.createDataFrame([(d,) for d in days], "day DATE"), how="cross")
-    )
-    nth = F.regexp_extract("customer_id", "^rare-([0-9]+)$", 1)
-    return rows.where((nth == "") | (nth.cast("INT") >= F.datediff("day", F.lit(LAST))))
+def copy_day(lake: Lake, table: Table, day: date, gone: list[str]) -> None:
+    """Write the rows of the last day as rows of `day`, without the customers who are `gone`."""
+    rows = [row for row in lake.read_small_table(table, where=ds.field("day") == LAST) if row["customer_id"] not in gone]
+    replace_days(lake, table, [row | {"day": day} for row in rows], [day])
 
 
 class Reader(threading.Thread):
@@ -108,7 +105,7 @@ def test_a_reader_sees_one_whole_day_however_often_publishing_is_killed(lake):
     reader = Reader(lake)
     reader.start()
     try:
-        ended = [publish(lake, moments.uniform(0, 8)) for _ in range(KILLS)] + [publish(lake, None)]
+        ended = [publish(lake, moments.uniform(0, LONGEST_LIFE_SECONDS)) for _ in range(KILLS)] + [publish(lake, None)]
     finally:
         reader.stopped = True
         reader.join()

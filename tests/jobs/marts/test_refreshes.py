@@ -1,16 +1,20 @@
 """marts.refreshes: one row per run, the manifest of what BI may rely on."""
 
+import shutil
 from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from jobs.errors import UserError
 from jobs.marts import refreshes
+from jobs.quality import reconciliation
 from jobs.segments import candidates
 from tests.jobs.conftest import FIRST, LAST, SECOND
+from tests.jobs.marts.shop import to_arrow
 
 STARTED, FINISHED = datetime(2024, 3, 5, 2, 0, tzinfo=UTC), datetime(2024, 3, 5, 2, 4, tzinfo=UTC)
-RECONCILIATION = "table STRING, day DATE, rows_in BIGINT, rows_out BIGINT, rejects MAP<STRING,BIGINT>"
 
 
 def test_a_rerun_replaces_its_row_and_another_run_adds_one(shop):
@@ -21,8 +25,8 @@ def test_a_rerun_replaces_its_row_and_another_run_adds_one(shop):
     assert [row["run_id"] for row in rows] == ["manual__it's", "other"]
     row = rows[0]
     assert (row["day"], row["status"], row["model_version"], row["n_customers"]) == (LAST, "published", "v2", 226)
-    assert (row["started_at"], row["finished_at"]) == (STARTED.replace(tzinfo=None), FINISHED.replace(tzinfo=None))
-    versions = row["table_versions"]
+    assert (row["started_at"], row["finished_at"], row["engine"]) == (STARTED, FINISHED, None)
+    versions = dict(row["table_versions"])
     assert versions["marts.customer_segments"] == shop.lake.version("marts.customer_segments")
     assert "features.customers" in versions
     assert "clean.orders" not in versions  # this shop has no orders table
@@ -54,8 +58,7 @@ def test_the_manifest_has_the_last_decision_of_the_gate_and_its_measures(lake):
     ]
     # Another model was evaluated on that day and is not published either.
     rows.append(rows[-1] | {"model_version": "v0", "decision": "live: earlier"})
-    rows = [dict.fromkeys(candidates.TABLE.columns) | row for row in rows]
-    lake.replace(candidates.TABLE, lake.spark.createDataFrame(rows, candidates.SCHEMA))
+    lake.replace_rows(candidates.TABLE, to_arrow(candidates.TABLE, rows))
 
     assert refreshes._read_decision(lake, "v1", SECOND) == {
         "representation": "pca", "decision": "pca: best", "decided_on": FIRST,
@@ -66,22 +69,33 @@ def test_the_manifest_has_the_last_decision_of_the_gate_and_its_measures(lake):
     assert refreshes._read_decision(lake, "v0", LAST)["decision"] == "live: earlier"
 
 
-def test_counts_come_from_the_reconciliation_of_the_day(shop):
+def test_counts_come_from_the_reconciliation_of_the_day(lake):
+    columns = ("table", "day", "rows_in", "rows_out", "rejects")
     rows = [
-        ("clean.events", LAST, 12, 10, {"no_time": 2}),
-        ("clean.orders", LAST, 9, 6, {"no_price": 1, "no_rate": 2}),
-        ("clean.products", LAST, 5, 5, {}),
-        ("clean.events", FIRST, 7, 7, {}),
+        ("clean.events", LAST, 12, 10, [("no_time", 2)]),
+        ("clean.orders", LAST, 9, 6, [("no_price", 1), ("no_rate", 2)]),
+        ("clean.products", LAST, 5, 5, []),
+        ("clean.events", FIRST, 7, 7, []),
     ]
-    path = shop.lake.path("quality.reconciliation")
-    shop.lake.spark.createDataFrame(rows, RECONCILIATION).write.format("delta").save(path)
+    lake.replace_rows(
+        reconciliation.TABLE, to_arrow(reconciliation.TABLE, [dict(zip(columns, row, strict=True)) for row in rows])
+    )
 
-    assert refreshes._count_cleaned_rows(shop.lake, LAST) == {"n_events": 10, "n_orders": 6, "n_rejects": 5}
-    assert refreshes._count_cleaned_rows(shop.lake, LAST.replace(day=9)) == {
-        "n_events": None,
-        "n_orders": None,
-        "n_rejects": None,
-    }
+    assert refreshes._count_cleaned_rows(lake, LAST) == {"n_events": 10, "n_orders": 6, "n_rejects": 5}
+    assert refreshes._count_cleaned_rows(lake, LAST.replace(day=9)) == {"n_events": None, "n_orders": None, "n_rejects": None}
+
+
+def test_the_row_names_the_engine_and_an_older_table_gains_the_column(shop, lake):
+    shutil.copytree(shop.lake.root, lake.root)
+    older = lake.read_arrow(refreshes.TABLE).drop_columns(["engine"])
+    shutil.rmtree(lake.path("marts.refreshes"), ignore_errors=True)
+    row = pa.Table.from_pylist([{"run_id": "old", "day": FIRST}], older.schema)
+    write_deltalake(lake.path("marts.refreshes"), row)
+
+    refreshes.run(lake, shop.settings, LAST, "new", STARTED, FINISHED, engine="local")
+
+    rows = lake.read_arrow(refreshes.TABLE).sort_by("run_id").to_pylist()
+    assert [(row["run_id"], row["engine"]) for row in rows] == [("new", "local"), ("old", None)]
 
 
 def test_a_day_that_was_not_segmented_is_refused(shop):

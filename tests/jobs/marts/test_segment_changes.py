@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import combinations
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from jobs.errors import UserError
-from jobs.marts import refreshes, segment_changes, segment_moves
-from jobs.segments import assignments, history
+from jobs.marts import _members, refreshes, segment_changes, segment_moves
+from jobs.storage.lake import Lake
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND
+from tests.jobs.marts.shop import replace_days, write_assignments, write_history
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -31,22 +34,23 @@ def replay(rows, segments, since, until):
 
 
 @pytest.fixture(scope="module")
-def published(spark, tmp_path_factory):
+def published(tmp_path_factory):
     """A lake of random days, and the segments of each day.
 
     One day was published late with the next one, one came late, and one was run again.
     """
-    lake = planted.Lake(spark, str(tmp_path_factory.mktemp("feed") / "lake"))
+    lake = Lake(None, str(tmp_path_factory.mktemp("feed") / "lake"))
     settings, days, randomness = planted.settings(lake), {}, random.Random(3)  # noqa: S311
     for number, is_published in ((0, True), (4, False), (6, True), (2, True), (0, True)):
         day = FIRST + timedelta(days=number)
         segments = {f"c{i}": randomness.choice([None, 1, 1, 1, 2, 3]) for i in range(100)}
         days[day] = {customer: segment for customer, segment in segments.items() if segment is not None}
-        rows = [(c, day, segment, None, None, None, False, "v1", None) for c, segment in days[day].items()]
-        lake.replace_days(assignments.TABLE, spark.createDataFrame(rows, assignments.SCHEMA), [day])
-        money = [(c, day, True, None, 1, 1, Decimal(7), 400, []) for c in days[day]]
-        lake.replace_days(planted.FEATURES, spark.createDataFrame(money, planted.FEATURES.schema), [day])
-        history.run(lake, settings, day)
+        write_assignments(
+            lake, day, [{"customer_id": c, "day": day, "segment_id": i, "model_version": "v1"} for c, i in days[day].items()]
+        )
+        money = [{"customer_id": c, "day": day, "net_365d": Decimal(7), "vector": []} for c in days[day]]
+        replace_days(lake, planted.FEATURES, money, [day])
+        write_history(lake)
         if is_published:
             for table in (segment_changes, segment_moves):
                 table.run(lake, settings, day)
@@ -55,7 +59,7 @@ def published(spark, tmp_path_factory):
 
 
 def read_rows(lake, module):
-    return [row.asDict() for row in lake.read(module.TABLE).collect()]
+    return lake.read_arrow(module.TABLE).to_pylist()
 
 
 def test_replayed_from_any_day_the_feed_gives_any_later_one(published):
@@ -95,11 +99,25 @@ def test_the_feed_of_the_shop_names_the_customers(shop):
 
 
 def test_an_old_history_without_previous_segment_id_gives_a_one_line_error(lake):
-    lake.spark.createDataFrame([("a", FIRST, "v1")], "customer_id STRING, day DATE, model_version STRING").write.format(
-        "delta"
-    ).partitionBy("day").save(lake.path("segments.assignments"))
-    lake.spark.createDataFrame([("a", 1)], "customer_id STRING, segment_id INT").write.format("delta").save(
-        lake.path("segments.history")
-    )
+    assigned = pa.table({"customer_id": ["a"], "day": [FIRST], "model_version": ["v1"]})
+    write_deltalake(lake.path("segments.assignments"), assigned, partition_by=["day"])
+    write_deltalake(lake.path("segments.history"), pa.table({"customer_id": ["a"], "segment_id": [1]}))
     with pytest.raises(UserError, match=r"no column previous_segment_id; run first: shoal segment --day 2024-03-01$"):
         segment_changes.run(lake, None, FIRST)
+
+
+def test_an_interval_gives_a_change_on_each_of_the_days_on_which_it_begins_and_ends():
+    intervals = [
+        ("a", 1, FIRST, SECOND, None),
+        ("a", 2, SECOND, None, 1),
+        ("gone", 3, FIRST, SECOND, None),
+        ("new", 1, SECOND, None, None),
+    ]
+    columns = _members.INTERVAL_COLUMNS
+    history = pa.Table.from_pylist([dict(zip(columns.names, row, strict=True)) for row in intervals], columns)
+
+    changes = segment_changes.list_changes(history, [SECOND])
+
+    assert [tuple(row.values()) for row in changes.to_pylist()] == [
+        (SECOND, "a", "changed", 1, 2), (SECOND, "gone", "removed", 3, None), (SECOND, "new", "added", None, 1),
+    ]  # fmt: skip

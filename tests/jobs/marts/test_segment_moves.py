@@ -1,12 +1,13 @@
 """marts.segment_moves: the customers who moved since the known day before, and their money."""
 
+import pyarrow as pa
 import pytest
 
 from jobs.marts import segment_changes, segment_moves
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 
-def test_moves_of_hand_made_changes(spark):
+def test_moves_of_hand_made_changes():
     rows = [
         (SECOND, "a", "changed", 1, 2),
         (SECOND, "b", "changed", 1, 2),
@@ -14,17 +15,28 @@ def test_moves_of_hand_made_changes(spark):
         (SECOND, "gone", "removed", 2, None),
         (FIRST, "a", "added", None, 1),
     ]
-    changes = spark.createDataFrame(rows, segment_changes.SCHEMA)
+    changes = to_table(segment_changes.TABLE.arrow_schema, rows)
     rows = [("a", SECOND, 5), ("a", FIRST, 99), ("b", SECOND, 7), ("c", SECOND, 1), ("new", SECOND, 3), ("gone", FIRST, 4)]
-    nets = spark.createDataFrame(rows, "customer_id STRING, day DATE, net INT").selectExpr(
-        "customer_id", "day", "CAST(net AS DECIMAL(18,4)) AS net_365d"
-    )
+    nets = to_table(pa.schema({"customer_id": pa.string(), "day": pa.date32(), "net_365d": pa.decimal128(18, 4)}), rows)
 
     moves = segment_moves.sum_moves(changes, nets, {SECOND: FIRST})
 
-    assert sorted((tuple(row) for row in moves.collect()), key=str) == sorted(
-        [(SECOND, FIRST, 1, 2, 2, 12), (SECOND, FIRST, None, 1, 1, 3), (SECOND, FIRST, 2, None, 1, 4)], key=str
-    )
+    assert [tuple(row.values()) for row in moves] == [
+        (SECOND, FIRST, 1, 2, 2, 12), (SECOND, FIRST, 2, None, 1, 4), (SECOND, FIRST, None, 1, 1, 3),
+    ]  # fmt: skip
+
+
+def test_moves_of_customers_whose_money_is_not_known_have_none():
+    changes = to_table(segment_changes.TABLE.arrow_schema, [(SECOND, "a", "changed", 1, 2)])
+    no_money = pa.schema({"customer_id": pa.string(), "day": pa.date32(), "net_365d": pa.decimal128(18, 4)}).empty_table()
+
+    (move,) = segment_moves.sum_moves(changes, no_money, {SECOND: FIRST})
+
+    assert (move["customers"], move["net_365d"]) == (1, None)
+
+
+def to_table(schema, rows):
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +70,8 @@ def test_moves_of_the_shop_are_against_the_known_day_before(shop):
 
 def test_a_rerun_of_an_earlier_day_also_writes_the_moves_of_the_next_day(shop):
     before = shop.rows(segment_moves, "day", "from_segment_id", "to_segment_id")
-    shop.lake.replace(segment_moves.TABLE, shop.lake.spark.createDataFrame([], segment_moves.SCHEMA))
+    shop.lake.replace_rows(segment_moves.TABLE, segment_moves.TABLE.arrow_schema.empty_table())
 
-    segment_moves.run(shop.lake, shop.settings, SECOND)
+    shop.run(segment_moves.run, SECOND)
 
     assert shop.rows(segment_moves, "day", "from_segment_id", "to_segment_id") == before

@@ -3,10 +3,11 @@
 from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from pyspark.sql import functions as F
 
 from jobs.marts import _members, segment_profiles
+from jobs.marts._members import MONEY
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST
 
@@ -46,22 +47,46 @@ def test_effects_are_standardised_differences_from_the_average_active_customer(s
 
 
 def test_a_small_number_of_outliers_is_not_published(shop):
-    members = _members.read_members(shop.lake, FIRST).withColumn(
-        "is_outlier", F.col("customer_id").isin("loyal-1", "rare-1", "rare-2")
-    )
+    customers, assignments = read_members(shop)
+    is_outlier = [customer in ("loyal-1", "rare-1", "rare-2") for customer in assignments["customer_id"].to_pylist()]
+    assignments = assignments.set_column(2, "is_outlier", pa.array(is_outlier))
     loyal, rare, nightly = (shop.segment_of(kind, FIRST) for kind in ("loyal", "rare", "nightly"))
 
-    rows = segment_profiles.profile_segments(members, dict.fromkeys(range(6), "a name"), {}, FIRST, min_cell=2)
+    sums = segment_profiles.sum_segments(customers, assignments)
+    rows = segment_profiles.profile_segments(sums, dict.fromkeys(range(6), "a name"), {}, FIRST, min_cell=2)
 
     n_outliers = {row["segment_id"]: row["n_outliers"] for row in rows}
     assert (n_outliers[loyal], n_outliers[rare], n_outliers[nightly]) == (None, 2, 0)
 
 
 def test_a_segment_below_min_cell_is_not_published(shop):
-    members = _members.read_members(shop.lake, FIRST)
-    names = dict.fromkeys(range(6), "a name")
+    names, sums = dict.fromkeys(range(6), "a name"), segment_profiles.sum_segments(*read_members(shop))
 
-    rows = segment_profiles.profile_segments(members, names, {}, FIRST, min_cell=40)
+    rows = segment_profiles.profile_segments(sums, names, {}, FIRST, min_cell=40)
 
     assert sorted(row["n_customers"] for row in rows) == [40, 50, 60]
     assert sum(row["share"] for row in rows) == pytest.approx(150 / 200)
+
+
+def test_unknown_figures_are_left_out_of_sums_and_medians():
+    customers = pa.table(
+        {
+            "customer_id": ["a", "b", "c", "nowhere"], "recency_days": pa.array([2, None, 5, 9], pa.int64()),
+            "orders_365d": pa.array([1, None, 2, 9], pa.int64()), "net_365d": pa.array([Decimal("0.1"), None, None, 9], MONEY),
+        }
+    )  # fmt: skip
+    assignments = pa.table(
+        {"customer_id": ["a", "b", "c"], "segment_id": [1, 1, 1], "is_outlier": [False] * 3, "model_version": ["v1"] * 3}
+    )
+
+    (sums,) = segment_profiles.sum_segments(customers, assignments)
+
+    assert (sums["n_customers"], sums["orders_365d"], sums["net_365d"]) == (3, 3, Decimal("0.1"))
+    assert sums["typical_recency_days"] == 3.5
+
+
+def read_members(shop) -> tuple[pa.Table, pa.Table]:
+    """Return the customers of the first day and their segments."""
+    customers = _members.scan_customers(shop.lake, [FIRST], ("customer_id", "recency_days", "orders_365d", "net_365d"))
+    columns = ("customer_id", "segment_id", "is_outlier", "model_version")
+    return _members.read_rows(customers), _members.read_rows(_members.scan_assignments(shop.lake, FIRST, columns))
