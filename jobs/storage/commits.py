@@ -33,6 +33,7 @@ from jobs.storage.table import Column, Table
 
 # The partition decides which files hold a row; bounds of all columns would take a fifth of the time of a write.
 PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # of a partition, in a path
 _LONGEST_BOUND = 32  # characters of a text in a file's bounds
 
 
@@ -267,7 +268,7 @@ def _raise_broken(table: Table, rows: pa.Table, first: int, n_rows: int, rule: s
 
 
 def _write_file(root: str, table: Table, rows: pa.Table, partition: dict[str, str | None]) -> File:
-    folder = "".join(f"{name}={value}/" for name, value in partition.items())
+    folder = "".join(f"{name}={_NO_VALUE if value is None else value}/" for name, value in partition.items())
     path = f"{folder}part-{uuid.uuid4()}.parquet"
     filesystem, base = open_filesystem(f"{delta.table_path(root, table.name)}/{path}")
     filesystem.create_dir(base.rsplit("/", 1)[0], recursive=True)
