@@ -86,19 +86,12 @@ def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContex
 
 @contextmanager
 def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
-    """Open a Spark session for a step, and end it with the block."""
-    from jobs.engine.fitted_models import release_held_models
-    from jobs.engine.session import open_session
+    """Open the lake for a step. Its Spark session is opened where something needs it, and ends with the block."""
+    from jobs.engine.lazy_session import LazySession
     from jobs.storage.lake import Lake
 
-    started = time.monotonic()
-    spark = open_session(f"shoal {name}")
-    log(f"open  Spark {spark.version} {time.monotonic() - started:45.1f} s")
-    try:
-        yield Lake(spark, settings.lake)
-    finally:
-        release_held_models()
-        spark.stop()
+    with LazySession(f"shoal {name}") as session:
+        yield Lake(session, settings.lake)
 
 
 def _land(lake: "Lake", settings: Settings, options: Options) -> None:
