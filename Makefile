@@ -109,7 +109,7 @@ WITH_SECRET = export SHOAL_SECRET="$${SHOAL_SECRET:-$$(cat .secret)}";
 
 refresh: check-input setup secret sample
 	@day="$(DAY)"; [ -n "$$day" ] || day=$$($(SPARK)/shoal sample --out $(INPUT) --print-last-day); $(WITH_SECRET) \
-	$(SPARK)/python -m jobs.config.locations; \
+	$(SPARK)/python -m jobs.config.locations --files; \
 	$(AIRFLOW)/python -m dags.local run --day "$$day" $(if $(filter-out 0 no false,$(RETRAIN)),--retrain); \
 	$(SPARK)/shoal segments; \
 	echo "report: $(REPORTS)/$$day/"

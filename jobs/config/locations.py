@@ -1,14 +1,18 @@
 """Where the lake, models and reports of a source lie: `make refresh` records it, and later commands look there.
 
+`python -m jobs.config.locations` does so after it has checked, in a second, what would stop the run at its first step.
+
 `<project>/var/refreshed.json` holds {"last": source, "sources": {source: {"lake", "models", "reports"}}}. A source that
 was never recorded lies in `<project>/var/<source>`. Variables such as SHOAL_LAKE win where they are set.
 """
 
 import json
 import os
+import sys
 from pathlib import Path
 
-from jobs.config.settings import HOME
+from jobs.config.settings import HOME, load_settings
+from jobs.config.source_mapping import find_files, load_source
 from jobs.errors import UserError
 from jobs.storage.files import write_atomically
 
@@ -58,5 +62,27 @@ def _read_record() -> dict:
         raise UserError(f"settings: {RECORD} is damaged; remove it, or name the lake with SHOAL_LAKE") from None
 
 
+def check_start(environment: dict[str, str], needs_files: bool) -> None:
+    """Raise UserError for what would stop a run at its first step: settings, the source, and with `needs_files` its files."""
+    settings = load_settings(environment)
+    for mapping in load_source(settings.source).mappings.values():
+        if needs_files:
+            find_files(settings.input, mapping)
+
+
+def main(arguments: list[str]) -> int:
+    """Check what a run needs before Airflow starts, then record the roots; returns 2 with one line for an error.
+
+    `--files` says that the files of a day must be there.
+    """
+    try:
+        check_start(dict(os.environ), "--files" in arguments)
+        record_refresh(dict(os.environ))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    record_refresh(dict(os.environ))
+    sys.exit(main(sys.argv[1:]))

@@ -57,3 +57,21 @@ def test_a_damaged_record_is_named(record):
     record.write_text(json.dumps({"last": "a"})[:-3])
     with pytest.raises(UserError, match=r"refreshed.json is damaged; remove it"):
         locate_source({}, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"SHOAL_SOURCE": "nothing"}, "error: source: "),
+        ({"SHOAL_INPUT": "/nowhere"}, "error: land: input folder /nowhere does not exist"),
+        ({"SHOAL_CLEAN__LATE_DAYS": "soon"}, "error: settings: clean.late_days"),
+    ],
+)
+def test_what_would_stop_the_first_step_is_one_line_before_anything_starts(changed, line, monkeypatch, capsys, record):
+    for name, value in ({"SHOAL_SOURCE": "sample", "SHOAL_INPUT": "/nowhere"} | changed).items():
+        monkeypatch.setenv(name, value)
+    assert locations.main(["--files"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+    assert not record.exists()
