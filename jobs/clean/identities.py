@@ -58,7 +58,12 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
 
 def _list_sightings(visitor_days: pl.DataFrame) -> pl.DataFrame:
     """Return (visitor_id, observed_at, customer_id) in the order of visitor and time."""
-    seen = visitor_days.filter(pl.col("seen").list.len() > 0).select("visitor_id", "seen").explode("seen", empty_as_null=False).unnest("seen")
+    seen = (
+        visitor_days.filter(pl.col("seen").list.len() > 0)
+        .select("visitor_id", "seen")
+        .explode("seen", empty_as_null=False)
+        .unnest("seen")
+    )
     return seen.sort("visitor_id", "observed_at")
 
 

@@ -3,7 +3,6 @@
 A table lies at `<root>/<layer>/<table>`. A folder without a commit is a table that was not written yet.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection
 from datetime import date
@@ -142,15 +141,11 @@ def read_columns(path: str) -> set[str]:
     return {column.name for column in DeltaTable(path).schema().fields}
 
 
-def read_last_commit(path: str) -> tuple[int, int]:
-    """Return (version, rows written) of the newest commit of the Delta table at `path`, from its log."""
+def read_version(path: str) -> int:
+    """Return the newest version of the Delta table at `path`, from its log."""
     filesystem, base = open_filesystem(path)
     names = (info.base_name for info in filesystem.get_file_info(fs.FileSelector(f"{base}/_delta_log")))
-    newest = max(name for name in names if name.endswith(".json") and _is_commit(name))
-    with filesystem.open_input_file(f"{base}/_delta_log/{newest}") as file:
-        actions = [json.loads(line) for line in file.read().splitlines()]
-    metrics = next((a["commitInfo"].get("operationMetrics", {}) for a in actions if "commitInfo" in a), {})
-    return int(newest[:20]), int(metrics.get("numOutputRows", 0))
+    return max(int(name[:20]) for name in names if name.endswith(".json") and _is_commit(name))
 
 
 def _is_commit(name: str) -> bool:

@@ -85,7 +85,7 @@ class Lake:
 
     def version(self, name: str) -> int:
         """Return the newest version of a table."""
-        return delta.read_last_commit(self.path(name))[0]
+        return delta.read_version(self.path(name))
 
     def properties(self, name: str) -> dict[str, str]:
         """Return the table properties of a table."""

@@ -6,13 +6,15 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from pyspark.sql import functions as F
 
 from jobs.errors import UserError
+from jobs.storage import commits
 from jobs.storage.delta import is_written, read_arrow, sum_by
 from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -23,81 +25,141 @@ SCHEMA = """
         feature: STRING COMMENT 'inner, with a comma',
         seen: MAP<STRING, BIGINT>
     >> COMMENT 'nested'"""
-TABLE = Table("clean.things", "Things.", SCHEMA, "day")
+TABLE = Table("clean.things", "Things.", SCHEMA, "day", {"is_named": "`table` IS NULL OR `table` <> ''".replace("`", '"')})
+FIRST, SECOND = date(2024, 3, 1), date(2024, 3, 2)
+PLAIN = Table("marts.things", "Things.", "day DATE COMMENT 'd', name STRING COMMENT 'n'", "day")
+
+
+def things(*rows):
+    """Rows of TABLE: (day, table)."""
+    return pa.Table.from_pylist([{"day": day, "table": table} for day, table in rows], TABLE.arrow_schema)
+
+
+def plain(*names, day=FIRST):
+    return pa.Table.from_pylist([{"day": day, "name": name} for name in names], PLAIN.arrow_schema)
 
 
 def test_days_follow_what_was_replaced(lake):
     assert lake.days(TABLE.name) == []
-    first, second = date(2024, 3, 1), date(2024, 3, 2)
-    rows = lake.spark.createDataFrame([(first, None, "a", None), (second, None, "b", None)], SCHEMA.replace("NOT NULL", ""))
-    lake.replace_days(TABLE, rows, [first, second])
-    assert lake.days(TABLE.name) == [first, second]
-    assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0
-    assert lake.days(TABLE.name) == [first]
-    lake.replace_days(TABLE, rows.where(F.col("day") == first), [first])
-    assert lake.replace_days(TABLE, rows.where("false"), [second]) == 0  # not the row of the write before
-    assert lake.read_small_table(TABLE, ["table"]) == [{"table": "a"}]
+    lake.replace_rows(TABLE, things((FIRST, "a"), (SECOND, "b")), [FIRST, SECOND])
+    assert lake.days(TABLE.name) == [FIRST, SECOND]
+    assert lake.replace_rows(TABLE, things(), [SECOND]) == 0
+    assert lake.days(TABLE.name) == [FIRST]
+    lake.replace_rows(TABLE, things((FIRST, "c")), [FIRST])
+    assert lake.read_small_table(TABLE, ["table"]) == [{"table": "c"}]
+
+
+def test_no_rows_in_the_place_of_none_are_no_commit(lake):
+    lake.replace_rows(TABLE, things((FIRST, "a")), [FIRST])
+    version = lake.version(TABLE.name)
+    assert lake.replace_rows(TABLE, things(), [SECOND]) == 0
+    assert lake.version(TABLE.name) == version
 
 
 def test_rows_are_counted_from_the_log(lake):
-    first, second = date(2024, 3, 1), date(2024, 3, 2)
-    assert lake.count_rows(TABLE.name, [first]) == 0
-    rows = [(first, None, "a", None), (second, None, "b", None), (second, None, "c", None)]
-    lake.replace_days(TABLE, lake.spark.createDataFrame(rows, SCHEMA.replace("NOT NULL", "")), [first, second])
-    assert [lake.count_rows(TABLE.name, days) for days in ([first], [second], [first, second], None)] == [1, 2, 3, 3]
+    assert lake.count_rows(TABLE.name, [FIRST]) == 0
+    lake.replace_rows(TABLE, things((FIRST, "a"), (SECOND, "b"), (SECOND, "c")))
+    assert [lake.count_rows(TABLE.name, days) for days in ([FIRST], [SECOND], [FIRST, SECOND], None)] == [1, 2, 3, 3]
 
 
-def test_many_rows_get_more_shuffle_partitions_and_few_rows_no_fewer_than_before(lake):
-    def partitions():
-        return int(lake.spark.conf.get("spark.sql.shuffle.partitions"))
+def test_a_table_has_the_comments_the_checks_and_the_readers_of_its_contract(lake):
+    lake.create(TABLE)
+    stored = DeltaTable(lake.path(TABLE.name))
+    assert stored.metadata().description == "Things."
+    assert stored.metadata().partition_columns == ["day"]
+    assert stored.metadata().configuration["delta.constraints.is_named"] == TABLE.checks["is_named"]
+    assert {field.name: field.metadata["comment"] for field in stored.schema().fields} == {
+        column.name: column.comment for column in TABLE.fields
+    }
+    assert stored.protocol().min_reader_version == 1
 
-    at_start = partitions()
-    lake.set_shuffle_partitions(30_000_001)
-    assert partitions() == 121
-    lake.set_shuffle_partitions(500)
-    assert partitions() == at_start
+
+def test_spark_reads_what_is_written_and_what_it_wrote_is_read(spark, lake):
+    lake.replace_rows(TABLE, things((FIRST, "a"), (SECOND, None)))
+    path = lake.path(TABLE.name)
+    assert sorted(map(tuple, spark.read.format("delta").load(path).select("day", "table").collect())) == [
+        (FIRST, "a"), (SECOND, None)]  # fmt: skip
+    spark.sql(f"INSERT INTO delta.`{path}` SELECT DATE'2024-03-03', 1.5, 'spark', NULL")
+    rows = read_rows(lake.root, Rows(TABLE, "day", ("day", "amount", "table"))).sort_by("day").to_pylist()
+    assert [(str(row["day"]), row["amount"] and str(row["amount"]), row["table"]) for row in rows] == [
+        ("2024-03-01", None, "a"), ("2024-03-02", None, None), ("2024-03-03", "1.5000", "spark")]  # fmt: skip
+
+
+def test_columns_that_a_contract_gains_are_added_and_null_in_older_rows(lake):
+    lake.replace_rows(PLAIN, plain("before"))
+    longer = Table(PLAIN.name, PLAIN.about, PLAIN.schema + ", note STRING COMMENT 'new'", "day")
+    lake.create(longer)
+    assert lake.read_arrow(longer).to_pylist() == [{"day": FIRST, "name": "before", "note": None}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (plain("a").drop_columns(["name"]), "name is missing"),
+        (plain("a").append_column("extra", pa.array(["x"])), "extra is not in the contract"),
+        (pa.table({"day": ["soon"], "name": ["a"]}), "day is string, not date32"),
+    ],
+)
+def test_rows_that_differ_from_the_contract_are_refused(lake, rows, line):
+    with pytest.raises(UserError, match=f"rows for marts.things break its contract: {line}"):
+        lake.replace_rows(PLAIN, rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "rule"), [(things((FIRST, "a"), (None, "b")), "day NOT NULL"), (things((FIRST, "a"), (FIRST, "")), "is_named")]
+)
+def test_a_row_that_breaks_a_check_is_named_without_its_cells_and_nothing_is_written(lake, rows, rule):
+    with pytest.raises(UserError, match=rf"clean\.things, day .*: 1 of 2 rows break {rule}.*the first is row 2; nothing was"):
+        lake.replace_rows(TABLE, rows)
+    assert lake.read_small_table(TABLE) == []
+
+
+def test_some_rows_of_a_table_without_partitions_are_replaced_and_the_others_stay(lake):
+    loose = Table("quality.things", "Things.", "day DATE, name STRING")
+    rows = pa.Table.from_pylist([{"day": FIRST, "name": "a"}, {"day": None, "name": "b"}], loose.arrow_schema)
+    lake.replace_rows(loose, rows)
+    new = pa.Table.from_pylist([{"day": FIRST, "name": "c"}], loose.arrow_schema)
+    lake.replace_where(loose, new, ds.field("day") == FIRST)
+    assert sorted(row["name"] for row in lake.read_small_table(loose)) == ["b", "c"]
 
 
 @pytest.mark.parametrize("root", ["/proc/lake", "/etc/hostname/lake"])
-def test_a_root_that_cannot_be_written_is_named_in_one_line(spark, root):
+def test_a_root_that_cannot_be_written_is_named_in_one_line(root):
     with pytest.raises(UserError, match=rf"lake: {root} cannot be written \(table clean\.things\)") as error:
-        Lake(spark, root).create(TABLE)
+        Lake(None, root).create(TABLE)
     assert "\n" not in str(error.value)
 
 
-PLAIN = Table("marts.things", "Things.", "day DATE COMMENT 'd', name STRING COMMENT 'n'", "day")
-
-
-def plain(lake, name):
-    return lake.spark.createDataFrame([(date(2024, 3, 1), name)], "day DATE, name STRING")
-
-
 def test_a_write_that_another_run_overtook_ends_in_one_line_and_keeps_the_rows_of_that_run(lake):
-    path = lake.path(PLAIN.name)
+    lake.replace_rows(PLAIN, plain("before"))
+    opened = lake.open_for_write(PLAIN)
+    files = commits.write_files(lake.root, PLAIN, plain("ours"))
+    write_deltalake(lake.path(PLAIN.name), plain("other run"), mode="overwrite", predicate="day = '2024-03-01'")
 
-    def write_meanwhile(batches):
-        for batch in batches:
-            rows = pa.table({"day": batch["day"], "name": ["other run"]})
-            write_deltalake(path, rows, mode="overwrite", predicate="day = '2024-03-01'")
-            yield batch
-
-    lake.replace(PLAIN, plain(lake, "before"), "day = DATE'2024-03-01'")
-    frame = plain(lake, "ours").mapInArrow(write_meanwhile, "day DATE, name STRING")
     with pytest.raises(UserError, match=r"another run changed table marts\.things in .*; run again when it has ended$"):
-        lake.replace(PLAIN, frame, "day = DATE'2024-03-01'")
+        opened.commit(files, [FIRST])
 
-    assert DeltaTable(path).to_pyarrow_table()["name"].to_pylist() == ["other run"]
+    assert [row["name"] for row in lake.read_small_table(PLAIN)] == ["other run"]
 
 
-def test_a_full_disk_ends_in_one_line_and_keeps_the_rows_before(lake):
-    def fill_the_disk(batches):
+def test_a_full_disk_ends_in_one_line_and_keeps_the_rows_before(lake, monkeypatch):
+    def fill_the_disk(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    lake.replace(PLAIN, plain(lake, "before"))
+    lake.replace_rows(PLAIN, plain("before"))
+    monkeypatch.setattr(commits.pq, "write_table", fill_the_disk)
     with pytest.raises(UserError, match=r"no space is left in .* \(table marts\.things stays as it was\); .*again$"):
-        lake.replace(PLAIN, plain(lake, "ours").mapInArrow(fill_the_disk, "day DATE, name STRING"))
+        lake.replace_rows(PLAIN, plain("ours"))
 
     assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "before"}]
+
+
+def test_files_that_were_never_committed_change_nothing(lake):
+    lake.replace_rows(PLAIN, plain("before"))
+    commits.write_files(lake.root, PLAIN, plain("killed"))
+    assert [row["name"] for row in lake.read_small_table(PLAIN)] == ["before"]
+    lake.replace_rows(PLAIN, plain("after"), [FIRST])
+    assert [row["name"] for row in lake.read_small_table(PLAIN)] == ["after"]
 
 
 UNFINISHED = [".00000000000000000000.json.3f1c.tmp", "00000000000000000000.crc", "_commit_3f1c.json.tmp"]
@@ -113,20 +175,16 @@ def test_a_table_whose_first_commit_was_never_written_is_no_table_yet(lake, left
     assert not lake.exists(PLAIN.name)
     assert (lake.read_small_table(PLAIN), lake.days(PLAIN.name), lake.count_rows(PLAIN.name)) == ([], [], 0)
     assert (lake.count_by(PLAIN.name, ["day"]), sum_by(lake.root, PLAIN.name, ["day"], ["name"])) == ({}, {})
-    assert lake.read(PLAIN).count() == 0
-    with pytest.raises(UserError, match=r"table marts\.things does not exist"):
-        lake.read(PLAIN.name)
+    assert lake.read_arrow(PLAIN).num_rows == 0
     with pytest.raises(UserError, match=r"table marts\.things does not exist"):
         read_arrow(lake.root, PLAIN.name)
 
-    day = date(2024, 3, 1)
     lake.create(PLAIN)
     assert lake.exists(PLAIN.name)
-    assert lake.replace_days(PLAIN, plain(lake, "first"), [day]) == 1
-    assert [row.name for row in lake.read(PLAIN).collect()] == ["first"]
+    assert lake.replace_rows(PLAIN, plain("first"), [FIRST]) == 1
     assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "first"}]
-    assert (lake.days(PLAIN.name), lake.count_rows(PLAIN.name)) == ([day], 1)
-    assert lake.count_by(PLAIN.name, ["day"]) == {(day,): 1}
+    assert (lake.days(PLAIN.name), lake.count_rows(PLAIN.name)) == ([FIRST], 1)
+    assert lake.count_by(PLAIN.name, ["day"]) == {(FIRST,): 1}
     assert read_arrow(lake.root, PLAIN.name)["name"].to_pylist() == ["first"]
 
 
