@@ -24,6 +24,7 @@ FOUNDATION = {
     "errors",
     "flow",
     "event_time",
+    "parsing",
     "progress",
     "quality.reconciliation",
     "report.formatting",

@@ -71,13 +71,15 @@ def _unresolved_columns(used: list[str], mapping: TableMapping) -> list[str]:
     Raises UserError for an expression that it refuses for another reason.
     """
     unresolved: list[str] = []
+    computed: list[str] = []
     with open_connection() as connection:
         for ours, expression in list_expressions(mapping).items():
             if (column := find_plain_column(expression)) is not None:
                 unresolved += [] if column in {*used, *unresolved} else [column]
                 continue
+            computed.append(expression)
             while True:
-                columns = select_used([*used, *unresolved], [expression])
+                columns = select_used([*used, *unresolved], computed)  # DuckDB is given those of all expressions together
                 reason = _check_alike(columns) or _bind(connection, to_sql(expression), columns)
                 if reason is None:
                     break

@@ -168,17 +168,15 @@ def _find_touched_days(lake: Lake, new: NewFiles, counts: pa.Table) -> list[date
 
 def _describe_landing(new: NewFiles, counts: pa.Table) -> LandedFiles:
     """Return the rows of bronze.files, from the counts of the kernel."""
-    rows = counts.to_pylist()
     columns_by_file = {name: group.columns for group in new.groups for name in group.files}
-    entries = {}
-    for name, entry in new.files.items():
-        of_file = [row for row in rows if row["_file"] == name]
-        entries[name] = entry | {
-            "columns": columns_by_file[name],
-            "days": [(row["day"], row["n_rows"]) for row in of_file if row["n_rows"]],
-            "left_out": [(row["day"], row["n_left_out"]) for row in of_file if row["n_left_out"]],
-        }
-    return LandedFiles(entries, sum(row["n_read"] for row in rows))
+    entries = {name: {**entry, "columns": columns_by_file[name], "days": [], "left_out": []} for name, entry in new.files.items()}
+    n_read = 0
+    for row in counts.to_pylist():
+        n_read += row["n_read"]
+        for column, n_rows in (("days", row["n_rows"]), ("left_out", row["n_left_out"])):
+            if n_rows:
+                entries[row["_file"]][column].append((row["day"], n_rows))
+    return LandedFiles(entries, n_read)
 
 
 def _log_new_columns(table: Table, mapping: TableMapping, columns: dict[str, list[str]], registered: dict[str, dict]) -> None:

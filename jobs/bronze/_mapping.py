@@ -125,10 +125,12 @@ class FileMapper:
 def _gather_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Yield the rows of batches in tables of some megabytes."""
     gathered: list[pa.RecordBatch] = []
+    n_bytes = 0
     for batch in batches:
         gathered.append(batch)
-        if sum(batch.nbytes for batch in gathered) >= _BATCH_BYTES:
+        n_bytes += batch.nbytes
+        if n_bytes >= _BATCH_BYTES:
             yield pa.Table.from_batches(gathered).combine_chunks()
-            gathered = []
+            gathered, n_bytes = [], 0
     if gathered:
         yield pa.Table.from_batches(gathered).combine_chunks()

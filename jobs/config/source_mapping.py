@@ -44,7 +44,7 @@ _FORMATS = ("csv", "parquet")
 
 @dataclass(frozen=True, eq=False)
 class TableMapping:
-    """How one kind of file becomes rows of one bronze table; columns and `where` are Spark SQL expressions."""
+    """How one kind of file becomes rows of one bronze table; columns and `where` are expressions in DuckDB's SQL."""
 
     table: str
     files: str

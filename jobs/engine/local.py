@@ -7,7 +7,7 @@ worker holds one bucket at a time.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -37,6 +37,7 @@ from jobs.storage.table import Table
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _DAYS_PER_GATHER = 8
+_ROWS_PER_FILE = 1_000_000
 
 
 class LocalRunner:
@@ -123,7 +124,7 @@ class LocalRunner:
         groups = [days[n : n + _DAYS_PER_GATHER] for n in range(0, len(days), _DAYS_PER_GATHER)]
         tasks = [
             _Gather(
-                self.root, output.table, [(d.path, [d.batches[day] for day in group if day in d.batches]) for d in days_by_bucket]
+                self.root, output.table, [[(d.path, d.batches[day]) for d in days_by_bucket if day in d.batches] for day in group]
             )
             for group in groups
         ]
@@ -220,7 +221,7 @@ class _BucketResult:
 class _Gather(NamedTuple):
     root: str
     table: Table
-    batches: list[tuple[str, list[int]]]
+    days: list[list[tuple[str, int]]]  # the file and number of each batch of a day
 
 
 def _split_part(task: _Split) -> list[tuple[int, str]]:
@@ -268,13 +269,30 @@ def _write_days(path: str, rows: pa.Table) -> _Days:
 
 
 def _gather_days(task: _Gather) -> list[File]:
-    """Write some days of a table, out of the batches of all buckets."""
-    batches = []
-    for path, numbers in task.batches:
-        with pa.memory_map(path) as source:
-            reader = pa.ipc.open_file(source)
-            batches += [reader.get_batch(n) for n in numbers]
-    return write_files(task.root, task.table, pa.Table.from_batches(batches))
+    """Write some days of a table, out of the batches of all buckets. A day of very many rows becomes several files."""
+    files: list[File] = []
+    for batches in _read_portions(task):
+        files += write_files(task.root, task.table, pa.Table.from_batches(batches))
+    return files
+
+
+def _read_portions(task: _Gather) -> Iterator[list[pa.RecordBatch]]:
+    """Yield the batches of whole days, or of a part of a large day, of so many rows as fit into memory."""
+    batches: list[pa.RecordBatch] = []
+    n_rows = 0
+    for day in task.days:
+        for path, number in day:
+            if n_rows >= _ROWS_PER_FILE:
+                yield batches
+                batches, n_rows = [], 0
+            with pa.memory_map(path) as source:
+                batches.append(pa.ipc.open_file(source).get_batch(number))
+            n_rows += batches[-1].num_rows
+        if n_rows >= _ROWS_PER_FILE // 4:
+            yield batches
+            batches, n_rows = [], 0
+    if batches:
+        yield batches
 
 
 def _write_ipc(path: str, rows: pa.Table) -> None:

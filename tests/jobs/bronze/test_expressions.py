@@ -1,5 +1,7 @@
 """Expressions of a mapping: DuckDB's SQL over the text columns of a file, one row at a time and without any access."""
 
+from dataclasses import replace
+
 import duckdb
 import pyarrow as pa
 import pytest
@@ -81,3 +83,14 @@ def test_every_column_that_expressions_name_and_the_file_lacks_is_counted(tmp_pa
     mapping = TableMapping("orders", "*", {"order_id": "user", "kind": "lower(`my col`) || Kind", "quantity": "n"})
     with pytest.raises(UserError, match=r"3 of the 4 columns that the mapping names are missing \(user, my col, Kind\)"):
         _columns.group_by_header(str(tmp_path), ["f.csv"], mapping)
+
+
+def test_columns_that_differ_only_in_case_can_be_taken_as_they_are_but_not_computed_with(tmp_path):
+    (tmp_path / "f.csv").write_text("Name,name\nAnna,anna\n")
+    plain = TableMapping("orders", "*", {"order_id": "Name", "kind": "name"})
+    (group,) = _columns.group_by_header(str(tmp_path), ["f.csv"], plain)
+    assert group.used == ["Name", "name"]
+    with pytest.raises(UserError, match=r"orders.kind = 'lower\(name\)': columns 'Name' and 'name' differ only in case"):
+        _columns.group_by_header(
+            str(tmp_path), ["f.csv"], replace(plain, columns={"order_id": "lower(Name)", "kind": "lower(name)"})
+        )
