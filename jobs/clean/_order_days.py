@@ -65,7 +65,7 @@ def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
 def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[date]) -> list[date]:
     """Match the returns of the due days, and stored ones that compete with them; write clean.returns.
 
-    Returns the days of clean.orders to write: the due days, and the others on which these returns stand or change a line.
+    Returns the days of clean.orders to write: the due days, and the others on which that changes a row.
     """
     stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
     returned = _frame(classified.collected["returned"])
@@ -75,12 +75,11 @@ def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[dat
     touched = pl.concat([rows.select("key", "product_id") for rows in (returned, lines, of_due_days)]).unique()
     is_touched = pl.col("key").is_in(touched["key"].implode())
     again, untouched = stored.filter(~is_due & is_touched), stored.filter(~is_due & ~is_touched)
-    earlier = _read_earlier_lines(lake, due, touched)
+    earlier, alone = _read_earlier(lake, due, touched, again)
     sold = pl.concat([lines, orders.to_matchable(earlier)])
     matched = returns.match_returns(sold, pl.concat([returned, returns.restore_returned(again)]))
     lake.replace_rows(returns.TABLE, pl.concat([untouched.select(matched.columns), matched]).to_arrow())
-    restated = orders.find_restated_days(earlier, matched)
-    return sorted({*due, *matched["day"], *again["day"], *restated})
+    return sorted({*due, *orders.find_restated_days(pl.concat([earlier, alone]), matched, due)})
 
 
 def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.DataFrame:
@@ -94,13 +93,15 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows))
 
 
-def _read_earlier_lines(lake: Lake, due: list[date], touched: pl.DataFrame) -> pl.DataFrame:
-    """Return the stored order lines of other days than the due ones that have one of these keys of matching."""
+def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, again: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return rows of clean.orders of other days than the due ones: lines with these keys of matching, and returns alone."""
     days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
-    rows = Rows(orders.TABLE, "product_id", days=days, only=touched["product_id"].unique().to_arrow().cast("string"))
-    lines = _frame(read_rows(lake.root, rows))
-    keys = orders.to_matchable(lines)["key"]
-    return lines.filter((pl.col("quantity") > 0) & keys.is_in(touched["key"].implode()))
+    product_ids = touched["product_id"].unique().to_arrow().cast("string")
+    rows = _frame(read_rows(lake.root, Rows(orders.TABLE, "product_id", days=days, only=product_ids)))
+    has_key = orders.to_matchable(rows)["key"].is_in(touched["key"].implode())
+    ids = again.select("day", order_id="return_order_id", line_no="return_line_no")
+    alone = rows.filter(pl.col("quantity") == 0).join(ids, ids.columns, "semi")
+    return rows.filter(has_key & (pl.col("quantity") > 0)), alone
 
 
 def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date], written: list[date], n_buckets: int) -> list:

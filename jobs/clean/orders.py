@@ -13,7 +13,6 @@ is the customer with the same e-mail, if just one has it), bronze.rates. Rules t
 
 from dataclasses import replace
 from datetime import date
-from functools import reduce
 
 import polars as pl
 import pyarrow as pa
@@ -330,8 +329,14 @@ def _add_status(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(net_amount=net.cast(_MONEY), status=status).select(TABLE.columns)
 
 
-def find_restated_days(stored: pl.DataFrame, returned: pl.DataFrame) -> list[date]:
-    """Return the days on which these rows of clean.orders are others once rows of clean.returns are applied to them."""
-    now = add_returns(stored.select(_UNRETURNED), returned)
-    differs = [now[name].ne_missing(stored[name]) for name in _RETURNED]
-    return stored.filter(reduce(pl.Series.__or__, differs))["day"].unique().to_list()
+def find_restated_days(stored: pl.DataFrame, matched: pl.DataFrame, due: list[date]) -> list[date]:
+    """Return the days other than `due` on which stored rows of clean.orders become others by these rows of clean.returns.
+
+    `stored` are the order lines of these days that the returns may be matched to, and the rows of the returns that were
+    matched to no line.
+    """
+    lines = stored.filter(pl.col("quantity") > 0).select(_UNRETURNED)
+    unmatched = _list_unmatched(matched.filter(~pl.col("day").is_in(due)))
+    rows = [stored.select(TABLE.columns), pl.concat([add_returns(lines, matched), unmatched])]
+    differing = [a.join(b, TABLE.columns, "anti", nulls_equal=True)["day"] for a, b in (rows, reversed(rows))]
+    return sorted(pl.concat(differing).unique())

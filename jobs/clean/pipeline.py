@@ -29,7 +29,9 @@ from jobs.progress import format_days
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 
-_TABLES = (events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE)
+_TABLES = (
+    events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE, identity_alarms.TABLE,
+)  # fmt: skip
 
 
 def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:

@@ -126,12 +126,21 @@ def test_orders_in_several_buckets_equal_orders_in_one(tmp_path, monkeypatch):
     assert read_all(split) == read_all(whole)
 
 
-def test_a_return_of_a_day_that_is_cleaned_first_is_matched_when_its_order_comes(tmp_path):
+@pytest.mark.parametrize("without", [[], ["R1"]])
+def test_a_return_of_a_day_that_is_cleaned_first_is_matched_when_its_order_comes(tmp_path, without):
     whole, backwards = lakes(tmp_path, "whole", "backwards")
-    clean(whole, DAYS)
+    clean(whole, DAYS, without)
     for day in reversed(DAYS):
-        clean(backwards, [day])
+        clean(backwards, [day], without)
     assert read_all(backwards) == read_all(whole)
+
+
+def test_a_return_that_a_corrected_file_no_longer_has_gives_its_pieces_back(tmp_path):
+    whole, corrected = lakes(tmp_path, "whole", "corrected")
+    clean(whole, DAYS, without=["R2"])
+    clean(corrected, DAYS)
+    clean(corrected, DAYS[2:], without=["R2"])
+    assert read_all(corrected) == read_all(whole)
 
 
 def test_refused_rows_of_a_day_cleaned_again_are_there_once(tmp_path):
@@ -162,6 +171,7 @@ def test_amounts_are_rounded_half_up_and_null_where_they_are_too_large():
             ("product", "3", "0.3333", "1", "0"),
             ("product", "-0.5", "0.0001", "1", "0"),  # a return
             ("product", "1", "2", "0.00002500", "2"),
+            ("product", "0.0055", "0.0090", "1", "0"),  # 0.0000495 is 0.000050 first
             ("product", "99999999999999", "2", "1", "0"),
             ("product", "1", "2", None, "1"),
             ("discount", "-3", "-0.5", "2", "0.25"),
@@ -175,6 +185,7 @@ def test_amounts_are_rounded_half_up_and_null_where_they_are_too_large():
         ["0.9999", "0.0000", "0.3333"],
         ["0.0001", "0.0000", "0.0001"],
         ["0.0001", "0.0001", "2.0000"],
+        ["0.0001", "0.0000", "0.0090"],
         [None, "0.0000", "2.0000"],
         [None, None, "2.0000"],
         ["0.0000", "3.5000", "0.5000"],

@@ -27,7 +27,7 @@ def test_only_changes_make_a_version_and_the_last_row_of_a_day_counts():
         ("mug", "Mug", None, "2.50", "2024-03-02"),
         ("mug", "Mug", None, "free", "2024-03-03"),
         (None, "Nothing", None, "1", "2024-03-03"),
-        ("cup", "Mug", None, None, "2024-03-04"),
+        ("pot", "Mug", None, None, "2024-03-04"),
     ]
     assert classify(sent) == [
         ("duplicate", ["same_day"], "2.0000", "listed"),
