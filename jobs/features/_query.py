@@ -12,12 +12,12 @@ import pyarrow as pa
 _PERCENT_OF_MEMORY = 60
 
 
-def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: str) -> pa.Table:
+def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: str, views: Collection[str] = ()) -> pa.Table:
     """Return the rows of the query `result` over these tables and steps; each step may read the tables and steps before it.
 
     Times are UTC. What does not fit into memory spills to disk. A worker process has one CPU, and its part of the memory.
-    Each step is a table: as one query of many named parts the same takes up to four times as long, as they are planned
-    together.
+    Each step is stored as a table, because one query of all steps takes up to four times as long; those in `views` are
+    computed by each of their readers, which is less where it is a copy of many columns.
     """
     threads, cpus = pl.thread_pool_size(), os.cpu_count() or 1
     percent = _PERCENT_OF_MEMORY if threads > 1 else max(1, _PERCENT_OF_MEMORY // cpus)
@@ -29,7 +29,7 @@ def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: 
         for name, rows in tables.items():
             connection.register(name, _without_zones(rows))
         for name, sql in steps.items():
-            connection.execute(f"CREATE TEMP TABLE {name} AS {sql}")
+            connection.execute(f"CREATE TEMP {'VIEW' if name in views else 'TABLE'} {name} AS {sql}")
         return connection.sql(result).to_arrow_table()
 
 

@@ -80,7 +80,7 @@ def compute_features(tables: dict[str, pa.Table], day: date, dormant_days: int) 
     days of a window, `older` all days before; `records`, RECORDS of clean.customers. Rows after the day are left out. Sorted by
     customer. About 5 µs of CPU a row of `recent`, and 10 µs a customer.
     """
-    return {"customers": run_steps(tables, write_steps(day), _result(day, dormant_days))}
+    return {"customers": run_steps(tables, write_steps(day), _result(day, dormant_days), views=("known_days", "all_days"))}
 
 
 def write_steps(day: date) -> dict[str, str]:
@@ -125,9 +125,10 @@ def _windows() -> str:
 
 
 def _window(windowed: WindowedAggregate) -> str:
-    daily, operation = windowed.daily_aggregate, windowed.operation
-    ages = f" FILTER (age >= {windowed.before} AND age < {windowed.before + windowed.days})" if windowed.days else ""
-    return f"({operation}({daily.name}){ages})::{daily.sql_type} AS {windowed.column}"
+    daily, value = windowed.daily_aggregate, windowed.daily_aggregate.name
+    if windowed.days:  # a CASE takes half the time of a FILTER
+        value = f"CASE WHEN age >= {windowed.before} AND age < {windowed.before + windowed.days} THEN {value} END"
+    return f"({windowed.operation}({value}))::{daily.sql_type} AS {windowed.column}"
 
 
 def _values(name: str) -> str:

@@ -1,24 +1,41 @@
 """Rows from dictionaries, and random logs of customers: at the ages where windows begin and end, and at midnight."""
 
-from datetime import date, datetime, timedelta
+import json
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import Any
 
-from pyspark.sql.types import StructType
+import pyarrow as pa
+
+from jobs.storage.table import Table
 
 AGES = (-2, -1, 0, 1, 2, 6, 7, 8, 13, 14, 29, 30, 31, 59, 60, 89, 90, 91, 179, 180, 181, 250, 364, 365, 366, 400)
 KINDS = ("view", "view", "view", "search", "add_to_cart", "remove_from_cart", "begin_checkout", "purchase", "login", "other")
 
 
-def frame(spark, table, rows: list[dict]):
-    """Return the rows in the contract of the table's module, missing values null; arrays and maps come as JSON."""
-    fields = StructType.fromDDL(table.SCHEMA).fields
-    values = [tuple(None if row.get(f.name) is None else str(row[f.name]) for f in fields) for row in rows]
-    text = spark.createDataFrame(values, ", ".join(f"{f.name} STRING" for f in fields))
-    kinds = {f.name: f.dataType.simpleString() for f in fields}
-    return text.selectExpr(
-        *(f"from_json({n}, '{k}') AS {n}" if "<" in k else f"CAST({n} AS {k}) AS {n}" for n, k in kinds.items())
-    )
+def to_arrow(table: Table, rows: list[dict], columns: tuple[str, ...] | None = None) -> pa.Table:
+    """Return columns of the rows in the contract of the table, missing values null; dates and times may be texts, lists JSON."""
+    schema = pa.schema([table.arrow_schema.field(name) for name in columns or table.columns])
+    typed = [{field.name: _to_value(row.get(field.name), field.type) for field in schema} for row in rows]
+    return pa.Table.from_pylist(typed, pa.schema([field.with_nullable(True) for field in schema]))
+
+
+def _to_value(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
+    if pa.types.is_date(kind):
+        return date.fromisoformat(value) if isinstance(value, str) else value
+    if pa.types.is_timestamp(kind):
+        at = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return at.replace(tzinfo=UTC)
+    if pa.types.is_decimal(kind):
+        return Decimal(value)
+    return json.loads(value, parse_int=Decimal, object_hook=_to_entry) if pa.types.is_list(kind) else value
+
+
+def _to_entry(entry: dict) -> dict:
+    return entry | {"amount": Decimal(entry["amount"])}
 
 
 def log(seed: int, day: date) -> dict[str, list[dict]]:

@@ -1,13 +1,13 @@
 """features.customer_days: what a customer did on a day, in daily aggregates that add up."""
 
 from collections import defaultdict
+from datetime import date
 
 import pytest
-from pyspark.sql import functions as F
 
 from jobs.clean import events, orders, returns
 from jobs.features import customer_days
-from tests.jobs.features.logs import frame
+from tests.jobs.features.logs import to_arrow
 
 
 def event(customer, at, kind, session="s", **more):
@@ -27,6 +27,7 @@ def back(n, kind, amount):
             "amount": amount}  # fmt: skip
 
 
+DAYS = [date(2024, 3, n) for n in range(1, 6)]
 OVER_MIDNIGHT = {"session_started_at": "2024-03-01 23:50:00"}
 EVENTS = [
     event("clicker", "2024-03-02 02:00:00", "view", device="mobile", channel="mail"),
@@ -63,14 +64,19 @@ LINES = [
 
 
 @pytest.fixture(scope="module")
-def rows(spark):
+def rows():
     """Customer to (day, day known, and day until which where there is one) to row."""
-    clean = frame(spark, events, EVENTS), frame(spark, orders, LINES)
-    undone = frame(spark, returns, [back(1, "return", 9), back(1, "return", 8), back(2, "cancellation", 1)])
+    clean = {
+        "events": to_arrow(events.TABLE, EVENTS, customer_days.EVENTS),
+        "orders": to_arrow(orders.TABLE, LINES, customer_days.ORDERS),
+        "returns": to_arrow(
+            returns.TABLE, [back(1, "return", 9), back(1, "return", 8), back(2, "cancellation", 1)], customer_days.RETURNS
+        ),
+    }
     by_customer = defaultdict(dict)
-    for row in customer_days.customer_days(*clean, undone, ()).orderBy("day", "identified_on", F.desc("known_until")).collect():
-        until = [] if row.known_until == customer_days.FOREVER else [row.known_until.day]
-        by_customer[row.customer_id][row.day.day, row.identified_on.day, *until] = row
+    for row in customer_days.aggregate_customer_days(clean, DAYS, ())["customer_days"].to_pylist():
+        until = [] if row["known_until"] == customer_days.FOREVER else [row["known_until"].day]
+        by_customer[row["customer_id"]][row["day"].day, row["identified_on"].day, *until] = row
     return by_customer
 
 
@@ -79,7 +85,7 @@ def values(rows, *names):
 
 
 def value_counts(row, *names):
-    return [(count.thing, int(count.amount)) for name in names for count in row[name]]
+    return [(count["thing"], int(count["amount"])) for name in names for count in row[name]]
 
 
 def test_events_of_a_shared_device_count_until_it_was_known_to_be_shared(rows):
@@ -100,7 +106,7 @@ def test_money_counts_by_order_date_and_a_return_by_refund_date(rows):
     expected = {(1, 1): (1, 1, 2, 4, 24, 4, 4, 0, 0, 20), (5, 5): (0, 0, 0, 0, 0, 0, 0, 2, 1, -18)}
     assert values(rows["buyer"], *names) == expected
     assert value_counts(rows["buyer"][1, 1], "products", "categories") == [("mug", 18), ("kitchen", 18)]
-    assert (rows["buyer"][1, 1].largest_order, rows["buyer"][5, 5].largest_order) == (21, None)
+    assert (rows["buyer"][1, 1]["largest_order"], rows["buyer"][5, 5]["largest_order"]) == (21, None)
 
 
 def test_activity_known_later_is_a_row_of_its_own(rows):
@@ -123,6 +129,5 @@ def test_a_search_is_a_hit_from_the_day_on_which_a_product_followed_in_time(rows
 def test_an_order_counts_until_all_its_products_are_cancelled_and_its_money_stays(rows):
     names = ("orders", "order_days", "lines", "gross", "paid")
     assert values(rows["doubter"], *names) == {(1, 1): (1, 1, 2, 34, 18), (1, 1, 3): (1, 0, 1, 0, 13)}
-    assert [row.products and value_counts(row, "products") for row in rows["doubter"].values()] == [
-        [("cup", 9), ("pen", 9)], [("mug", 9)],
-    ]  # fmt: skip
+    bought = {key: value_counts(row, "products") for key, row in rows["doubter"].items()}
+    assert bought == {(1, 1): [("cup", 9), ("pen", 9)], (1, 1, 3): [("mug", 9)]}

@@ -1,13 +1,17 @@
 """features.customers: everyone known by the day, and nothing from after it."""
 
+import json
 from datetime import date
 from decimal import Decimal
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 
 from jobs import catalogue
+from jobs.clean import customers as clean_customers
 from jobs.features import customer_days, customers
-from tests.jobs.features.logs import frame
+from tests.jobs.features.logs import to_arrow
 
 DAY = date(2024, 3, 31)
 SUMS = {p.name: 0 for p in catalogue.DAILY_AGGREGATES if p.operation == "sum"}
@@ -26,19 +30,20 @@ KNOWN = [("anna", "2024-02-01", None), ("carl", "2024-03-15", "FR"), ("dora", "2
 
 
 @pytest.fixture(scope="module")
-def rows(spark):
+def rows():
     """anna bought twice and returned once; one visit was known to be hers later; bert came once, long ago."""
     daily = [
         SUMS | {"customer_id": c, "day": d, "identified_on": identified_on, "known_until": "9999-12-31"} | more
         for c, d, identified_on, more in ROWS
     ]
-    registered = spark.createDataFrame(KNOWN, "customer_id STRING, day STRING, country STRING").selectExpr(
-        "customer_id", "CAST(day AS DATE) AS day", "country", "CAST(day AS TIMESTAMP) AS registered_at"
-    )
-    aggregates = frame(spark, customer_days, daily)
-    later = customers.customers(aggregates, registered, date(2024, 4, 2), 365)
-    all_rows = customers.customers(aggregates, registered, DAY, 365).unionAll(later).collect()
-    return {(row.customer_id, row.day): row for row in all_rows}
+    records = [{"customer_id": c, "day": d, "country": country, "registered_at": d} for c, d, country in KNOWN]
+    tables = {
+        "recent": to_arrow(customer_days.TABLE, daily[:-1], customers.RECENT),
+        "older": to_arrow(customer_days.TABLE, daily[-1:], customers.OLDER),
+        "records": to_arrow(clean_customers.TABLE, records, customers.RECORDS),
+    }
+    by_day = [customers.compute_features(tables, day, 365)["customers"].to_pylist() for day in (DAY, date(2024, 4, 2))]
+    return {(row["customer_id"], row["day"]): SimpleNamespace(**row) for rows in by_day for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -71,5 +76,25 @@ def test_windows_money_and_shares_equal_those_counted_by_hand(as_of_day):
 
 def test_the_vector_has_the_features_of_the_catalogue_in_order(as_of_day):
     for row in as_of_day.values():
-        named = [None if row[n] is None else pytest.approx(float(row[n]), rel=1e-6) for n in catalogue.VECTOR]
+        named = [None if getattr(row, n) is None else pytest.approx(float(getattr(row, n)), rel=1e-6) for n in catalogue.VECTOR]
         assert row.vector == named
+
+
+def test_the_order_of_the_rows_does_not_change_the_last_digit():
+    """Sums of doubles would depend on it."""
+    random = Random(7)  # noqa: S311
+    paid = [{"thing": f"category {n}", "amount": Decimal(random.randrange(1, 10**7)) / 100} for n in range(300)]
+    daily = [
+        SUMS | {"customer_id": "anna", "day": "2024-03-01", "identified_on": f"2024-03-{n:02}", "known_until": "9999-12-31"}
+        | {"events": 1, "categories": json.dumps(paid[n::20], default=str)}
+        for n in range(1, 20)
+    ]  # fmt: skip
+
+    def compute_entropy(rows):
+        recent = to_arrow(customer_days.TABLE, rows, customers.RECENT)
+        tables = {"recent": recent, "older": recent.select(customers.OLDER).slice(0, 0)}
+        records = to_arrow(clean_customers.TABLE, [], customers.RECORDS)
+        features = customers.compute_features({**tables, "records": records}, DAY, 365)["customers"]
+        return features["category_entropy_365d"].to_pylist()
+
+    assert compute_entropy(daily) == compute_entropy(daily[::-1]) == compute_entropy(random.sample(daily, len(daily)))
