@@ -82,6 +82,7 @@ def open_arrow_rows(table: pa.Table) -> Iterator[Rows]:
 def _connect() -> Iterator[duckdb.DuckDBPyConnection]:
     with TemporaryDirectory(prefix="shoal-check-") as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
         connection.execute("SET python_enable_replacements = false")  # a suite names tables, not variables of Python
+        connection.execute("SET enable_progress_bar = false")
         yield connection
 
 
