@@ -38,7 +38,7 @@ MAY_IMPORT = {
 MAY_IMPORT["clean"] = MAY_IMPORT["clean"] | {"bronze.files"}
 
 # Modules of a layer that are no table, besides pipeline.py and the helpers, whose names begin with an underscore.
-NO_TABLES = {"clean": {"rules"}, "quality": {"custom_expectations", "drift", "single_query_engine", "suites", "validation"}}
+NO_TABLES = {"clean": {"rules"}, "quality": {"custom_expectations", "drift", "suites", "validation"}}
 
 
 def tables() -> dict[str, Table]:

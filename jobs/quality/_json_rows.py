@@ -1,13 +1,15 @@
 """Rows as JSON text, as Spark writes it: decimals with all their places, times in UTC to the millisecond, nulls said."""
 
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
+from json.encoder import encode_basestring as quote
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+_Writer = Callable[[Any], str]
 
 
 def to_json_rows(rows: pa.RecordBatch) -> pa.Array:
@@ -16,37 +18,41 @@ def to_json_rows(rows: pa.RecordBatch) -> pa.Array:
     >>> to_json_rows(pa.record_batch({"n": [1, None], "name": ["Ann", 'B "C"']})).to_pylist()
     ['{"n":1,"name":"Ann"}', '{"n":null,"name":"B \\\\"C\\\\""}']
     """
-    names = [f"{_to_text(name)}:" for name in rows.schema.names]
-    columns = [
-        [_write(value, field.type) for value in column.to_pylist()] for column, field in zip(rows, rows.schema, strict=True)
-    ]
-    texts = (",".join(map(str.__add__, names, values)) for values in zip(*columns, strict=True))
-    return pa.array([f"{{{text}}}" for text in texts], pa.string())
+    columns = []
+    for column, field in zip(rows.columns, rows.schema, strict=True):
+        name, write = quote(field.name), _choose_writer(field.type)
+        columns.append([f"{name}:null" if value is None else f"{name}:{write(value)}" for value in column.to_pylist()])
+    return pa.array([f"{{{','.join(row)}}}" for row in zip(*columns, strict=True)], pa.string())
 
 
-def _write(value: Any, kind: pa.DataType) -> str:
-    """Return a value of a type as JSON."""
-    if value is None:
-        return "null"
+def _choose_writer(kind: pa.DataType) -> _Writer:
+    """Return what writes a value of a type that is not null."""
     if pa.types.is_map(kind):
-        return _write_object([(str(key), item) for key, item in value], [kind.item_type] * len(value))
+        write = _or_null(_choose_writer(kind.item_type))
+        return lambda value: _write_object((str(key), write(item)) for key, item in value)
     if pa.types.is_struct(kind):
-        return _write_object(value.items(), [field.type for field in kind])
+        writers = {field.name: _or_null(_choose_writer(field.type)) for field in kind}
+        return lambda value: _write_object((name, writers[name](item)) for name, item in value.items())
     if pa.types.is_nested(kind):
-        return f"[{','.join(_write(item, kind.value_type) for item in value)}]"
-    return next((write(value) for is_kind, write in _WRITERS if is_kind(kind)), None) or _to_text(str(value))
+        write = _or_null(_choose_writer(kind.value_type))
+        return lambda value: f"[{','.join(map(write, value))}]"
+    return next((write for is_kind, write in _WRITERS if is_kind(kind)), lambda value: quote(str(value)))
 
 
-def _write_object(items: Any, kinds: list[pa.DataType]) -> str:
-    return f"{{{','.join(f'{_to_text(name)}:{_write(item, kind)}' for (name, item), kind in zip(items, kinds, strict=True))}}}"
+def _or_null(write: _Writer) -> _Writer:
+    return lambda value: "null" if value is None else write(value)
 
 
-def _to_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _write_object(items: Iterable[tuple[str, str]]) -> str:
+    return f"{{{','.join(f'{quote(name)}:{text}' for name, text in items)}}}"
 
 
 def _write_time(time: datetime) -> str:
-    return f'"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z"'
+    """
+    >>> _write_time(datetime(2024, 3, 5, 12, 0, 0, 123456))
+    '"2024-03-05T12:00:00.123Z"'
+    """
+    return f'"{time.replace(tzinfo=None).isoformat(timespec="milliseconds")}Z"'
 
 
 def _write_fraction(value: float, digits: str) -> str:
@@ -55,19 +61,24 @@ def _write_fraction(value: float, digits: str) -> str:
     >>> [_write_fraction(v, repr(v)) for v in (0.5, 1e7, 1.25e-5, float("nan"), float("-inf"))]
     ['0.5', '1.0E7', '1.25E-5', '"NaN"', '"-Infinity"']
     """
-    if not math.isfinite(value):
-        return '"NaN"' if math.isnan(value) else f'"{"-" if value < 0 else ""}Infinity"'
     if value == 0 or 1e-3 <= abs(value) < 1e7:
         return digits
-    mantissa, exponent = f"{np.format_float_scientific(np.float64(digits), unique=True)}".split("e")
+    if not math.isfinite(value):
+        return '"NaN"' if math.isnan(value) else f'"{"-" if value < 0 else ""}Infinity"'
+    mantissa, exponent = np.format_float_scientific(np.float64(digits), unique=True).split("e")
     return f"{mantissa}{'0' if mantissa.endswith('.') else ''}E{int(exponent)}"
 
 
-_WRITERS: list[tuple[Callable[[pa.DataType], bool], Callable[[Any], str]]] = [
-    (pa.types.is_boolean, lambda value: str(value).lower()),
+def _write_float(value: float) -> str:
+    return _write_fraction(value, np.format_float_positional(np.float32(value), trim="0"))
+
+
+_WRITERS: list[tuple[Callable[[pa.DataType], bool], _Writer]] = [
+    (pa.types.is_string, quote),
+    (pa.types.is_boolean, lambda value: "true" if value else "false"),
     (pa.types.is_integer, str),
     (pa.types.is_decimal, lambda value: f"{value:f}"),
-    (pa.types.is_float32, lambda value: _write_fraction(value, np.format_float_positional(np.float32(value), trim="0"))),
+    (pa.types.is_float32, _write_float),
     (pa.types.is_floating, lambda value: _write_fraction(value, repr(value))),
     (pa.types.is_timestamp, _write_time),
     (pa.types.is_date, lambda value: f'"{date.isoformat(value)}"'),

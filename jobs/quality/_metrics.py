@@ -6,7 +6,7 @@ The library decides by these values whether an expectation holds. A metric that 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from jobs.quality._rows import CHECKED, Rows, quote_name, quote_text
+from jobs.quality._rows import CHECKED, Rows, quote_name, quote_text, select
 
 if TYPE_CHECKING:
     from great_expectations.validator.metric_configuration import MetricConfiguration
@@ -30,9 +30,9 @@ def compute_metrics(rows: Rows, metrics: "Iterable[MetricConfiguration]", view: 
     for metric in metrics:
         _check_columns(metric, columns)
         aggregates[metric.id] = _aggregate(metric, conditions, examples)
-    inner = ", ".join(["*", *(f"{condition} AS {name}" for condition, name in conditions.items())])
+    marked = select(["*", *(f"{condition} AS {name}" for condition, name in conditions.items())], view)
     listed = list(dict.fromkeys(["count(*)", *aggregates.values()]))
-    answer = rows.query(f"SELECT {', '.join(listed)} FROM (SELECT {inner} FROM {view})")[0]
+    answer = rows.query(select(listed, f"({marked})"))[0]
     by_sql = dict(zip(listed, answer, strict=True))
     return {metric.id: _finish(metric, by_sql[aggregates[metric.id]], by_sql["count(*)"]) for metric in metrics}
 

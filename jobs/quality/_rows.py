@@ -1,6 +1,6 @@
 """The rows of a check as views of DuckDB over the files of their tables: a query reads only the columns that it names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -50,10 +50,10 @@ class Rows:
     ) -> list[str]:
         """Name Arrow rows from the day `first` to `last`; return their columns. Times are UTC, without a zone."""
         self.connection.register(f"_{view}", rows)
-        columns = ", ".join(_select_column(field) for field in rows.schema)
+        columns = map(_select_column, rows.schema)
         limits = [f"day >= DATE '{first}'"] if first else []
         limits += [f"day <= DATE '{last}'"] if last else []
-        self.create_view(view, f"SELECT {columns} FROM _{view} WHERE {' AND '.join(limits) or 'true'}")
+        self.create_view(view, select(columns, f"_{view}", " AND ".join(limits)))
         return rows.schema.names
 
 
@@ -82,6 +82,7 @@ def open_arrow_rows(table: pa.Table) -> Iterator[Rows]:
 def _connect() -> Iterator[duckdb.DuckDBPyConnection]:
     with TemporaryDirectory(prefix="shoal-check-") as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
         connection.execute("SET python_enable_replacements = false")  # a suite names tables, not variables of Python
+        connection.execute("SET enable_progress_bar = false")
         yield connection
 
 
@@ -92,6 +93,16 @@ def _select_column(field: pa.Field) -> str:
     """
     name = quote_name(field.name)
     return f"{name}::TIMESTAMP AS {name}" if pa.types.is_timestamp(field.type) else name
+
+
+def select(columns: Iterable[str], source: str, where: str = "", by: str = "") -> str:
+    """Return a query.
+
+    >>> select(["day", "count(*) AS n"], "checked", where="is_bot", by="day")
+    'SELECT day, count(*) AS n FROM checked WHERE is_bot GROUP BY day'
+    """
+    limits, groups = f" WHERE {where}" if where else "", f" GROUP BY {by}" if by else ""
+    return f"SELECT {', '.join(columns)} FROM {source}{limits}{groups}"  # noqa: S608  a suite is code, not input
 
 
 def quote_name(name: str) -> str:

@@ -17,7 +17,7 @@ from jobs.progress import log
 from jobs.quality import drift, profiles, quarantine, results, suites, validation
 from jobs.quality._library import import_library
 from jobs.quality._names import KEY_COUNT, PSI
-from jobs.quality._rows import CHECKED, Rows, open_rows, quote_name, sql_errors
+from jobs.quality._rows import CHECKED, Rows, open_rows, quote_name, select, sql_errors
 from jobs.quality.profiles import Profile, TableProfiles
 from jobs.quality.suites import Suite
 from jobs.storage import models
@@ -42,7 +42,7 @@ class TableCheck:
 
 
 def preload() -> None:
-    """Import Great Expectations, which takes seconds, in a thread while this process waits for something else."""
+    """Import Great Expectations, which takes seconds, in a thread while this process reads or waits for something else."""
     Thread(target=import_library, daemon=True).start()
 
 
@@ -53,7 +53,6 @@ def run(lake: Lake, settings: Settings, layer: str, days: list[date]) -> None:
     last of `days`; its first check is of all rows up to then. A table without days is checked whole every time.
     Raises UserError for a missing or wrong suite file and, once all results are written, for a failed critical one.
     """
-    preload()
     last = days[-1]
     names = [f"{layer}.{table}" for table in flow.CHECKED_TABLES[layer]]
     last_checked = results.last_checked_days(lake, names, last)
@@ -115,14 +114,14 @@ def _add_columns(lake: Lake, suite: Suite, rows: Rows, is_unique: bool) -> None:
         raise UserError(f"check: {suite.file}: {taken[0]} is a column of {suite.name}; give the added column another name")
     with sql_errors(f"{suite.file}: meta.links"):
         columns = [f"{_link(lake, rows, n, link)} AS {quote_name(name)}" for n, (name, link) in enumerate(links.items())]
-        rows.create_view("linked", f"SELECT {', '.join(['*', *columns])} FROM {CHECKED}")
+        rows.create_view("linked", select(["*", *columns], CHECKED))
     columns = [f"{sql} AS {quote_name(name)}" for name, sql in derived.items()]
     if suite.key:
         # The profiles have shown that no key is there twice, or else each key's rows are counted.
         n_rows = "1" if is_unique else f"count(*) OVER (PARTITION BY {', '.join(map(quote_name, suite.key))})"
         columns.append(f"{n_rows} AS {KEY_COUNT}")
     with sql_errors(f"{suite.file}: meta.derived"):
-        rows.create_view(_EXTENDED, f"SELECT {', '.join(['*', *columns])} FROM linked")
+        rows.create_view(_EXTENDED, select(["*", *columns], "linked"))
 
 
 def _link(lake: Lake, rows: Rows, n: int, link: dict) -> str:
@@ -134,7 +133,7 @@ def _link(lake: Lake, rows: Rows, n: int, link: dict) -> str:
     pairs = [(f"{CHECKED}.{quote_name(own)}", f"{view}.{quote_name(linked)}") for own, linked in link["on"].items()]
     is_asked = " AND ".join([*(f"{own} IS NOT NULL" for own, _ in pairs), f"({link.get('where', 'true')})"])
     is_same = " AND ".join(f"{own} = {linked}" for own, linked in pairs)
-    return f"CASE WHEN {is_asked} THEN (NOT EXISTS (SELECT 1 FROM {view} WHERE {is_same}))::INT END"
+    return f"CASE WHEN {is_asked} THEN (NOT EXISTS ({select(['1'], view, is_same)}))::INT END"
 
 
 def _add_drift(settings: Settings, suite: Suite, rows: Rows, by_day: dict[date, Profile], days: list[date]) -> None:
@@ -147,7 +146,7 @@ def _add_drift(settings: Settings, suite: Suite, rows: Rows, by_day: dict[date, 
         champion = models.champion(settings.models, day)
         training_profile = models.meta(settings.models, champion["version"]).get("profile") if champion else None
         if training_profile and day in by_day:
-            customers = rows.stream(f"SELECT {vector} FROM {CHECKED} WHERE day = DATE '{day}' AND ({meta['where']})")
+            customers = rows.stream(select([vector], CHECKED, f"day = DATE '{day}' AND ({meta['where']})"))
             by_day[day].figures |= drift.drift_figures(customers, names, training_profile)
 
 

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from jobs.errors import UserError
 from jobs.quality._names import DAYS_BEHIND, VOLUME
-from jobs.quality._rows import CHECKED, Rows, quote_name, sql_errors
+from jobs.quality._rows import CHECKED, Rows, quote_name, select, sql_errors
 from jobs.quality.suites import Suite
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
@@ -62,7 +62,8 @@ def profile_days(lake: Lake, suite: Suite, rows: Rows, first: date | None, last:
     """
     figures = suite.meta.get("figures", {})
     key_count = {"_keys": f"count(DISTINCT hash({', '.join(map(quote_name, suite.key))}))"} if counts_keys(suite) else {}
-    view, day = (CHECKED, "day") if suite.profile_by_day else (f"(SELECT *, DATE '{last}' AS as_of FROM {CHECKED})", "as_of")
+    as_of = f"DATE '{last}' AS as_of"
+    view, day = (CHECKED, "day") if suite.profile_by_day else (f"({select(['*', as_of], CHECKED)})", "as_of")
     values = _aggregate(suite, rows, view, day, {"_rows": "count(*)", **key_count, **figures})
     profiles = {day: Profile(int(f.pop("_rows")), f, int(f.pop("_keys", 0))) for day, f in values.items()}
     for n, (table, comparison) in enumerate(suite.meta.get("compared_tables", {}).items()):
@@ -83,7 +84,7 @@ def _aggregate(suite: Suite, rows: Rows, view: str, day: str, aggregates: dict[s
     """Return the aggregates that are not null by day, an expression of SQL."""
     columns = [f"{sql} AS {quote_name(name)}" for name, sql in aggregates.items()]
     with sql_errors(f"{suite.file}: meta.figures"):
-        answers = rows.query(f"SELECT {day} AS day, {', '.join(columns)} FROM {view} GROUP BY {day}")
+        answers = rows.query(select([day, *columns], view, by=day))
     by_day = ((day, zip(aggregates, values, strict=True)) for day, *values in answers if day)
     return {day: {name: _to_figure(suite, name, v) for name, v in values if v is not None} for day, values in by_day}
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.quality._json_rows import to_json_rows
-from jobs.quality._rows import Rows, quote_name, quote_text
+from jobs.quality._rows import Rows, quote_name, quote_text, select
 from jobs.quality.suites import Suite
 from jobs.quality.validation import FailedExpectation
 from jobs.storage import commits
@@ -34,12 +34,11 @@ def select_bad_rows(suite: Suite, rows: Rows, view: str, failed: list[FailedExpe
     public = [column for column in rows.columns if column not in suite.meta.get("personal", [])]
     # Columns first, then a filter: an expectation may look at other rows, which a filter cannot.
     flags = {expectation: f"_fails_{n}" for n, expectation in enumerate(failed)}
-    marked = ", ".join(["*", *(f"coalesce({e.unexpected}, false) AS {flag}" for e, flag in flags.items())])
+    marked = select(["*", *(f"coalesce({e.unexpected}, false) AS {flag}" for e, flag in flags.items())], view)
     labels = ", ".join(f"CASE WHEN {flag} THEN {quote_text(e.label)} END" for e, flag in flags.items())
     worst = " ".join(f"WHEN {flag} THEN '{s}'" for s in _SEVERITIES for e, flag in flags.items() if e.severity == s)
     added = f"list_filter([{labels}], lambda label: label IS NOT NULL) AS _labels, CASE {worst} END AS _severity"
-    selected = ", ".join([*map(quote_name, public), added])
-    for batch in rows.stream(f"SELECT {selected} FROM (SELECT {marked} FROM {view}) WHERE {' OR '.join(flags.values())}"):
+    for batch in rows.stream(select([*map(quote_name, public), added], f"({marked})", " OR ".join(flags.values()))):
         texts = to_json_rows(batch.select(public))
         constants = [pa.repeat(suite.name, len(texts)), pa.repeat(pa.scalar(day), len(texts))]
         yield pa.table([*constants, texts, *map(batch.column, _ADDED)], TABLE.columns)

@@ -1,7 +1,8 @@
 """The suites of expectations: `expectations/<layer>/<table>.json`, in the form in which Great Expectations stores suites.
 
 One file has all that is expected of a table. An expectation on a column of the table, or of `meta.derived` or `meta.links`,
-is about its rows. One on a figure is about its row of quality.profiles. These expectations of our own
+is about its rows. One on a figure is about its row of quality.profiles. An expectation that asks for more than
+jobs/quality/_metrics.py can answer is refused. These expectations of our own
 (jobs/quality/custom_expectations.py) need no column:
 
 expect_key_to_be_unique                     `columns` occur together in one row only
@@ -12,7 +13,7 @@ A file's `meta` may hold:
 
 rows             `days`: the rows that a refresh brought are checked; `table`: all rows, every time
 profile          `days` or `table`: figures for each day, or for the whole table; the same as `rows` where it is missing
-derived          columns by SQL, window functions included: what two columns say of each other
+derived          columns by SQL of DuckDB, window functions included: what two columns say of each other
 links            columns that are 1 where a row's columns are not in another table; null where that table is empty or the row
                  does not fulfil `where`
 figures          SQL aggregates; `as_of` is the refreshed day. Every table has: rows, volume, days_behind (see profiles.py)

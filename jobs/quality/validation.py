@@ -5,6 +5,8 @@ The library says what each expectation must know, its metrics, and decides by th
 
 import json
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -16,6 +18,7 @@ from jobs.quality._rows import CHECKED, Rows, explain, open_arrow_rows
 from jobs.quality.suites import Suite
 
 if TYPE_CHECKING:
+    from great_expectations.core import ExpectationValidationResult
     from great_expectations.expectations.expectation import Expectation
     from great_expectations.validator.metric_configuration import MetricConfiguration
 
@@ -40,7 +43,7 @@ def validate_rows(suite: Suite, rows: Rows, view: str = CHECKED) -> tuple[list[d
     if not any(expectation.expectation_type == _ROW_COUNT for expectation in suite.row_expectations):
         raise UserError(f"check: {suite.file} lacks {_ROW_COUNT}; add it, with severity info if any count will do")
     answers = _validate(suite, rows, suite.row_expectations, view, examples=0)
-    n_rows = next(a["result"]["observed_value"] for e, a in answers if e.expectation_type == _ROW_COUNT)
+    n_rows = next(a.result["observed_value"] for e, a in answers if e.expectation_type == _ROW_COUNT)
     results, failed = [], []
     for expectation, answer in answers:
         result = _to_result(answer, expectation, n_rows)
@@ -66,7 +69,7 @@ def validate_figures(suite: Suite, expectations: "list[Expectation]", figures: l
     for expectation, answer in answers:
         result = _to_result(answer, expectation, len(figures))
         values = [value for value in columns[expectation.column] if value is not None]
-        shown = answer["result"].get("partial_unexpected_list") or values[-1:]
+        shown = answer.result.get("partial_unexpected_list") or values[-1:]
         if not values:
             result |= {"success": True, "severity": "info"}
         results.append(result | {"observed": ", ".join(f"{v:.6g}" for v in shown) or "not known", "unexpected_share": None})
@@ -87,7 +90,7 @@ def named_columns(expectation: "Expectation") -> str | None:
 
 def _validate(
     suite: Suite, rows: Rows, expectations: "list[Expectation]", view: str, examples: int
-) -> "list[tuple[Expectation, dict]]":
+) -> "list[tuple[Expectation, ExpectationValidationResult]]":
     """Return each expectation with the library's answer, which has up to so many examples of unexpected values."""
     metrics = {id(expectation): _needed_metrics(expectation, examples) for expectation in expectations}
     try:
@@ -97,7 +100,7 @@ def _validate(
         for expectation in expectations:
             _raise_if_failing(suite, rows, expectation, metrics[id(expectation)], view)
         raise
-    return [(e, e.metrics_validate(values, _result_format(examples)).to_json_dict()) for e in expectations]
+    return [(e, e.metrics_validate(values, _result_format(examples))) for e in expectations]
 
 
 def _raise_if_failing(
@@ -129,20 +132,30 @@ def _result_format(examples: int) -> dict:
     return {"result_format": {"result_format": "BASIC", "partial_unexpected_count": examples}}
 
 
-def _to_result(answer: dict, expectation: "Expectation", rows_checked: int) -> dict:
-    config, result = answer["expectation_config"], answer["result"]
-    observed, unexpected = result.get("observed_value"), result.get("unexpected_count")
+def _to_result(answer: "ExpectationValidationResult", expectation: "Expectation", rows_checked: int) -> dict:
+    config = expectation.configuration
+    observed, unexpected = answer.result.get("observed_value"), answer.result.get("unexpected_count")
     return {
-        "position": config["meta"]["position"],
-        "expectation": config["type"],
+        "position": config.meta["position"],
+        "expectation": config.type,
         "column": named_columns(expectation),
-        "severity": config["severity"],
+        "severity": config.severity.value,
         # No rows have no sum or mean; whether there must be rows is for the row count to say.
-        "success": answer["success"] or (rows_checked == 0 and observed is None and unexpected is None),
-        "observed": None if observed is None else str(observed),
+        "success": bool(answer.success) or (rows_checked == 0 and observed is None and unexpected is None),
+        "observed": None if observed is None else _to_text(observed),
         "unexpected_count": unexpected,
         "unexpected_share": None if unexpected is None else unexpected / max(rows_checked, 1),
         "rows_checked": rows_checked,
-        "description": config.get("description"),
-        "kwargs": json.dumps(config["kwargs"], sort_keys=True),
+        "description": config.description,
+        "kwargs": json.dumps(config.kwargs, sort_keys=True),
     }
+
+
+def _to_text(observed: object) -> str:
+    """
+    >>> _to_text(Decimal("5.0000")), _to_text(7), _to_text(date(2024, 3, 1))
+    ('5.0', '7', '2024-03-01')
+    """
+    if isinstance(observed, date):
+        return observed.isoformat()
+    return str(float(observed) if isinstance(observed, Decimal) else observed)

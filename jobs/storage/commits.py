@@ -92,7 +92,7 @@ class OpenTable:
         return self._commit(files, _list_removals(self.stored, self.table, days))
 
     def commit_where(self, files: Collection[File], where: ds.Expression) -> int:
-        """Make `files` the rows of a table without partitions that fulfil `where`; return the number of rows.
+        """Make `files` the rows of a table without partitions that fulfil `where`; return their number.
 
         Other rows of the files that hold such rows are written again. Which files may hold one is read from the log.
         """
@@ -169,7 +169,7 @@ def replace_rows(root: str, table: Table, rows: pa.Table, days: Collection[date]
 
 
 def replace_where(root: str, table: Table, rows: pa.Table, where: ds.Expression) -> int:
-    """Make `rows` the rows of a table without partitions that fulfil `where`; return the number of rows written."""
+    """Make `rows` the rows of a table without partitions that fulfil `where`; return their number."""
     opened = open_for_write(root, table)
     return opened.commit_where(write_files(root, table, rows), where)
 

@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 
 from jobs import flow
 from jobs.errors import UserError
-from jobs.quality import pipeline, profiles, quarantine, suites
+from jobs.quality import pipeline, profiles, quarantine, results, suites
 from tests.jobs.quality.rows import DAY, read_results, write_good_layer, write_table
 
 COUNT = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 0}}
@@ -16,12 +17,12 @@ COUNT = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value":
 def test_a_good_layer_passes_with_one_row_per_expectation(lake, settings, layer):
     write_good_layer(lake, layer)
     pipeline.run(lake, settings, layer, [DAY])
-    results = read_results(lake)
-    assert [r for r in results if not r["success"]] == []
-    assert {r["day"] for r in results} == {DAY}
+    rows = read_results(lake)
+    assert [r for r in rows if not r["success"]] == []
+    assert {r["day"] for r in rows} == {DAY}
     for table in flow.CHECKED_TABLES[layer]:
         suite = suites.load_suite(f"{layer}.{table}")
-        of_table = [r for r in results if r["table"] == suite.name]
+        of_table = [r for r in rows if r["table"] == suite.name]
         assert [r["position"] for r in of_table] == list(
             range(1, len(suite.row_expectations) + len(suite.figure_expectations) + 1)
         )
@@ -60,3 +61,24 @@ def test_the_first_check_is_of_all_days_and_the_next_of_those_since(lake, settin
         (DAY + timedelta(days=2), DAY + timedelta(days=1), 2),
     ]
     assert lake.count_by(profiles.TABLE.name, ["rows"]) == {(1,): 43}
+
+
+def test_results_of_other_days_and_tables_are_kept_though_they_lie_in_the_same_file(lake):
+    def result(table, day):
+        return dict.fromkeys(results.TABLE.columns) | {
+            "table": table, "day": day, "position": 1, "expectation": "", "severity": "info", "success": True,
+            "rows_checked": 1, "kwargs": "",
+        }  # fmt: skip
+
+    before = [result(table, day) for table in ("clean.events", "clean.orders") for day in (DAY, DAY + timedelta(days=1))]
+    lake.replace_rows(results.TABLE, pa.Table.from_pylist(before, results.TABLE.arrow_schema))
+    results.write_results(lake, ["clean.events"], DAY, [result("clean.events", DAY) | {"kwargs": "new"}])
+    assert [(r["table"], r["day"], r["kwargs"]) for r in read_results(lake)] == [
+        ("clean.events", DAY, "new"),
+        ("clean.orders", DAY, ""),
+        ("clean.events", DAY + timedelta(days=1), ""),
+        ("clean.orders", DAY + timedelta(days=1), ""),
+    ]
+    assert results.last_checked_days(lake, ["clean.events", "clean.sessions"], DAY + timedelta(days=90)) == {
+        "clean.events": DAY + timedelta(days=1)
+    }
