@@ -1,4 +1,4 @@
-"""Three days of a small shop, segmented and published once, for all tests that only read the result."""
+"""Three days of a small shop, segmented once, for all tests that only read the result."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -7,13 +7,12 @@ import pytest
 
 from jobs import catalogue
 from jobs.config.settings import Settings
-from jobs.marts import customer_segments, segment_changes, segment_moves, segment_profiles
 from jobs.segments import assignments, calibration, candidates, definitions, history, lineage
+from jobs.storage.delta import read_arrow
 from jobs.storage.lake import Lake
 from tests.jobs import planted
 
 SEGMENT = (candidates, definitions, calibration, lineage, assignments, history)
-PUBLISH = (customer_segments, segment_profiles, segment_changes, segment_moves)
 FIRST, SECOND, LAST = date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 4)  # no refresh on the third
 
 
@@ -23,29 +22,31 @@ class Shop:
     settings: Settings
 
     def run(self, tables, day: date) -> None:
-        """Run these tables for a day, with the planted features as the catalogue and the planted encoder."""
+        """Run these tables for a day, with the planted features as the catalogue and scikit-learn in the place of MLlib."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
-            patch.setattr(customer_segments, "load_encoder", planted.load_encoder)
+            patch.setattr(definitions, "_fit_in_spark", planted.fit_centres)
             for table in tables:
                 table.run(self.lake, self.settings, day)
 
     def rows(self, table, *order: str) -> list[dict]:
-        """Return all rows of a table, sorted by the columns of `order`."""
-        return [row.asDict(recursive=True) for row in self.lake.read(table.TABLE).orderBy(*order).collect()]
+        """Return all rows of a table, sorted by the columns of `order`, null first."""
+        rows = self.lake.read_arrow(table.TABLE).to_pylist()
+        return sorted(rows, key=lambda row: [(row[name] is not None, row[name]) for name in order])
 
     def segment_of(self, kind: str, day: date) -> int:
         """Return the one segment of a planted type on a day; the customers who move are left out."""
-        rows = self.lake.read(assignments.TABLE, day, day).where(f"customer_id LIKE '{kind}-%'").collect()
-        (segment_id,) = {row.segment_id for row in rows if row.customer_id not in ("loyal-0", "rare-0")}
+        rows = read_arrow(self.lake.root, assignments.TABLE.name, day=day).to_pylist()
+        segments = {row["customer_id"]: row["segment_id"] for row in rows if row["customer_id"].startswith(f"{kind}-")}
+        (segment_id,) = {segments[name] for name in segments if name not in ("loyal-0", "rare-0")}
         return segment_id
 
 
 @pytest.fixture(scope="session")
-def shop(spark, tmp_path_factory):
+def shop(tmp_path_factory):
     """Day 1, model v1: four types. Day 2: loyal-0 buys rarely, rare-0 is dormant, loyal-new is new. Day 3: no refresh.
     Day 4, model v2: the returners are dormant, and bulk buyers are new."""
-    lake = Lake(spark, str(tmp_path_factory.mktemp("shop") / "lake"))
+    lake = Lake(None, str(tmp_path_factory.mktemp("shop") / "lake"))
     sizes = {"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}
     first = planted.customers(sizes, dormant=20)
     by_id = {customer.customer_id: customer for customer in first}
@@ -61,5 +62,5 @@ def shop(spark, tmp_path_factory):
     planted.promote(settings.models, "v2", LAST)
     shop = Shop(lake, settings)
     for day in (FIRST, SECOND, LAST):
-        shop.run(SEGMENT + PUBLISH, day)
+        shop.run(SEGMENT, day)
     return shop

@@ -1,11 +1,14 @@
 """Customers of planted types, as rows of features.customers and encoded.customers, for the tests of later layers."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
+from sklearn.cluster import KMeans
 
 from jobs.catalogue import Expression, Feature
 from jobs.config.settings import Segment, Settings
@@ -13,6 +16,7 @@ from jobs.encoded import customers as encoded
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
+from jobs.storage.vectors import to_matrix
 
 DAY = date(2024, 3, 1)
 CATALOGUE = tuple(
@@ -69,22 +73,34 @@ def write(lake: Lake, days: dict[date, tuple[str, list[Customer]]]) -> None:
         for customer in of_day:
             values = customer.values or (0.0, None, None)
             orders = round(values[0] or 0)
-            row = (
-                customer.customer_id,
-                day,
-                bool(customer.values),
-                customer.country,
-                customer.recency_days,
-                orders,
-                Decimal(10 * orders),
-                customer.tenure_days,
+            key = {"customer_id": customer.customer_id, "day": day, "is_active": bool(customer.values)}
+            features.append(
+                key
+                | {
+                    "country": customer.country,
+                    "recency_days": customer.recency_days,
+                    "orders_365d": orders,
+                    "net_365d": Decimal(10 * orders),
+                    "tenure_days": customer.tenure_days,
+                    "vector": values,
+                }
             )
-            features.append((*row, values))
+            scores = {"reconstruction_error": 0.01, "isolation_score": 0.4}
             vectors.append(
-                (customer.customer_id, day, version, vector(customer, version), 0.01, bool(customer.values), 0.4, "learned")
+                key | scores | {"model_version": version, "vector": vector(customer, version), "representation": "learned"}
             )
-    lake.replace_days(FEATURES, lake.spark.createDataFrame(features, FEATURES.schema), days)
-    lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(vectors, encoded.SCHEMA), days)
+    replace_days(lake, FEATURES, features, days)
+    replace_days(lake, encoded.TABLE, vectors, days)
+
+
+def replace_days(lake: Lake, table: Table, rows: list[dict], days: Collection[date]) -> None:
+    """Make `rows`, which may lack columns, the rows of these days."""
+    lake.replace_rows(table, pa.Table.from_pylist(rows, table.arrow_schema), days)
+
+
+def fit_centres(lake: Lake, points: pa.Table, k: int, segment: Segment, target: float) -> np.ndarray:
+    """Fit K-Means by scikit-learn, in the place of MLlib's."""
+    return KMeans(k, n_init=segment.seeds, random_state=segment.seed).fit(to_matrix(points["vector"])).cluster_centers_
 
 
 def vector(customer: Customer, version: str) -> list[float]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -12,7 +13,7 @@ import pytest
 from jobs.config.settings import HOME
 from jobs.encoded import customers as encoded
 from jobs.encoder import OnnxEncoder
-from jobs.engine.workers import user_errors
+from jobs.engine import runner
 from jobs.errors import UserError
 from jobs.storage import models
 from tests.jobs import planted
@@ -36,36 +37,34 @@ class BrokenEncoder(HalvingEncoder):
         return np.where(vectors == 4, np.nan, vectors), *scores
 
 
-def make_features(spark):
-    rows = [
-        ("a", DAY, True, [8.0, 2.0, None], "GB", "tablet"),
-        ("b", DAY, False, [None, None, None], None, "phone"),
-        ("c", DAY, True, [0.0, -1.0, 3.0], "", None),
-    ]
-    schema = "customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, country STRING, device STRING"
-    return spark.createDataFrame(rows, schema).repartition(2)
+FEATURES = pa.table(
+    {
+        "customer_id": ["a", "b", "c"],
+        "day": [DAY] * 3,
+        "is_active": [True, False, True],
+        "vector": pa.array([[8.0, 2.0, None], [None, None, None], [0.0, -1.0, 3.0]], pa.list_(pa.float32())),
+        "country": ["GB", None, ""],
+        "device": ["tablet", "phone", None],
+    }
+)
 
 
-def test_every_customer_gets_a_vector_and_null_is_a_missing_value(spark):
-    rows = (
-        encoded.encode_customers(make_features(spark), HalvingEncoder(), "v1", ["device", "country"])
-        .orderBy("customer_id")
-        .collect()
-    )
+def test_every_customer_gets_a_vector_and_null_is_a_missing_value():
+    encode = partial(encoded.encode_customers, encoder=HalvingEncoder(), version="v1", attributes=["device", "country"])
 
-    assert [tuple(row) for row in rows] == [
+    rows = encode({"customers": FEATURES})["encoded"].to_pylist()
+
+    assert [tuple(row.values()) for row in rows] == [
         ("a", DAY, "v1", [4.0, 1.0, 0.0], 1.0, True, 8.0, "learned"),
         ("b", DAY, "v1", [0.0, 0.0, 0.0], 3.0, False, 5.0, "learned"),
         ("c", DAY, "v1", [0.0, -0.5, 1.5], 0.0, True, 0.0, "learned"),
     ]
+    assert encode({"customers": FEATURES.slice(3)})["encoded"].num_rows == 0
 
 
-def test_a_vector_with_nan_gives_a_one_line_error_that_names_the_customer(spark):
-    with (
-        pytest.raises(UserError, match=r"^encode: encoded.customers, day 2024-03-01: customer a gets .*$"),
-        user_errors(),
-    ):
-        encoded.encode_customers(make_features(spark), BrokenEncoder(), "v1").collect()
+def test_a_vector_with_nan_gives_a_one_line_error_that_names_the_customer():
+    with pytest.raises(UserError, match=r"^encode: encoded.customers, day 2024-03-01: customer a gets .*$"):
+        encoded.encode_customers({"customers": FEATURES}, BrokenEncoder(), "v1")
 
 
 def test_a_model_trained_on_other_features_is_refused_and_they_are_named():
@@ -125,40 +124,41 @@ TRAIN = HOME / ".venv" / "train" / "bin" / "python"
 
 
 @pytest.mark.skipif(not TRAIN.exists(), reason="no train environment: make .venv/train")
-def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_does(lake):
+def test_a_trained_model_encodes_active_and_dormant_customers_as_onnxruntime_does(lake, monkeypatch):
     customers = planted.customers({"loyal": 60, "returner": 60, "nightly": 60}, dormant=5)
     for number, customer in enumerate(customers):
         customer.country = ("GB", "DE", None, "")[number % 4] if customer.values else "Atlantis"
     customers[1].values = (8.0, np.inf, -np.inf)
     planted.write(lake, {DAY: ("v1", customers)})
-    lake.replace(encoded.TABLE, lake.spark.createDataFrame([], encoded.SCHEMA))
+    lake.replace_rows(encoded.TABLE, encoded.TABLE.arrow_schema.empty_table())
     roots = {"SHOAL_LAKE": lake.root, "SHOAL_MODELS": f"{lake.root}-models", "SHOAL_ENV": "local"}
     command = [TRAIN, "-m", "jobs", "train", "--day", str(DAY)]
     small = {"SHOAL_TRAIN__EPOCHS": "2", "SHOAL_TRAIN__LATENT": "2"}
     subprocess.run(command, cwd=HOME, env=os.environ | roots | small, check=True)
     settings = replace(planted.settings(lake), models=roots["SHOAL_MODELS"])
 
+    monkeypatch.setattr(runner, "ROWS_PER_BUCKET", 100)
     encoded.run(lake, settings, DAY)
 
     version = models.champion(settings.models, DAY)["version"]
-    rows = {row.customer_id: row for row in lake.read(encoded.TABLE).collect()}
+    rows = {row["customer_id"]: row for row in lake.read_arrow(encoded.TABLE).to_pylist()}
     values = np.array([c.values or (0.0, np.nan, np.nan) for c in customers], dtype=np.float32)
     countries = np.array([[customer.country or ""] for customer in customers], dtype=object)
     encoder = OnnxEncoder(models.read(settings.models, version, "encoder.onnx"), OUTPUTS)
     vectors, errors, scores = encoder.run(values, countries)
-    assert {row.model_version for row in rows.values()} == {version}
+    assert {row["model_version"] for row in rows.values()} == {version}
     assert len(rows) == len(customers)
-    stored = np.array([rows[customer.customer_id].vector for customer in customers])
+    stored = np.array([rows[customer.customer_id]["vector"] for customer in customers])
     assert stored == pytest.approx(vectors, abs=1e-5)
-    assert [rows[c.customer_id].reconstruction_error for c in customers] == pytest.approx(errors.tolist(), abs=1e-5)
-    assert [rows[c.customer_id].isolation_score for c in customers] == pytest.approx(scores.tolist(), abs=1e-5)
+    assert [rows[c.customer_id]["reconstruction_error"] for c in customers] == pytest.approx(errors.tolist(), abs=1e-5)
+    assert [rows[c.customer_id]["isolation_score"] for c in customers] == pytest.approx(scores.tolist(), abs=1e-5)
     meta = models.meta(settings.models, version)
     assert set(meta["attributes"]["country"]["categories"]) == {"GB", "DE"}
-    _assert_same_on_random_rows(lake.spark, encoder, 10_000)
+    _assert_same_on_random_rows(encoder, 10_000)
 
 
-def _assert_same_on_random_rows(spark, encoder, n):
-    """Compare the outputs in Spark with those of one onnxruntime session for all rows."""
+def _assert_same_on_random_rows(encoder, n):
+    """Compare the outputs with those of one onnxruntime session for all rows."""
     random = np.random.default_rng(4)
     values = (random.normal(size=(n, 3)) * 10.0 ** random.integers(-6, 9, size=(n, 3))).astype(np.float32)
     for special in (np.inf, -np.inf, np.nan):
@@ -169,15 +169,14 @@ def _assert_same_on_random_rows(spark, encoder, n):
             "customer_id": [str(number) for number in range(n)],
             "day": [DAY] * n,
             "is_active": [True] * n,
-            "vector": [[None if np.isnan(value) else value for value in row] for row in values.tolist()],
+            "vector": pa.array(
+                [[None if np.isnan(value) else value for value in row] for row in values.tolist()], pa.list_(pa.float32())
+            ),
             "country": [country or None for country in countries],
         }
     )
-    frame = spark.createDataFrame(table).repartition(3)
-    rows = (
-        encoded.encode_customers(frame, encoder, "v1", ["country"]).toPandas().set_index("customer_id").loc[table["customer_id"]]
-    )
+    rows = encoded.encode_customers({"customers": table}, encoder, "v1", ["country"])["encoded"]
     session = onnxruntime.InferenceSession(encoder.content, providers=["CPUExecutionProvider"])
     expected = session.run(OUTPUTS, {"features": values, "attributes": countries.astype(object).reshape(-1, 1)})
     for name, output in zip(OUTPUTS, expected, strict=True):
-        np.testing.assert_allclose(np.stack(rows[name]), output, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.stack(rows[name].to_pylist()), output, rtol=1e-5, atol=1e-5)

@@ -1,29 +1,40 @@
 """segments.assignments: the segment of each customer, and how clear it is."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from jobs.engine.workers import user_errors
+from jobs.engine import runner
 from jobs.errors import UserError
 from jobs.segments import assignments
-from jobs.segments._centres import Centres
+from jobs.segments._centres import Centres, assign_customers
+from jobs.storage.delta import read_arrow
 from tests.jobs.conftest import FIRST, SECOND
 from tests.jobs.planted import DAY
 
 CENTRES = Centres(np.array([2, 5], dtype=np.int32), np.array([[0.0, 0.0], [10.0, 0.0]]), np.array([3.0, 1.0]), 0.6)
-INPUT = "customer_id STRING, day DATE, is_active BOOLEAN, vector ARRAY<FLOAT>, isolation_score DOUBLE"
+ENCODED = pa.schema(
+    {"customer_id": pa.string(), "model_version": pa.string(), "vector": pa.list_(pa.float32()), "isolation_score": pa.float64()}
+)
 
 
-def assign(spark, *rows):
-    frame = spark.createDataFrame(
-        [(name, DAY, active, vector, *(score or [0.5])) for name, active, vector, *score in rows], INPUT
+def assign(*rows):
+    """Assign customers (id, is active, vector or None where they are not encoded, isolation score)."""
+    customers = pa.table(
+        {"customer_id": [name for name, *_ in rows], "day": [DAY] * len(rows), "is_active": [active for _, active, *_ in rows]}
     )
-    return assignments.assign_segments(frame, CENTRES, "v1").orderBy("customer_id").collect()
+    encoded = [(name, "v1", vector, *(score or [0.5])) for name, _, vector, *score in rows if vector]
+    encoded.append(("border", "v2", [10.0, 0.0], 0.9))  # by another model
+    tables = {
+        "customers": customers,
+        "encoded": pa.Table.from_pylist([dict(zip(ENCODED.names, r, strict=True)) for r in encoded], ENCODED),
+    }
+    assigned = assign_customers(tables, CENTRES, "v1")["assignments"]
+    return [tuple(row.values()) for row in assigned.cast(assignments.TABLE.arrow_schema).to_pylist()]
 
 
-def test_nearest_centre_runner_up_margin_and_outliers_of_hand_made_customers(spark):
+def test_nearest_centre_runner_up_margin_and_outliers_of_hand_made_customers():
     rows = assign(
-        spark,
         ("at_centre", True, [10.0, 0.0]),
         ("border", True, [5.0, 0.0]),  # equally near: the lower id counts
         ("dormant", False, [10.0, 0.0], 0.9),
@@ -33,7 +44,7 @@ def test_nearest_centre_runner_up_margin_and_outliers_of_hand_made_customers(spa
         ("odd", True, [2.0, 0.0], 0.7),
     )
 
-    assert [tuple(row) for row in rows] == [
+    assert rows == [
         ("at_centre", DAY, 5, 0.0, 2, 1.0, False, "v1", None),
         ("border", DAY, 2, 5.0, 5, 0.0, True, "v1", "far from the segment"),
         ("dormant", DAY, 0, None, None, None, False, "v1", None),
@@ -44,20 +55,19 @@ def test_nearest_centre_runner_up_margin_and_outliers_of_hand_made_customers(spa
     ]
 
 
-def test_dormant_customers_alone_are_assigned_by_rule(spark):
-    rows = assign(spark, ("dormant", False, [10.0, 0.0]))
-
-    assert [(row.customer_id, row.segment_id, row.distance) for row in rows] == [("dormant", 0, None)]
+def test_dormant_customers_alone_are_assigned_by_rule():
+    assert [row[:4] for row in assign(("dormant", False, [10.0, 0.0]))] == [("dormant", DAY, 0, None)]
 
 
-def test_an_active_customer_without_a_vector_gives_a_one_line_error(spark):
+def test_an_active_customer_without_a_vector_gives_a_one_line_error():
     message = "segment: encoded.customers, day 2024-03-01: customer lost has no vector; run again: shoal encode"
-    with pytest.raises(UserError, match=message), user_errors():
-        assign(spark, ("a", True, [1.0, 1.0]), ("lost", True, None))
+    with pytest.raises(UserError, match=message):
+        assign(("a", True, [1.0, 1.0]), ("lost", True, None))
 
 
 def test_between_retrains_customers_move_and_join_by_the_stored_centres(shop):
-    second = {row.customer_id: row.segment_id for row in shop.lake.read(assignments.TABLE, SECOND, SECOND).collect()}
+    rows = read_arrow(shop.lake.root, assignments.TABLE.name, day=SECOND).to_pylist()
+    second = {row["customer_id"]: row["segment_id"] for row in rows}
 
     assert second["loyal-0"] == shop.segment_of("rare", FIRST)
     assert second["rare-0"] == 0
@@ -72,3 +82,12 @@ def test_a_day_that_was_not_encoded_with_the_champion_changes_nothing(shop):
         assignments.run(shop.lake, shop.settings, SECOND.replace(day=3))
 
     assert shop.lake.version("segments.assignments") == version
+
+
+def test_in_several_buckets_a_day_has_the_same_rows(shop, monkeypatch):
+    before = shop.rows(assignments, "day", "customer_id")
+    monkeypatch.setattr(runner, "ROWS_PER_BUCKET", 70)
+
+    assignments.run(shop.lake, shop.settings, SECOND)
+
+    assert shop.rows(assignments, "day", "customer_id") == before

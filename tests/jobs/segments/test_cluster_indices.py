@@ -1,12 +1,11 @@
-"""Clustering indices: equal to those of scikit-learn and MLlib, in memory and in Spark's workers."""
+"""Clustering indices: equal to those of scikit-learn, at once and in slices."""
 
 import numpy as np
 import pytest
-from pyspark.ml.evaluation import ClusteringEvaluator
-from pyspark.ml.functions import array_to_vector
 from sklearn import metrics
 
 from jobs.segments import _cluster_indices
+from jobs.storage import vectors as storage_vectors
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +40,12 @@ def test_indices_of_a_sample_equal_those_of_scikit_learn(points, labels):
     assert_same_as_scikit_learn(_cluster_indices.compute_indices(points, labels, 3), points.astype(np.float64), labels)
 
 
-@pytest.mark.parametrize("partitions", [1, 7])
-def test_indices_of_a_table_equal_those_of_scikit_learn_without_empty_clusters(spark, points, labels, partitions):
-    frame = spark.createDataFrame([(row,) for row in points.tolist()], "vector ARRAY<FLOAT>").repartition(partitions)
+@pytest.mark.parametrize("rows_per_slice", [7, 60])
+def test_indices_in_slices_equal_those_of_scikit_learn_without_empty_clusters(points, labels, rows_per_slice, monkeypatch):
+    monkeypatch.setattr(storage_vectors, "_ROWS_PER_SLICE", rows_per_slice)
     centres = np.array([[1000, 1000, 1009], [0, 0, 0], [1000, 1009, 1000], [1009, 1000, 1000]], dtype=np.float64)
 
-    has_members, indices = _cluster_indices.compute_indices_in_spark(frame, centres)
+    has_members, indices = _cluster_indices.compute_indices_in_slices(points, centres)
 
     assert has_members.tolist() == [True, False, True, True]
     assert_same_as_scikit_learn(indices, points.astype(np.float64), labels)
-
-
-def test_the_silhouette_equals_that_of_mllib(spark, points, labels):
-    rows = [(row, float(label)) for row, label in zip(points.tolist(), labels, strict=True)]
-    frame = spark.createDataFrame(rows, "vector ARRAY<DOUBLE>, prediction DOUBLE").withColumn("vector", array_to_vector("vector"))
-
-    mllib = ClusteringEvaluator(featuresCol="vector", distanceMeasure="squaredEuclidean").evaluate(frame)
-
-    assert _cluster_indices.compute_indices(points, labels, 3).silhouette == pytest.approx(mllib, abs=1e-9)

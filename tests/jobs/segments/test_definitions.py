@@ -1,12 +1,21 @@
 """segments.definitions: ids keep their meaning, names are unique, and the fit is repeatable."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from sklearn.metrics import davies_bouldin_score, pairwise_distances_argmin, silhouette_samples
 
 from jobs.config.settings import Segment
-from jobs.segments import _kmeans, definitions
+from jobs.encoded.customers import TABLE as ENCODED
+from jobs.errors import UserError
+from jobs.segments import _fit, _inputs, _kmeans, definitions
 from jobs.segments._clusters import Cluster
+from jobs.segments._inputs import ActiveCustomers
+from jobs.storage.delta import read_arrow
 from jobs.traits import Trait
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND
@@ -82,45 +91,81 @@ def test_segments_without_stored_facts_get_new_names():
 
 def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark):
     customers = planted.customers({"loyal": 40, "returner": 30, "nightly": 50, "rare": 60})
-    rows = [(customer.customer_id, planted.vector(customer, "v1")) for customer in customers]
-
-    def fit(rows, partitions):
-        frame = spark.createDataFrame(rows, "customer_id STRING, vector ARRAY<FLOAT>").repartition(partitions)
-        return _kmeans.fit_centres(frame, planted_centres, None, Segment(seeds=10))
-
+    ids = [customer.customer_id for customer in customers]
+    vectors = pa.array([planted.vector(customer, "v1") for customer in customers], pa.list_(pa.float32()))
+    points = pa.table({"customer_id": ids, "vector": vectors})
+    reversed_points = points.take(np.arange(len(ids))[::-1])
     planted_centres = np.array([planted.vector(planted.Customer("", v), "v1") for v in planted.TYPES.values()])[:4]
 
-    centres = fit(rows, 1)
-    assert np.array_equal(centres, fit(rows[::-1], 3))
+    centres, *others = (_kmeans.fit_best_centres(spark, rows, 4, Segment(seeds=10), 0.0) for rows in (points, reversed_points))
+
+    assert np.array_equal(centres, others[0])
     nearest = np.linalg.norm(centres[:, None] - planted_centres, axis=2).min(axis=1)
     assert nearest.max() < 0.1
 
 
+def make_active(vectors):
+    ids = pa.array([f"c{n:03}" for n in range(len(vectors))])
+    return ActiveCustomers(FIRST, ids, np.array(vectors, np.float32), np.full(len(vectors), np.nan), 0, None)
+
+
+def fit_centres(customers, sample_centres, previous, segment):
+    return _fit.fit_centres(customers, sample_centres, previous, segment, partial(planted.fit_centres, None))
+
+
 @pytest.mark.parametrize(("continuity", "is_kept"), [(0.03, True), (0.0, False)])
-def test_previous_centres_that_are_nearly_as_good_are_kept_so_that_few_customers_move(spark, continuity, is_kept):
+def test_previous_centres_that_are_nearly_as_good_are_kept_so_that_few_customers_move(continuity, is_kept):
     angles = np.linspace(0, 2 * np.pi, 300, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # any three thirds of the ring are an equally good fit
-    thirds = (np.arange(300) // 99 % 3 + 1).tolist()  # three customers of the first third lie beyond the last
-    customers = [(f"c{n}", row, third) for n, (row, third) in enumerate(zip(ring.tolist(), thirds, strict=True))]
-    frame = spark.createDataFrame(customers, "customer_id STRING, vector ARRAY<FLOAT>, segment_id INT")
-    previous = frame.select("customer_id", "segment_id")
+    thirds = np.arange(300) // 99 % 3 + 1  # three customers of the first third lie beyond the last
+    customers = make_active(ring)
+    previous = pa.table({"customer_id": [*customers.ids.to_pylist(), "gone"], "segment_id": [*thirds.tolist(), 2]})
 
-    centres = _kmeans.fit_centres(frame.drop("segment_id"), ring[::100], previous, Segment(continuity=continuity))
+    centres = fit_centres(customers, ring[::100], previous, Segment(continuity=continuity))
 
     now = pairwise_distances_argmin(ring, centres)
     assert len(centres) == 3
-    assert (len(set(zip(thirds, now.tolist(), strict=True))) <= 5) == is_kept
+    assert (len(set(zip(thirds.tolist(), now.tolist(), strict=True))) <= 5) == is_kept
 
 
-def test_previous_centres_that_do_not_fit_the_new_space_are_not_kept(spark):
+def test_previous_centres_that_do_not_fit_the_new_space_are_not_kept():
     vectors = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], 20, axis=0)
-    customers = [(f"c{n}", row, n % 3 + 1) for n, row in enumerate(vectors.tolist())]  # each segment has a third of each place
-    frame = spark.createDataFrame(customers, "customer_id STRING, vector ARRAY<FLOAT>, segment_id INT")
-    previous = frame.select("customer_id", "segment_id")
+    customers = make_active(vectors)  # each segment has a third of each place
+    previous = pa.table({"customer_id": customers.ids, "segment_id": [n % 3 + 1 for n in range(60)]})
 
-    centres = _kmeans.fit_centres(frame.drop("segment_id"), vectors[::20], previous, Segment())
+    centres = fit_centres(customers, vectors[::20], previous, Segment())
 
     assert sorted(centres.tolist()) == [[0.0, 0.0], [0.0, 9.0], [9.0, 0.0]]
+
+
+def test_customers_in_one_place_are_no_segments():
+    with pytest.raises(UserError, match="all active customers lie in one place"):
+        fit_centres(make_active(np.ones((30, 2))), np.ones((3, 2)), None, Segment())
+
+
+def test_an_active_customer_without_a_vector_is_refused_before_a_fit(lake):
+    customers = planted.customers({"loyal": 30, "rare": 30})
+    planted.write(lake, {FIRST: ("v1", customers)})
+    encoded = lake.read_arrow(ENCODED)
+    lake.replace_rows(ENCODED, encoded.filter(pc.field("customer_id") != "rare-7"), [FIRST])
+
+    active = _inputs.read_active(lake, "v1", FIRST)
+
+    with pytest.raises(UserError, match=r"day 2024-03-01: customer rare-7 has no vector; run again: shoal encode"):
+        _inputs.require_all_encoded(active)
+    assert active.ids.to_pylist() == sorted(c.customer_id for c in customers if c.customer_id != "rare-7")
+
+
+def test_a_session_is_begun_only_where_a_fit_is_due(shop):
+    settings = replace(shop.settings, segment=replace(shop.settings.segment, method="ward"))
+    planted.promote(shop.settings.models, "v3", LAST.replace(day=9))
+
+    assert [definitions.needs_spark(shop.lake, shop.settings, day) for day in (FIRST, LAST, LAST.replace(day=9))] == [
+        False,
+        False,
+        True,
+    ]
+    assert not definitions.needs_spark(shop.lake, settings, LAST.replace(day=9))
 
 
 @pytest.mark.parametrize(("version", "day"), [("v1", FIRST), ("v2", LAST)])
@@ -141,8 +186,8 @@ def test_names_and_descriptions_come_from_the_planted_types(shop, version, day):
 
 def test_each_segment_has_the_indices_of_all_its_customers(shop):
     rows = [row for row in shop.rows(definitions, "segment_id") if row["model_version"] == "v1"]
-    active = shop.lake.read("encoded.customers", FIRST, FIRST).where("customer_id NOT LIKE 'dormant%'")
-    vectors = np.array([row.vector for row in active.collect()])
+    encoded = read_arrow(shop.lake.root, "encoded.customers", day=FIRST).to_pylist()
+    vectors = np.array([row["vector"] for row in encoded if not row["customer_id"].startswith("dormant")])
     labels = pairwise_distances_argmin(vectors, [row["center"] for row in rows[1:]])
 
     silhouettes = silhouette_samples(vectors, labels, metric="sqeuclidean")

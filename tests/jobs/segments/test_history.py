@@ -1,15 +1,20 @@
 """segments.history: intervals never overlap, and updates in any order of days give what one pass over the days gives."""
 
+import shutil
+from dataclasses import replace
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from jobs.engine import runner
 from jobs.segments import assignments, history
+from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
-SCHEMA = "customer_id STRING, day DATE, segment_id INT, model_version STRING"
+COLUMNS = ("customer_id", "day", "segment_id", "model_version")
 CUSTOMERS = 25
 
 
@@ -27,27 +32,36 @@ def expected_intervals(days):
     return sorted(closed + list(is_open.values()), key=str)
 
 
-def list_intervals(frame):
-    return sorted((tuple(row) for row in frame.select(*history.TABLE.columns).collect()), key=str)
+def list_intervals(rows):
+    return sorted((tuple(row.values()) for row in rows.select(history.TABLE.columns).to_pylist()), key=str)
 
 
-def make_frame(spark, days):
-    rows = [(c, day, segment, model) for day, (of_day, model) in days.items() for c, segment in of_day.items()]
-    return spark.createDataFrame(rows, SCHEMA)
+def make_assignments(days):
+    rows = [
+        {"customer_id": c, "day": day, "segment_id": segment, "model_version": model}
+        for day, (of_day, model) in days.items()
+        for c, segment in of_day.items()
+    ]
+    return pa.Table.from_pylist(rows, pa.schema([assignments.TABLE.arrow_schema.field(name) for name in COLUMNS]))
 
 
-def apply_writes(spark, writes):
+def apply_writes(writes):
     """Yield, after each write of (day number, {customer: segment}, model), the known days so far and the updated intervals."""
     days, rows = {}, []
     for number, of_day, model in writes:
         day = FIRST + timedelta(days=number)
         days[day] = (of_day, model)
         next_day = min((later for later in days if later > day), default=None)
-        before = spark.createDataFrame(rows, history.SCHEMA)
-        today, next_version = make_frame(spark, {day: days[day]}), days[next_day][1] if next_day else None
-        update = history.update_history(before, today, day, next_day, next_version)
-        unaffected = before.where(f"NOT ({history.affected_intervals(day, next_day)})")
-        rows = sorted(list_intervals(unaffected) + list_intervals(update), key=str)
+        partitions = history.affected_partitions({row[3] for row in rows}, day)
+        stored = [row for row in rows if row[3] in partitions]
+        before = [dict(zip(history.TABLE.columns, row, strict=True)) for row in stored]
+        tables = {
+            "history": pa.Table.from_pylist(before, history.TABLE.arrow_schema),
+            "assignments": make_assignments({day: days[day]}),
+        }
+        update = history.update_history(tables, day, next_day, days[next_day][1] if next_day else None)["history"]
+        assert history.affected_partitions(update["valid_to"].to_pylist(), day) == set(update["valid_to"].to_pylist())
+        rows = sorted([row for row in rows if row not in stored] + list_intervals(update), key=str)
         yield days, rows
 
 
@@ -56,12 +70,13 @@ OF_DAY = SEGMENTS.map(lambda segments: {f"c{i}": segment for i, segment in enume
 WRITES = st.lists(st.tuples(st.integers(0, 9), OF_DAY, st.sampled_from(["v1", "v2"])), min_size=5, max_size=7)
 
 
-@settings(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=50, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
 @given(writes=WRITES)
-def test_days_written_in_any_order_and_again_give_what_one_pass_gives(spark, writes):
-    for days, rows in apply_writes(spark, writes):
+def test_days_written_in_any_order_and_again_give_what_one_pass_gives(writes):
+    for days, rows in apply_writes(writes):
         assert rows == expected_intervals(days)
-    assert list_intervals(history.build_history(make_frame(spark, days))) == rows
+    built = history.build_history({"assignments": make_assignments(days)}, list(days))["history"]
+    assert list_intervals(built) == rows
 
 
 # Writes of (day number, segment or None), and the resulting intervals of (segment, from, to, model, previous segment).
@@ -80,21 +95,21 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_hand_made_cases(spark, case):
+def test_hand_made_cases(case):
     writes, expected = CASES[case]
     numbered = [(int(str(name)[0]), {} if segment is None else {"c": segment}, f"v{name}") for name, segment in writes]
-    *_, (_, rows) = apply_writes(spark, numbered)
+    *_, (_, rows) = apply_writes(numbered)
     number_of = {FIRST + timedelta(days=number): number for number in range(3)} | {None: None}
     assert sorted((s, number_of[f], number_of[t], m, p) for _, s, f, t, m, p in rows) == sorted(expected)
 
 
 def write(lake, number, segments, model):
-    """Write the assignments of a day and the history, and return the day as make_frame() takes it."""
+    """Write the assignments of a day and the history, and return the day as make_assignments() takes it."""
     day = FIRST + timedelta(days=number)
-    rows = [(f"c{i}", day, segment, None, None, None, False, model, None) for i, segment in enumerate(segments)]
-    lake.replace_days(assignments.TABLE, lake.spark.createDataFrame(rows, assignments.SCHEMA), [day])
-    history.run(lake, None, day)
-    return {day: ({f"c{i}": segment for i, segment in enumerate(segments)}, model)}
+    written = {day: ({f"c{i}": segment for i, segment in enumerate(segments)}, model)}
+    planted.replace_days(lake, assignments.TABLE, make_assignments(written).to_pylist(), [day])
+    history.run(lake, planted.settings(lake), day)
+    return written
 
 
 def test_in_the_lake_a_late_day_and_a_rerun_are_updates(lake, monkeypatch):
@@ -104,20 +119,37 @@ def test_in_the_lake_a_late_day_and_a_rerun_are_updates(lake, monkeypatch):
     for number, segments, model in ((4, [1, 1, 3], "v1"), (8, [2, 1, 3], "v1"), (2, [1, 2, 3], "v2"), (4, [2, 2], "v2")):
         days |= write(lake, number, segments, model)
 
-    assert list_intervals(lake.read(history.TABLE)) == expected_intervals(days)
+    assert list_intervals(lake.read_arrow(history.TABLE)) == expected_intervals(days)
+
+
+def test_in_several_buckets_and_from_the_start_the_rows_are_the_same(lake, monkeypatch):
+    monkeypatch.setattr(runner, "ROWS_PER_BUCKET", 2)
+    days = {}
+    for number, segments, model in ((0, [1, 2, 1, 1, 3], "v1"), (4, [1, 1, 3, 2, 3], "v1"), (2, [1, 2, 3, 1, 1], "v2")):
+        days |= write(lake, number, segments, model)
+    updated = list_intervals(lake.read_arrow(history.TABLE))
+    lake.set_property(history.TABLE, history.SOURCE_PROPERTY, "none")
+
+    history.run(lake, planted.settings(lake), FIRST)
+
+    assert updated == list_intervals(lake.read_arrow(history.TABLE)) == expected_intervals(days)
 
 
 def test_an_old_table_without_previous_segment_id_is_built_again_once(lake):
     write(lake, 0, [1], "v1")
     write(lake, 1, [2], "v1")
-    expected = list_intervals(lake.read(history.TABLE))
-    old = lake.read(history.TABLE).drop("previous_segment_id").collect()
-    old = lake.spark.createDataFrame(old, history.SCHEMA.rpartition(",")[0])
-    old.write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(lake.path(history.TABLE.name))
+    expected = list_intervals(lake.read_arrow(history.TABLE))
+    names = [name for name in history.TABLE.columns if name != "previous_segment_id"]
+    old = replace(history.TABLE, name="segments.old", schema=history.SCHEMA.rpartition(",")[0])
+    lake.replace_rows(old, lake.read_arrow(history.TABLE).select(names))
+    shutil.rmtree(lake.path(history.TABLE.name))
+    shutil.move(lake.path(old.name), lake.path(history.TABLE.name))
+    version = lake.version(assignments.TABLE.name)
+    lake.set_property(replace(old, name=history.TABLE.name), history.SOURCE_PROPERTY, str(version))
 
-    history.run(lake, None, FIRST + timedelta(days=1))
+    history.run(lake, planted.settings(lake), FIRST + timedelta(days=1))
 
-    assert list_intervals(lake.read(history.TABLE)) == expected
+    assert list_intervals(lake.read_arrow(history.TABLE)) == expected
 
 
 def test_the_history_of_the_shop_spans_the_day_without_a_refresh(shop):

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from jobs import catalogue
@@ -49,18 +50,20 @@ def run_gate(lake, monkeypatch):
     sharpness = {}
     ids = [f"c{number}" for number in range(N)]
     rows = [
-        (id_, day, True, None, 1, 1, Decimal(1), 400, row.tolist())
+        {"customer_id": id_, "day": day, "is_active": True, "vector": row.tolist()}
         for day in (BEFORE, DAY, LATER - timedelta(days=30), LATER)
         for id_, row in zip(ids, matrix, strict=True)
     ]
-    lake.replace(FEATURES, lake.spark.createDataFrame(rows, FEATURES.schema))
+    lake.replace_rows(FEATURES, pa.Table.from_pylist(rows, FEATURES.arrow_schema))
     # Customers of a higher type buy more; those of the first type never come back.
     purchases = [
         (id_, DAY, DAY, date(9999, 12, 31), Decimal(10 * (number % TYPES)), number % TYPES, 1)
         for number, id_ in enumerate(ids)
         if number % TYPES
     ]
-    lake.replace(CUSTOMER_DAYS, lake.spark.createDataFrame(purchases, CUSTOMER_DAYS.schema))
+    purchases = [dict(zip(CUSTOMER_DAYS.columns, row, strict=True)) for row in purchases]
+    lake.replace_rows(CUSTOMER_DAYS, pa.Table.from_pylist(purchases, CUSTOMER_DAYS.arrow_schema))
+    monkeypatch.setattr(definitions, "_fit_in_spark", planted.fit_centres)
     for module in (backtest, evaluate, live_model):
         monkeypatch.setattr(
             module, "load_encoder", lambda root, version, outputs, file="": PlantedEncoder(outputs, sharpness[version])
@@ -73,8 +76,11 @@ def run_gate(lake, monkeypatch):
         models.save(settings.models, version, lambda folder: (folder / "meta.json").write_text(json.dumps(meta)))
         models.promote(settings.models, version, day)
         vectors = PlantedEncoder(["vector"], sharpness[version]).run(matrix, None)[0].tolist()
-        of_day = [(id_, day, version, vector, 0.1, True, 0.4, "learned") for id_, vector in zip(ids, vectors, strict=True)]
-        lake.replace_days(encoded.TABLE, lake.spark.createDataFrame(of_day, encoded.SCHEMA), [day])
+        of_day = [
+            dict(zip(encoded.TABLE.columns, (id_, day, version, vector, 0.1, True, 0.4, "learned"), strict=True))
+            for id_, vector in zip(ids, vectors, strict=True)
+        ]
+        planted.replace_days(lake, encoded.TABLE, of_day, [day])
         candidates.run(lake, settings, day)
         rows = lake.read_small_table(candidates.TABLE)
         champion = models.champion(settings.models, day)
