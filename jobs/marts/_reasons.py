@@ -11,6 +11,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from jobs import catalogue
 from jobs.encoder import Encoder
@@ -88,13 +89,13 @@ def group_features(values: np.ndarray, correlation: float) -> list[np.ndarray]:
     >>> [columns.tolist() for columns in group_features(values, 0.6)]
     [[0, 2], [1], [3]]
     """
-    from scipy.cluster.hierarchy import fcluster, linkage  # here, because Spark's workers need none of it
+    from scipy.cluster.hierarchy import fcluster, linkage  # here, because the workers need none of it
     from scipy.spatial.distance import squareform
-    from scipy.stats import rankdata
 
     if values.shape[1] < 2:
         return [np.array([0])]
-    ranks = rankdata(np.where(np.isfinite(values), values, -np.inf), axis=0)
+    ranked = pl.DataFrame(np.where(np.isfinite(values), values, -np.inf)).select(pl.all().rank("average"))
+    ranks = ranked.to_numpy()
     centred = ranks - ranks.mean(axis=0)
     lengths = np.sqrt((centred**2).sum(axis=0))
     scaled = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)

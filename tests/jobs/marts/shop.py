@@ -1,7 +1,7 @@
 """A small shop whose days are segmented by its planted types, written and published without an engine."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
