@@ -8,7 +8,6 @@ import ctypes
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import tomllib

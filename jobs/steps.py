@@ -54,7 +54,7 @@ def run_command(command: tuple[str, ...], settings: Settings, options: Options) 
 
 
 def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> None:
-    """Run these steps of the day with one Spark session; training runs as a process of its own environment."""
+    """Run these steps of the day in this process; training runs as a process of its own environment."""
     stall_limit = watchdog.end_if_stalled("refresh", format_days(options.days), settings.stall_minutes)
     with stall_limit as watch, lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
         if any(step.command[0] in ("check", "encode") for step in steps):
@@ -76,7 +76,10 @@ def run_on_lake(lake: "Lake", command: tuple[str, ...], settings: Settings, opti
     started = time.monotonic()
     name, *layer = command
     _LAKE_STEPS[name](lake, settings, options, *layer)
-    log(f"done  {' '.join(command):<28} {format_days(options.days)} {time.monotonic() - started:20.1f} s")
+    from jobs.engine.runner import choose_engine
+
+    engine = choose_engine(settings)
+    log(f"done  {' '.join(command):<28} {format_days(options.days)} {time.monotonic() - started:20.1f} s  {engine}")
 
 
 def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContextManager[None]:
@@ -141,10 +144,12 @@ def _segment(lake: "Lake", settings: Settings, options: Options) -> None:
 
 
 def _publish(lake: "Lake", settings: Settings, options: Options) -> None:
+    from jobs.engine.runner import choose_engine
     from jobs.marts import pipeline
 
     started_at = options.started_at or datetime.now(UTC)
-    pipeline.run(lake, settings, options.days, options.run_id, started_at, partial(datetime.now, UTC))
+    engine = choose_engine(settings)
+    pipeline.run(lake, settings, options.days, options.run_id, started_at, partial(datetime.now, UTC), engine)
 
 
 _LAKE_STEPS = {

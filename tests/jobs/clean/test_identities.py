@@ -59,7 +59,10 @@ def test_identities_match_the_example(outcome, case):
 
 def intervals(lake):
     rows = lake.read_small_table(identities.TABLE)
-    return {(f"{row['valid_from']:{TIME}}", row["valid_to"] and f"{row['valid_to']:{TIME}}", row["customer_id"], row["rule"]) for row in rows}
+    return {
+        (f"{row['valid_from']:{TIME}}", row["valid_to"] and f"{row['valid_to']:{TIME}}", row["customer_id"], row["rule"])
+        for row in rows
+    }
 
 
 def shared_since(lake):

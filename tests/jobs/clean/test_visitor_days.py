@@ -20,7 +20,15 @@ def events(*rows):
 
 
 def test_a_day_keeps_only_the_times_at_which_the_customer_changes():
-    sent = ["10:00", None], ["10:01", "anna"], ["10:02", None], ["10:03", "anna"], ["10:04", "bert"], ["10:04", "anna"], ["10:05", "anna"]
+    sent = (
+        ["10:00", None],
+        ["10:01", "anna"],
+        ["10:02", None],
+        ["10:03", "anna"],
+        ["10:04", "bert"],
+        ["10:04", "anna"],
+        ["10:05", "anna"],
+    )
     rows = [(at, who if who == "anna" else None, who) for at, who in sent]  # bert is named by an e-mail address
     (row,) = visitor_days.summarize_visitor_days(events(*rows)).to_dicts()
     assert (f"{row['first_at']:%H:%M}", f"{row['last_at']:%H:%M}") == ("10:00", "10:05")

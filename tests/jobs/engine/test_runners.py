@@ -19,7 +19,9 @@ from jobs.storage.rows import Rows
 from jobs.storage.table import Table
 
 VISITS = Table("clean.visits", "Visits.", "visitor STRING NOT NULL, day DATE NOT NULL, n BIGINT", "day")
-TOTALS = Table("clean.totals", "Totals.", "visitor STRING NOT NULL, day DATE NOT NULL, total BIGINT", "day", {"some": "total > 0"})
+TOTALS = Table(
+    "clean.totals", "Totals.", "visitor STRING NOT NULL, day DATE NOT NULL, total BIGINT", "day", {"some": "total > 0"}
+)
 DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(5)]
 
 
@@ -84,7 +86,9 @@ def test_rows_are_produced_by_tasks_in_place_of_a_table(visits):
 
 def test_a_row_that_breaks_a_check_is_named_and_nothing_is_written(visits):
     runner = LocalRunner(visits.root)
-    with pytest.raises(UserError, match=r"clean\.totals, day 2024-03-01: \d+ of \d+ rows break some \(total > 0\), the first is row"):
+    with pytest.raises(
+        UserError, match=r"clean\.totals, day 2024-03-01: \d+ of \d+ rows break some \(total > 0\), the first is row"
+    ):
         inputs = runner.read({"visits": Rows(VISITS, "visitor")}, 1)
         runner.run(partial(add_up, factor=-1), inputs, {"totals": Write(TOTALS)})
     assert visits.days(TOTALS.name) == []
