@@ -25,11 +25,11 @@ _TIME = re.compile(
 _OFFSET = re.compile(r"(?:UTC|GMT|UT)?([+-])(?:(\d{1,2})(?::(\d{1,2})(?::(\d{2}))?)?|(\d{2})(\d{2})(\d{2})?)\Z", re.ASCII)
 _SHORT_ZONES = {  # java.time.ZoneId.SHORT_IDS
     "ACT": "Australia/Darwin", "AET": "Australia/Sydney", "AGT": "America/Argentina/Buenos_Aires", "ART": "Africa/Cairo",
-    "AST": "America/Anchorage", "BET": "America/Sao_Paulo", "BST": "Asia/Dhaka", "CAT": "Africa/Harare", "CNT": "America/St_Johns",
-    "CST": "America/Chicago", "CTT": "Asia/Shanghai", "EAT": "Africa/Addis_Ababa", "ECT": "Europe/Paris", "IET": "America/Indianapolis",
-    "IST": "Asia/Kolkata", "JST": "Asia/Tokyo", "MIT": "Pacific/Apia", "NET": "Asia/Yerevan", "NST": "Pacific/Auckland",
-    "PLT": "Asia/Karachi", "PNT": "America/Phoenix", "PRT": "America/Puerto_Rico", "PST": "America/Los_Angeles",
-    "SST": "Pacific/Guadalcanal", "VST": "Asia/Ho_Chi_Minh",
+    "AST": "America/Anchorage", "BET": "America/Sao_Paulo", "BST": "Asia/Dhaka", "CAT": "Africa/Harare",
+    "CNT": "America/St_Johns", "CST": "America/Chicago", "CTT": "Asia/Shanghai", "EAT": "Africa/Addis_Ababa",
+    "ECT": "Europe/Paris", "IET": "America/Indianapolis", "IST": "Asia/Kolkata", "JST": "Asia/Tokyo", "MIT": "Pacific/Apia",
+    "NET": "Asia/Yerevan", "NST": "Pacific/Auckland", "PLT": "Asia/Karachi", "PNT": "America/Phoenix",
+    "PRT": "America/Puerto_Rico", "PST": "America/Los_Angeles", "SST": "Pacific/Guadalcanal", "VST": "Asia/Ho_Chi_Minh",
 }  # fmt: skip
 _BLANKS = "".join(map(chr, range(33)))  # what Spark trims of a value that it casts
 FIRST_TIME, END_OF_TIME = datetime(1900, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
@@ -177,7 +177,7 @@ def _parse_the_rest(texts: pl.Series, usual: pl.Series, read, kind: pl.DataType)
 
 
 def correct_event_times(own: pl.Series, sent: pl.Series, received: pl.Series, skew_seconds: float) -> pl.DataFrame:
-    """Return `event_at`, the time of each event; `client_time`, as its client said; `clock_skew_seconds`, the correction, else null.
+    """Return `event_at`, the time of each event; `client_time`, by its client; `clock_skew_seconds`, the correction or null.
 
     The client's clock is wrong where it differs by more than `skew_seconds` from the server's, between sending and receiving. It
     is then taken to have differed as much when the event happened: Snowplow's derived_tstamp. Without a time of sending, an event

@@ -77,10 +77,8 @@ class LocalRunner:
         if all(isinstance(rows, _InMemory) for rows in inputs.values()):
             return self._run_here(kernel, {name: rows.rows for name, rows in inputs.items()}, outputs)
         n_buckets = len(next(iter(inputs.values())).parts)
-        tasks = [
-            _Run(self.root, kernel, {name: (rows.schema, rows.parts[n]) for name, rows in inputs.items()}, outputs, n, self._new_path(f"run{n}"))
-            for n in range(n_buckets)
-        ]  # fmt: skip
+        parts = [{name: (rows.schema, rows.parts[n]) for name, rows in inputs.items()} for n in range(n_buckets)]
+        tasks = [_Run(self.root, kernel, parts[n], outputs, n, self._new_path(f"run{n}")) for n in range(n_buckets)]
         results = {task.bucket: result for task, result in self._run_tasks(_run_bucket, tasks)}
         return self._merge_results([results[n] for n in range(n_buckets)], outputs)
 
@@ -148,7 +146,8 @@ class LocalRunner:
                 self._pool = None
                 if attempt == 2:
                     raise UserError(
-                        "engine: a worker process died twice, perhaps for want of memory; close other programs, or use ENGINE=spark"
+                        "engine: a worker process died twice, perhaps for want of memory; close other programs, or set"
+                        " engine = spark"
                     ) from None
         raise AssertionError
 

@@ -316,7 +316,8 @@ def storage_errors(root: str, table: Table) -> Iterator[None]:
         yield
     except CommitFailedError as error:
         raise UserError(
-            f"lake: another run changed table {table.name} in {root} meanwhile, and this one left it so; run again when it has ended"
+            f"lake: another run changed table {table.name} in {root} meanwhile, and this one left it so;"
+            " run again when it has ended"
         ) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -42,5 +42,8 @@ def test_days_cleaned_in_another_order_have_the_same_sessions(lake):
 
     of_day = {(str(row["day"]), row["visitor_id"]): (row["n_events"], row["was_cut"]) for row in at_once[1]}
     assert of_day == {
-        ("2024-03-01", "stays"): (144, False), ("2024-03-03", "stays"): (7, True), ("2024-03-01", "comes"): (2, False)}  # fmt: skip
+        ("2024-03-01", "stays"): (144, False),
+        ("2024-03-03", "stays"): (7, True),
+        ("2024-03-01", "comes"): (2, False),
+    }
     assert in_portions == at_once

@@ -14,7 +14,8 @@ from pathlib import Path
 from jobs.engine.session import open_session
 
 spark = open_session("test")
-inodes = {os.readlink(fd) for fd in Path(f"/proc/{spark._jvm.ProcessHandle.current().pid()}/fd").iterdir() if fd.exists() or fd.is_symlink()}
+jvm = spark._jvm.ProcessHandle.current().pid()
+inodes = {os.readlink(fd) for fd in Path(f"/proc/{jvm}/fd").iterdir() if fd.is_symlink()}
 listening = []
 for table in ("/proc/net/tcp", "/proc/net/tcp6"):
     for line in Path(table).read_text().splitlines()[1:]:
