@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.bronze.events import TABLE as BRONZE
+from jobs.bronze import events as bronze_events
 from jobs.clean import _robots, _rows, customers, events, events_rejects, identities, sessions, visitor_days
 from jobs.config.settings import Clean, Settings
 from jobs.config.source_mapping import Source
@@ -27,7 +27,7 @@ _TABLES = (events.TABLE, events_rejects.TABLE, sessions.TABLE, visitor_days.TABL
 
 
 @dataclass
-class _Work:
+class _Context:
     """What the cleaning of some days is done with: the same for each of its steps."""
 
     lake: Lake
@@ -53,68 +53,70 @@ def clean_event_days(
     n_rows = sum(rows_in[day] for day in due)
     with open_runner(lake, settings, n_rows) as runner:
         mapped = frozenset(source.mappings["events"].columns)
-        work = _Work(lake, runner, settings.clean, mapped, due, count_buckets(n_rows))
+        context = _Context(lake, runner, settings.clean, mapped, due, count_buckets(n_rows))
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
-        classified = _classify(work, source.currency)
+        classified = _classify(context, source.currency)
         opened[events_rejects.TABLE.name].commit(classified.files["rejects"], due)
-        cleaned = _clean_visitors(work, classified)
-        restated = sorted({*work.later, *_days_changed(cleaned, "events")})
+        cleaned = _clean_visitors(context, classified)
+        restated = sorted({*context.later, *_days_changed(cleaned, "events")})
         # The later days stay due until they have an account again, in case the run dies in between; those whose own files
         # have changed too stay due after it.
-        still_due = reconciliation.due_days(lake, events.TABLE.name, {day: inputs.get(day, "") for day in work.later}, [])
-        reconciliation.mark_due(lake, events.TABLE.name, work.later)
-        opened[events.TABLE.name].commit(_gather_events(work, cleaned, restated), [*due, *restated])
-        _write_sessions(work, opened[sessions.TABLE.name], [*due, *restated])
-        accounts = _account(work, sorted({*due, *work.later}.difference(still_due)), inputs, rows_in)
+        still_due = reconciliation.due_days(lake, events.TABLE.name, {day: inputs.get(day, "") for day in context.later}, [])
+        reconciliation.mark_due(lake, events.TABLE.name, context.later)
+        opened[events.TABLE.name].commit(_gather_events(context, cleaned, restated), [*due, *restated])
+        _write_sessions(context, opened[sessions.TABLE.name], [*due, *restated])
+        accounts = _account(context, sorted({*due, *context.later}.difference(still_due)), inputs, rows_in)
         cause = reconciliation.fingerprint_inputs(*(account.inputs for account in accounts))
         reconciliation.mark_restated(lake, events.TABLE.name, restated, cause)
         # The last to be written: until then a run that was killed finds the same restated days again.
         opened[visitor_days.TABLE.name].commit(cleaned.files["visitor_days"], due)
-        _write_links(work, opened[identities.TABLE.name], cleaned)
+        _write_links(context, opened[identities.TABLE.name], cleaned)
         return accounts
 
 
-def _classify(work: _Work, currency: str) -> Result:
+def _classify(context: _Context, currency: str) -> Result:
     """Type the bronze rows of the due days, and choose those to keep."""
-    mails = customers.find_mail_owners(work.lake.read_arrow(customers.TABLE), work.settings.max_customers_per_mail)
-    kernel = partial(events.classify_events, mails=mails, currency=currency, settings=work.settings, mapped=work.mapped)
+    mails = customers.find_mail_owners(context.lake.read_arrow(customers.TABLE), context.settings.max_customers_per_mail)
+    kernel = partial(events.classify_events, mails=mails, currency=currency, settings=context.settings, mapped=context.mapped)
     outputs = {
         "kept": KEEP, "visitors": COLLECT, "fingerprints": COLLECT, "agents": COLLECT,
         "rejects": Write(events_rejects.TABLE, gather=True),
     }  # fmt: skip
-    return work.runner.run(kernel, work.read(raw=Rows(BRONZE, events.find_visitors, days=work.due)), outputs)
+    return context.runner.run(
+        kernel, context.read(raw=Rows(bronze_events.TABLE, events.find_visitors, days=context.due)), outputs
+    )
 
 
-def _clean_visitors(work: _Work, classified: Result) -> Result:
+def _clean_visitors(context: _Context, classified: Result) -> Result:
     """Clean the typed events of the due days, and follow their sessions into later days for as long as these change."""
     agents = pl.Series(pl.from_arrow(classified.collected["agents"]["user_agent"])).unique()
     fingerprints = pl.DataFrame(pl.from_arrow(classified.collected["fingerprints"]))
-    fleets, crawlers = _robots.find_fleets(fingerprints, work.settings), _robots.find_crawlers(agents)
-    kernel = partial(events.clean_visitors, fleets=fleets, crawlers=crawlers, settings=work.settings, mapped=work.mapped)
+    fleets, crawlers = _robots.find_fleets(fingerprints, context.settings), _robots.find_crawlers(agents)
+    kernel = partial(events.clean_visitors, fleets=fleets, crawlers=crawlers, settings=context.settings, mapped=context.mapped)
     outputs = {
         "events": Write(events.TABLE, gather=True), "visitor_days": Write(visitor_days.TABLE, gather=True), "links": KEEP,
         "linked": KEEP, "changes": COLLECT,
     }  # fmt: skip
-    cleaned_days = set(work.lake.days(events.TABLE.name))
-    concerned = _find_concerned_visitors(work, classified.collected["visitors"])
+    cleaned_days = set(context.lake.days(events.TABLE.name))
+    concerned = _find_concerned_visitors(context, classified.collected["visitors"])
     while True:
-        days = {*work.due, *work.later}
+        days = {*context.due, *context.later}
         following = {day + _ONE_DAY for day in days if day + _ONE_DAY in cleaned_days}.difference(days)
-        stored = _read_stored(work, sorted({*work.later, *following}), concerned)
-        result = work.runner.run(kernel, {"kept": classified.kept["kept"], **stored}, outputs)
+        stored = _read_stored(context, sorted({*context.later, *following}), concerned)
+        result = context.runner.run(kernel, {"kept": classified.kept["kept"], **stored}, outputs)
         changed = following.intersection(_days_changed(result, "later"))
         if not changed:
             return result
-        work.later = sorted({*work.later, *changed})
+        context.later = sorted({*context.later, *changed})
         for table, name in ((events.TABLE, "events"), (visitor_days.TABLE, "visitor_days")):
-            work.lake.discard(table, result.files[name])
+            context.lake.discard(table, result.files[name])
 
 
-def _read_stored(work: _Work, later: list[date], concerned: pa.Array) -> dict[str, Any]:
+def _read_stored(context: _Context, later: list[date], concerned: pa.Array) -> dict[str, Any]:
     """Return what clean_visitors is given of stored tables, `later` being the days after that it looks at."""
-    eves = {day - _ONE_DAY for day in (*work.due, *later)}.difference(work.due, later)
-    other_days = set(work.lake.days(visitor_days.TABLE.name)).difference(work.due) if len(concerned) else ()
-    return work.read(
+    eves = {day - _ONE_DAY for day in (*context.due, *later)}.difference(context.due, later)
+    other_days = set(context.lake.days(visitor_days.TABLE.name)).difference(context.due) if len(concerned) else ()
+    return context.read(
         open=Rows(events.TABLE, "visitor_id", events.OPEN_COLUMNS, eves),
         later=Rows(events.TABLE, "visitor_id", days=later),
         visitor_days=Rows(visitor_days.TABLE, "visitor_id", days=other_days, only=concerned),
@@ -122,13 +124,13 @@ def _read_stored(work: _Work, later: list[date], concerned: pa.Array) -> dict[st
     )
 
 
-def _find_concerned_visitors(work: _Work, visitors: pa.Table) -> pa.Array:
+def _find_concerned_visitors(context: _Context, visitors: pa.Table) -> pa.Array:
     """Return the visitors of the due days, now or as stored, on whom a customer is or was known; none where none is stored."""
-    if "visitor_id" not in work.mapped or not work.lake.days(visitor_days.TABLE.name):
+    if "visitor_id" not in context.mapped or not context.lake.days(visitor_days.TABLE.name):
         return pa.array([], pa.string())
-    stored = read_rows(work.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id",), work.due))
+    stored = read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id",), context.due))
     present = pa.chunked_array([*visitors["visitor_id"].cast(pa.string()).chunks, *stored["visitor_id"].chunks], pa.string())
-    linked = read_rows(work.lake.root, Rows(identities.TABLE, "visitor_id", ("visitor_id",), only=present.unique()))
+    linked = read_rows(context.lake.root, Rows(identities.TABLE, "visitor_id", ("visitor_id",), only=present.unique()))
     named = visitors.filter(visitors["is_named"])["visitor_id"].cast(pa.string())
     return pa.chunked_array([*named.chunks, *linked["visitor_id"].chunks], pa.string()).unique()
 
@@ -137,44 +139,46 @@ def _days_changed(result: Result, kind: str) -> list[date]:
     return sorted({row["day"] for row in result.collected["changes"].to_pylist() if row["kind"] == kind})
 
 
-def _gather_events(work: _Work, cleaned: Result, restated: list[date]) -> list[File]:
+def _gather_events(context: _Context, cleaned: Result, restated: list[date]) -> list[File]:
     """Return the files of the due and the restated days; the stored events of other days get their customers anew."""
-    days = {str(day) for day in (*work.due, *work.later, *restated)}
+    days = {str(day) for day in (*context.due, *context.later, *restated)}
     files = [file for file in cleaned.files["events"] if file.partition["day"] in days]
     looked_at = {date.fromisoformat(file.partition["day"]) for file in cleaned.files["events"]}
-    work.lake.discard(events.TABLE, [file for file in cleaned.files["events"] if file not in files])
+    context.lake.discard(events.TABLE, [file for file in cleaned.files["events"] if file not in files])
     if others := sorted(set(restated).difference(looked_at)):
-        stored = work.read(events=Rows(events.TABLE, "visitor_id", days=others))
+        stored = context.read(events=Rows(events.TABLE, "visitor_id", days=others))
         inputs = {**stored, "links": cleaned.kept["links"], "linked": cleaned.kept["linked"]}
-        files += work.runner.run(events.restate_events, inputs, {"events": Write(events.TABLE, gather=True)}).files["events"]
+        files += context.runner.run(events.restate_events, inputs, {"events": Write(events.TABLE, gather=True)}).files["events"]
     return files
 
 
-def _write_sessions(work: _Work, opened: OpenTable, cleaned: list[date]) -> None:
+def _write_sessions(context: _Context, opened: OpenTable, cleaned: list[date]) -> None:
     """Write the sessions that may have an event on one of the cleaned days."""
-    began, days = sessions.days_began(cleaned, work.settings)
-    stored = work.read(events=Rows(events.TABLE, "visitor_id", sessions.EVENT_COLUMNS, days))
+    began, days = sessions.days_began(cleaned, context.settings)
+    stored = context.read(events=Rows(events.TABLE, "visitor_id", sessions.EVENT_COLUMNS, days))
     kernel = partial(sessions.summarize_sessions, began=frozenset(began))
-    written = work.runner.run(kernel, stored, {"sessions": Write(sessions.TABLE, gather=True)})
+    written = context.runner.run(kernel, stored, {"sessions": Write(sessions.TABLE, gather=True)})
     opened.commit(written.files["sessions"], began)
 
 
-def _write_links(work: _Work, opened: OpenTable, cleaned: Result) -> None:
+def _write_links(context: _Context, opened: OpenTable, cleaned: Result) -> None:
     """Write the days of links that have changed: the new links of the visitors worked on, and those of all others as they are."""
     if not (changed := _days_changed(cleaned, "links")):
         return
-    stored = work.read(stored=Rows(identities.TABLE, "visitor_id", days=changed))
+    stored = context.read(stored=Rows(identities.TABLE, "visitor_id", days=changed))
     inputs = {**stored, "links": cleaned.kept["links"], "linked": cleaned.kept["linked"]}
     kernel = partial(identities.replace_links, days=frozenset(changed))
-    written = work.runner.run(kernel, inputs, {"links": Write(identities.TABLE, gather=True)})
+    written = context.runner.run(kernel, inputs, {"links": Write(identities.TABLE, gather=True)})
     # Links without a day were written by a version that had none; all their visitors are worked on anew.
     opened.commit(written.files["links"], [*changed, None])
 
 
-def _account(work: _Work, days: list[date], inputs: dict[date, str], rows_in: dict[date, int]) -> list[reconciliation.Account]:
+def _account(
+    context: _Context, days: list[date], inputs: dict[date, str], rows_in: dict[date, int]
+) -> list[reconciliation.Account]:
     """Return the account of each day, with the number of events whose clock was corrected."""
     name = events.TABLE.name
     is_corrected = ds.field("day").isin(days) & ds.field("clock_skew_seconds").is_valid()
-    corrected = {day: {"clock_skew": Decimal(n)} for (day,), n in work.lake.count_by(name, ["day"], is_corrected).items()}
-    rows_out = _rows.count_by_day(work.lake, name, days)
-    return _rows.account_days(work.lake, rows_out, events_rejects.TABLE, days, rows_in, inputs, corrected)
+    corrected = {day: {"clock_skew": Decimal(n)} for (day,), n in context.lake.count_by(name, ["day"], is_corrected).items()}
+    rows_out = _rows.count_by_day(context.lake, name, days)
+    return _rows.account_days(context.lake, rows_out, events_rejects.TABLE, days, rows_in, inputs, corrected)

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.bronze.rates import TABLE as RATES
+from jobs.bronze import rates as bronze_rates
 from jobs.clean import _money, _rows, customers, orders, orders_rejects, products, returns
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
@@ -52,7 +52,7 @@ def clean_order_days(
 
 def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
     """Return orders.classify_orders with what it looks up."""
-    rates = lake.read_arrow(RATES) if "rates" in source.mappings else RATES.arrow_schema.empty_table()
+    rates = lake.read_arrow(bronze_rates.TABLE) if "rates" in source.mappings else bronze_rates.TABLE.arrow_schema.empty_table()
     return partial(
         orders.classify_orders,
         products=products.find_product_validity(lake.read_arrow(products.TABLE)),

@@ -13,9 +13,9 @@ def predict_prices(predictors: pl.DataFrame, is_known: pl.Series, prices: pl.Ser
 
     Every value that a known row has is a feature; a row with a value that none of them has lacks that feature.
     """
-    known = is_known.to_numpy()
+    has_price = is_known.to_numpy()
     columns = [_encode_one_hot(predictors[name], is_known) for name in predictors.columns]
-    logs = _predict_by_ridge(sparse.hstack(columns).tocsr(), np.log(prices.to_numpy()), known)
+    logs = _predict_by_ridge(sparse.hstack(columns).tocsr(), np.log(prices.to_numpy()), has_price)
     return pl.Series(np.exp(logs))
 
 
@@ -27,7 +27,7 @@ def _encode_one_hot(values: pl.Series, is_known: pl.Series) -> sparse.csr_matrix
     return sparse.csr_matrix((np.ones(len(rows)), (rows.to_numpy(), codes.to_numpy())), (len(values), len(names)))
 
 
-def _predict_by_ridge(features: sparse.csr_matrix, labels: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _predict_by_ridge(features: sparse.csr_matrix, labels: np.ndarray, has_label: np.ndarray) -> np.ndarray:
     """Return the labels of all rows, predicted out of `labels`, those of the known rows.
 
     The penalty is on features and labels of standard deviation 1; the intercept is free of it.
@@ -35,10 +35,10 @@ def _predict_by_ridge(features: sparse.csr_matrix, labels: np.ndarray, known: np
     mean, deviation = labels.mean(), labels.std()
     if deviation == 0:
         return np.full(features.shape[0], mean)
-    share = np.asarray(features[known].mean(axis=0)).ravel()
+    share = np.asarray(features[has_label].mean(axis=0)).ravel()
     scatter = np.sqrt(share * (1 - share))
     scale = np.divide(1, scatter, out=np.zeros_like(scatter), where=scatter > 0)
-    standard = _center(features[known] @ sparse.diags(scale), share * scale)
+    standard = _center(features[has_label] @ sparse.diags(scale), share * scale)
     damp = np.sqrt(_PENALTY / deviation * len(labels))
     slope = scale * lsqr(standard, (labels - mean) / deviation, damp=damp, atol=1e-12, btol=1e-12, iter_lim=10_000)[0]
     return mean + deviation * (features @ slope - share @ slope)

@@ -90,17 +90,17 @@ def account_days(
 
     `kept` counts the accepted source rows by day.
     """
-    found: dict[tuple[date, str], Counter] = {}
+    counts: dict[tuple[date, str], Counter] = {}
     for row in lake.read_small_table(refused, ["day", "outcome", "rules"], ds.field("day").isin(days)):
-        found.setdefault((row["day"], row["outcome"]), Counter())[row["rules"][0]] += 1
+        counts.setdefault((row["day"], row["outcome"]), Counter())[row["rules"][0]] += 1
     return [
         Account(
             day,
             rows_in.get(day, 0),
             kept.get(day, 0),
             inputs[day],
-            dict(found.get((day, "reject"), {})),
-            dict(found.get((day, "duplicate"), {})),
+            dict(counts.get((day, "reject"), {})),
+            dict(counts.get((day, "duplicate"), {})),
             (measures or {}).get(day, {}),
         )
         for day in days

@@ -65,8 +65,8 @@ def find_affected_days(
 
 def _cut_off(versions: pl.DataFrame, newest: date) -> pl.DataFrame:
     """Return the versions as they were known on the day `newest`."""
-    known = versions.filter(pl.col("since") <= newest)
-    return known.with_columns(until=pl.when(pl.col("until") <= newest).then("until"))
+    started = versions.filter(pl.col("since") <= newest)
+    return started.with_columns(until=pl.when(pl.col("until") <= newest).then("until"))
 
 
 def _look_up(asked: pl.DataFrame, versions: pl.DataFrame) -> pl.DataFrame:

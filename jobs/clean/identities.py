@@ -82,8 +82,8 @@ def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFra
     steps = pl.concat(
         [days.select("visitor_id", "day", step=1), days.select("visitor_id", day=until, step=-1)], how="vertical_relaxed"
     )
-    known = steps.group_by("visitor_id", "day").agg(pl.col("step").sum()).sort("visitor_id", "day")  # a day's steps together
-    too_many = known.filter(pl.col("step").cum_sum().over("visitor_id") > most)
+    balance = steps.group_by("visitor_id", "day").agg(pl.col("step").sum()).sort("visitor_id", "day")  # a day's steps together
+    too_many = balance.filter(pl.col("step").cum_sum().over("visitor_id") > most)
     return too_many.group_by("visitor_id").agg(shared_since=pl.col("day").min())
 
 
@@ -140,11 +140,11 @@ def find_changed_days(visitor_days: pl.DataFrame, before: pl.DataFrame, after: p
 
 def _effect(days: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """What the links say of the events that these visitors had on these days."""
-    known = links.drop("day", "rule")
+    links = links.drop("day", "rule")
     on_the_day = (pl.col("valid_from") <= pl.col("last_at")) & (
         pl.col("valid_to").is_null() | (pl.col("valid_to") > pl.col("first_at"))
     )
-    return days.select("visitor_id", "day", "first_at", "last_at").join(known, "visitor_id", "inner").filter(on_the_day).select(
+    return days.select("visitor_id", "day", "first_at", "last_at").join(links, "visitor_id", "inner").filter(on_the_day).select(
         "visitor_id", "day", "customer_id", "shared_since", start=pl.max_horizontal("valid_from", "first_at"),
         end=pl.when(pl.col("valid_to") <= pl.col("last_at")).then("valid_to"),
         identified_on=pl.max_horizontal("day", pl.col("observed_at").dt.date()),

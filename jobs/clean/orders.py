@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import parsing
-from jobs.bronze import orders as _bronze
+from jobs.bronze import orders as bronze_orders
 from jobs.clean import _money, _rows, customers, orders_rejects, returns
 from jobs.storage.table import Table
 
@@ -63,7 +63,7 @@ _NO_SALE = {
     "adjustment": "adjustment",
 }
 # In an older lake original_order_id has its old name, undoes_order_id.
-BRONZE = replace(_bronze.TABLE, schema=f"{_bronze.TABLE.schema},\n undoes_order_id STRING")
+BRONZE = replace(bronze_orders.TABLE, schema=f"{bronze_orders.TABLE.schema},\n undoes_order_id STRING")
 _TEXTS = [
     "order_id", "customer_id", "email_key", "product_id", "category", "currency", "kind", "line_kind", "original_order_id",
 ]  # fmt: skip

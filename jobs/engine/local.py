@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from jobs import watchdog
-from jobs.engine.runner import Result
 from jobs.engine.tasks import (
     COLLECT,
     KEEP,
@@ -27,6 +26,7 @@ from jobs.engine.tasks import (
     Kernel,
     Output,
     Part,
+    Result,
     Write,
     list_parts,
     split_by_key,

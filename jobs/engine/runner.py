@@ -7,26 +7,13 @@ Nothing is in a table until the layer commits the files.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import pyarrow as pa
-
 from jobs.config.settings import Settings
-from jobs.engine.tasks import Input, Kernel, Output
-from jobs.storage.commits import File
+from jobs.engine.tasks import Input, Kernel, Output, Result
 from jobs.storage.lake import Lake
 
 ROWS_PER_BUCKET = 500_000
-
-
-@dataclass
-class Result:
-    """What a kernel returned on all buckets: tables that were collected, outputs still in buckets, files of tables."""
-
-    collected: dict[str, pa.Table] = field(default_factory=dict)
-    kept: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, list[File]] = field(default_factory=dict)
 
 
 class Runner(Protocol):

@@ -17,8 +17,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.engine.runner import Result
-from jobs.engine.tasks import COLLECT, KEEP, Input, Kernel, Output, Part, Tables, Write, list_parts, split_by_key
+from jobs.engine.tasks import COLLECT, KEEP, Input, Kernel, Output, Part, Result, Tables, Write, list_parts, split_by_key
 from jobs.engine.workers import user_errors
 from jobs.storage.commits import File, split_by, write_files
 from jobs.storage.table import Table

@@ -5,12 +5,13 @@ two buckets.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
+from jobs.storage.commits import File
 from jobs.storage.rows import Rows, StoredFile, find_keys, list_files, read_files
 from jobs.storage.table import Table
 
@@ -68,6 +69,15 @@ class Write:
 
     table: Table
     gather: bool = False
+
+
+@dataclass
+class Result:
+    """What a kernel returned on all buckets: tables that were collected, outputs still in buckets, files of tables."""
+
+    collected: dict[str, pa.Table] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, list[File]] = field(default_factory=dict)
 
 
 COLLECT, KEEP = "collect", "keep"  # outputs that come back as one table, or stay in their buckets for the next kernel

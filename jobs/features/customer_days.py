@@ -296,13 +296,13 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     """Bring the daily aggregates up to date for `days` and for every earlier day whose clean rows have changed."""
     reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may go on for so many days
     of_events, of_orders = (reconciliation.read_revisions(lake, table) for table in ("clean.events", "clean.orders"))
-    known = {day for day in {*of_events, *of_orders} if day <= days[-1]}
-    holidays = _holidays.days_near_holidays(settings.features.holiday_country, known)
+    known_days = {day for day in {*of_events, *of_orders} if day <= days[-1]}
+    holidays = _holidays.days_near_holidays(settings.features.holiday_country, known_days)
     inputs = {
         day: reconciliation.fingerprint_inputs(
             _VERSION, of_orders.get(day, ""), day in holidays, *(of_events.get(_after(day, n), "") for n in reach)
         )
-        for day in known
+        for day in known_days
     }
     due = reconciliation.due_days(lake, TABLE.name, inputs, days)
     if not due:

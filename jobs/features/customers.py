@@ -85,10 +85,10 @@ def compute_features(tables: dict[str, pa.Table], day: date, dormant_days: int) 
 
 def write_steps(day: date) -> dict[str, str]:
     """Return the SQL of what the features of a day are made of, step by step, from the catalogue."""
-    known = f"day <= DATE '{day}' AND identified_on <= DATE '{day}' AND known_until > DATE '{day}'"
+    is_known = f"day <= DATE '{day}' AND identified_on <= DATE '{day}' AND known_until > DATE '{day}'"
     return {
-        "known_days": f"SELECT *, DATE '{day}' - day AS age FROM recent WHERE {known}",  # noqa: S608
-        "all_days": f"SELECT {', '.join(OLDER)} FROM known_days UNION ALL SELECT {', '.join(OLDER)} FROM older WHERE {known}",  # noqa: S608
+        "known_days": f"SELECT *, DATE '{day}' - day AS age FROM recent WHERE {is_known}",  # noqa: S608
+        "all_days": f"SELECT {', '.join(OLDER)} FROM known_days UNION ALL SELECT {', '.join(OLDER)} FROM older WHERE {is_known}",  # noqa: S608
         "lives": _lives(),
         "windows": _windows(),
         **{f"{name}_values": _values(name) for name in _HISTOGRAMS},

@@ -157,9 +157,9 @@ def test_money_given_back_that_the_two_tables_say_differently_is_an_error(tmp_pa
     clean(lake, DAYS, without=["2b"])
     rows = lake.read_arrow(orders.TABLE)
     day = rows.filter(pc.field("day") == DAYS[0])
-    one = pa.scalar(Decimal("1.0000"), pa.decimal128(5, 4))
+    unit = pa.scalar(Decimal("1.0000"), pa.decimal128(5, 4))
     for name, change in (("returned_amount", pc.subtract), ("net_amount", pc.add)):
-        day = day.set_column(day.column_names.index(name), name, change(day[name], one).cast(pa.decimal128(18, 4)))
+        day = day.set_column(day.column_names.index(name), name, change(day[name], unit).cast(pa.decimal128(18, 4)))
     lake.replace_rows(orders.TABLE, day, DAYS[:1])
     with pytest.raises(UserError, match=r"day 2024-03-01: 3.00 given back, 4.00 by clean.returns"):
         _order_days.check_returns(lake, DAYS[:1])
