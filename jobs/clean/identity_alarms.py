@@ -21,11 +21,11 @@ SCHEMA = """
 TABLE = Table("clean.identity_alarms", __doc__.split("\n\n")[0], SCHEMA)
 
 
-def find_alarms(links: pa.Table, known: pa.Table, settings: Clean) -> pa.Table:
+def find_alarms(links: pa.Table, accounts: pa.Table, settings: Clean) -> pa.Table:
     """Return clean.identity_alarms out of clean.identities and clean.customers, sorted."""
     shared = pl.DataFrame(pl.from_arrow(links)).drop_nulls("shared_since")
     visitors = shared.group_by(id="visitor_id", since="shared_since").agg(n_customers=pl.col("customer_id").n_unique())
-    holders = customers.list_mail_holders(known).group_by(id="email_key").agg(
+    holders = customers.list_mail_holders(accounts).group_by(id="email_key").agg(
         since=pl.col("since").filter(pl.col("nth") > settings.max_customers_per_mail).min(), n_customers=pl.len()
     )  # fmt: skip
     alarms = pl.concat(
