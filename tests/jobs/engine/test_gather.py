@@ -18,7 +18,7 @@ def test_a_day_is_one_file_unless_it_has_very_many_rows(tmp_path, monkeypatch):
     for bucket in range(5):
         days = [day for day in DAYS for _ in range(rows_per_day[day])]
         rows = pa.table({"n": range(len(days)), "day": days}, TABLE.arrow_schema)
-        buckets.append(local._write_days(str(tmp_path / f"{bucket}"), rows))  # noqa: SLF001
+        buckets.append(local._write_days(str(tmp_path / f"{bucket}"), rows))
     batches = [[(bucket.path, bucket.batches[day]) for bucket in buckets] for day in DAYS]
-    files = local._gather_days(local._Gather(str(tmp_path / "lake"), TABLE, batches))  # noqa: SLF001
+    files = local._gather_days(local._Gather(str(tmp_path / "lake"), TABLE, batches))
     assert [(file.partition["day"][-1], file.n_rows) for file in files] == [("1", 20), ("1", 20), ("1", 10), ("2", 10), ("3", 15)]
