@@ -68,7 +68,8 @@ def _find_value(connection: duckdb.DuckDBPyConnection, expressions: dict[str, st
             rows = connection.sql(f"SELECT _file, _row FROM source_rows WHERE {raises} ORDER BY ALL LIMIT 1").fetchall()  # noqa: S608
         except duckdb.Error:  # TRY takes no subquery
             continue
-        for file, row in rows:
+        if rows:
+            file, row = rows[0]
             return (
                 f"land: file {file}, row {row}: the mapping's {name} = {expression!r} cannot take a value of "
                 "this row; correct the file, or change the expression, such as to try_cast"
