@@ -23,6 +23,11 @@ from jobs.storage.table import Table
 
 _DUE_DAYS = Lock()  # both reference tables are refreshed at the same time, and mark days due in one table
 
+# The bronze columns that a look-up needs.
+_PRODUCT_LOOKUPS = ("product_id", "unit_price", "category", "day")
+_GUEST_LOOKUPS = ("customer_id", "email_key", "day")
+_MAIL_LOOKUPS = ("email_key", "day")
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -49,8 +54,7 @@ def product_reference(lake: Lake, settings: Settings, source: Source) -> Referen
     classify = partial(products.classify_products, currency=source.currency, missing_price=missing_price)
     lookups = {}
     if "orders" in source.mappings:
-        columns = ("product_id", "unit_price", "category", "day")
-        lookups[orders.TABLE.name] = lambda: orders.find_product_lookups(_read_columns(lake, orders.BRONZE, columns))
+        lookups[orders.TABLE.name] = partial(_read_lookups, lake, orders.BRONZE, orders.find_product_lookups, _PRODUCT_LOOKUPS)
     return Reference(
         bronze_products.TABLE, products.TABLE, products_rejects.TABLE, classify, products.build_products,
         [] if missing_price == "null" else [missing_price], products.find_product_validity, lookups,
@@ -62,19 +66,20 @@ def customer_reference(lake: Lake, settings: Settings, source: Source) -> Refere
     find_validity = partial(customers.find_mail_validity, most=settings.clean.max_customers_per_mail)
     lookups = {}
     if "orders" in source.mappings:
-        columns = ("customer_id", "email_key", "day")
-        lookups[orders.TABLE.name] = lambda: orders.find_customer_lookups(_read_columns(lake, orders.BRONZE, columns))
+        lookups[orders.TABLE.name] = partial(_read_lookups, lake, orders.BRONZE, orders.find_customer_lookups, _GUEST_LOOKUPS)
     if "events" in source.mappings and "email_key" in source.mappings["events"].columns:
-        columns = ("email_key", "day")
-        lookups[events.TABLE.name] = lambda: customers.find_lookups(_read_columns(lake, bronze_events.TABLE, columns))
+        lookups[events.TABLE.name] = partial(_read_lookups, lake, bronze_events.TABLE, customers.find_lookups, _MAIL_LOOKUPS)
     return Reference(
         bronze_customers.TABLE, customers.TABLE, customers_rejects.TABLE, customers.classify_customers, customers.build_customers,
         [], find_validity, lookups,
     )  # fmt: skip
 
 
-def _read_columns(lake: Lake, table: Table, columns: tuple[str, ...]) -> pa.Table:
-    return read_rows(lake.root, Rows(table, "", columns))
+def _read_lookups(
+    lake: Lake, table: Table, find_lookups: Callable[[pa.Table], pl.DataFrame], columns: tuple[str, ...]
+) -> pl.DataFrame:
+    """Return the rows (key, day) of a bronze table that look up a reference table."""
+    return find_lookups(read_rows(lake.root, Rows(table, "day", columns)))
 
 
 def refresh_reference_table(
