@@ -1,10 +1,12 @@
 """The rows of a check as views of DuckDB over the files of their tables: a query reads only the columns that it names."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from tempfile import TemporaryDirectory
+from functools import cache
+from tempfile import gettempdir
 
 import duckdb
 import pyarrow as pa
@@ -36,7 +38,7 @@ class Rows:
 
     def create_view(self, name: str, sql: str) -> None:
         """Name the rows of a query."""
-        self.connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {sql}")
 
     def add_table(self, lake: Lake, table: str, view: str, first: date | None = None, last: date | None = None) -> list[str]:
         """Name the stored rows of a table from the day `first` to `last`; return its columns.
@@ -78,12 +80,19 @@ def open_arrow_rows(table: pa.Table) -> Iterator[Rows]:
         yield rows
 
 
-@contextmanager
-def _connect() -> Iterator[duckdb.DuckDBPyConnection]:
-    with TemporaryDirectory(prefix="shoal-check-") as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
-        connection.execute("SET python_enable_replacements = false")  # a suite names tables, not variables of Python
-        connection.execute("SET enable_progress_bar = false")
-        yield connection
+def _connect() -> duckdb.DuckDBPyConnection:
+    """Open a connection with views of its own to the database of this process."""
+    connection = _open_database().cursor()
+    connection.execute("SET python_enable_replacements = false")  # a suite names tables, not variables of Python
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+@cache
+def _open_database() -> duckdb.DuckDBPyConnection:
+    """Open a database in memory, once: that takes longer than the queries of a small day."""
+    # What does not fit in memory goes here; DuckDB makes the folder when it needs it, and removes it.
+    return duckdb.connect(config={"temp_directory": f"{gettempdir()}/shoal-check-{os.getpid()}"})
 
 
 def _select_column(field: pa.Field) -> str:
