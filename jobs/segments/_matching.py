@@ -7,7 +7,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from scipy.optimize import linear_sum_assignment
 
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
@@ -68,6 +67,8 @@ def match_segments(shared: SharedCustomers, kept_share: float) -> dict[int, int]
     >>> match_segments({(1, 11): 90, (1, 12): 10, (2, 12): 30, (2, 11): 5, (None, 11): 500, (0, 12): 500}, 0.5)
     {11: 1, 12: 2}
     """
+    from scipy.optimize import linear_sum_assignment  # takes half a second, which most days do without
+
     pairs = select_active_pairs(shared)
     previous_ids, new_ids = sorted({previous for previous, _ in pairs}), sorted({new for _, new in pairs})
     overlap = np.array([[pairs.get((p, n), 0) for n in new_ids] for p in previous_ids]).reshape(len(previous_ids), len(new_ids))

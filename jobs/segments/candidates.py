@@ -11,19 +11,12 @@ representation of the champion, or the previous champion.
 
 from datetime import date
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.config.settings import BEST, KMEANS, Segment, Settings
-from jobs.encoder import REPRESENTATIONS, load_encoder
+from jobs.config.settings import Settings
 from jobs.errors import UserError
 from jobs.segments import _inputs
-from jobs.segments._sample import draw_sample, draw_vectors
-from jobs.segments.model_selection.alternatives import add_alternatives
-from jobs.segments.model_selection.evaluate import evaluate_candidates
-from jobs.segments.model_selection.k_sweep import sweep_k
-from jobs.segments.model_selection.live_model import read_live_model
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.models import LEARNED_EMBEDDING
@@ -61,27 +54,6 @@ TABLE = Table(
 )
 
 
-def list_candidates(
-    vectors: np.ndarray,
-    version: str,
-    day: date,
-    segment: Segment,
-    representation: str = LEARNED_EMBEDDING,
-    live_k: int | None = None,
-) -> list[dict]:
-    """Return the rows of segments.candidates for one representation, without the gate; one of them is chosen.
-
-    `vectors` (n x latent) are those of the sample of `day` under the model `version`; `live_k` is the number of live segments.
-    Raises UserError as sweep_k() and add_alternatives() do.
-    """
-    rows = add_alternatives([trial.row for trial in sweep_k(vectors, day, segment, live_k)], vectors, segment)
-    facts = {
-        "representation": representation,
-        "decision": f"segment.representation is {representation}: the gate did not compare representations",
-    }
-    return _add_columns([row | facts for row in rows], version, day, len(vectors))
-
-
 def run(lake: Lake, settings: Settings, day: date) -> None:
     """Evaluate the day's champion once, and make the gate's decision the champion of the day.
 
@@ -93,7 +65,9 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     of_model = ds.field("model_version") == version
     rows = lake.read_small_table(TABLE, ["representation", "chosen"], of_model)
     if not rows:
-        rows = _evaluate(lake, settings, day, champion)
+        from jobs.segments.model_selection.evaluate import evaluate_model  # scikit-learn takes a second
+
+        rows = evaluate_model(lake, settings, day, champion)
         lake.replace_where(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), of_model)
     chosen = next((row["representation"] or LEARNED_EMBEDDING for row in rows if row["chosen"]), None)
     if chosen is None:
@@ -102,20 +76,10 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         models.promote(settings.models, version, date.fromisoformat(champion["since"]), chosen)
 
 
-def _evaluate(lake: Lake, settings: Settings, day: date, champion: dict) -> list[dict]:
-    """Return the rows of the champion: by the gate, or of the one representation that the settings name."""
-    version, representation = champion["version"], settings.segment.representation
-    _inputs.require_encoded(lake, version, day)
-    if representation == BEST:
-        rows, n = evaluate_candidates(lake, settings, day, champion)
-        return _add_columns(rows, version, day, n)
-    vectors, live = _represent_sample(lake, settings, day, version), read_live_model(lake, settings, champion)
-    live_k = len(live.centres) if live else None
-    return list_candidates(vectors, version, day, settings.segment, representation, live_k)
-
-
 def _keep_live_model(lake: Lake, settings: Settings, day: date, champion: dict) -> None:
     """Make the live model champion from the day on which `champion` became it."""
+    from jobs.segments.model_selection.live_model import read_live_model
+
     live = read_live_model(lake, settings, champion)
     if live is None:
         raise UserError(
@@ -123,16 +87,3 @@ def _keep_live_model(lake: Lake, settings: Settings, day: date, champion: dict) 
             "train again: shoal train --retrain"
         )
     models.promote(settings.models, live.version, date.fromisoformat(champion["since"]), live.representation)
-
-
-def _represent_sample(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
-    """Return the sample of the day's customers (n x d) as the representation that the settings name."""
-    representation, n = settings.segment.representation, settings.segment.sample
-    if representation == LEARNED_EMBEDDING:
-        return draw_vectors(_inputs.read_active(lake, version, day), n)
-    sample = draw_sample(lake, day, models.meta(settings.models, version), n)
-    return load_encoder(settings.models, version, [REPRESENTATIONS[representation]]).run(*sample.inputs)[0]
-
-
-def _add_columns(rows: list[dict], version: str, day: date, n: int) -> list[dict]:
-    return [{"method": KMEANS, "n_customers": n} | row | {"model_version": version, "day": day} for row in rows]

@@ -9,7 +9,7 @@ or the next known day.
 
 from collections.abc import Collection, Sequence
 from datetime import date
-from functools import partial
+from functools import partial, reduce
 
 import polars as pl
 import pyarrow.dataset as ds
@@ -73,7 +73,7 @@ def update_history(tables: Tables, day: date, next_day: date | None = None, next
 
     Takes "history", the rows of segments.history as before the write whose partition affected_partitions() names, and
     "assignments" (customer_id, segment_id, model_version) of the day. Returns "history", the rows of these partitions and of
-    new ones by customer and valid_from. `next_version` is the model of the known day `next_day`. A row costs about 0.5
+    new ones by customer and valid_from. `next_version` is the model of the known day `next_day`. A row costs about 2
     microseconds of a CPU.
     """
     history, on_day = (pl.DataFrame(pl.from_arrow(tables[name])) for name in ("history", "assignments"))
@@ -84,10 +84,11 @@ def update_history(tables: Tables, day: date, next_day: date | None = None, next
     # Without a next day no interval holds on it.
     after = affected.filter((pl.col("valid_to") > next_day).fill_null(True)) if next_day else affected.clear()
     sides = {"before": before, "on_day": on_day.select("customer_id", "segment_id", "model_version"), "after": after}
-    rows = pl.concat([frame.select("customer_id") for frame in sides.values()]).unique()
-    for name, frame in sides.items():
-        values = {column: f"{name}.{column}" for column in frame.columns if column != "customer_id"}
-        rows = rows.join(frame.rename(values), "customer_id", "left")
+    frames = (
+        frame.rename({column: f"{name}.{column}" for column in frame.columns if column != "customer_id"})
+        for name, frame in sides.items()
+    )
+    rows = reduce(lambda left, right: left.join(right, "customer_id", "full", coalesce=True), frames)
     intervals = [rows.select("customer_id", **interval) for interval in _list_intervals(day, next_day, next_version)]
     updated = pl.concat([unaffected.select(TABLE.columns), *(part.select(TABLE.columns) for part in intervals)])
     updated = updated.filter(pl.col("segment_id").is_not_null()).sort("customer_id", "valid_from")

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jobs.config.settings import Segment, Settings
+from jobs.config.settings import BEST, KMEANS, Segment, Settings
 from jobs.encoder import REPRESENTATIONS, load_encoder
 from jobs.errors import UserError
 from jobs.progress import log
-from jobs.segments._sample import draw_sample
+from jobs.segments import _inputs
+from jobs.segments._sample import draw_sample, draw_vectors
 from jobs.segments.model_selection.alternatives import add_alternatives
 from jobs.segments.model_selection.backtest import Backtest
 from jobs.segments.model_selection.gate import LIVE, Candidate, choose_representation, davies_bouldin
@@ -36,7 +37,43 @@ class Clusterings(NamedTuple):
     failure: str | None  # why the learned embedding cannot be clustered
 
 
-def evaluate_candidates(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[list[dict], int]:
+def evaluate_model(lake: Lake, settings: Settings, day: date, champion: dict) -> list[dict]:
+    """Return the rows of segments.candidates for the champion: by the gate, or of the representation that the settings name.
+
+    Raises UserError where nothing can be clustered.
+    """
+    version, representation = champion["version"], settings.segment.representation
+    _inputs.require_encoded(lake, version, day)
+    if representation == BEST:
+        rows, n = compare_representations(lake, settings, day, champion)
+        return _add_columns(rows, version, day, n)
+    vectors, live = _represent_sample(lake, settings, day, version), read_live_model(lake, settings, champion)
+    live_k = len(live.centres) if live else None
+    return list_candidates(vectors, version, day, settings.segment, representation, live_k)
+
+
+def list_candidates(
+    vectors: np.ndarray,
+    version: str,
+    day: date,
+    segment: Segment,
+    representation: str = LEARNED_EMBEDDING,
+    live_k: int | None = None,
+) -> list[dict]:
+    """Return the rows of segments.candidates for one representation, without the gate; one of them is chosen.
+
+    `vectors` (n x latent) are those of the sample of `day` under the model `version`; `live_k` is the number of live segments.
+    Raises UserError as sweep_k() and add_alternatives() do.
+    """
+    rows = add_alternatives([trial.row for trial in sweep_k(vectors, day, segment, live_k)], vectors, segment)
+    facts = {
+        "representation": representation,
+        "decision": f"segment.representation is {representation}: the gate did not compare representations",
+    }
+    return _add_columns([row | facts for row in rows], version, day, len(vectors))
+
+
+def compare_representations(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[list[dict], int]:
     """Return the rows of segments.candidates for the champion of `day`, and the number of customers in the sample.
 
     The rows lack the columns model_version, day and n_customers. Raises UserError where neither the learned embedding nor PCA
@@ -110,3 +147,16 @@ def _measure_columns(candidate: Candidate) -> dict:
     names = ("separation", "separation_low", "separation_high")
     interval = dict(zip(names, candidate.variance_explained_interval or (None,) * 3, strict=True))
     return {"stability": candidate.stability, "common_davies_bouldin": candidate.davies_bouldin} | interval
+
+
+def _represent_sample(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
+    """Return the sample of the day's customers (n x d) as the representation that the settings name."""
+    representation, n = settings.segment.representation, settings.segment.sample
+    if representation == LEARNED_EMBEDDING:
+        return draw_vectors(_inputs.read_active(lake, version, day), n)
+    sample = draw_sample(lake, day, models.meta(settings.models, version), n)
+    return load_encoder(settings.models, version, [REPRESENTATIONS[representation]]).run(*sample.inputs)[0]
+
+
+def _add_columns(rows: list[dict], version: str, day: date, n: int) -> list[dict]:
+    return [{"method": KMEANS, "n_customers": n} | row | {"model_version": version, "day": day} for row in rows]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jobs.segments import calibration
+from jobs.segments import _refits, calibration
+from jobs.segments._centres import find_nearest
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
 TOLERANCE = 0.05
@@ -20,13 +21,13 @@ def make_overlapping_customers(n, seed):
 def test_the_stated_share_equals_the_agreement_of_unseen_refits(seed):
     vectors, middles = make_overlapping_customers(1500, seed)
     centres = np.array([vectors[np.linalg.norm(vectors - middle, axis=1).argsort()[:300]].mean(axis=0) for middle in middles])
-    curves = calibration.calibrate_margins(vectors, centres, seed=17)
-    segment, _, _, margin = calibration.find_segments(vectors, centres)
+    curves = _refits.calibrate_margins(vectors, centres, seed=17)
+    segment, _, _, margin = find_nearest(vectors, centres)
     stated = np.empty(len(vectors))
     for number, (margins, shares) in enumerate(curves):
         stated[segment == number] = np.interp(margin[segment == number], margins, shares)
 
-    agreed = calibration.membership_stability(vectors, centres, seed=99, refits=50).mean(axis=0)
+    agreed = _refits.membership_stability(vectors, centres, seed=99, refits=50).mean(axis=0)
 
     tenths = np.array_split(np.argsort(stated), 10)
     assert stated[tenths[0]].mean() < 0.9  # some customers are in doubt
@@ -37,7 +38,7 @@ def test_the_stated_share_equals_the_agreement_of_unseen_refits(seed):
 def test_a_centre_without_customers_has_no_curve():
     vectors, middles = make_overlapping_customers(200, seed=3)
 
-    curves = calibration.calibrate_margins(vectors, np.vstack([middles, [[500.0, 500.0]]]), seed=17, refits=3)
+    curves = _refits.calibrate_margins(vectors, np.vstack([middles, [[500.0, 500.0]]]), seed=17, refits=3)
 
     assert curves[3] == ([], [])
     assert all(shares for _, shares in curves[:3])

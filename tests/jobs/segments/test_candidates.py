@@ -8,6 +8,7 @@ import pytest
 from jobs.config.settings import Segment
 from jobs.errors import UserError
 from jobs.segments import candidates
+from jobs.segments.model_selection import evaluate
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 
@@ -16,7 +17,7 @@ SMALL = Segment(k_min=2, k_max=6, min_customers=10)
 
 def list_kmeans(*arguments):
     """Return the rows of K-Means."""
-    return [row for row in candidates.list_candidates(*arguments) if row["method"] == "kmeans"]
+    return [row for row in evaluate.list_candidates(*arguments) if row["method"] == "kmeans"]
 
 
 def make_vectors(sizes):
@@ -73,7 +74,7 @@ def test_where_every_k_is_refused_the_most_stable_is_chosen_and_the_log_says_so(
 def test_alternative_methods_have_as_many_clusters_and_the_same_figures():
     vectors = make_vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
 
-    rows = {row["method"]: row for row in candidates.list_candidates(vectors, "v1", DAY, SMALL) if row["k"] == 4}
+    rows = {row["method"]: row for row in evaluate.list_candidates(vectors, "v1", DAY, SMALL) if row["k"] == 4}
 
     assert list(rows) == ["kmeans", "bisecting", "gaussian_mixture", "ward", "hdbscan"]
     for method, row in rows.items():
@@ -89,7 +90,7 @@ def test_customers_whom_hdbscan_leaves_out_are_reported_and_excluded_from_the_fi
     strays = random.uniform(-60, 60, size=(40, 3))
     vectors = np.concatenate([random.normal(place, 0.1, size=(200, 3)) for place in (0, 5)] + [strays])
 
-    (row,) = [row for row in candidates.list_candidates(vectors, "v1", DAY, SMALL) if row["method"] == "hdbscan"]
+    (row,) = [row for row in evaluate.list_candidates(vectors, "v1", DAY, SMALL) if row["method"] == "hdbscan"]
 
     assert row["k"] == 2
     assert row["refused_by"].endswith(" % of the customers in no cluster")
@@ -100,7 +101,7 @@ def test_customers_whom_hdbscan_leaves_out_are_reported_and_excluded_from_the_fi
 def test_the_method_in_the_settings_is_chosen_with_its_centres():
     vectors = make_vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
 
-    rows = candidates.list_candidates(vectors, "v1", DAY, replace(SMALL, method="ward"))
+    rows = evaluate.list_candidates(vectors, "v1", DAY, replace(SMALL, method="ward"))
 
     (chosen,) = [row for row in rows if row["chosen"]]
     assert (chosen["method"], chosen["k"], len(chosen["centers"])) == ("ward", 4, 4)

@@ -3,14 +3,16 @@
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from jobs.engine import runner
+from jobs.engine.tasks import split_by_key
 from jobs.segments import assignments, history
+from jobs.storage.rows import Rows
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, SECOND
 
@@ -122,17 +124,18 @@ def test_in_the_lake_a_late_day_and_a_rerun_are_updates(lake, monkeypatch):
     assert list_intervals(lake.read_arrow(history.TABLE)) == expected_intervals(days)
 
 
-def test_in_several_buckets_and_from_the_start_the_rows_are_the_same(lake, monkeypatch):
-    monkeypatch.setattr(runner, "ROWS_PER_BUCKET", 2)
-    days = {}
-    for number, segments, model in ((0, [1, 2, 1, 1, 3], "v1"), (4, [1, 1, 3, 2, 3], "v1"), (2, [1, 2, 3, 1, 1], "v2")):
-        days |= write(lake, number, segments, model)
-    updated = list_intervals(lake.read_arrow(history.TABLE))
-    lake.set_property(history.TABLE, history.SOURCE_PROPERTY, "none")
+def test_customers_in_several_buckets_get_the_same_intervals():
+    *_, (_, rows) = apply_writes([(0, {f"c{n}": n % 3 for n in range(9)}, "v1"), (2, {f"c{n}": n % 2 for n in range(9)}, "v1")])
+    history_rows = pa.Table.from_pylist(
+        [dict(zip(history.TABLE.columns, row, strict=True)) for row in rows], history.TABLE.arrow_schema
+    )
+    tables = {"history": history_rows, "assignments": make_assignments({FIRST: ({f"c{n}": 1 for n in range(9)}, "v2")})}
+    update = partial(history.update_history, day=FIRST + timedelta(days=1), next_day=FIRST + timedelta(days=2), next_version="v1")
+    parts = {name: split_by_key(Rows(history.TABLE, "customer_id"), table, 3) for name, table in tables.items()}
+    buckets = [update({name: parts[name][bucket] for name in parts})["history"] for bucket in range(3)]
 
-    history.run(lake, planted.settings(lake), FIRST)
-
-    assert updated == list_intervals(lake.read_arrow(history.TABLE)) == expected_intervals(days)
+    assert list_intervals(pa.concat_tables(buckets)) == list_intervals(update(tables)["history"])
+    assert min(bucket.num_rows for bucket in buckets) > 0
 
 
 def test_an_old_table_without_previous_segment_id_is_built_again_once(lake):
