@@ -148,10 +148,11 @@ def _segment(lake: "Lake", settings: Settings, options: Options) -> None:
 
 
 def _publish(lake: "Lake", settings: Settings, options: Options) -> None:
+    from jobs.engine.runner import choose_engine
     from jobs.marts import pipeline
 
-    started_at = options.started_at or datetime.now(UTC)
-    pipeline.run(lake, settings, options.days, options.run_id, started_at, partial(datetime.now, UTC))
+    started_at, engine = options.started_at or datetime.now(UTC), choose_engine(lake, settings, n_rows=0)
+    pipeline.run(lake, settings, options.days, options.run_id, started_at, partial(datetime.now, UTC), engine)
 
 
 _LAKE_STEPS = {
