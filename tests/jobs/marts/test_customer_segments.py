@@ -6,6 +6,7 @@ import shutil
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from jobs.errors import UserError
@@ -15,7 +16,7 @@ from jobs.marts.customer_segments import TABLE
 from jobs.storage.lake import Lake
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, PUBLISH, SECOND
-from tests.jobs.marts.shop import Shop
+from tests.jobs.marts.shop import Shop, replace_days
 
 
 def rows_by_customer(shop):
@@ -156,3 +157,12 @@ def describe(tables, explainer):
     calibration = customer_segments.Calibration({}, {}, 30)
     names = {0: "Dormant", 1: "LOYAL"}
     return customer_segments.describe_customers(tables, names, explainer, calibration, [], FIRST)
+
+
+def test_features_written_again_since_the_day_was_segmented_give_a_one_line_error(shop, tmp_path):
+    copied = Shop(Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake")), shop.settings)
+    rows = copied.lake.read_small_table(planted.FEATURES, where=ds.field("day") == LAST)
+    replace_days(copied.lake, planted.FEATURES, [row | {"is_active": False} for row in rows], [LAST])
+
+    with pytest.raises(UserError, match=r"^publish: [0-9]+ customers are in a segment on 2024-03-04 and not active in features"):
+        copied.run(customer_segments.run, LAST)
