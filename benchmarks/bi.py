@@ -13,13 +13,11 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from benchmarks import measure
-from jobs.engine.session import open_session
 from jobs.marts import customer_segments, segment_moves, segment_profiles
 from jobs.storage.lake import Lake
 
@@ -66,22 +64,16 @@ def _time_query(path: str, query: str) -> float:
 
 
 def _write_year(root: str, n: int) -> None:
-    """Write the year's commits by delta-rs, and the latest day's customers by Spark as `shoal publish` does."""
-    spark = open_session("benchmark of BI")
-    try:
-        lake = Lake(spark, root)
-        for module in (customer_segments, segment_profiles, segment_moves):
-            lake.create(module.TABLE)
-        for day in (LAST - timedelta(days=DAYS - 1 - nth) for nth in range(DAYS)):
-            for module, rows in _make_day(day):
-                path = lake.path(module.TABLE.name)
-                schema = DeltaTable(path).to_pyarrow_dataset().schema
-                write_deltalake(
-                    path, pa.Table.from_pylist(rows, schema), mode="append" if module.TABLE.partition else "overwrite"
-                )
-        lake.replace(customer_segments.TABLE, _make_customers(lake, n).repartition(1).sortWithinPartitions("customer_id"))
-    finally:
-        spark.stop()
+    """Write the year's commits, and the latest day's customers as `shoal publish` does."""
+    lake = Lake(None, root)
+    for module in (customer_segments, segment_profiles, segment_moves):
+        lake.create(module.TABLE)
+    for day in (LAST - timedelta(days=DAYS - 1 - nth) for nth in range(DAYS)):
+        for module, rows in _make_day(day):
+            path = lake.path(module.TABLE.name)
+            schema = DeltaTable(path).to_pyarrow_dataset().schema
+            write_deltalake(path, pa.Table.from_pylist(rows, schema), mode="append" if module.TABLE.partition else "overwrite")
+    lake.replace_rows(customer_segments.TABLE, _make_customers(n))
 
 
 def _make_day(day: date) -> Iterator[tuple]:
@@ -96,23 +88,32 @@ def _make_day(day: date) -> Iterator[tuple]:
     yield customer_segments, [{"customer_id": f"customer-{i}", "segment_id": i, "as_of_day": day} for i in range(SEGMENTS)]
 
 
-def _make_customers(lake: Lake, n: int) -> DataFrame:
-    segment_id = (F.col("id") % SEGMENTS).cast("INT")
-    texts = [F.concat(F.lit(f"feature_{j} "), (F.rand(j) * 100).cast("INT"), F.lit(" (typical here 3)")) for j in range(3)]
-    return lake.spark.range(n).select(
-        F.format_string("customer-%07d", "id").alias("customer_id"),
-        segment_id.alias("segment_id"),
-        F.concat(F.lit("Segment "), segment_id).alias("segment_name"),
-        F.date_sub(F.lit(LAST), (F.rand(3) * 300).cast("INT")).alias("since_day"),
-        (segment_id - 1).alias("previous_segment_id"),
-        F.lit(LAST).alias("as_of_day"),
-        (F.rand(4) * 365).cast("BIGINT").alias("recency_days"),
-        (F.rand(5) * 20).cast("BIGINT").alias("orders_365d"),
-        (F.rand(6) * 2000).cast("DECIMAL(18,4)").alias("net_365d"),
-        F.rand(7).alias("confidence"),
-        F.array(*texts).alias("reasons"),
-        F.lit("2026-03-28-0f51d756").alias("model_version"),
+def _make_customers(n: int) -> pa.Table:
+    """Return n customers in the order of their ids, each with three reasons."""
+    ids, random = pl.int_range(n, dtype=pl.Int32), np.random.default_rng(3)
+    drawn = pl.DataFrame({name: random.random(n) for name in ("stay", "recency", "orders", "net", "confidence", "a", "b", "c")})
+    texts = [
+        pl.format(f"{{}} of feature {name}, typical of the runner-up 3", (pl.col(name) * 100).cast(pl.Int32)) for name in "abc"
+    ]
+    customers = drawn.select(
+        customer_id=pl.format("customer-{}", ids.cast(pl.String).str.zfill(7)),
+        segment_id=ids % SEGMENTS,
+        segment_name=pl.format("Segment {}", ids % SEGMENTS),
+        since_day=pl.lit(LAST) - pl.duration(days=(pl.col("stay") * 300).cast(pl.Int32)),
+        previous_segment_id=ids % SEGMENTS - 1,
+        as_of_day=pl.lit(LAST),
+        recency_days=(pl.col("recency") * 365).cast(pl.Int64),
+        orders_365d=(pl.col("orders") * 20).cast(pl.Int64),
+        net_365d=(pl.col("net") * 2000).cast(pl.Decimal(18, 4)),
+        confidence="confidence",
+        reasons=pl.concat_list(texts),
+        model_version=pl.lit("2026-03-28-0f51d756"),
+        runner_up_id=(ids + 1) % SEGMENTS,
+        runner_up_name=pl.format("Segment {}", (ids + 1) % SEGMENTS),
+        reasons_hold=pl.lit(value=True),
+        outlier_reason=pl.lit(None, pl.String),
     )
+    return customers.to_arrow()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from jobs.errors import UserError
-from jobs.marts import customer_segments, pipeline
+from jobs.marts import _members, customer_segments, pipeline
+from jobs.marts._members import CUSTOMER_COLUMNS, SEGMENT_COLUMNS
+from jobs.marts.customer_segments import TABLE
+from jobs.storage.lake import Lake
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST, LAST, PUBLISH, SECOND
+from tests.jobs.marts.shop import Shop, replace_days
 
 
 def rows_by_customer(shop):
@@ -83,3 +90,79 @@ def test_a_missing_encoder_is_found_before_anything_of_the_day_is_written(shop):
         pipeline.run(shop.lake, shop.settings, [LAST], "again", now, lambda: now)
 
     assert [shop.lake.version(name) for name in names] == before
+
+
+def test_several_buckets_give_the_rows_of_one(shop, tmp_path, monkeypatch):
+    before = shop.rows(customer_segments, "customer_id")
+    copied = Shop(Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake")), shop.settings)
+    monkeypatch.setattr(customer_segments, "CUSTOMERS_PER_BUCKET", 100)
+    monkeypatch.setattr(customer_segments, "BATCH_ROWS", 7)
+
+    copied.run(customer_segments.run, LAST)
+
+    assert copied.lake.version(TABLE.name) == shop.lake.version(TABLE.name) + 1
+    assert copied.rows(customer_segments, "customer_id") == before
+
+
+def test_a_large_segment_is_sampled_by_the_hash_of_spark(monkeypatch):
+    monkeypatch.setattr(customer_segments, "SAMPLE_PER_SEGMENT", 1)
+    rows = [("a", 1), ("c", 1), ("g", 1), ("asleep", 0), ("alone", 2)]  # pmod(xxhash64(customer_id), 3) is 0, 2 and 1
+
+    drawn = customer_segments.draw_sample(to_assignments(rows), {1: 3, 2: 1})
+
+    assert drawn.to_pylist() == ["a", "alone"]
+
+
+def test_a_segment_of_few_customers_is_the_whole_sample(shop):
+    assignments = _members.read_rows(_members.scan_assignments(shop.lake, FIRST, ["customer_id", "segment_id"]))
+    sizes = {1: 40, 2: 30, 3: 50, 4: 60}
+
+    assert len(customer_segments.draw_sample(assignments, sizes)) == sum(sizes.values())
+
+
+def test_a_day_of_dormant_customers_needs_no_encoder():
+    customers = pa.Table.from_pylist([{"customer_id": "b", "recency_days": 1234}, {"customer_id": "a"}], CUSTOMER_COLUMNS)
+    tables = {
+        "customers": customers,
+        "vectors": pa.table({"customer_id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32()))}),
+        "assignments": to_assignments([("a", 0), ("b", 0)]),
+        "memberships": _members.INTERVAL_COLUMNS.empty_table(),
+    }
+
+    rows = describe(tables, None)["rows"].to_pylist()
+
+    assert [(row["customer_id"], row["reasons"], row["confidence"], row["reasons_hold"]) for row in rows] == [
+        ("a", ["no event or order on record"], 1.0, None), ("b", ["no event or order for 1,234 days"], 1.0, None),
+    ]  # fmt: skip
+    assert {(row["segment_name"], row["runner_up_name"], row["since_day"]) for row in rows} == {("Dormant", None, None)}
+
+
+def test_a_customer_in_a_segment_without_a_vector_gives_a_one_line_error():
+    tables = {
+        "customers": pa.Table.from_pylist([{"customer_id": "a"}], CUSTOMER_COLUMNS),
+        "vectors": pa.table({"customer_id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32()))}),
+        "assignments": to_assignments([("a", 1)]),
+        "memberships": _members.INTERVAL_COLUMNS.empty_table(),
+    }
+
+    with pytest.raises(UserError, match=r"^publish: 1 customers are in a segment on 2024-03-01 and not active in features"):
+        describe(tables, None)
+
+
+def to_assignments(rows: list[tuple[str, int]]) -> pa.Table:
+    return pa.Table.from_pylist([{"customer_id": c, "segment_id": i} for c, i in rows], SEGMENT_COLUMNS)
+
+
+def describe(tables, explainer):
+    calibration = customer_segments.Calibration({}, {}, 30)
+    names = {0: "Dormant", 1: "LOYAL"}
+    return customer_segments.describe_customers(tables, names, explainer, calibration, [], FIRST)
+
+
+def test_features_written_again_since_the_day_was_segmented_give_a_one_line_error(shop, tmp_path):
+    copied = Shop(Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake")), shop.settings)
+    rows = copied.lake.read_small_table(planted.FEATURES, where=ds.field("day") == LAST)
+    replace_days(copied.lake, planted.FEATURES, [row | {"is_active": False} for row in rows], [LAST])
+
+    with pytest.raises(UserError, match=r"^publish: [0-9]+ customers are in a segment on 2024-03-04 and not active in features"):
+        copied.run(customer_segments.run, LAST)
