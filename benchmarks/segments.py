@@ -1,27 +1,29 @@
 """`python -m benchmarks.segments`: the k sweep, the published fit against scikit-learn, and a day of history against a MERGE.
 
-The MERGE starts from the changed rows, in memory; the update of the history finds them itself.
+The MERGE by Spark starts from the changed rows, in memory; the update of the history reads the assignments and finds them itself.
 """
 
 import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date, timedelta
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from benchmarks import measure
-from jobs.config.settings import Segment
-from jobs.engine.session import open_session
-from jobs.segments import _kmeans, history
+from jobs.config.settings import Segment, load_settings
+from jobs.engine.lazy_session import LazySession
+from jobs.segments import _kmeans, assignments, history
+from jobs.segments._fit import fit_centres
+from jobs.segments._inputs import ActiveCustomers
 from jobs.segments.model_selection.k_sweep import sweep_k
 from jobs.storage.lake import Lake
 
@@ -64,74 +66,73 @@ def _make_vectors(n: int) -> np.ndarray:
 
 def _fit_published(vectors: np.ndarray, sample_centres: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the seconds and the centres of the published fit, in a session that has fitted before."""
-    with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
-        lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), LATENT).cast(pa.list_(pa.float32()))
-        ids = pa.array(np.arange(len(vectors))).cast(pa.string())
-        pq.write_table(pa.table({"customer_id": ids, "vector": lists}), Path(folder) / "customers.parquet")
-        spark = open_session("benchmark of segments")
-        try:
-            customers = spark.read.parquet(folder)
-            _kmeans.fit_centres(customers.limit(SAMPLE // 10), sample_centres, None, Segment(seeds=1))
-            started = time.perf_counter()
-            centres = _kmeans.fit_centres(customers, sample_centres, None, Segment())
-            return time.perf_counter() - started, centres
-        finally:
-            spark.stop()
+    ids = pa.array(np.arange(len(vectors))).cast(pa.string())
+    customers = ActiveCustomers(DAY, ids, vectors, np.full(len(vectors), np.nan), 0, None)
+    few = replace(customers, ids=ids[: SAMPLE // 10], vectors=vectors[: SAMPLE // 10])
+    with LazySession("benchmark of segments") as session:
+        fit = partial(_kmeans.fit_best_centres, session.open())
+        fit_centres(few, sample_centres, None, Segment(seeds=1), fit)
+        started = time.perf_counter()
+        centres = fit_centres(customers, sample_centres, None, Segment(), fit)
+        return time.perf_counter() - started, centres
 
 
 def _time_history(folder: str, n: int) -> tuple[float, float]:
     """Return the seconds of the update and of a MERGE, each in its second run, for a day on which 1 % of customers moved."""
-    spark = open_session("benchmark of history")
-    try:
-        lake = Lake(spark, folder)
-        assignments = [_make_assignments(spark, n, number) for number in range(3)]
-        lake.replace(history.TABLE, history.build_history(assignments[0]))
-        lake.read(history.TABLE).repartition(2).write.format("delta").save(f"{folder}/plain")
+    settings = load_settings({})
+    with LazySession("benchmark of history") as session:
+        spark, lake = session.open(), Lake(session, folder)
+        _write_assignments(lake, n, 0)
+        history.run(lake, settings, DAY)
+        spark.read.format("delta").load(lake.path(history.TABLE.name)).write.format("delta").save(f"{folder}/plain")
         for number in (1, 2):
-            day, before, now = DAY + timedelta(days=number), assignments[number - 1], assignments[number]
-            differ = now.join(before.select("customer_id", F.col("segment_id").alias("old")), "customer_id", "inner").where(
-                "segment_id <> old"
-            )
-            changes = differ.withColumn("key", F.col("customer_id")).unionByName(
-                differ.withColumn("key", F.lit(None).cast("string"))
-            )
-            changes.persist().count()
-            changes.createOrReplaceTempView("changes")
+            _write_assignments(lake, n, number)
+            changes = _find_changes(lake, spark, number)
             started = time.perf_counter()
-            intervals = history.update_history(lake.read(history.TABLE), now, day)
-            lake.replace(history.TABLE, intervals, history.affected_intervals(day, None), gather=False)
+            history.run(lake, settings, DAY + timedelta(days=number))
             update = time.perf_counter() - started
             started = time.perf_counter()
-            spark.sql(f"""
-                MERGE INTO delta.`{folder}/plain` AS history USING changes
-                    ON history.customer_id = changes.key AND history.valid_to IS NULL
-                WHEN MATCHED THEN UPDATE SET valid_to = changes.day
-                WHEN NOT MATCHED THEN INSERT (customer_id, segment_id, valid_from, valid_to, model_version)
-                    VALUES (changes.customer_id, changes.segment_id, changes.day, NULL, changes.model_version)
-            """)  # noqa: S608 - our own folder
+            _merge(spark, f"{folder}/plain", changes)
             merge = time.perf_counter() - started
         columns = ["customer_id", "segment_id", "valid_from", "valid_to"]
-        theirs = spark.read.format("delta").load(f"{folder}/plain").select(columns)
-        if theirs.exceptAll(lake.read(history.TABLE).select(columns)).count():
+        plain, ours = (
+            spark.read.format("delta").load(path).select(columns) for path in (f"{folder}/plain", lake.path(history.TABLE.name))
+        )
+        if plain.exceptAll(ours).count():
             raise RuntimeError("the two histories differ")
         return update, merge
-    finally:
-        spark.stop()
 
 
-def _make_assignments(spark, n: int, number: int) -> DataFrame:
-    """Return the columns of segments.assignments that history reads, of one day; each day another hundredth has moved."""
-    moves = sum(((F.col("id") % 100 == day).cast("int") for day in range(1, number + 1)), F.lit(0))
-    return (
-        spark.range(n, numPartitions=2)
-        .select(
-            F.col("id").cast("string").alias("customer_id"),
-            F.lit(DAY + timedelta(days=number)).alias("day"),
-            (F.col("id") % 8 + 1 + moves).cast("int").alias("segment_id"),
-            F.lit("v1").alias("model_version"),
-        )
-        .persist()
-    )
+def _find_changes(lake: Lake, spark: SparkSession, number: int) -> DataFrame:
+    """Return what a MERGE needs of the assignments of a day: each customer who has moved, twice, in memory."""
+    assigned = spark.read.format("delta").load(lake.path(assignments.TABLE.name))
+    now, before = (assigned.where(F.col("day") == DAY + timedelta(days=n)) for n in (number, number - 1))
+    old = before.select("customer_id", F.col("segment_id").alias("old"))
+    differ = now.join(old, "customer_id", "inner").where("segment_id <> old")
+    changes = differ.withColumn("key", F.col("customer_id")).unionByName(differ.withColumn("key", F.lit(None).cast("string")))
+    changes.persist().count()
+    return changes
+
+
+def _merge(spark: SparkSession, path: str, changes: DataFrame) -> None:
+    changes.createOrReplaceTempView("changes")
+    spark.sql(f"""
+        MERGE INTO delta.`{path}` AS history USING changes
+            ON history.customer_id = changes.key AND history.valid_to IS NULL
+        WHEN MATCHED THEN UPDATE SET valid_to = changes.day
+        WHEN NOT MATCHED THEN INSERT (customer_id, segment_id, valid_from, valid_to, model_version)
+            VALUES (changes.customer_id, changes.segment_id, changes.day, NULL, changes.model_version)
+    """)  # noqa: S608 - our own folder
+
+
+def _write_assignments(lake: Lake, n: int, number: int) -> None:
+    """Write the columns of segments.assignments that history reads, of one day; each day another hundredth has moved."""
+    ids, day = np.arange(n), DAY + timedelta(days=number)
+    moves = sum((ids % 100 == moved for moved in range(1, number + 1)), np.zeros(n, int))
+    columns = {"customer_id": pa.array(ids).cast(pa.string()), "segment_id": pa.array(ids % 8 + 1 + moves, pa.int32())}
+    columns |= {"day": pa.repeat(pa.scalar(day, pa.date32()), n), "model_version": pa.repeat("v1", n)}
+    missing = {f.name: pa.nulls(n, f.type) for f in assignments.TABLE.arrow_schema if f.name not in columns}
+    lake.replace_rows(assignments.TABLE, pa.table(columns | missing), [day])
 
 
 if __name__ == "__main__":

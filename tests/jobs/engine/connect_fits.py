@@ -27,8 +27,8 @@ def main() -> None:
     collect_garbage_in_submit()
     vectors = np.random.default_rng(1).normal(size=(60, 2)).tolist()
     rows = pa.table({"customer_id": [str(n) for n in range(60)], "vector": pa.array(vectors, pa.list_(pa.float32()))})
+    print("centres", _kmeans.fit_best_centres(spark, rows, 3, Segment(seeds=2), 0.0).shape, *remaining_models(spark))
     points = _kmeans.to_points(spark.createDataFrame(rows)).persist()
-    print("centres", _kmeans.fit_best_centres(points, 3, Segment(seeds=2), 0.0).shape, *remaining_models(spark))
     try:
         with fitted_model(KMeans(featuresCol="vector", k=2), points):
             raise ValueError

@@ -23,8 +23,8 @@ def assign(*rows):
     customers = pa.table(
         {"customer_id": [name for name, *_ in rows], "day": [DAY] * len(rows), "is_active": [active for _, active, *_ in rows]}
     )
-    encoded = [(name, "v1", vector, *(score or [0.5])) for name, _, vector, *score in rows if vector]
-    encoded.append(("border", "v2", [10.0, 0.0], 0.9))  # by another model
+    encoded = [("border", "v2", [10.0, 0.0], 0.9)]  # by another model
+    encoded += [(name, "v1", vector, *(score or [0.5])) for name, _, vector, *score in rows if vector]
     tables = {
         "customers": customers,
         "encoded": pa.Table.from_pylist([dict(zip(ENCODED.names, r, strict=True)) for r in encoded], ENCODED),

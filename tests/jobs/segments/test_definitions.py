@@ -97,9 +97,12 @@ def test_the_same_customers_give_the_same_centres_bit_for_bit_in_any_order(spark
     reversed_points = points.take(np.arange(len(ids))[::-1])
     planted_centres = np.array([planted.vector(planted.Customer("", v), "v1") for v in planted.TYPES.values()])[:4]
 
-    centres, *others = (_kmeans.fit_best_centres(spark, rows, 4, Segment(seeds=10), 0.0) for rows in (points, reversed_points))
+    target = _fit.inertia(np.array(vectors.to_pylist()), planted_centres)
 
-    assert np.array_equal(centres, others[0])
+    centres = _kmeans.fit_best_centres(spark, points, 4, Segment(seeds=10), target)
+
+    again = _kmeans.fit_best_centres(spark, reversed_points, 4, Segment(seeds=10), target)
+    assert np.array_equal(centres, again)
     nearest = np.linalg.norm(centres[:, None] - planted_centres, axis=2).min(axis=1)
     assert nearest.max() < 0.1
 
