@@ -84,7 +84,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     """Write the moves of `day`, and of the other days that publishing it affects."""
     days = _members.days_to_publish(lake, TABLE.name, day)
     day_before = {later: earlier for earlier, later in pairwise(lake.days("segments.assignments")) if later in days}
-    changes = segment_changes.read_changes(lake, day, days)
+    changes = segment_changes.read_changes(lake, day, list(day_before))
     days_of_money = {*day_before, *day_before.values()}
     money = _members.read_rows(_members.scan_customers(lake, days_of_money, ["customer_id", "day", "net_365d"]))
     moves = sum_moves(changes, money, day_before)

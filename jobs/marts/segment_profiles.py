@@ -121,14 +121,16 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
 def _measure_features(lake: Lake, day: date, assignments: pa.Table) -> traits.Statistics:
     """Return the moments of the features of the active customers by segment."""
     features = json.loads(lake.properties("features.customers")["shoal.vector"])
+    scan = _members.scan_vectors(lake, day)
+    n_active = lake.count_by(scan.table, ["day"], scan.where)[(day,)]
+    vectors, ids = np.empty((n_active, len(features)), dtype=np.float32), []
+    for batch in _members.read_batches(scan):
+        start = sum(map(len, ids))
+        vectors[start : start + batch.num_rows] = to_matrix(batch["vector"])
+        ids.append(batch["customer_id"].combine_chunks())
     active = assignments.filter(pc.not_equal(assignments["segment_id"], DORMANT))
-    vectors = np.empty((active.num_rows, len(features)), dtype=np.float32)
-    segments = np.empty(active.num_rows, dtype=np.int32)
-    end = 0
-    for batch in _members.read_batches(_members.scan_vectors(lake, day)):
-        positions = pc.index_in(batch["customer_id"], value_set=active["customer_id"])
-        is_member = pc.is_valid(positions)
-        start, end = end, end + pc.sum(is_member).as_py()
-        vectors[start:end] = to_matrix(batch["vector"].filter(is_member))
-        segments[start:end] = active["segment_id"].take(positions.filter(is_member)).to_numpy()
-    return traits.feature_statistics(vectors[:end], segments[:end], features)
+    positions = pc.index_in(pa.chunked_array(ids, pa.string()), value_set=active["customer_id"])
+    segments = active["segment_id"].take(positions)
+    if segments.null_count:  # customers who became active after the day was segmented
+        vectors, segments = vectors[segments.is_valid().to_numpy()], segments.drop_null()
+    return traits.feature_statistics(vectors, segments.to_numpy(), features)

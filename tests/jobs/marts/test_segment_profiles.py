@@ -1,15 +1,19 @@
 """marts.segment_profiles: sizes and money add up, and effects have intervals."""
 
+import shutil
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 
 from jobs.marts import _members, segment_profiles
 from jobs.marts._members import MONEY
+from jobs.storage.lake import Lake
 from tests.jobs import planted
 from tests.jobs.conftest import FIRST
+from tests.jobs.marts.shop import Shop, replace_days
 
 
 def test_sizes_and_money_add_up_to_all_customers(shop):
@@ -90,3 +94,14 @@ def read_members(shop) -> tuple[pa.Table, pa.Table]:
     customers = _members.scan_customers(shop.lake, [FIRST], ("customer_id", "recency_days", "orders_365d", "net_365d"))
     columns = ("customer_id", "segment_id", "is_outlier", "model_version")
     return _members.read_rows(customers), _members.read_rows(_members.scan_assignments(shop.lake, FIRST, columns))
+
+
+def test_a_customer_who_became_active_after_the_day_was_segmented_does_not_count(shop, tmp_path):
+    copied = Shop(Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake")), shop.settings)
+    rows = copied.lake.read_small_table(planted.FEATURES, where=ds.field("day") == FIRST)
+    woken = [row | {"is_active": True, "vector": [1e6, 1e6, 1e6]} if row["customer_id"] == "dormant-0" else row for row in rows]
+    replace_days(copied.lake, planted.FEATURES, woken, [FIRST])
+
+    copied.run(segment_profiles.run, FIRST)
+
+    assert copied.rows(segment_profiles, "day", "segment_id") == shop.rows(segment_profiles, "day", "segment_id")
