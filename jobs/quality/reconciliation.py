@@ -63,8 +63,8 @@ class Account:
         measures = {name: Decimal(value).quantize(_CENT_OF_A_CENT) for name, value in self.all_measures.items()}
         return {
             "table": table, "day": self.day, "rows_in": self.rows_in, "rows_out": self.rows_out,
-            "rejects": list(self.rejects.items()), "duplicates": list(self.duplicates.items()), "difference": self.difference,
-            "measures": list(measures.items()), "inputs": self.inputs, "revision": revision,
+            "rejects": sorted(self.rejects.items()), "duplicates": sorted(self.duplicates.items()), "difference": self.difference,
+            "measures": sorted(measures.items()), "inputs": self.inputs, "revision": revision,
         }  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def list_days(root: str, name: str) -> list[date]:
     if (table := open_if_written(root, name)) is None:
         return []
     files = table.get_add_actions(flatten=True)
-    return sorted(set(files.column("partition.day").to_pylist())) if files.num_rows else []
+    return sorted(set(files.column("partition.day").to_pylist()) - {None}) if files.num_rows else []
 
 
 def count_rows(root: str, name: str, days: Collection[date] | None = None) -> int:
