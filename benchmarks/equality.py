@@ -2,6 +2,7 @@
 
 `python -m benchmarks.equality --source uci_online_retail --input DIR --days 30 --seed 1`. Shoal makes the days in order, each on
 top of the days before. tests/jobs/features/oracle.py computes each day from scratch and shares no code with Shoal's features.
+`--lake DIR` takes the clean tables of a lake as they are, and writes its features.
 """
 
 import argparse
@@ -41,7 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, help="the folder of its files; default: the folder of the shared data")
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lake", type=Path, help="a lake with clean tables, whose features are written again")
     arguments = parser.parse_args(argv)
+    if arguments.lake:
+        lake = Lake(None, str(arguments.lake))
+        settings = load_settings({**os.environ, "SHOAL_LAKE": lake.root, "SHOAL_MODELS": f"{lake.root}/models"})
+        return int(bool(_compare_days(lake, settings, arguments.lake.name, arguments.days, arguments.seed)))
     with tempfile.TemporaryDirectory(prefix="shoal_equality_") as folder:
         inputs = (
             {arguments.source: arguments.input or measure.SHARED / arguments.source}
@@ -72,6 +78,11 @@ def _compare_source(lake: Lake, source: str, input: Path, days: int, seed: int) 
     _run_step("land", lake, settings, datetime.now(UTC).date())
     landed_days = [day for table in ("events", "orders") for day in lake.days(f"bronze.{table}")]
     _run_step("clean", lake, settings, max(landed_days))
+    return _compare_days(lake, settings, source, days, seed)
+
+
+def _compare_days(lake: Lake, settings: Settings, source: str, days: int, seed: int) -> int:
+    """Compute the features of random days of the clean tables and return the number of rows that differ."""
     clean_days = sorted({day for table in ("clean.events", "clean.orders") for day in reconciliation.read_revisions(lake, table)})
     random_days = sorted(random.Random(seed).sample(clean_days, min(days, len(clean_days))))  # noqa: S311
     for day in random_days:
