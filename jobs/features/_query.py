@@ -10,6 +10,8 @@ import polars as pl
 import pyarrow as pa
 
 _PERCENT_OF_MEMORY = 60
+# A bucket is twice the size of the other layers': DuckDB uses all CPUs in one process and spills what does not fit.
+BUCKET_SIZE = 2
 
 
 def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: str, views: Collection[str] = ()) -> pa.Table:

@@ -29,7 +29,7 @@ from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Write
 from jobs.features import _holidays
-from jobs.features._query import find_columns, run_steps
+from jobs.features._query import BUCKET_SIZE, find_columns, run_steps
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
@@ -317,7 +317,7 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
                 "orders": Rows(clean_orders.TABLE, "customer_id", ORDERS, due),
                 "returns": Rows(clean_returns.TABLE, "customer_id", RETURNS, due),
             },
-            count_buckets(n_rows),
+            count_buckets(n_rows // BUCKET_SIZE),
         )
         kernel = partial(aggregate_customer_days, due=due, holidays=holidays)
         written = runner.run(kernel, inputs_read, {"customer_days": Write(TABLE, gather=True)})

@@ -18,7 +18,7 @@ from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Write
 from jobs.errors import UserError
 from jobs.features import customer_days
-from jobs.features._query import run_steps
+from jobs.features._query import BUCKET_SIZE, run_steps
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
@@ -203,7 +203,8 @@ def run(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
     first = min(days) - timedelta(days=_FULL_DAYS)
     recent = [day for day in stored if first < day <= max(days)]
     older = [day for day in stored if day <= first]
-    n_rows = lake.count_rows(customer_days.TABLE.name, set(recent))
+    n_recent, n_older = (lake.count_rows(customer_days.TABLE.name, set(part)) for part in (recent, older))
+    n_rows = n_recent + n_older * len(OLDER) // len(RECENT)
     with open_runner(lake, settings, n_rows) as runner:
         inputs = runner.read(
             {
@@ -211,7 +212,7 @@ def run(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
                 "older": Rows(customer_days.TABLE, "customer_id", OLDER, older),
                 "records": Rows(clean_customers.TABLE, "customer_id", RECORDS),
             },
-            count_buckets(n_rows),
+            count_buckets(n_rows // BUCKET_SIZE),
         )
         for day in days:
             opened = lake.open_for_write(TABLE)
@@ -219,5 +220,5 @@ def run(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
             written = runner.run(kernel, inputs, {"customers": Write(TABLE, gather=True)})
             if not opened.commit(written.files["customers"], [day]):
                 raise UserError(f"features: no customer is known on {day}; check the mapping's customer_id")
-    lake.set_property(TABLE, "shoal.vector", json.dumps(catalogue.VECTOR))
-    lake.set_property(TABLE, "shoal.attributes", json.dumps([a.name for a in catalogue.ATTRIBUTES]))
+            lake.set_property(TABLE, "shoal.vector", json.dumps(catalogue.VECTOR))
+            lake.set_property(TABLE, "shoal.attributes", json.dumps([a.name for a in catalogue.ATTRIBUTES]))
