@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from functools import cached_property, reduce, wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -36,6 +36,7 @@ _NO_SPACE = "No space left"
 _CONFLICTS = ("DELTA_CONCURRENT_", "DELTA_METADATA_CHANGED", "DELTA_PROTOCOL_CHANGED")
 
 
+@runtime_checkable
 class Session(Protocol):
     """A Spark session that is opened when it is first used, such as jobs.engine.lazy_session.LazySession."""
 
@@ -61,16 +62,16 @@ class Lake:
     @property
     def spark(self) -> SparkSession | None:
         """The Spark session, which is opened now where it was not before."""
-        return self._spark if self._spark is None or isinstance(self._spark, SparkSession) else self._spark.open()
+        return self._spark.open() if isinstance(self._spark, Session) else self._spark
 
     @property
     def has_session(self) -> bool:
         """Whether a Spark session is open or about to be."""
-        return self._spark is not None and (isinstance(self._spark, SparkSession) or self._spark.is_begun)
+        return self._spark.is_begun if isinstance(self._spark, Session) else self._spark is not None
 
     def begin_session(self) -> None:
         """Start to open the Spark session where it is not open yet, for somebody who will need it in a while."""
-        if self._spark is not None and not isinstance(self._spark, SparkSession):
+        if isinstance(self._spark, Session):
             self._spark.begin()
 
     @cached_property
