@@ -89,7 +89,7 @@ class OpenTable:
         return self._commit(files, _list_removals(self.stored, self.table, days))
 
     def commit_where(self, files: Collection[File], where: ds.Expression) -> int:
-        """Make `files` the rows of a table without partitions that fulfil `where`; return the number of rows.
+        """Make `files` the rows of a table without partitions that fulfil `where`; return their number.
 
         Other rows of the files that hold such rows are written again. Which files may hold one is read from the log.
         """
@@ -100,10 +100,10 @@ class OpenTable:
                 kept.append(fragment.to_table(schema=self.table.arrow_schema, filter=~where))
         rewritten = write_files(self.root, self.table, pa.concat_tables([self.table.arrow_schema.empty_table(), *kept]))
         removes = [action for action in _list_removals(self.stored, self.table, None) if action.path in paths]
-        return self._commit([*files, *rewritten], removes)
+        return self._commit(files, removes, rewritten)
 
-    def _commit(self, files: Collection[File], removes: list[RemoveAction]) -> int:
-        adds = [file.to_action() for file in files]
+    def _commit(self, files: Collection[File], removes: list[RemoveAction], rewritten: Collection[File] = ()) -> int:
+        adds = [file.to_action() for file in (*files, *rewritten)]
         n_rows = sum(file.n_rows for file in files)
         if adds or removes:
             metrics = {"operationMetrics": {"numOutputRows": str(n_rows), "numFiles": str(len(adds))}}
@@ -166,7 +166,7 @@ def replace_rows(root: str, table: Table, rows: pa.Table, days: Collection[date]
 
 
 def replace_where(root: str, table: Table, rows: pa.Table, where: ds.Expression) -> int:
-    """Make `rows` the rows of a table without partitions that fulfil `where`; return the number of rows written."""
+    """Make `rows` the rows of a table without partitions that fulfil `where`; return their number."""
     opened = open_for_write(root, table)
     return opened.commit_where(write_files(root, table, rows), where)
 

@@ -130,7 +130,7 @@ class Lake:
         return commits.replace_rows(self.root, table, rows, days)
 
     def replace_where(self, table: Table, rows: pa.Table, where: ds.Expression) -> int:
-        """Make `rows` the rows that fulfil `where` of a table without partitions; return the number of rows written."""
+        """Make `rows` the rows that fulfil `where` of a table without partitions; return their number."""
         return commits.replace_where(self.root, table, rows, where)
 
     def discard(self, table: Table, files: Collection[commits.File]) -> None:
