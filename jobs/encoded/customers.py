@@ -56,7 +56,7 @@ def encode_customers(
 
     Takes "customers", the columns of features_table() with `attributes`. Returns "encoded", rows of encoded.customers in the
     same order. The outputs of `encoder` are the vector, the reconstruction error and the isolation score. A row costs what the
-    model costs: some 20 microseconds of a CPU, of which the isolation score takes half. Raises UserError where the encoder gives
+    model costs: some 10 microseconds of a CPU, up to half of it for the isolation score. Raises UserError where the encoder gives
     a customer NaN or infinity.
     """
     customers = tables["customers"]

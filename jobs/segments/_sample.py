@@ -55,8 +55,8 @@ def draw_customers(ids: pa.ChunkedArray, n: int) -> pa.Array:
 def order_randomly(ids: pa.Array) -> np.ndarray:
     """Return the places of n ids in the order of their hash, xxHash64 with seed 42 as a signed number.
 
-    >>> order_randomly(pa.array(["a", "b", "c"])).tolist()
-    [2, 0, 1]
+    >>> order_randomly(pa.array(["b", "c", "a", "ABC"])).tolist()
+    [2, 0, 1, 3]
     """
     hashes = np.fromiter((xxh64_intdigest(id_, 42) for id_ in ids.cast(pa.binary()).to_pylist()), np.uint64, len(ids)).view(
         np.int64
