@@ -24,7 +24,7 @@ def main(root: str) -> None:
     published = pc.max(read_arrow(root, "marts.refreshes")["day"]).as_py()
     for day in (day for day in lake.days("segments.assignments") if day > published):
         print(f"publishing {day}", flush=True)
-        pipeline.run(lake, settings, [day], f"run-{day}", now(), now)
+        pipeline.run(lake, settings, [day], f"run-{day}", now(), now, engine="local")
 
 
 def now() -> datetime:

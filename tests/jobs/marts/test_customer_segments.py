@@ -92,11 +92,11 @@ def test_a_missing_encoder_is_found_before_anything_of_the_day_is_written(shop):
     assert [shop.lake.version(name) for name in names] == before
 
 
-def test_several_buckets_give_the_rows_of_one(shop, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("limit", "customers"), [("CUSTOMERS_PER_BUCKET", 100), ("BATCH_ROWS", 7)])
+def test_several_buckets_or_batches_give_the_rows_of_one(shop, tmp_path, monkeypatch, limit, customers):
     before = shop.rows(customer_segments, "customer_id")
     copied = Shop(Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake")), shop.settings)
-    monkeypatch.setattr(customer_segments, "CUSTOMERS_PER_BUCKET", 100)
-    monkeypatch.setattr(customer_segments, "BATCH_ROWS", 7)
+    monkeypatch.setattr(customer_segments, limit, customers)
 
     copied.run(customer_segments.run, LAST)
 

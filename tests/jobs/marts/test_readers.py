@@ -118,3 +118,5 @@ def test_a_reader_sees_one_whole_day_however_often_publishing_is_killed(lake):
     assert reader.seen == sorted(reader.seen)
     assert len(set(reader.seen)) > 2
     assert len(reader.agreed) > 2
+    engines = {row["run_id"]: row["engine"] for row in lake.read_small_table(refreshes.TABLE)}
+    assert engines == {"first": None} | {f"run-{day}": "local" for day in DAYS}
