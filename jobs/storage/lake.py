@@ -46,6 +46,11 @@ class Lake:
         """The Spark session, which is opened now where it was not before."""
         return self._session and self._session.open()
 
+    @property
+    def has_session(self) -> bool:
+        """Whether a Spark session is open or about to be."""
+        return self._session is not None and self._session.is_begun
+
     def begin_session(self) -> None:
         """Start to open the Spark session where it is not open yet, for somebody who will need it in a while."""
         if self._session is not None:

@@ -37,7 +37,7 @@ def stand_in():
 def test_a_session_that_nobody_needs_is_never_opened(stand_in, tmp_path):
     with LazySession("day", stand_in.open) as session:
         lake = Lake(session, str(tmp_path))
-        assert choose_engine(lake, planted.settings(lake), 10) == "local"
+        assert choose_engine(planted.settings(lake), 10) == "local"
         assert not lake.has_session
 
     assert (stand_in.opened, stand_in.stopped) == ([], 0)

@@ -4,8 +4,8 @@ import pytest
 
 from jobs.storage.lake import Lake
 from tests.jobs import planted
-from tests.jobs.conftest import FIRST, LAST, PUBLISH, SECOND
-from tests.jobs.marts.shop import Shop, publish_tables, write_shop
+from tests.jobs.conftest import FIRST, LAST, SECOND
+from tests.jobs.marts.shop import PUBLISH, Shop, publish_tables, write_shop
 
 
 @pytest.fixture(scope="package")

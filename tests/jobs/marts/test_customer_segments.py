@@ -15,8 +15,8 @@ from jobs.marts._members import CUSTOMER_COLUMNS, SEGMENT_COLUMNS
 from jobs.marts.customer_segments import TABLE
 from jobs.storage.lake import Lake
 from tests.jobs import planted
-from tests.jobs.conftest import FIRST, LAST, PUBLISH, SECOND
-from tests.jobs.marts.shop import Shop, replace_days
+from tests.jobs.conftest import FIRST, LAST, SECOND
+from tests.jobs.marts.shop import PUBLISH, Shop, replace_days
 
 
 def rows_by_customer(shop):
