@@ -43,11 +43,3 @@ def lake(tmp_path):
     from jobs.storage.lake import Lake  # the Airflow environment, which also loads this file, has no Delta
 
     return Lake(None, str(tmp_path / "lake"))
-
-
-@pytest.fixture
-def spark_lake(spark, tmp_path):
-    """An empty lake with a Spark session."""
-    from jobs.storage.lake import Lake
-
-    return Lake(spark, str(tmp_path / "lake"))

@@ -183,14 +183,14 @@ DEFECTS = (
 
 
 @pytest.fixture(scope="module")
-def answers(spark, tmp_path_factory):
+def answers(tmp_path_factory):
     """A DuckDB connection that sees the files, and our tables after the last two days were refreshed."""
     folder = tmp_path_factory.mktemp("vendor")
     for name, text in FILES.items():
         (folder / name).write_text(text)
     (folder / "vendor.toml").write_text(MAPPING)
     settings = replace(load_settings({}), input=str(folder), source=str(folder / "vendor.toml"))
-    lake = Lake(spark, str(tmp_path_factory.mktemp("lake")))
+    lake = Lake(None, str(tmp_path_factory.mktemp("lake")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
         for step, days in (("land", [LAST]), ("clean", [LAST]), ("features", [LAST.replace(day=2), LAST])):

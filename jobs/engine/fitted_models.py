@@ -12,8 +12,6 @@ from pyspark.ml import Estimator, Model
 from pyspark.ml.util import RemoteModelRef
 from pyspark.sql import DataFrame
 
-_held: list[Model] = []
-
 
 @contextmanager
 def fitted_model(estimator: Estimator, frame: DataFrame) -> Iterator[Model]:
@@ -26,17 +24,6 @@ def fitted_model(estimator: Estimator, frame: DataFrame) -> Iterator[Model]:
         yield model
     finally:
         release_model(model)
-
-
-def hold_model(model: Model) -> None:
-    """Keep a model, whose transformed frames are still to be read, until release_held_models()."""
-    _held.append(model)
-
-
-def release_held_models() -> None:
-    """Release every model of hold_model()."""
-    while _held:
-        release_model(_held.pop())
 
 
 def release_model(model: Model) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LazySession:
-    """A session that begin() starts to open in a thread, open() waits for, and close() ends with the models it holds."""
+    """A session that begin() starts to open in a thread, open() waits for, and close() ends."""
 
     def __init__(self, name: str, opener: "Callable[[str], SparkSession] | None" = None):
         """`name` is that of the step in Spark; `opener` takes the place of jobs.engine.session.open_session()."""
@@ -39,12 +39,9 @@ class LazySession:
         return self._opening is not None
 
     def close(self) -> None:
-        """Release the models that are held and stop the session, where it was begun."""
+        """Stop the session, where it was begun."""
         if self._opening is None or self._opening.exception() is not None:
             return
-        from jobs.engine.fitted_models import release_held_models
-
-        release_held_models()
         self._opening.result().stop()
         self._opening = None
 

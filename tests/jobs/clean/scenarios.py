@@ -20,7 +20,6 @@ _ORIGIN = [
     ("_extra", pa.map_(pa.string(), pa.string())), ("_source", pa.string()), ("_file", pa.string()), ("_row", pa.int64()),
     ("_file_day", pa.date32()), ("_landed_at", pa.timestamp("us", "UTC")), ("day", pa.date32()),
 ]  # fmt: skip
-BRONZE = "_extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day DATE, _landed_at TIMESTAMP, day DATE"
 
 
 def cases(table: str) -> list[str]:
@@ -49,28 +48,6 @@ def _unrolled(line: dict[str, str]) -> Iterator[dict[str, str]]:
         yield row
 
 
-def raw_frame(spark, table: str, columns: tuple[str, ...], time: str):
-    """Return the input of all cases as one bronze frame."""
-    rows = []
-    for case in cases(table):
-        for number, line in enumerate(read(table, case, "input"), 1):
-            text = {c: line.get(c) or None for c in columns}
-            text |= {c: f"{case}~{text[c]}" for c in PREFIXED if text.get(c)}
-            file_day = line.get("_file_day") or None
-            day = line.get("day") or (line.get(time) or "2024-03-01")[:10]
-            extra = {"_malformed": line["_malformed"]} if line.get("_malformed") else {}
-            file = f"{case}~{line.get('_file', '')}"
-            rows.append((*text.values(), extra, case, file, number, file_day, day))
-    ddl = ", ".join(f"{c} STRING" for c in columns)
-    frame = spark.createDataFrame(
-        rows, f"{ddl}, _extra MAP<STRING, STRING>, _source STRING, _file STRING, _row BIGINT, _file_day STRING, day STRING"
-    )
-    return frame.selectExpr(
-        *columns, "_extra", "_source", "_file", "_row", "CAST(_file_day AS DATE) AS _file_day",
-        "CAST(NULL AS TIMESTAMP) AS _landed_at", "CAST(day AS DATE) AS day",
-    )  # fmt: skip
-
-
 def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
     """Return the input of all cases as bronze rows."""
     rows = []
@@ -91,14 +68,13 @@ def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema([*texts, *_ORIGIN]))
 
 
-def by_case(frame) -> dict[str, list[dict]]:
-    """Return a frame's rows by case, which prefixes `_file` or another column, without the prefixes."""
+def by_case(rows: pa.Table) -> dict[str, list[dict]]:
+    """Return rows by case, which prefixes `_file` or another column, without the prefixes."""
     rows_by_case: dict[str, list[dict]] = {}
-    rows = frame.to_pylist() if isinstance(frame, pa.Table) else [row.asDict() for row in frame.collect()]
-    for values in rows:
-        case = next(v for c in ("_file", *PREFIXED) if (v := values.get(c)) and "~" in v).split("~")[0]
-        values = values | {c: v.split("~", 1)[1] for c in PREFIXED if (v := values.get(c)) and "~" in v}
-        rows_by_case.setdefault(case, []).append(values)
+    for row in rows.to_pylist():
+        case = next(v for c in ("_file", *PREFIXED) if (v := row.get(c)) and "~" in v).split("~")[0]
+        own = {c: v.split("~", 1)[1] for c in PREFIXED if (v := row.get(c)) and "~" in v}
+        rows_by_case.setdefault(case, []).append(row | own)
     return rows_by_case
 
 

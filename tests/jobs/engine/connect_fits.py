@@ -11,13 +11,10 @@ from pyspark.ml.clustering import KMeans
 from pyspark.ml.util import RemoteModelRef
 
 from jobs import watchdog
-from jobs.clean import products
 from jobs.config.settings import Segment
-from jobs.engine.fitted_models import fitted_model, release_held_models
+from jobs.engine.fitted_models import fitted_model
 from jobs.engine.session import open_session
 from jobs.segments import _kmeans
-
-PRICES = [("mug", "Acme", "2.00", 1), ("cap", "Dear", "40.00", 2), ("bag", "Dear", None, 3)]
 
 
 def main() -> None:
@@ -34,15 +31,6 @@ def main() -> None:
             raise ValueError
     except ValueError:
         print("after an error", *remaining_models(spark))
-    raw = spark.createDataFrame(
-        [(id_, id_, brand, None, price, None, "a.csv", row, "2024-03-01", None) for id_, brand, price, row in PRICES],
-        "product_id STRING, name STRING, brand STRING, category STRING, price STRING, currency STRING, "
-        "_file STRING, _row BIGINT, day STRING, _extra MAP<STRING, STRING>",
-    )
-    rows = products.classify_products(raw.withColumn("day", raw.day.cast("date")), "GBP", "model")
-    print("prices", sorted(row.price_rule for row in rows.collect()))
-    release_held_models()
-    print("after release", *remaining_models(spark))
     spark.stop()
 
 

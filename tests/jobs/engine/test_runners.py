@@ -14,7 +14,6 @@ from jobs.engine.spark import SparkRunner
 from jobs.engine.tasks import COLLECT, KEEP, Produced, Write
 from jobs.errors import UserError
 from jobs.storage.commits import replace_rows
-from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
 
@@ -70,8 +69,7 @@ def test_any_number_of_buckets_and_workers_gives_the_same_rows_in_one_file_a_day
 
 def test_spark_gives_the_rows_of_the_local_runner(spark, visits):
     local_rows = run(LocalRunner(visits.root), visits, 1)
-    lake = Lake(spark, visits.root)
-    assert run(SparkRunner(spark, visits.root), lake, 3) == local_rows
+    assert run(SparkRunner(spark, visits.root), visits, 3) == local_rows
 
 
 def test_rows_are_produced_by_tasks_in_place_of_a_table(visits):
