@@ -17,19 +17,25 @@ STEPS = "land,clean,features"
 
 @dataclass(frozen=True)
 class History:
-    """A shop's vendor files, its lake after the last day, and the run that made the lake from nothing."""
+    """A shop's vendor files, its lake after the last day, and the run that made the lake from nothing with an engine."""
 
     shop: Shop
     folder: Path
+    engine: str
     from_empty: measure.Run
 
+    @property
+    def lake(self) -> Path:
+        """The lake after the last day."""
+        return self.folder / f"lake_{self.engine}"
+
     def environment(self, lake: Path, input: Path | None = None) -> dict[str, str]:
-        return _environment(self.folder, lake, input or self.folder / "input")
+        return _environment(self.folder, lake, input or self.folder / "input", self.engine)
 
     @contextmanager
     def copy(self, name: str) -> Iterator[Path]:
         """Yield a copy of the lake, which is removed afterwards."""
-        with _linked(self.folder / "lake", self.folder / name) as lake:
+        with _linked(self.lake, self.folder / name) as lake:
             yield lake
 
     @contextmanager
@@ -40,40 +46,43 @@ class History:
             yield files
 
 
-def history(shop: Shop, root: Path) -> History:
+def history(shop: Shop, root: Path, engine: str = "local") -> History:
     """Return the history of a shop under `root`; where it is missing, one process makes it from an empty lake."""
     folder = root / shop.name
-    done = folder / "from_empty.json"
-    if not done.exists():
+    made, done = folder / "input.done", folder / f"from_empty_{engine}.json"
+    if not made.exists():
         shutil.rmtree(folder, ignore_errors=True)
         measure.log(f"making {shop.events:,} events of {shop.days} days in {folder}")
         generator.write(shop, folder / "input")
-        measure.log(f"refreshing {STEPS} from an empty lake")
-        refresh(_environment(folder, folder / "lake", folder / "input"), LAST_DAY, folder / "log").save(done)
-    return History(shop, folder, measure.Run.load(done))
+        made.touch()
+    if not done.exists():
+        lake = folder / f"lake_{engine}"
+        shutil.rmtree(lake, ignore_errors=True)
+        measure.log(f"refreshing {STEPS} from an empty lake, engine {engine}")
+        refresh(_environment(folder, lake, folder / "input", engine), LAST_DAY).save(done)
+    return History(shop, folder, engine, measure.Run.load(done))
 
 
-def refresh(environment: dict[str, str], day: date, log: Path) -> measure.Run:
+def refresh(environment: dict[str, str], day: date) -> measure.Run:
     """Run STEPS of one day in one process."""
-    shutil.rmtree(log, ignore_errors=True)
-    return measure.run_command(
-        measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(day)), environment, log
-    )
+    command = measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(day))
+    return measure.run_command(command, environment)
 
 
 def next_day(past: History, events: int, nth: int = 0) -> measure.Run:
     """Refresh one more day of so many events, on a copy of the lake; the run of each `nth` is kept and not repeated."""
-    done = past.folder / f"next_day_{events}_{nth}.json"
+    done = past.folder / f"next_day_{past.engine}_{events}_{nth}.json"
     if not done.exists():
-        measure.log(f"refreshing the next day, {events:,} events, after {past.shop.name}")
+        measure.log(f"refreshing the next day, {events:,} events, after {past.shop.name}, engine {past.engine}")
         with past.copy("lake_next_day") as lake, past.with_next_day(events) as files:
-            refresh(past.environment(lake, files), NEXT_DAY, past.folder / "log_next_day").save(done)
+            refresh(past.environment(lake, files), NEXT_DAY).save(done)
     return measure.Run.load(done)
 
 
-def _environment(folder: Path, lake: Path, input: Path) -> dict[str, str]:
+def _environment(folder: Path, lake: Path, input: Path, engine: str) -> dict[str, str]:
     roots = {"lake": lake, "models": folder / "models", "reports": folder / "reports", "input": input}
-    return {f"SHOAL_{name.upper()}": str(path) for name, path in roots.items()} | {"SHOAL_SOURCE": str(input / "source.toml")}
+    others = {"SHOAL_SOURCE": str(input / "source.toml"), "SHOAL_ENGINE": engine}
+    return {f"SHOAL_{name.upper()}": str(path) for name, path in roots.items()} | others
 
 
 @contextmanager

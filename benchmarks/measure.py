@@ -1,8 +1,9 @@
-"""Run a command as a process of its own and measure its seconds, its memory, and Spark's work by step."""
+"""Run a command as a process of its own and measure its seconds by step, its CPU seconds and its memory."""
 
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -15,88 +16,59 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared" / "data")  # real data, one folder for each source
 MEMORY_GIB = 6
 RESULTS: list[str] = []  # a line for each figure that has a target
-DONE_LINE = re.compile(r"^done  (\w+(?: \w+)?) .* (\d+\.\d) s$")
-
-
-@dataclass
-class Cost:
-    """The cost of one step; a shuffle is a stage that wrote shuffle bytes."""
-
-    seconds: float = 0.0
-    jobs: int = 0
-    shuffles: int = 0
-    shuffle_bytes: int = 0
+DONE_LINE = re.compile(r"^done  (\w+(?: \w+)?) .* (\d+\.\d) s  \w+$")
 
 
 @dataclass
 class Run:
-    """One process: wall seconds, peak resident bytes together with its descendants, and cost by step."""
+    """One process: wall and CPU seconds, peak resident bytes together with its descendants, and the seconds of each step."""
 
     seconds: float
     peak_bytes: int
-    steps: dict[str, Cost] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+    steps: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> "Run":
-        values = json.loads(path.read_text())
-        return cls(values["seconds"], values["peak_bytes"], {name: Cost(**cost) for name, cost in values["steps"].items()})
+        return cls(**json.loads(path.read_text()))
 
 
-def run_command(command: list[str], environment: dict[str, str], event_log: Path | None = None) -> Run:
+def run_command(command: list[str], environment: dict[str, str]) -> Run:
     """Run a command of this project and return its cost.
 
-    Spark's event log is written to the new folder `event_log` and counted; without it, steps have seconds only.
     Raises RuntimeError with the last lines of its output where the command fails.
     """
-    environment = {**os.environ, **environment}
-    if event_log:
-        event_log.mkdir(parents=True)
-        options = {"enabled": "true", "dir": event_log.as_uri(), "rolling.enabled": "false", "compress": "false"}
-        arguments = " ".join(f"--conf spark.eventLog.{key}={value}" for key, value in options.items())
-        environment["PYSPARK_SUBMIT_ARGS"] = f"{arguments} pyspark-shell"
-    started = time.time()
+    started, cpu_before = time.time(), _cpu_of_children()
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     )
     peak = PeakMemory(process)
-    lines, ends = [], []
+    lines, steps = [], {}
     for line in process.stdout:
         lines.append(line)
         if match := DONE_LINE.match(line):
-            ends.append((match[1], float(match[2]), time.time()))
+            steps[match[1]] = float(match[2])
     code = process.wait()
     seconds = time.time() - started
     peak.join()
     if code:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {code}:\n{''.join(lines[-30:])}")
-    steps = {name: Cost(seconds=step_seconds) for name, step_seconds, _ in ends}
-    if event_log:
-        (events,) = (path for path in event_log.iterdir() if not path.name.startswith("."))
-        with events.open() as file:
-            _add_spark_costs(steps, [(name, end) for name, _, end in ends], map(json.loads, file))
-    return Run(seconds, peak.all_processes, steps)
+    return Run(seconds, peak.all_processes, _cpu_of_children() - cpu_before, steps)
 
 
-def _add_spark_costs(steps: dict[str, Cost], ends: list[tuple[str, float]], events: Iterable[dict]) -> None:
-    """Add jobs, shuffles and their bytes to the step during which they ended; `ends` are seconds since 1970, in order."""
-    bytes_by_stage: dict[tuple[str, int], int] = {}
-
-    def step_of(milliseconds: int) -> str | None:
-        return next((name for name, end in ends if milliseconds / 1000 <= end + 0.05), None)
-
-    for event in events:
-        if event["Event"] == "SparkListenerJobEnd" and (name := step_of(event["Completion Time"])):
-            steps[name].jobs += 1
-        elif event["Event"] == "SparkListenerTaskEnd" and (name := step_of(event["Task Info"]["Finish Time"])):
-            written = event.get("Task Metrics", {}).get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0)
-            stage = name, event["Stage ID"]
-            bytes_by_stage[stage] = bytes_by_stage.get(stage, 0) + written
-    for (name, _), written in bytes_by_stage.items():
-        steps[name].shuffles += written > 0
-        steps[name].shuffle_bytes += written
+def _cpu_of_children() -> float:
+    """Return the CPU seconds of all processes that have ended below this one."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class PeakMemory:

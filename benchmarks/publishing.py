@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         refresh(day, "encode")
         run = refresh(day, "segment,publish,check_marts")
     label = f"a day of {arguments.customers:,} customers without retraining"
-    measure.log(f"{label}: {', '.join(f'{name} {cost.seconds:.1f} s' for name, cost in run.steps.items())}")
+    measure.log(f"{label}: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in run.steps.items())}")
     measure.check_at_most(f"{label}: segment, publish and their checks, seconds", run.seconds, MAX_SECONDS)
     measure.check_memory(label, run.peak_bytes)
     return 0

@@ -8,7 +8,7 @@ class Step(NamedTuple):
 
     name: str
     command: tuple[str, ...]
-    environment: str  # "spark": submitted to Spark; "train": on the GPU queue; "plain": Python without a JVM
+    environment: str  # "spark": of the jobs, on the engine that is set; "train": on the GPU queue; "plain": one process
     about: str
 
 

@@ -16,7 +16,7 @@ from benchmarks import measure, peer_duckdb, sizes, skew
 from benchmarks.features import count_differences
 from benchmarks.flow import parse_steps
 from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
-from benchmarks.measure import Cost, Run
+from benchmarks.measure import Run
 from benchmarks.robots import score_rules
 from benchmarks.sizes import draw_plot, format_table
 from jobs.config.source_mapping import find_files, load_source
@@ -104,26 +104,13 @@ def test_a_run_counts_the_memory_of_all_its_processes_and_the_seconds_of_its_ste
     hold = f"import time; content = b'x' * {SIZE}; time.sleep(1.5)"
     hold_twice = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; child.wait()"
     run = measure.run_command(
-        [sys.executable, "-c", f"print('done  check clean   2025-12-31   1.5 s', flush=True); {hold_twice}"], {}
+        [sys.executable, "-c", f"print('done  check clean   2025-12-31   1.5 s  local', flush=True); {hold_twice}"], {}
     )
     assert 2 * SIZE < run.peak_bytes < 3 * SIZE
-    assert run.steps == {"check clean": Cost(seconds=1.5)}
+    assert run.steps == {"check clean": 1.5}
+    assert 0 < run.cpu_seconds < run.seconds
     with pytest.raises(RuntimeError, match="exit code 3"):
         measure.run_command([sys.executable, "-c", "raise SystemExit(3)"], {})
-
-
-def test_jobs_and_shuffles_count_to_the_step_in_which_they_ended():
-    steps = {"land": Cost(1.0), "clean": Cost(2.0)}
-
-    def task(stage: int, second: float, written: int) -> dict:
-        metrics = {"Shuffle Write Metrics": {"Shuffle Bytes Written": written}}
-        event = {"Event": "SparkListenerTaskEnd", "Stage ID": stage, "Task Info": {"Finish Time": second * 1000}}
-        return event | {"Task Metrics": metrics}
-
-    ends = [{"Event": "SparkListenerJobEnd", "Completion Time": second * 1000} for second in (9, 11, 12, 99)]
-    tasks = [task(1, 9, 100), task(1, 9, 50), task(2, 9, 0), task(3, 11, 7), task(4, 99, 1)]
-    measure._add_spark_costs(steps, [("land", 10), ("clean", 12)], [*ends, *tasks])
-    assert steps == {"land": Cost(1.0, 1, 1, 150), "clean": Cost(2.0, 2, 1, 7)}
 
 
 def test_customers_that_differ_are_counted_by_column():
@@ -136,12 +123,11 @@ def test_customers_that_differ_are_counted_by_column():
 
 
 def test_costs_by_size_become_a_table_and_a_plot(tmp_path):
-    run = Run(5.0, 2**30, {"land": Cost(1.0, 2, 3, 4_000_000)})
-    runs = {"from an empty lake": {10: run, 100: run}, "the next day": {10: run, 100: run}}
-    assert format_table(runs)[2:4] == [
-        "| from an empty lake | 10 | land | 1.0 | 2 | 3 | 4.0 | |",
-        "| from an empty lake | 10 | whole process | 5.0 | | | | 1.00 |",
-    ]
+    run = Run(5.0, 2**30, 8.0, {"land": 1.0, "clean": 2.0, "features": 1.5})
+    runs = {engine: {10: run, 100: run} for engine in ("local", "spark")}
+    assert (
+        format_table({"from an empty lake": runs})[2] == "| from an empty lake | local | 10 | 1.0 | 2.0 | 1.5 | 5.0 | 8 | 1.00 |"
+    )
     draw_plot(runs, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     run.save(tmp_path / "run.json")
@@ -200,15 +186,18 @@ def test_saved_runs_are_not_repeated_and_are_compared_by_step(tmp_path, monkeypa
     for shop, seconds in ((SHOP, 10.0), (replace(SHOP, robot=skew.SHARE), 13.0)):
         folder = tmp_path / shop.name
         folder.mkdir()
-        steps = {"land": Cost(seconds, 5), "clean": Cost(seconds * seconds, 7), "features": Cost(0.1)}
-        for name in ("from_empty", "next_day_500_0"):
-            Run(99.0, 2**30, steps).save(folder / f"{name}.json")
+        (folder / "input.done").touch()
+        steps = {"land": seconds, "clean": seconds * seconds, "features": 0.1}
+        for name in ("from_empty", "next_day"):
+            for engine in ("local", "spark"):
+                name_of_run = f"{name}_{engine}" + ("_500_0" if name == "next_day" else "")
+                Run(99.0, 2**30, 150.0, steps).save(folder / f"{name_of_run}.json")
     skew.run(SHOP, tmp_path, 500)
     sizes.run(SHOP, tmp_path, 500, tmp_path / "plots" / "plot.png")
     assert [line.split()[-1] for line in measure.RESULTS] == ["met", "MISSED"] * 2
     printed = capsys.readouterr().out
     assert "features, next day, 40,000 events: a customer with 5% / none: 1.00, of 0.1 s: too short to compare" in printed
-    assert "| the next day | 40,000 | clean | 100.0 | 7 | 0 | 0.0 | |" in printed
+    assert "| the next day | local | 40,000 | 10.0 | 100.0 | 0.1 | 99.0 | 150 | 1.00 |" in printed
     assert (tmp_path / "plots" / "plot.png").exists()
 
 

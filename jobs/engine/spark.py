@@ -58,6 +58,8 @@ class SparkRunner:
     def run(self, kernel: Kernel, inputs: Mapping[str, _Blobs], outputs: Mapping[str, Output]) -> Result:
         """Run a kernel on each bucket of `inputs`, which read and earlier results gave, and treat its outputs as named."""
         n_buckets = next(iter(inputs.values())).n_buckets
+        if n_buckets == 1:  # its task has the rows of each day together already
+            outputs = {n: Write(output.table) if isinstance(output, Write) else output for n, output in outputs.items()}
         named = [blobs.frame.withColumn("name", F.lit(name)) for name, blobs in inputs.items()]
         buckets = reduce(DataFrame.union, named).repartitionById(n_buckets, "bucket")
         run = _BucketTask(self.root, kernel, {name: blobs.schema for name, blobs in inputs.items()}, dict(outputs))
