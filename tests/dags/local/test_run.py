@@ -59,12 +59,16 @@ def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
 
 
 @pytest.mark.parametrize(
-    ("number", "step", "parts"),
-    [(signal.SIGINT, "train", {"driver"}), (signal.SIGTERM, "clean", {"driver", "jvm", "worker", "daemon"})],
+    ("number", "step", "engine", "parts"),
+    [
+        (signal.SIGINT, "train", "auto", {"driver"}),
+        (signal.SIGTERM, "clean", "auto", {"driver"}),
+        (signal.SIGTERM, "clean", "spark", {"driver", "jvm", "worker", "daemon"}),
+    ],
 )
-def test_a_stopped_run_leaves_no_process_and_no_open_run(project, other_project, number, step, parts):
+def test_a_stopped_run_leaves_no_process_and_no_open_run(project, other_project, number, step, engine, parts):
     project.plan(**{step: "sleep"})
-    with start_local(project, "run", "--day", "2026-11-20", jvm=step == "clean") as process:
+    with start_local(project, "run", "--day", "2026-11-20", jvm=engine == "spark", SHOAL_ENGINE=engine) as process:
         wait_for(lambda: parts <= set(project.pids()) and all(project.pids().values()))
         pids = [pid for name, pid in project.pids().items() if name in parts]
         assert all(map(is_running, pids))
