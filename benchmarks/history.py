@@ -49,12 +49,12 @@ class History:
 def history(shop: Shop, root: Path, engine: str = "local") -> History:
     """Return the history of a shop under `root`; where it is missing, one process makes it from an empty lake."""
     folder = root / shop.name
-    made, done = folder / "input.done", folder / f"from_empty_{engine}.json"
-    if not made.exists():
+    input_done, done = folder / "input.done", folder / f"from_empty_{engine}.json"
+    if not input_done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         measure.log(f"making {shop.events:,} events of {shop.days} days in {folder}")
         generator.write(shop, folder / "input")
-        made.touch()
+        input_done.touch()
     if not done.exists():
         lake = folder / f"lake_{engine}"
         shutil.rmtree(lake, ignore_errors=True)
