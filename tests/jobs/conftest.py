@@ -42,11 +42,8 @@ class Shop:
         return segment_id
 
 
-@pytest.fixture(scope="session")
-def shop(tmp_path_factory):
-    """Day 1, model v1: four types. Day 2: loyal-0 buys rarely, rare-0 is dormant, loyal-new is new. Day 3: no refresh.
-    Day 4, model v2: the returners are dormant, and bulk buyers are new."""
-    lake = Lake(None, str(tmp_path_factory.mktemp("shop") / "lake"))
+def list_days() -> dict[date, tuple[str, list[planted.Customer]]]:
+    """Return the model and the customers of each day."""
     sizes = {"loyal": 40, "returner": 30, "nightly": 50, "rare": 60}
     first = planted.customers(sizes, dormant=20)
     by_id = {customer.customer_id: customer for customer in first}
@@ -56,7 +53,15 @@ def shop(tmp_path_factory):
     second = list(by_id.values())
     last = [planted.Customer(c.customer_id, recency_days=366) if "returner" in c.customer_id else c for c in second]
     last += planted.customers({"bulk": 25}, seed=6)
-    planted.write(lake, {FIRST: ("v1", first), SECOND: ("v1", second), LAST: ("v2", last)})
+    return {FIRST: ("v1", first), SECOND: ("v1", second), LAST: ("v2", last)}
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """Day 1, model v1: four types. Day 2: loyal-0 buys rarely, rare-0 is dormant, loyal-new is new. Day 3: no refresh.
+    Day 4, model v2: the returners are dormant, and bulk buyers are new."""
+    lake = Lake(None, str(tmp_path_factory.mktemp("shop") / "lake"))
+    planted.write(lake, list_days())
     settings = planted.settings(lake)
     planted.promote(settings.models, "v1", FIRST)
     planted.promote(settings.models, "v2", LAST)
