@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 
 from benchmarks import measure, peer_features
@@ -51,10 +52,13 @@ def measure_peer(shop_history: History, engine: str, features: pa.Table) -> Run:
 
 def remove_features(lake: Path) -> None:
     """Remove the features layer and the record of the days from which it was made."""
-    from deltalake import DeltaTable
+    from jobs.quality import reconciliation
+    from jobs.storage.lake import Lake
 
     shutil.rmtree(lake / "features")
-    DeltaTable(lake / "quality" / "reconciliation").delete("\"table\" = 'features.customer_days'")
+    accounts = Lake(None, str(lake)).read_arrow(reconciliation.TABLE)
+    others = accounts.filter(pa.compute.not_equal(accounts["table"], "features.customer_days"))
+    Lake(None, str(lake)).replace_rows(reconciliation.TABLE, others)
 
 
 def count_differences(left: pa.Table, right: pa.Table) -> dict[str, int]:

@@ -36,6 +36,8 @@ spark.sql.catalog.spark_catalog org.apache.spark.sql.delta.catalog.DeltaCatalog
 spark.databricks.delta.snapshotPartitions 2
 spark.sql.sources.parallelPartitionDiscovery.parallelism 4
 spark.sql.shuffle.partitions 4
+# A task has one core; the libraries of the kernels would otherwise start a thread for each core of the machine.
+spark.executorEnv.POLARS_MAX_THREADS 1
 spark.sql.session.timeZone UTC
 spark.sql.execution.arrow.pyspark.enabled true
 spark.sql.parquet.compression.codec zstd
