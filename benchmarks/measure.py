@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import threading
@@ -11,6 +10,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from jobs.watchdog import cpu_seconds_by_process
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHOAL_SHARED_DATA") or ROOT.parent / "shared" / "data")  # real data, one folder for each source
@@ -41,7 +42,7 @@ def run_command(command: list[str], environment: dict[str, str]) -> Run:
 
     Raises RuntimeError with the last lines of its output where the command fails.
     """
-    started, cpu_before = time.time(), _cpu_of_children()
+    started = time.time()
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -62,20 +63,18 @@ def run_command(command: list[str], environment: dict[str, str]) -> Run:
     peak.join()
     if code:
         raise RuntimeError(f"{' '.join(command)} ended with exit code {code}:\n{''.join(lines[-30:])}")
-    return Run(seconds, peak.all_processes, _cpu_of_children() - cpu_before, steps)
-
-
-def _cpu_of_children() -> float:
-    """Return the CPU seconds of all processes that have ended below this one."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return Run(seconds, peak.all_processes, sum(peak.cpu_seconds.values()), steps)
 
 
 class PeakMemory:
-    """The peak resident bytes of a process and its descendants together, and of the largest of them; sampled twice a second."""
+    """The peak resident bytes of a process and its descendants together, and of the largest of them; sampled twice a second.
+
+    `cpu_seconds` has those of each process, as far as it was seen.
+    """
 
     def __init__(self, process: subprocess.Popen):
         self.all_processes = self.largest_process = 0
+        self.cpu_seconds: dict[int, float] = {}
         self._process = process
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -86,6 +85,7 @@ class PeakMemory:
     def _watch(self) -> None:
         while self._process.poll() is None:
             sizes = list(_resident_bytes(self._process.pid))
+            self.cpu_seconds |= cpu_seconds_by_process(self._process.pid)
             self.all_processes = max(self.all_processes, sum(sizes))
             self.largest_process = max(self.largest_process, *sizes, 0)
             time.sleep(0.5)

@@ -80,7 +80,7 @@ def _end(line: str) -> None:
     """
     faulthandler.dump_traceback(1, all_threads=True)
     os.write(1, f"{line}\n".encode())
-    for process in _family(os.getpid()).keys() - {os.getpid()}:
+    for process in cpu_seconds_by_process(os.getpid()).keys() - {os.getpid()}:
         with suppress(OSError):  # it has ended
             os.kill(process, signal.SIGTERM)
     os._exit(STALLED_EXIT_CODE)
@@ -89,10 +89,10 @@ def _end(line: str) -> None:
 def _cpu_seconds() -> dict[int, float]:
     """Return the CPU seconds, until now, of each process that works for the step; empty where they cannot be read."""
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # then the JVM is the parent
-    return _family(os.getppid() if is_submitted else os.getpid())
+    return cpu_seconds_by_process(os.getppid() if is_submitted else os.getpid())
 
 
-def _family(root: int) -> dict[int, float]:
+def cpu_seconds_by_process(root: int) -> dict[int, float]:
     """Return the CPU seconds of a process, its children and theirs; empty where the system does not show them."""
     parents, seconds, tick = {}, {}, os.sysconf("SC_CLK_TCK")
     for file in Path("/proc").glob("[0-9]*/stat"):
