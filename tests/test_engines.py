@@ -34,7 +34,7 @@ class Opened:
 def shop(spark, tmp_path_factory):
     """The settings and the lake of each engine. All days but the last at once, then the last: it goes on from what is stored."""
     folder = tmp_path_factory.mktemp("engines")
-    writer.write_shop(folder / "input", customers=90, days=5, seed=3, last_day=LAST)
+    writer.write_shop(folder / "input", customers=300, days=5, seed=3, last_day=LAST)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOAL_SECRET", "of the tests")
         settings = replace(load_settings({}), input=str(folder / "input"), source="sample", models=str(folder / "models"))
