@@ -7,6 +7,8 @@ worker holds one bucket at a time.
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -166,8 +168,21 @@ class LocalRunner:
     def _open_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
             os.environ["POLARS_MAX_THREADS"] = "1"  # of the workers: each has a CPU of its own
-            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
+            )
         return self._pool
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this worker when the process that started it is gone, even by SIGKILL: the pool would wait for it for good."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass

@@ -1,6 +1,9 @@
 """Runners: the same rows whatever carries the kernel, in however many buckets, and one line where a worker dies."""
 
 import os
+import subprocess
+import sys
+import time
 from datetime import date, timedelta
 from functools import partial
 
@@ -99,3 +102,43 @@ def test_a_worker_that_dies_twice_ends_in_one_line_and_leaves_no_file(visits, mo
         runner.run(die, runner.read({"visits": Rows(VISITS, "visitor")}, 2), {"totals": COLLECT})
     runner.close()
     assert list(tmp_path.glob("shoal_*")) == []
+
+
+SLEEPER = """
+import sys, time
+from jobs.engine.local import LocalRunner
+from jobs.engine.tasks import COLLECT
+from jobs.storage.rows import Rows
+from tests.jobs.engine.test_runners import VISITS, sleep
+
+if __name__ == "__main__":
+    runner = LocalRunner(sys.argv[1], workers=2)
+    runner.run(sleep, runner.read({"visits": Rows(VISITS, "visitor")}, 2), {"visits": COLLECT})
+"""
+
+
+def sleep(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+    return tables
+
+
+def test_workers_end_with_a_process_that_is_killed(visits, tmp_path):
+    script = tmp_path / "sleeper.py"
+    script.write_text(SLEEPER)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, script, visits.root], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+    end = time.monotonic() + 30
+    while any(map(is_running, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
