@@ -10,6 +10,7 @@ import faulthandler
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -80,7 +81,9 @@ def _end(line: str) -> None:
     """
     faulthandler.dump_traceback(1, all_threads=True)
     os.write(1, f"{line}\n".encode())
-    for process in cpu_seconds_by_process(os.getpid()).keys() - {os.getpid()}:
+    children = cpu_seconds_by_process(os.getpid()).keys() - {os.getpid()}
+    sys.setswitchinterval(60)  # a thread that waits for a child would go on when that has ended, and end this process in order
+    for process in children:
         with suppress(OSError):  # it has ended
             os.kill(process, signal.SIGTERM)
     os._exit(STALLED_EXIT_CODE)
