@@ -10,15 +10,12 @@ Inputs: bronze.events, and the last minutes of the day before for sessions that 
 import hashlib
 from collections.abc import Collection
 from datetime import date
-from functools import reduce
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobs import parsing
-from jobs.clean import _robots, customers, events_rejects, identities, sessions, visitor_days
-from jobs.clean.rules import check_declared
+from jobs.clean import _robots, _rows, customers, events_rejects, identities, sessions, visitor_days
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
@@ -62,8 +59,13 @@ _TEXTS = [
     "page", "device", "country", "user_agent", "channel",
 ]  # fmt: skip
 _SAME_EVENT = ["visitor_id", "event_type", "product_id", "page", "search_term", "client_time"]
-_RULES = ("malformed", "no_time", "future", "too_late", "no_visitor", "unknown_type")
-check_declared(_RULES)
+_RULES = {
+    "no_time": pl.col("event_at").is_null(),
+    "future": pl.col("event_at").dt.date() > pl.col("day"),
+    "too_late": pl.col("event_at").dt.date() < pl.col("day"),
+    "no_visitor": pl.col("visitor_id").is_null(),
+    "unknown_type": pl.col("event_type").is_null(),
+}
 _PLACES = ("session_started_at", "active_since", "bot_rule")  # what the sessions of the day before may change
 OPEN_COLUMNS = ("visitor_id", "event_at", "active_since", "session_started_at", "day")
 
@@ -78,15 +80,15 @@ def classify_events(
 ) -> dict[str, pa.Table]:
     """Type the rows of bronze.events, refuse those that break a rule, and keep the first of equal events.
 
-    Key: visitor. Input: `raw`; `mails` says whom an e-mail address names (customers.mail_owners); `mapped` are the columns
+    Key: visitor. Input: `raw`; `mails` says whom an e-mail address names (customers.find_mail_owners); `mapped` are the columns
     that the source has. Outputs: `kept`, typed; `rejects`, as received, for clean.events_rejects; `visitors`, with
     `is_named` where a customer is known on them; `fingerprints` (_robots.count_fingerprints) and `agents`, the distinct
     user agents. About 1 µs of CPU a row.
     """
     raw = tables["raw"]
     typed = customers.add_known_customer(_type_events(raw, currency, settings.clock_skew_seconds), mails)
-    broken = _find_broken_rules(raw, typed)
-    is_refused = reduce(pl.Series.__or__, broken.get_columns())
+    rules = _rows.find_broken_rules(raw, typed, _RULES)
+    is_refused = rules.list.len() > 0
     accepted = _identify_events(typed.filter(~is_refused))
     is_repeated = _find_repeated(accepted)
     kept = accepted.filter(~is_repeated).drop("position").with_row_index("position")
@@ -98,7 +100,8 @@ def classify_events(
         "fingerprints": counts,
         "agents": kept.select("user_agent").unique(),
     }
-    rejects = _select_rejects(raw, typed.filter(is_refused), broken.filter(is_refused), accepted.filter(is_repeated))
+    refused = typed.with_columns(rules).filter(is_refused)
+    rejects = _select_rejects(raw, refused, accepted.filter(is_repeated))
     return {name: rows.to_arrow() for name, rows in outputs.items()} | {"rejects": rejects}
 
 
@@ -115,36 +118,18 @@ def _type_events(raw: pa.Table, currency: str, skew_seconds: float) -> pl.DataFr
         search_term=pl.col("search_term").str.to_lowercase(),
         device=pl.col("device").str.to_lowercase(),
     )  # fmt: skip
-    price = parsing.parse_number(_column(raw, "price"))
-    times = parsing.correct_event_times(*(_column(raw, name) for name in ("event_at", "sent_at", "received_at")), skew_seconds)
-    origin = pl.DataFrame([_column(raw, name) for name in ("_file", "_row", "day")])
-    return typed.hstack([*times, *origin, price.alias("price")]).with_columns(
+    price = parsing.parse_number(_rows.take_column(raw, "price"))
+    times = parsing.correct_event_times(
+        *(_rows.take_column(raw, name) for name in ("event_at", "sent_at", "received_at")), skew_seconds
+    )
+    return typed.hstack([*times, *_rows.take_origin(raw), price.alias("price")]).with_columns(
         price=pl.when(pl.col("price") > 0).then("price"),
         is_anonymous=pl.col("customer_id").is_null() & pl.col("email_key").is_null(),
-        position=pl.int_range(pl.len(), dtype=pl.UInt32),
     )
-
-
-def _column(rows: pa.Table, name: str) -> pl.Series:
-    return pl.Series(pl.from_arrow(rows[name])).alias(name)
 
 
 def _visitor(texts: pl.DataFrame) -> pl.Series:
     return texts.select(pl.coalesce("visitor_id", "customer_id")).to_series()
-
-
-def _find_broken_rules(raw: pa.Table, typed: pl.DataFrame) -> pl.DataFrame:
-    """Return for each row whether it breaks each of _RULES; a malformed row breaks that rule alone."""
-    malformed = pl.Series(pl.from_arrow(pc.is_valid(pc.map_lookup(raw["_extra"], pa.scalar("_malformed"), "first"))))
-    own_day = pl.col("event_at").dt.date()
-    broken = typed.select(
-        no_time=pl.col("event_at").is_null(),
-        future=(own_day > pl.col("day")).fill_null(False),
-        too_late=(own_day < pl.col("day")).fill_null(False),
-        no_visitor=pl.col("visitor_id").is_null(),
-        unknown_type=pl.col("event_type").is_null(),
-    )
-    return broken.select(malformed.alias("malformed"), *(pl.col(rule) & ~malformed for rule in _RULES[1:]))
 
 
 def _identify_events(accepted: pl.DataFrame) -> pl.DataFrame:
@@ -175,23 +160,17 @@ def _find_repeated(accepted: pl.DataFrame) -> pl.Series:
     return pl.repeat(False, len(accepted), eager=True).scatter(repeated, True)
 
 
-def _select_rejects(raw: pa.Table, refused: pl.DataFrame, broken: pl.DataFrame, repeated: pl.DataFrame) -> pa.Table:
+def _select_rejects(raw: pa.Table, refused: pl.DataFrame, repeated: pl.DataFrame) -> pa.Table:
     """Return the refused rows and the repeated ones, as received, with their outcome and rules."""
-    rules = broken.select(
-        pl.concat_list(pl.when(pl.col(rule)).then(pl.lit(rule)) for rule in _RULES).list.drop_nulls().alias("rules")
-    )
     has_id = pl.col("source_id").is_not_null()
     same = pl.when(has_id).then(pl.lit("same_id")).otherwise(pl.lit("same_event"))
     outcomes = pl.concat(
         [
-            refused.select("position", outcome=pl.lit("reject")).with_columns(rules.get_columns()),
-            repeated.select("position", outcome=pl.lit("duplicate"), rules=pl.concat_list(same)),
+            refused.select("position", "rules", outcome=pl.lit("reject")),
+            repeated.select("position", pl.concat_list(same).alias("rules"), outcome=pl.lit("duplicate")),
         ]
-    ).sort("position")
-    rows = raw.take(outcomes["position"].to_arrow())
-    for name in ("outcome", "rules"):
-        rows = rows.append_column(name, outcomes[name].to_arrow())
-    return rows.select(events_rejects.TABLE.columns)
+    )
+    return _rows.select_rejects(raw, outcomes, events_rejects.TABLE)
 
 
 def clean_visitors(

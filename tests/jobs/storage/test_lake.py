@@ -30,35 +30,35 @@ FIRST, SECOND = date(2024, 3, 1), date(2024, 3, 2)
 PLAIN = Table("marts.things", "Things.", "day DATE COMMENT 'd', name STRING COMMENT 'n'", "day")
 
 
-def things(*rows):
+def make_things(*rows):
     """Rows of TABLE: (day, table)."""
     return pa.Table.from_pylist([{"day": day, "table": table} for day, table in rows], TABLE.arrow_schema)
 
 
-def plain(*names, day=FIRST):
+def make_plain_rows(*names, day=FIRST):
     return pa.Table.from_pylist([{"day": day, "name": name} for name in names], PLAIN.arrow_schema)
 
 
 def test_days_follow_what_was_replaced(lake):
     assert lake.days(TABLE.name) == []
-    lake.replace_rows(TABLE, things((FIRST, "a"), (SECOND, "b")), [FIRST, SECOND])
+    lake.replace_rows(TABLE, make_things((FIRST, "a"), (SECOND, "b")), [FIRST, SECOND])
     assert lake.days(TABLE.name) == [FIRST, SECOND]
-    assert lake.replace_rows(TABLE, things(), [SECOND]) == 0
+    assert lake.replace_rows(TABLE, make_things(), [SECOND]) == 0
     assert lake.days(TABLE.name) == [FIRST]
-    lake.replace_rows(TABLE, things((FIRST, "c")), [FIRST])
+    lake.replace_rows(TABLE, make_things((FIRST, "c")), [FIRST])
     assert lake.read_small_table(TABLE, ["table"]) == [{"table": "c"}]
 
 
 def test_no_rows_in_the_place_of_none_are_no_commit(lake):
-    lake.replace_rows(TABLE, things((FIRST, "a")), [FIRST])
+    lake.replace_rows(TABLE, make_things((FIRST, "a")), [FIRST])
     version = lake.version(TABLE.name)
-    assert lake.replace_rows(TABLE, things(), [SECOND]) == 0
+    assert lake.replace_rows(TABLE, make_things(), [SECOND]) == 0
     assert lake.version(TABLE.name) == version
 
 
 def test_rows_are_counted_from_the_log(lake):
     assert lake.count_rows(TABLE.name, [FIRST]) == 0
-    lake.replace_rows(TABLE, things((FIRST, "a"), (SECOND, "b"), (SECOND, "c")))
+    lake.replace_rows(TABLE, make_things((FIRST, "a"), (SECOND, "b"), (SECOND, "c")))
     assert [lake.count_rows(TABLE.name, days) for days in ([FIRST], [SECOND], [FIRST, SECOND], None)] == [1, 2, 3, 3]
 
 
@@ -75,7 +75,7 @@ def test_a_table_has_the_comments_the_checks_and_the_readers_of_its_contract(lak
 
 
 def test_spark_reads_what_is_written_and_what_it_wrote_is_read(spark, lake):
-    lake.replace_rows(TABLE, things((FIRST, "a"), (SECOND, None)))
+    lake.replace_rows(TABLE, make_things((FIRST, "a"), (SECOND, None)))
     path = lake.path(TABLE.name)
     assert sorted(map(tuple, spark.read.format("delta").load(path).select("day", "table").collect())) == [
         (FIRST, "a"), (SECOND, None)]  # fmt: skip
@@ -86,7 +86,7 @@ def test_spark_reads_what_is_written_and_what_it_wrote_is_read(spark, lake):
 
 
 def test_columns_that_a_contract_gains_are_added_and_null_in_older_rows(lake):
-    lake.replace_rows(PLAIN, plain("before"))
+    lake.replace_rows(PLAIN, make_plain_rows("before"))
     longer = Table(PLAIN.name, PLAIN.about, PLAIN.schema + ", note STRING COMMENT 'new'", "day")
     lake.create(longer)
     assert lake.read_arrow(longer).to_pylist() == [{"day": FIRST, "name": "before", "note": None}]
@@ -95,8 +95,8 @@ def test_columns_that_a_contract_gains_are_added_and_null_in_older_rows(lake):
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (plain("a").drop_columns(["name"]), "name is missing"),
-        (plain("a").append_column("extra", pa.array(["x"])), "extra is not in the contract"),
+        (make_plain_rows("a").drop_columns(["name"]), "name is missing"),
+        (make_plain_rows("a").append_column("extra", pa.array(["x"])), "extra is not in the contract"),
         (pa.table({"day": ["soon"], "name": ["a"]}), "day is string, not date32"),
     ],
 )
@@ -106,7 +106,8 @@ def test_rows_that_differ_from_the_contract_are_refused(lake, rows, line):
 
 
 @pytest.mark.parametrize(
-    ("rows", "rule"), [(things((FIRST, "a"), (None, "b")), "day NOT NULL"), (things((FIRST, "a"), (FIRST, "")), "is_named")]
+    ("rows", "rule"),
+    [(make_things((FIRST, "a"), (None, "b")), "day NOT NULL"), (make_things((FIRST, "a"), (FIRST, "")), "is_named")],
 )
 def test_a_row_that_breaks_a_check_is_named_without_its_cells_and_nothing_is_written(lake, rows, rule):
     with pytest.raises(UserError, match=rf"clean\.things, day .*: 1 of 2 rows break {rule}.*the first is row 2; nothing was"):
@@ -131,10 +132,10 @@ def test_a_root_that_cannot_be_written_is_named_in_one_line(root):
 
 
 def test_a_write_that_another_run_overtook_ends_in_one_line_and_keeps_the_rows_of_that_run(lake):
-    lake.replace_rows(PLAIN, plain("before"))
+    lake.replace_rows(PLAIN, make_plain_rows("before"))
     opened = lake.open_for_write(PLAIN)
-    files = commits.write_files(lake.root, PLAIN, plain("ours"))
-    write_deltalake(lake.path(PLAIN.name), plain("other run"), mode="overwrite", predicate="day = '2024-03-01'")
+    files = commits.write_files(lake.root, PLAIN, make_plain_rows("ours"))
+    write_deltalake(lake.path(PLAIN.name), make_plain_rows("other run"), mode="overwrite", predicate="day = '2024-03-01'")
 
     with pytest.raises(UserError, match=r"another run changed table marts\.things in .*; run again when it has ended$"):
         opened.commit(files, [FIRST])
@@ -146,19 +147,19 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_rows_before(lake, monkeypatc
     def fill_the_disk(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    lake.replace_rows(PLAIN, plain("before"))
+    lake.replace_rows(PLAIN, make_plain_rows("before"))
     monkeypatch.setattr(commits.pq, "write_table", fill_the_disk)
     with pytest.raises(UserError, match=r"no space is left in .* \(table marts\.things stays as it was\); .*again$"):
-        lake.replace_rows(PLAIN, plain("ours"))
+        lake.replace_rows(PLAIN, make_plain_rows("ours"))
 
     assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "before"}]
 
 
 def test_files_that_were_never_committed_change_nothing(lake):
-    lake.replace_rows(PLAIN, plain("before"))
-    commits.write_files(lake.root, PLAIN, plain("killed"))
+    lake.replace_rows(PLAIN, make_plain_rows("before"))
+    commits.write_files(lake.root, PLAIN, make_plain_rows("killed"))
     assert [row["name"] for row in lake.read_small_table(PLAIN)] == ["before"]
-    lake.replace_rows(PLAIN, plain("after"), [FIRST])
+    lake.replace_rows(PLAIN, make_plain_rows("after"), [FIRST])
     assert [row["name"] for row in lake.read_small_table(PLAIN)] == ["after"]
 
 
@@ -181,7 +182,7 @@ def test_a_table_whose_first_commit_was_never_written_is_no_table_yet(lake, left
 
     lake.create(PLAIN)
     assert lake.exists(PLAIN.name)
-    assert lake.replace_rows(PLAIN, plain("first"), [FIRST]) == 1
+    assert lake.replace_rows(PLAIN, make_plain_rows("first"), [FIRST]) == 1
     assert lake.read_small_table(PLAIN, ["name"]) == [{"name": "first"}]
     assert (lake.days(PLAIN.name), lake.count_rows(PLAIN.name)) == ([FIRST], 1)
     assert lake.count_by(PLAIN.name, ["day"]) == {(FIRST,): 1}
