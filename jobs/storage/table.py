@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from functools import cached_property
 
 import pyarrow as pa
@@ -12,7 +11,6 @@ _ARROW_TYPES = {
     "boolean": pa.bool_(), "date": pa.date32(), "timestamp": pa.timestamp("us", tz="UTC"),
 }  # fmt: skip
 _TOKEN = re.compile(r"\s*('(?:[^'\\]|\\.)*'|`[^`]*`|[A-Za-z_]\w*|\d+|[<>(),:])")
-_MOST_RANGES = 8
 
 
 @dataclass(frozen=True)
@@ -130,29 +128,6 @@ class _Parser:
     def _expect(self, token: str) -> None:
         if not self._accept(token):
             raise ValueError(f"schema: expected {token!r} before {' '.join(self._tokens[:3])!r}")
-
-
-def days_predicate(days: list[date]) -> str:
-    """Return the SQL predicate for a sorted list of days, consecutive days as ranges.
-
-    Delta cannot resolve BETWEEN here, and Spark cannot compile a long chain of ORs: many ranges become a list.
-
-    >>> days_predicate([date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 5)])
-    "(day >= DATE'2024-01-01' AND day <= DATE'2024-01-02') OR (day = DATE'2024-01-05')"
-    """
-    ranges: list[list[date]] = []
-    for day in days:
-        if ranges and day == ranges[-1][-1] + timedelta(days=1):
-            ranges[-1].append(day)
-        else:
-            ranges.append([day])
-    if len(ranges) > _MOST_RANGES:
-        listed = ", ".join(f"DATE'{day}'" for day in days)
-        return f"day IN ({listed})"
-    return " OR ".join(
-        f"(day = DATE'{days[0]}')" if len(days) == 1 else f"(day >= DATE'{days[0]}' AND day <= DATE'{days[-1]}')"
-        for days in ranges
-    )
 
 
 def quote_sql(text: str) -> str:
