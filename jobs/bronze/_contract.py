@@ -12,7 +12,7 @@ _ORIGIN = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not name,
     day DATE NOT NULL COMMENT 'day the row is about; the day of arrival where its own cannot be used'"""
 
 
-def define_table(name: str, about: str, meanings: dict[str, str], partition: str | None = None) -> Table:
-    """Return the contract of bronze.<name>; `meanings` has a comment for each of our columns."""
+def define_table(name: str, about: str, meanings: dict[str, str], partition: str | None = None, origin: str = "") -> Table:
+    """Return the contract of bronze.<name>; `meanings` has a comment for each of our columns, `origin` is DDL of further ones."""
     columns = "".join(f"{column} STRING COMMENT '{meanings[column]}',\n    " for column in COLUMNS[name])
-    return Table(f"bronze.{name}", about, columns + _ORIGIN, partition)
+    return Table(f"bronze.{name}", about, columns + (f"{origin},\n    " if origin else "") + _ORIGIN, partition)

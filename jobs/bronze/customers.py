@@ -7,5 +7,7 @@ MEANINGS = {
     "email_key": "hash of the e-mail",
     "registered_at": "when registered",
     "country": "country",
+    "merged_into": "account that this one became part of",
+    "updated_at": "when this version of the record was written",
 }
 TABLE = define_table("customers", __doc__, MEANINGS)

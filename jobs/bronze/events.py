@@ -21,5 +21,7 @@ MEANINGS = {
     "channel": "where the visit came from",
     "sent_at": "when it was sent, by the clock of the client",
     "received_at": "when it arrived, by the clock of the server",
+    "order_id": "order that a purchase event is about",
+    "address": "hash of the network address",
 }
 TABLE = define_table("events", __doc__, MEANINGS, partition="day")

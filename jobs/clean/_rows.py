@@ -27,10 +27,14 @@ _RAW_SCHEMA = """_extra MAP<STRING, STRING> COMMENT 'what the mapping does not n
     day DATE NOT NULL COMMENT 'day it counts on'"""
 
 
-def rejects_table(name: str, columns: tuple[str, ...]) -> Table:
-    """Return the contract of clean.<name>_rejects: the raw row, the rules, the day."""
+def rejects_table(name: str, columns: tuple[str, ...], origin: str = "") -> Table:
+    """Return the contract of clean.<name>_rejects: the raw row, the rules, the day; `origin` is DDL of further columns."""
     raw = "".join(f"{c} STRING COMMENT 'as received',\n    " for c in columns)
-    return Table(f"clean.{name}_rejects", f"Rows that clean.{name} refused, as received, with the rules.", raw + _RAW_SCHEMA)
+    return Table(
+        f"clean.{name}_rejects",
+        f"Rows that clean.{name} refused, as received, with the rules.",
+        raw + (f"{origin},\n    " if origin else "") + _RAW_SCHEMA,
+    )
 
 
 def take_column(rows: pa.Table, name: str) -> pl.Series:

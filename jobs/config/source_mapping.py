@@ -20,19 +20,24 @@ from jobs.storage.files import open_filesystem
 COLUMNS = {
     "events": (
         "event_id", "event_at", "visitor_id", "customer_id", "email_key", "event_type", "product_id", "category", "price",
-        "currency", "search_term", "page", "device", "country", "user_agent", "channel", "sent_at", "received_at",
+        "currency", "search_term", "page", "device", "country", "user_agent", "channel", "sent_at", "received_at", "order_id",
+        "address",
     ),
     "orders": (
         "order_id", "line_no", "ordered_at", "updated_at", "customer_id", "email_key", "product_id", "category", "quantity",
-        "unit_price", "discount_amount", "currency", "kind", "line_kind", "original_order_id", "country",
+        "unit_price", "discount_amount", "currency", "kind", "line_kind", "original_order_id", "country", "shop", "line_id",
+        "product_name", "line_amount", "order_discount", "order_shipping", "order_tax",
     ),
     "products": ("product_id", "name", "brand", "category", "price", "currency", "known_on"),
-    "customers": ("customer_id", "email_key", "registered_at", "country"),
+    "customers": ("customer_id", "email_key", "registered_at", "country", "merged_into", "updated_at"),
     "rates": ("rated_on", "currency", "rate"),
 }  # fmt: skip
+# What landing says of each row of orders besides, as DDL.
+DELIVERY_COLUMNS = """_delivery STRING COMMENT 'snapshots: files hold orders as they are now; changes: what happened once',
+    _left_out BOOLEAN COMMENT 'of snapshots: a row that the mapping leaves out, which takes earlier versions of its order away'"""
 _REQUIRED = {
     "events": ("event_at", "event_type"),
-    "orders": ("order_id", "ordered_at", "product_id", "quantity"),
+    "orders": ("order_id", "ordered_at"),
     "products": ("product_id",),
     "customers": ("customer_id",),
     "rates": ("rated_on", "currency", "rate"),

@@ -37,7 +37,7 @@ def test_a_shipped_mapping_loads(path):
         (GOOD.replace("files =", "file ="), "[orders]: unknown key 'file'"),
         (GOOD.replace('files = "*.csv"\n', ""), "[orders] lacks files"),
         (GOOD + 'colour = "e"\n', "[orders]: unknown column 'colour'"),
-        (GOOD.replace('quantity = "d"\n', ""), "[orders] lacks quantity"),
+        (GOOD.replace('ordered_at = "b"\n', ""), "[orders] lacks ordered_at"),
         (
             GOOD + 'undoes_order_id = "e"\noriginal_order_id = "e"\n',
             "[orders]: undoes_order_id is the old name of original_order_id",
