@@ -5,8 +5,6 @@ worker holds one bucket at a time.
 """
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +24,7 @@ from jobs.engine.tasks import COLLECT, KEEP, LZ4, ROWS_PER_FILE, Input, Kernel, 
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage.commits import File, split_by, write_files
+from jobs.storage.scratch import Scratch
 from jobs.storage.table import Table
 
 _DAYS_PER_GATHER = 8
@@ -42,7 +41,7 @@ class LocalRunner:
         self.root = root
         self._workers = workers or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
-        self._scratch: str | None = None
+        self._scratch: Scratch | None = None
         self._n_files = 0
 
     def read(self, inputs: Mapping[str, Input], n_buckets: int) -> dict[str, Any]:
@@ -86,7 +85,7 @@ class LocalRunner:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.remove()
             self._scratch = None
 
     def _run_here(self, kernel: Kernel, tables: dict[str, pa.Table], outputs: Mapping[str, Output]) -> Result:
@@ -158,9 +157,9 @@ class LocalRunner:
 
     def _new_path(self, name: str) -> str:
         if self._scratch is None:
-            self._scratch = tempfile.mkdtemp(prefix="shoal_")  # readable by this user alone
+            self._scratch = Scratch()
         self._n_files += 1
-        return f"{self._scratch}/{self._n_files}_{name}"
+        return f"{self._scratch.path}/{self._n_files}_{name}"
 
     def _run_tasks(self, function: Callable, tasks: list, rows: str = "") -> list[tuple[Any, Any]]:
         """Return each task with its result. A worker that dies is started again once, with the tasks that were left.

@@ -17,6 +17,7 @@ from jobs.engine.local import LocalRunner
 from jobs.engine.spark import SparkRunner
 from jobs.engine.tasks import COLLECT, KEEP, Produced, Write
 from jobs.errors import UserError
+from jobs.storage import scratch
 from jobs.storage.commits import replace_rows
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
@@ -165,7 +166,7 @@ def test_a_row_that_breaks_a_check_is_named_and_nothing_is_written(visits):
 
 
 def test_a_worker_that_dies_twice_ends_in_one_line_and_leaves_no_file(visits, monkeypatch, tmp_path):
-    monkeypatch.setattr(local.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
     runner = LocalRunner(visits.root, workers=1)
     with pytest.raises(UserError, match=r"^engine: a worker process died twice"):
         runner.run(die, runner.read({"visits": Rows(VISITS, "visitor")}, 2), {"totals": COLLECT})
@@ -192,7 +193,7 @@ def sleep(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
     return tables
 
 
-def test_workers_end_with_a_process_that_is_killed(visits, tmp_path):
+def test_workers_end_with_a_process_that_is_killed_and_the_next_step_removes_its_rows(visits, tmp_path, monkeypatch):
     script = tmp_path / "sleeper.py"
     script.write_text(SLEEPER)
     environment = os.environ | {"TMPDIR": str(tmp_path)}
@@ -203,6 +204,10 @@ def test_workers_end_with_a_process_that_is_killed(visits, tmp_path):
     while any(map(is_running, workers)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not any(map(is_running, workers))
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(tmp_path))
+    assert len(list(tmp_path.glob("shoal_*"))) == 1
+    scratch.clear_abandoned()
+    assert not list(tmp_path.glob("shoal_*"))
 
 
 def is_running(pid: int) -> bool:
