@@ -25,6 +25,8 @@ def run(shop: Shop, folder: Path, events: int, repeat: int) -> None:
     measure.log(f"{subject}: {seconds:.1f} s; all of it from an empty lake {from_empty.seconds:.1f} s")
     measure.log(f"{subject}: DuckDB, features of all history {duckdb.seconds:.1f} s")
     measure.log(f"{subject}: after {2 * shop.days} days {seconds_after_long:.1f} s")
+    cpu_seconds, after_long = (median(run.cpu_seconds for run in runs) for runs in (runs_after_short, runs_after_long))
+    measure.log(f"{subject}: {cpu_seconds:.1f} CPU s, after {2 * shop.days} days {after_long:.1f} CPU s")
     measure.check_at_least(f"{subject}: from an empty lake / the day", from_empty.seconds / seconds, 6)
     measure.check_at_most(f"{subject}: the day / DuckDB's features of all", seconds / duckdb.seconds, 1)
     measure.check_at_most(f"{subject}: {2 * shop.days} days / {shop.days} days", seconds_after_long / seconds, 1.15)

@@ -16,6 +16,7 @@ def run(shop: Shop, folder: Path, events: int) -> None:
     even, skewed = (history(replace(shop, robot=share), folder) for share in (0, SHARE))
     next_days = [next_day(shop_history, events) for shop_history in (even, skewed)]
     for period, (even_run, skewed_run) in {"all": (even.from_empty, skewed.from_empty), "next day": next_days}.items():
+        measure.log(f"CPU seconds, {period}: {skewed_run.cpu_seconds:.1f} with that customer, {even_run.cpu_seconds:.1f} without")
         for step, seconds in even_run.steps.items():
             ratio = skewed_run.steps[step] / seconds
             figure = f"{step}, {period}, {shop.events:,} events: a customer with {SHARE:.0%} / none"

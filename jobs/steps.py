@@ -14,6 +14,7 @@ from jobs import flow, watchdog
 from jobs.config.settings import HOME, Settings
 from jobs.errors import UserError
 from jobs.progress import format_days, log
+from jobs.storage import scratch
 from jobs.storage.lock import hold_lake
 
 if TYPE_CHECKING:  # training imports this module, and its environment has no Spark
@@ -89,10 +90,14 @@ def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContex
 
 @contextmanager
 def open_lake(name: str, settings: Settings) -> "Iterator[Lake]":
-    """Open the lake for a step. Its Spark session is opened where something needs it, and ends with the block."""
+    """Open the lake for a step. Its Spark session is opened where something needs it, and ends with the block.
+
+    What killed steps have left in the folder of temporary files is removed.
+    """
     from jobs.engine.lazy_session import LazySession
     from jobs.storage.lake import Lake
 
+    scratch.clear_abandoned()
     with LazySession(f"shoal {name}") as session:
         yield Lake(session, settings.lake)
 

@@ -5,14 +5,11 @@ worker holds one bucket at a time.
 """
 
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from multiprocessing import get_context
@@ -21,25 +18,17 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from jobs import watchdog
-from jobs.engine.tasks import (
-    COLLECT,
-    KEEP,
-    Input,
-    Kernel,
-    Output,
-    Part,
-    Result,
-    Write,
-    list_parts,
-    split_by_key,
-)
+from jobs.engine import buckets
+from jobs.engine.buckets import InMemory, Piece, Spilled, Split, SplitAgain, join
+from jobs.engine.tasks import COLLECT, KEEP, LZ4, ROWS_PER_FILE, Input, Kernel, Output, Result, Write, list_parts
 from jobs.errors import UserError
+from jobs.progress import log
 from jobs.storage.commits import File, split_by, write_files
+from jobs.storage.scratch import Scratch
 from jobs.storage.table import Table
 
-_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _DAYS_PER_GATHER = 8
-_ROWS_PER_FILE = 1_000_000
+_MAX_ROWS = 1_000_000  # of a bucket that a worker has in memory while others work
 
 
 class LocalRunner:
@@ -52,7 +41,7 @@ class LocalRunner:
         self.root = root
         self._workers = workers or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
-        self._scratch: str | None = None
+        self._scratch: Scratch | None = None
         self._n_files = 0
 
     def read(self, inputs: Mapping[str, Input], n_buckets: int) -> dict[str, Any]:
@@ -60,29 +49,35 @@ class LocalRunner:
         parts = {name: list_parts(self.root, input) for name, input in inputs.items()}
         if n_buckets == 1:
             return {
-                name: _InMemory(
+                name: InMemory(
                     pa.concat_tables([inputs[name].schema.empty_table(), *(t for p in some for t in p.read(self.root))])
                 )
                 for name, some in parts.items()
             }
         tasks = [
-            _Split(self.root, name, part, n_buckets, self._new_path("split")) for name, some in parts.items() for part in some
+            Split(self.root, name, part, n_buckets, self._new_path("split")) for name, some in parts.items() for part in some
         ]
-        buckets = {name: _Spilled(input.schema, [[] for _ in range(n_buckets)]) for name, input in inputs.items()}
-        for task, paths in self._run_tasks(_split_part, tasks):
-            for bucket, path in paths:
-                buckets[task.name].parts[bucket].append(path)
-        return buckets
+        files = {name: [[] for _ in range(n_buckets)] for name in inputs}
+        for task, pieces in self._run_tasks(buckets.split_part, tasks):
+            for bucket, piece in pieces:
+                files[task.name][bucket].append(piece)
+        return {name: Spilled(input.schema, [[join(some)] for some in files[name]], input) for name, input in inputs.items()}
 
     def run(self, kernel: Kernel, inputs: Mapping[str, Any], outputs: Mapping[str, Output]) -> Result:
         """Run a kernel on each bucket of `inputs`, which read and earlier results gave, and treat its outputs as named."""
-        if all(isinstance(rows, _InMemory) for rows in inputs.values()):
+        if all(isinstance(rows, InMemory) for rows in inputs.values()):
             return self._run_here(kernel, {name: rows.rows for name, rows in inputs.items()}, outputs)
-        n_buckets = len(next(iter(inputs.values())).parts)
-        parts = [{name: (rows.schema, rows.parts[n]) for name, rows in inputs.items()} for n in range(n_buckets)]
-        tasks = [_Run(self.root, kernel, parts[n], outputs, n, self._new_path(f"run{n}")) for n in range(n_buckets)]
-        results = {task.bucket: result for task, result in self._run_tasks(_run_bucket, tasks)}
-        return self._merge_results([results[n] for n in range(n_buckets)], outputs)
+        mean = buckets.mean_rows(inputs)
+        tasks = []
+        for n, n_pieces in enumerate(self._split_large_buckets(inputs, mean)):
+            for piece in range(n_pieces):
+                pieces = {name: (rows.schema, rows.buckets[n][piece]) for name, rows in inputs.items()}
+                tasks.append(_Run(self.root, kernel, pieces, outputs, (n, piece), self._new_path(f"run{n}")))
+        tasks.sort(key=lambda task: -task.n_rows)  # the largest first, so that none is left to one worker at the end
+        large = [task for task in tasks if task.n_rows > max(_MAX_ROWS, buckets.TOO_LARGE * mean)]
+        results = [pair for task in large for pair in self._run_alone(task, mean)]
+        results += self._run_tasks(_run_bucket, tasks[len(large) :])
+        return self._merge_results({task.bucket: result for task, result in results}, outputs)
 
     def close(self) -> None:
         """End the workers and remove what they left."""
@@ -90,7 +85,7 @@ class LocalRunner:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.remove()
             self._scratch = None
 
     def _run_here(self, kernel: Kernel, tables: dict[str, pa.Table], outputs: Mapping[str, Output]) -> Result:
@@ -100,18 +95,47 @@ class LocalRunner:
             if output == COLLECT:
                 result.collected[name] = rows_by_name[name]
             elif output == KEEP:
-                result.kept[name] = _InMemory(rows_by_name[name])
+                result.kept[name] = InMemory(rows_by_name[name])
             else:
                 result.files[name] = write_files(self.root, output.table, rows_by_name[name])
         return result
 
-    def _merge_results(self, results: list["_BucketResult"], outputs: Mapping[str, Output]) -> Result:
+    def _split_large_buckets(self, inputs: Mapping[str, Spilled], mean: float) -> list[int]:
+        """Split each bucket that is too large into pieces, the same for all inputs. Returns the number of pieces by bucket."""
+        counts = [buckets.choose_pieces(inputs, n, mean) for n in range(len(next(iter(inputs.values())).buckets))]
+        tasks, targets = [], {}
+        for n, n_pieces in enumerate(counts):
+            for rows in inputs.values():
+                if len(rows.buckets[n]) == n_pieces:
+                    continue
+                whole = join(rows.buckets[n])
+                rows.buckets[n] = [whole] if n_pieces == 1 else [join([])] * n_pieces
+                if n_pieces > 1:
+                    tasks.append(SplitAgain(rows.input, whole, n_pieces, self._new_path("again")))
+                    targets[tasks[-1].path] = rows.buckets[n]
+        for task, pieces in self._run_tasks(buckets.split_again, tasks):
+            for number, piece in pieces:
+                targets[task.path][number] = piece
+            for path in task.bucket.paths:
+                os.remove(path)
+        return counts
+
+    def _run_alone(self, task: "_Run", mean: float) -> list[tuple[Any, Any]]:
+        """Run a kernel on a bucket that could not be split while no other worker needs memory."""
+        log(
+            f"engine: a bucket of {task.n_rows:,} rows cannot be split, because most are of one key (mean: {mean:,.0f} rows);"
+            " it is processed alone and must fit into memory"
+        )
+        return self._run_tasks(_run_bucket, [task], f" on {task.n_rows:,} rows, most of one key")
+
+    def _merge_results(self, by_bucket: dict[tuple[int, int], "_BucketResult"], outputs: Mapping[str, Output]) -> Result:
         merged = Result()
+        results = [by_bucket[bucket] for bucket in sorted(by_bucket)]
         for name, output in outputs.items():
             if output == COLLECT:
                 merged.collected[name] = pa.concat_tables([r.collected[name] for r in results])
             elif output == KEEP:
-                merged.kept[name] = _Spilled(results[0].kept[name][0], [[r.kept[name][1]] for r in results])
+                merged.kept[name] = _merge_kept(name, by_bucket)
             elif output.gather:
                 merged.files[name] = self._gather(output, [r.days[name] for r in results])
             else:
@@ -133,12 +157,15 @@ class LocalRunner:
 
     def _new_path(self, name: str) -> str:
         if self._scratch is None:
-            self._scratch = tempfile.mkdtemp(prefix="shoal_")  # readable by this user alone
+            self._scratch = Scratch()
         self._n_files += 1
-        return f"{self._scratch}/{self._n_files}_{name}"
+        return f"{self._scratch.path}/{self._n_files}_{name}"
 
-    def _run_tasks(self, function: Callable, tasks: list) -> list[tuple[Any, Any]]:
-        """Return each task with its result. A worker that dies is started again once, with the tasks that were left."""
+    def _run_tasks(self, function: Callable, tasks: list, rows: str = "") -> list[tuple[Any, Any]]:
+        """Return each task with its result. A worker that dies is started again once, with the tasks that were left.
+
+        `rows` says in an error which rows a worker died on.
+        """
         done: dict[int, Any] = {}
         for attempt in (1, 2):
             try:
@@ -148,7 +175,7 @@ class LocalRunner:
                 self._pool = None
                 if attempt == 2:
                     raise UserError(
-                        "engine: a worker process died twice, perhaps for want of memory; close other programs, or set"
+                        f"engine: a worker process died twice{rows}, perhaps for want of memory; close other programs, or set"
                         " engine = spark"
                     ) from None
         raise AssertionError
@@ -185,36 +212,19 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-@dataclass
-class _InMemory:
-    """The rows of the only bucket."""
-
-    rows: pa.Table
-
-
-@dataclass
-class _Spilled:
-    """Rows in files, by bucket."""
-
-    schema: pa.Schema
-    parts: list[list[str]]
-
-
-class _Split(NamedTuple):
-    root: str
-    name: str
-    part: Part
-    n_buckets: int
-    path: str
-
-
 class _Run(NamedTuple):
+    """A bucket, or a piece of it, that a kernel is run on."""
+
     root: str
     kernel: Kernel
-    inputs: dict[str, tuple[pa.Schema, list[str]]]
+    inputs: dict[str, tuple[pa.Schema, Piece]]
     outputs: Mapping[str, Output]
-    bucket: int
+    bucket: tuple[int, int]  # and the piece of it
     path: str
+
+    @property
+    def n_rows(self) -> int:
+        return sum(piece.n_rows for _, piece in self.inputs.values())
 
 
 class _Days(NamedTuple):
@@ -227,7 +237,7 @@ class _Days(NamedTuple):
 @dataclass
 class _BucketResult:
     collected: dict[str, pa.Table]
-    kept: dict[str, tuple[pa.Schema, str]]
+    kept: dict[str, tuple[pa.Schema, Piece]]
     files: dict[str, list[File]]
     days: dict[str, _Days]
 
@@ -238,23 +248,18 @@ class _Gather(NamedTuple):
     days: list[list[tuple[str, int]]]  # the file and number of each batch of a day
 
 
-def _split_part(task: _Split) -> list[tuple[int, str]]:
-    """Write the rows of each bucket into a file. Returns (bucket, path) of those that have rows."""
-    with ExitStack() as stack:
-        writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
-        for rows in task.part.read(task.root):
-            for bucket, some in enumerate(split_by_key(task.part.input, rows, task.n_buckets)):
-                if some.num_rows:
-                    if bucket not in writers:
-                        writer = pa.ipc.new_file(f"{task.path}_{bucket}", rows.schema, options=_LZ4)
-                        writers[bucket] = stack.enter_context(writer)
-                    writers[bucket].write_table(some)
-    return [(bucket, f"{task.path}_{bucket}") for bucket in sorted(writers)]
+def _merge_kept(name: str, by_bucket: dict[tuple[int, int], _BucketResult]) -> Spilled:
+    """Return what the kernel's output `name` has in each bucket, in its pieces."""
+    pieces: dict[int, list[Piece]] = {}
+    for bucket, piece in sorted(by_bucket):
+        schema, rows = by_bucket[bucket, piece].kept[name]
+        pieces.setdefault(bucket, []).append(rows)
+    return Spilled(schema, list(pieces.values()))
 
 
 def _run_bucket(task: _Run) -> _BucketResult:
     """Run the kernel on one bucket."""
-    tables = {name: _read_ipc(schema, paths) for name, (schema, paths) in task.inputs.items()}
+    tables = {name: buckets.read_rows(schema, piece.paths) for name, (schema, piece) in task.inputs.items()}
     rows_by_name = task.kernel(tables)
     del tables
     result = _BucketResult({}, {}, {}, {})
@@ -264,8 +269,8 @@ def _run_bucket(task: _Run) -> _BucketResult:
         if output == COLLECT:
             result.collected[name] = rows
         elif output == KEEP:
-            _write_ipc(path, rows)
-            result.kept[name] = (rows.schema, path)
+            buckets.write_rows(path, rows)
+            result.kept[name] = (rows.schema, Piece([path], rows.num_rows))
         elif output.gather:
             result.days[name] = _write_days(path, rows)
         else:
@@ -275,7 +280,7 @@ def _run_bucket(task: _Run) -> _BucketResult:
 
 def _write_days(path: str, rows: pa.Table) -> _Days:
     batches = {}
-    with pa.ipc.new_file(path, rows.schema, options=_LZ4) as writer:
+    with pa.ipc.new_file(path, rows.schema, options=LZ4) as writer:
         for n, (day, part) in enumerate(split_by(rows, "day")):
             writer.write_batch(part.combine_chunks().to_batches()[0])
             batches[day] = n
@@ -296,27 +301,14 @@ def _read_portions(task: _Gather) -> Iterator[list[pa.RecordBatch]]:
     n_rows = 0
     for day in task.days:
         for path, number in day:
-            if n_rows >= _ROWS_PER_FILE:
+            if n_rows >= ROWS_PER_FILE:
                 yield batches
                 batches, n_rows = [], 0
             with pa.memory_map(path) as source:
                 batches.append(pa.ipc.open_file(source).get_batch(number))
             n_rows += batches[-1].num_rows
-        if n_rows >= _ROWS_PER_FILE // 4:
+        if n_rows >= ROWS_PER_FILE // 4:
             yield batches
             batches, n_rows = [], 0
     if batches:
         yield batches
-
-
-def _write_ipc(path: str, rows: pa.Table) -> None:
-    with pa.ipc.new_file(path, rows.schema, options=_LZ4) as writer:
-        writer.write_table(rows)
-
-
-def _read_ipc(schema: pa.Schema, paths: list[str]) -> pa.Table:
-    parts = []
-    for path in paths:
-        with pa.memory_map(path) as source:
-            parts.append(pa.ipc.open_file(source).read_all())
-    return pa.concat_tables([schema.empty_table(), *parts])

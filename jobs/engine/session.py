@@ -3,9 +3,7 @@
 import atexit
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pyspark
 from pyspark.sql import SparkSession
 
 from jobs import watchdog
+from jobs.storage.scratch import Scratch
 
 # Delta tables need these, whatever the defaults of the Spark home say.
 _DELTA = {
@@ -57,9 +56,9 @@ def open_session(name: str) -> SparkSession:
 
 def _make_scratch() -> str:
     """Return a new folder for what Spark spills, which only this user can read; it is removed when this process ends."""
-    folder = tempfile.mkdtemp(prefix="shoal_spark_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    scratch = Scratch()
+    atexit.register(scratch.remove)
+    return scratch.path
 
 
 def _note_answers(session: SparkSession) -> None:

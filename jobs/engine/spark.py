@@ -17,7 +17,21 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.engine.tasks import COLLECT, KEEP, Input, Kernel, Output, Part, Result, Tables, Write, list_parts, split_by_key
+from jobs.engine.tasks import (
+    COLLECT,
+    KEEP,
+    LZ4,
+    ROWS_PER_FILE,
+    Input,
+    Kernel,
+    Output,
+    Part,
+    Result,
+    Tables,
+    Write,
+    list_parts,
+    split_by_key,
+)
 from jobs.engine.workers import user_errors
 from jobs.storage.commits import File, split_by, write_files
 from jobs.storage.table import Table
@@ -28,7 +42,6 @@ _BLOB_SCHEMA = pa.schema(
 )
 _BLOB_BYTES = 8 << 20
 _FILE, _DAYS = "file", "days"  # kinds of blobs beside COLLECT and KEEP: a written file, rows to be gathered by day
-_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass
@@ -61,7 +74,7 @@ class SparkRunner:
         if n_buckets == 1:  # its task has the rows of each day together already
             outputs = {n: Write(output.table) if isinstance(output, Write) else output for n, output in outputs.items()}
         named = [blobs.frame.withColumn("name", F.lit(name)) for name, blobs in inputs.items()]
-        buckets = reduce(DataFrame.union, named).repartitionById(n_buckets, "bucket")
+        buckets = _distribute(reduce(DataFrame.union, named), n_buckets, "bucket")
         run = _BucketTask(self.root, kernel, {name: blobs.schema for name, blobs in inputs.items()}, dict(outputs))
         blobs = buckets.mapInArrow(run, _BLOBS)
         gathered = {name: output.table for name, output in outputs.items() if isinstance(output, Write) and output.gather}
@@ -88,8 +101,9 @@ class SparkRunner:
     def _split(self, input: Input, n_buckets: int) -> DataFrame:
         parts = list_parts(self.root, input)
         rows = [(n, pickle.dumps(part)) for n, part in enumerate(parts)]
-        tasks = self._spark.createDataFrame(rows, "task INT, part BINARY").repartitionById(max(1, len(parts)), "task")
-        return tasks.mapInArrow(_SplitTask(self.root, n_buckets), _BLOBS)
+        tasks = self._spark.createDataFrame(rows, "task INT, part BINARY")
+        n_tasks = 1 if n_buckets == 1 else max(1, len(parts))  # the rows of one bucket are read where they are worked on
+        return _distribute(tasks, n_tasks, "task").mapInArrow(_SplitTask(self.root, n_buckets), _BLOBS)
 
     def _collect(self, blobs: DataFrame, outputs: Mapping[str, Output]) -> Result:
         """Return what the tasks collected and wrote. The columns of kept outputs come along, with no rows."""
@@ -109,6 +123,11 @@ class SparkRunner:
             return blobs.toArrow().to_pylist()
 
 
+def _distribute(frame: DataFrame, n: int, column: str) -> DataFrame:
+    """Return the rows of each of the `n` values of a column in a partition of their own; all in one need no shuffle."""
+    return frame.coalesce(1) if n == 1 else frame.repartitionById(n, column)
+
+
 @dataclass(frozen=True)
 class _SplitTask:
     """Reads parts of an input and yields the rows of each bucket."""
@@ -121,7 +140,8 @@ class _SplitTask:
             for content in batch.column("part").to_pylist():
                 part: Part = pickle.loads(content)  # noqa: S301 - of our own driver
                 for rows in part.read(self.root):
-                    for bucket, some in enumerate(split_by_key(part.input, rows, self.n_buckets)):
+                    buckets = split_by_key(part.input, rows, self.n_buckets) if self.n_buckets > 1 else [rows]
+                    for bucket, some in enumerate(buckets):
                         if some.num_rows:
                             yield from _to_blobs("input", "", bucket, some)
 
@@ -163,7 +183,10 @@ class _BucketTask:
 
 @dataclass(frozen=True)
 class _GatherTask:
-    """Writes each day of the tables out of the blobs of all buckets, which come in the order of name, day and bucket."""
+    """Writes each day of the tables out of the blobs of all buckets, which come in the order of name, day and bucket.
+
+    A day of very many rows becomes several files.
+    """
 
     root: str
     tables: dict[str, Table]
@@ -171,8 +194,20 @@ class _GatherTask:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rows = (row for batch in batches for row in batch.to_pylist())
         for (name, _), blobs in groupby(rows, key=lambda row: (row["name"], row["day"])):
-            day = pa.concat_tables([_from_ipc(blob["content"]) for blob in blobs])
-            yield from _to_file_blobs(name, write_files(self.root, self.tables[name], day))
+            for portion in _read_portions(blobs):
+                yield from _to_file_blobs(name, write_files(self.root, self.tables[name], portion))
+
+
+def _read_portions(blobs: Iterable[dict]) -> Iterator[pa.Table]:
+    """Yield the rows of blobs, so many at once as fit into memory."""
+    tables: list[pa.Table] = []
+    for blob in blobs:
+        tables.append(_from_ipc(blob["content"]))
+        if sum(table.num_rows for table in tables) >= ROWS_PER_FILE:
+            yield pa.concat_tables(tables)
+            tables = []
+    if tables:
+        yield pa.concat_tables(tables)
 
 
 def _to_blobs(kind: str, name: str, bucket: int, rows: pa.Table, day: date | None = None) -> Iterator[pa.RecordBatch]:
@@ -194,7 +229,7 @@ def _to_batch(kind: str, name: str, bucket: int, day: date | None, content: byte
 
 def _to_ipc(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=_LZ4) as writer:
+    with pa.ipc.new_stream(sink, rows.schema, options=LZ4) as writer:
         writer.write_table(rows)
     return sink.getvalue().to_pybytes()
 

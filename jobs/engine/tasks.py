@@ -17,7 +17,10 @@ from jobs.storage.table import Table
 
 Tables = dict[str, pa.Table]
 Kernel = Callable[[Tables], Tables]
+LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+ROWS_PER_FILE = 1_000_000  # of a day that is gathered from all buckets; a day of more rows becomes several files
 _ROWS_PER_PART = 1_000_000
+_SEED = 17  # of the hash that decides the bucket
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,10 @@ COLLECT, KEEP = "collect", "keep"  # outputs that come back as one table, or sta
 Output = Write | str
 
 
-def split_by_key(input: Input, rows: pa.Table, n_buckets: int) -> list[pa.Table]:
-    """Return the rows of each bucket, in their order; a key is always in the same bucket."""
+def split_by_key(input: Input, rows: pa.Table, n_buckets: int, seed: int = _SEED) -> list[pa.Table]:
+    """Return the rows of each bucket, in their order; a key is always in the same bucket of a `seed`."""
     keys = find_keys(input, rows) if isinstance(input, Rows) else rows[input.key]
-    bucket = pl.Series(pl.from_arrow(keys)).hash(seed=17) % n_buckets
+    bucket = pl.Series(pl.from_arrow(keys)).hash(seed=seed) % n_buckets
     order = bucket.arg_sort()
     ends = bucket.gather(order).search_sorted(pl.Series(range(n_buckets), dtype=pl.UInt64), "right").to_list()
     sorted_rows = rows.take(order.to_arrow())

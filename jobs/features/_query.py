@@ -2,12 +2,13 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Mapping
 
 import duckdb
 import polars as pl
 import pyarrow as pa
+
+from jobs.storage.scratch import open_scratch
 
 _PERCENT_OF_MEMORY = 60
 # A bucket is twice the size of the other layers': DuckDB uses all CPUs in one process and spills what does not fit.
@@ -23,7 +24,7 @@ def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: 
     """
     threads, cpus = pl.thread_pool_size(), os.cpu_count() or 1
     percent = _PERCENT_OF_MEMORY if threads > 1 else max(1, _PERCENT_OF_MEMORY // cpus)
-    with tempfile.TemporaryDirectory(prefix="shoal_") as folder, duckdb.connect() as connection:
+    with open_scratch() as folder, duckdb.connect() as connection:
         connection.execute(
             f"SET threads = {threads}; SET memory_limit = '{percent}%'; SET temp_directory = '{folder}';"
             "SET preserve_insertion_order = false"

@@ -166,8 +166,13 @@ def _describe_reason(feature: str, unit: str, value: float, typical: float) -> s
     >>> _describe_reason("orders_90d", "count", 11.0, 2.0)
     '11 orders in 90 days, typical of the runner-up 2'
     """
-    described = catalogue.describe_feature(feature, format_feature_value(value, unit))
-    return f"{described}, typical of the runner-up {format_feature_value(typical, unit)}"
+    described = _describe_feature(feature, format_feature_value(value, unit))
+    return f"{described}, typical of the runner-up {_format_typical(typical, unit)}"
+
+
+# Values differ more than their rounded texts, and typical values are few.
+_describe_feature = functools.lru_cache(maxsize=100_000)(catalogue.describe_feature)
+_format_typical = functools.lru_cache(maxsize=100_000)(format_feature_value)
 
 
 def _describe_features(values: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,21 +206,21 @@ def _rank_pairs(
 
 def _rank_families(explainer: Explainer, values: np.ndarray, attributes: np.ndarray, row: int, runner_up: int) -> list[int]:
     """Return the families in the order in which, each on top of the ones before, they move most customers."""
-    changed, typical = values.copy(), np.broadcast_to(explainer.typical[runner_up], values.shape)
-    own, all_rows = np.full(len(values), row), np.arange(len(values))
+    changed, typical = values, explainer.typical[runner_up]
     order: list[int] = []
     share = 0.0
     while len(order) < min(MAX_PAIR_FAMILIES, len(explainer.families)) and share < ENOUGH_MOVED:
-        best = None
-        for number in set(range(len(explainer.families))) - set(order):
-            candidate = changed.copy()
-            _set_typical(candidate, all_rows, explainer.families[number], typical)
-            leads = _compute_leads(explainer, candidate, attributes, own)
-            outcome = ((leads > 0).mean(), leads.mean(), -number)
-            if best is None or outcome > best[0]:
-                best = outcome, candidate
-        (share, _, number), changed = best
-        order.append(-number)
+        numbers = sorted(set(range(len(explainer.families))) - set(order))
+        candidates = np.repeat(changed[np.newaxis], len(numbers), axis=0)
+        for candidate, number in zip(candidates, numbers, strict=True):
+            candidate[:, explainer.families[number]] = typical[explainer.families[number]]
+        leads = _compute_leads(
+            explainer, np.concatenate(candidates), np.tile(attributes, (len(numbers), 1)), np.full(candidates[..., 0].size, row)
+        )  # all at once: an encoder takes long for each of many small calls
+        outcomes = [((of_family > 0).mean(), of_family.mean()) for of_family in leads.reshape(len(numbers), -1)]
+        best = max(range(len(numbers)), key=outcomes.__getitem__)  # of equals the first
+        share, changed = outcomes[best][0], candidates[best]
+        order.append(numbers[best])
     return order
 
 

@@ -1,12 +1,11 @@
 """The rows of a check as views of DuckDB over the files of their tables: a query reads only the columns that it names."""
 
-import os
+import atexit
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from tempfile import gettempdir
 
 import duckdb
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.dataset as ds
 from jobs.errors import UserError
 from jobs.storage import delta
 from jobs.storage.lake import Lake
+from jobs.storage.scratch import Scratch
 
 CHECKED = "checked"  # the view of the rows that are checked
 _BATCH_ROWS = 10_000
@@ -91,8 +91,9 @@ def _connect() -> duckdb.DuckDBPyConnection:
 @cache
 def _open_database() -> duckdb.DuckDBPyConnection:
     """Open a database in memory, once: that takes longer than the queries of a small day."""
-    # What does not fit in memory goes here; DuckDB makes the folder when it needs it, and removes it.
-    return duckdb.connect(config={"temp_directory": f"{gettempdir()}/shoal-check-{os.getpid()}"})
+    scratch = Scratch()  # for what does not fit in memory
+    atexit.register(scratch.remove)
+    return duckdb.connect(config={"temp_directory": scratch.path})
 
 
 def _select_column(field: pa.Field) -> str:

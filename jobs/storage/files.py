@@ -30,13 +30,7 @@ def write_atomically(path: str, content: bytes) -> None:
         with filesystem.open_output_stream(base) as file:  # an object store shows a new object whole or not at all
             file.write(content)
         return
-    folder, name = base.rsplit("/", 1)
-    temporary = f"{folder}/.{name}.new"
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, base)
+    os.replace(_write_beside(base, content), base)
 
 
 def create_if_missing(path: str, content: bytes) -> bool:
@@ -50,13 +44,8 @@ def create_if_missing(path: str, content: bytes) -> bool:
             return False
         write_atomically(path, content)
         return True
-    folder, name = base.rsplit("/", 1)
-    os.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/.{name}.{os.getpid()}.new"
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    os.makedirs(os.path.dirname(base), exist_ok=True)
+    temporary = _write_beside(base, content)
     try:
         os.link(temporary, base)  # fails where there is a file, unlike a rename
     except FileExistsError:
@@ -64,3 +53,14 @@ def create_if_missing(path: str, content: bytes) -> bool:
     finally:
         os.remove(temporary)
     return True
+
+
+def _write_beside(base: str, content: bytes) -> str:
+    """Write a hidden file of this process into the folder of the file `base`, down to the disk; return its path."""
+    folder, name = base.rsplit("/", 1)
+    temporary = f"{folder}/.{name}.{os.getpid()}.new"
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
