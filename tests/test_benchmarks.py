@@ -47,7 +47,7 @@ all                        127.2 s
 
 def test_the_generated_shop_has_the_events_asked_for_each_on_the_day_of_its_file(shop):
     mappings = load_source(str(shop / "source.toml")).mappings
-    assert {table: len(find_files(str(shop), mapping)) for table, mapping in mappings.items()} == {
+    assert {table: len(find_files(str(shop), mapping)) for table, (mapping,) in mappings.items()} == {
         "events": 20,
         "orders": 20,
         "products": 1,

@@ -22,6 +22,11 @@ TALLIES = ("_n_read", "_n_left_out")
 _BATCH_BYTES = 16 << 20  # small files are mapped together
 
 
+def to_mapped_schema(table: Table) -> pa.Schema:
+    """Return the columns of a table, and TALLIES, which only tallies have."""
+    return pa.schema([*((f.name, f.type) for f in table.arrow_schema), *((tally, pa.int64()) for tally in TALLIES)])
+
+
 @dataclass(frozen=True)
 class FileMapper:
     """Reads the files of one mapping and applies its expressions.
@@ -37,11 +42,6 @@ class FileMapper:
     secret: str
     day: date
     landed_at: datetime
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The columns of the table, and TALLIES, which only tallies have."""
-        return pa.schema([*((f.name, f.type) for f in self.table.arrow_schema), *((tally, pa.int64()) for tally in TALLIES)])
 
     def map_files(self, group: FileGroup) -> Iterator[pa.Table]:
         """Yield the rows of a group's files in the table's shape, and tallies of the rows read and left out."""
@@ -60,7 +60,7 @@ class FileMapper:
         """Return in the table's shape those of the first `n` rows of a group's first file that are requested."""
         batch = next(self._read_batches(group), None)
         if batch is None:
-            return self.schema.empty_table()
+            return to_mapped_schema(self.table).empty_table()
         with open_connection() as connection:
             requested, _ = self.split_rows(connection, pa.Table.from_batches([batch]).slice(0, n))
             return self.map_rows(connection, requested)
@@ -114,12 +114,12 @@ class FileMapper:
         return self._add_columns(counts.rename_columns({**dict(zip(by, by, strict=True)), "count_all": tally}))
 
     def _add_columns(self, rows: pa.Table) -> pa.Table:
-        """Return rows with all columns of `schema`, nulls in those that they lack."""
+        """Return rows with all columns of to_mapped_schema, nulls in those that they lack."""
+        schema = to_mapped_schema(self.table)
         columns = {
-            f.name: rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
-            for f in self.schema
+            f.name: rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type) for f in schema
         }
-        return pa.table(columns, self.schema)
+        return pa.table(columns, schema)
 
 
 def _gather_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -65,7 +65,7 @@ def _read_record() -> dict:
 def check_start(environment: dict[str, str], needs_files: bool) -> None:
     """Raise UserError for what would stop a run at its first step: settings, the source, and with `needs_files` its files."""
     settings = load_settings(environment)
-    for mapping in load_source(settings.source).mappings.values():
+    for mapping in load_source(settings.source).all_mappings():
         if needs_files:
             find_files(settings.input, mapping)
 

@@ -101,7 +101,9 @@ def test_the_preview_of_a_source_shows_values_and_its_errors_do_not(vendor):
 
     def preview(rows):
         source = load_source(vendor.settings.source)
-        return pipeline.preview_table(vendor.settings, str(vendor.folder), source, "orders", date(2024, 3, 2), rows)
+        return pipeline.preview_mapping(
+            vendor.settings, str(vendor.folder), source, source.mappings["orders"][0], date(2024, 3, 2), rows
+        )
 
     assert preview(1).values["quantity"] == ["4"]
     assert "orders.csv, row 3: the mapping's orders.quantity" in error_of(preview, 3)

@@ -63,7 +63,7 @@ def test_the_old_name_of_a_column_is_read_as_its_new_name(tmp_path):
     mappings = []
     for name in ("undoes_order_id", "original_order_id"):
         (tmp_path / f"{name}.toml").write_text(GOOD + f'{name} = "e"\n')
-        mappings.append(load_source(str(tmp_path / f"{name}.toml")).mappings["orders"])
+        mappings += load_source(str(tmp_path / f"{name}.toml")).mappings["orders"]
     assert [mapping.columns["original_order_id"] for mapping in mappings] == ["e", "e"]
     assert mappings[0].fingerprint() == mappings[1].fingerprint()
 
