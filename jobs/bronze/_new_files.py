@@ -10,7 +10,8 @@ from jobs.bronze import files
 from jobs.bronze._columns import FileGroup, group_by_header
 from jobs.bronze._mapping import FileMapper
 from jobs.config.settings import Settings, read_secret
-from jobs.config.source_mapping import Source, TableMapping, find_files
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import Source, TableMapping
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage import delta

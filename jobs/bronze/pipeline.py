@@ -9,7 +9,8 @@ from jobs.bronze._landing import land_files
 from jobs.bronze._mapping import FileMapper
 from jobs.bronze._new_files import find_new_files
 from jobs.config.settings import Settings
-from jobs.config.source_mapping import COLUMNS, Source, TableMapping, find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import COLUMNS, Source, TableMapping, load_source
 from jobs.engine.runner import open_runner
 from jobs.storage.lake import Lake
 

@@ -1,13 +1,12 @@
 """How the files of a mapping, or of a look-up in one, are read: their format, the day in their name, their personal columns."""
 
-import codecs
 import re
 from dataclasses import dataclass, field
 from datetime import date
 
+from jobs.config.file_format import check_format
 from jobs.errors import UserError
 
-_FORMATS = ("csv", "parquet")
 _PERSONAL_KINDS = ("email", "text", "address")
 
 
@@ -17,7 +16,12 @@ class FileReading:
 
     format: str = "csv"
     delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    comment: str = ""
+    header: tuple[str, ...] = ()
     encoding: str = "utf8"
+    pattern: str | None = None
     file_day: str | None = None
     personal: dict[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
@@ -34,14 +38,7 @@ class FileReading:
 
 
 def check_reading(values: dict, place: str) -> None:
-    """Raise UserError for a file format, delimiter, encoding or kind of personal field that cannot be used."""
-    if values.get("format", "csv") not in _FORMATS:
-        raise UserError(f"{place}: format must be one of {', '.join(_FORMATS)}")
-    if len(values.get("delimiter", ",")) != 1:
-        raise UserError(f"{place}: delimiter must be one character")
-    try:
-        codecs.lookup(values.get("encoding", "utf8"))
-    except LookupError:
-        raise UserError(f"{place}: encoding '{values['encoding']}' is none that Python knows; try 'utf8' or 'latin-1'") from None
+    """Raise UserError for a word about the format of files, or a kind of personal field, that cannot be used."""
+    check_format(values, place)
     if set(values.get("personal", {}).values()) - set(_PERSONAL_KINDS):
         raise UserError(f"{place}: personal fields are one of {', '.join(_PERSONAL_KINDS)}")

@@ -6,16 +6,12 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from pyarrow import fs
 
 from jobs.config.file_reading import FileReading, check_reading
 from jobs.config.settings import HOME
 from jobs.errors import UserError
-from jobs.storage.files import open_filesystem
 
 # Our bronze columns, all text. A mapping may leave out columns that its source lacks.
 COLUMNS = {
@@ -158,8 +154,8 @@ def load_source(name: str) -> Source:
         raise UserError(f"source: {path}: {error}") from None
     unknown = set(values) - {"name", "currency", "time_zone", *COLUMNS}
     if unknown:
-        known = ", ".join(["name", "currency", "time_zone", *COLUMNS])
-        raise UserError(f"source: {path}: unknown key {_quote_first(unknown)}; known: {known}")
+        keys = ", ".join(["name", "currency", "time_zone", *COLUMNS])
+        raise UserError(f"source: {path}: unknown key {_quote_first(unknown)}; known: {keys}")
     if not re.fullmatch(r"[A-Z]{3}", str(values.get("currency", ""))):
         raise UserError(f"source: {path}: currency must be the three letters of the home currency, such as 'EUR'")
     if not re.fullmatch(r"\w+", str(values.get("name", ""))):
@@ -168,23 +164,6 @@ def load_source(name: str) -> Source:
     if not {"events", "orders"} & set(mappings):
         raise UserError(f"source: {path} maps neither events nor orders; add one of them")
     return Source(values["name"], values["currency"], mappings)
-
-
-def find_files(root: str, mapping: TableMapping) -> list[tuple[str, fs.FileInfo]]:
-    """Return the files under `root` that the mapping names, as (name relative to root, info), sorted by name.
-
-    Raises UserError where the folder is missing or holds no such file.
-    """
-    filesystem, base = open_filesystem(root)
-    try:
-        infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
-    except (FileNotFoundError, NotADirectoryError, OSError):
-        raise UserError(f"land: input folder {root} does not exist; name it with INPUT= or SHOAL_INPUT") from None
-    infos_by_name = {info.path.removeprefix(base).lstrip("/"): info for info in infos if info.type == fs.FileType.File}
-    files = sorted((name, info) for name, info in infos_by_name.items() if fnmatch(name, mapping.files))
-    if not files:
-        raise UserError(f"land: no file {mapping.files} ({mapping.table}) in {root}; check INPUT= and the source's mapping")
-    return files
 
 
 def _parse_table(table: str, values: dict, path: Path) -> tuple[TableMapping, ...]:
@@ -205,7 +184,7 @@ def _parse_mapping(table: str, values: dict, place: str) -> TableMapping:
     check_reading(values, place)
     _check_words(table, values, place)
     lookups = tuple(_parse_lookup(table, name, words, values, place) for name, words in values.get("lookups", {}).items())
-    parsed = {key: tuple(values[key]) for key in ("drop", "keep", "optional") if key in values}
+    parsed = {key: tuple(values[key]) for key in ("drop", "header", "keep", "optional") if key in values}
     if "fill_down" in values:
         parsed["fill_down"] = _parse_fill_down(values["fill_down"], place)
     return TableMapping(table=table, **{**values, **parsed, "lookups": lookups})
@@ -228,7 +207,8 @@ def _parse_lookup(table: str, name: str, words: dict, mapping: dict, place: str)
         raise UserError(f"{place} lacks {', '.join(missing)}")
     if "file_day" in words and "file_day" not in mapping:
         raise UserError(f"{place}: file_day needs a file_day of the mapping too, as the version of that day is looked up")
-    return Lookup(table, name, **{**words, "drop": tuple(words.get("drop", ()))})
+    lists = {key: tuple(words[key]) for key in ("drop", "header") if key in words}
+    return Lookup(table, name, **{**words, **lists})
 
 
 def _parse_fill_down(words: object, place: str) -> FillDown:
