@@ -144,7 +144,7 @@ def test_the_page_on_mappings_lists_every_column():
     rows = table_rows(HOME / "docs" / "own-files.md", "table")
     assert {table: tuple(columns.replace("*", "").split(", ")) for table, columns in rows} == source_mapping.COLUMNS
     required = {table: tuple(re.findall(r"\*\*(\w+)\*\*", columns)) for table, columns in rows}
-    assert required == source_mapping._REQUIRED
+    assert required == source_mapping.REQUIRED
 
 
 @pytest.mark.parametrize("page", sorted((HOME / "docs" / "adr").glob("*.md")), ids=lambda page: page.name)

@@ -17,6 +17,14 @@ DATING_COLUMNS = {
     "customers": ("registered_at",),
     "rates": ("rated_on",),
 }
+# The columns that state a time, which a mapping's time zone is about.
+TIME_COLUMNS = {
+    "events": ("event_at", "sent_at", "received_at"),
+    "orders": ("ordered_at", "updated_at"),
+    "products": ("known_on",),
+    "customers": ("registered_at", "updated_at"),
+    "rates": ("rated_on",),
+}
 
 
 def find_days(rows: pa.Table, table: str, settings: Clean, last_day: date, landed_on: date) -> pa.Array:

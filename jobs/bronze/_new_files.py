@@ -3,13 +3,16 @@
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cache
 
 from pyarrow import fs
 
 from jobs.bronze import files
-from jobs.bronze._columns import FileGroup, group_by_header
+from jobs.bronze._columns import FileGroup, group_by_header, log_absent_columns
 from jobs.bronze._mapping import FileMapper
-from jobs.config.settings import Settings, read_secret
+from jobs.bronze._reading import read_header
+from jobs.bronze._whole import LookupFiles, check_select, find_lookup_files
+from jobs.config.settings import Settings
 from jobs.config.source_files import find_files
 from jobs.config.source_mapping import Source, TableMapping
 from jobs.errors import UserError
@@ -52,45 +55,93 @@ class NewFiles:
 
 
 def find_new_files(
-    lake: Lake, settings: Settings, source: Source, table: Table, day: date, landed_at: datetime
+    lake: Lake, settings: Settings, source: Source, table: Table, secret: str, day: date, landed_at: datetime
 ) -> NewFiles | None:
     """Return the files of `source` for `table` that are new or changed and, where names state a day, not after `day`.
 
     Raises UserError for a missing file or column.
     """
-    mappings = source.mappings[table.name.split(".")[1]]
-    names_by_mapping, infos = {}, {}
-    for mapping in mappings:
-        pairs = [(name, info) for name, info in find_files(settings.input, mapping) if (mapping.file_day_of(name) or day) <= day]
-        if not pairs:
-            raise UserError(f"land: no file {mapping.files} ({table.name}) in {settings.input} for a day up to {day}")
-        names_by_mapping[mapping] = [name for name, _ in pairs]
-        infos |= dict(pairs)
+    root = settings.input
+    matched = [_match_files(root, mapping, table, day) for mapping in source.mappings[table.name.split(".")[1]]]
+    infos = {name: info for files_of_mapping in matched for name, info in files_of_mapping.infos.items()}
     registered = files.read_register(lake, source.name, table.name)
-    fingerprints = _fingerprint_files(names_by_mapping)
-    new = _find_changed_files(settings.input, infos, registered, fingerprints)
+    new = _find_changed_files(root, infos, registered, _fingerprint_files(root, matched))
     if not new:
         log(f"read  {table.name:<28} {len(infos):>12,} files, all landed before")
         lake.create(table)  # an older lake may lack a column that cleaning reads
         return None
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(infos):,}")
-    stored_table, mapped = _with_stored_columns(lake, table), []
-    for mapping, names in names_by_mapping.items():
-        secret = read_secret() if mapping.is_personal else ""
-        groups = group_by_header(settings.input, [name for name in names if name in new], mapping)
-        _log_new_columns(table, mapping, {name: group.columns for group in groups for name in group.files}, registered)
-        mapper = FileMapper(settings.clean, settings.input, source.name, stored_table, mapping, secret, day, landed_at)
+    stored_table, mapped, text_bytes = _with_stored_columns(lake, table), [], {}
+    for part in matched:
+        mapping, lookups = part.mapping, part.lookups
+        names = [name for name in part.infos if name in new]
+        groups = group_files(root, names, mapping, lookups, list(part.infos), registered)
+        _log_new_columns(table, groups, registered)
+        mapper = FileMapper(settings.clean, root, source.name, stored_table, mapping, lookups, secret, day, landed_at)
         mapped += [MappedFiles(mapper, group) for group in groups]
-    text_bytes = {name: _estimate_text_bytes(settings.input, name, new[name]["bytes"], mappings[0]) for name in new}
+        text_bytes |= {name: _estimate_text_bytes(root, name, new[name]["bytes"], mapping) for name in names}
     return NewFiles(stored_table, source.name, new, mapped, text_bytes, registered)
 
 
-def _fingerprint_files(names_by_mapping: dict[TableMapping, list[str]]) -> dict[str, str]:
-    """Return the fingerprint of all mappings that take a file, by its name."""
+@dataclass(frozen=True)
+class _MatchedFiles:
+    """The files that a mapping names, up to a day, and those of its look-ups."""
+
+    mapping: TableMapping
+    infos: dict[str, fs.FileInfo]
+    lookups: tuple[LookupFiles, ...]
+
+
+def _match_files(root: str, mapping: TableMapping, table: Table, day: date) -> _MatchedFiles:
+    infos = {name: info for name, info in find_files(root, mapping) if (mapping.file_day_of(name) or day) <= day}
+    if not infos:
+        raise UserError(f"land: no file {mapping.files} ({table.name}) in {root} for a day up to {day}")
+    return _MatchedFiles(mapping, infos, find_lookup_files(root, mapping, day))
+
+
+def group_files(
+    root: str,
+    names: list[str],
+    mapping: TableMapping,
+    lookups: tuple[LookupFiles, ...],
+    all_names: list[str],
+    registered: dict[str, dict] | None = None,
+) -> list[FileGroup]:
+    """Group the files `names` of a mapping by their columns, which are compared with the mapping.
+
+    A column that they lack may be one of `all_names`, by the register of landed files or by their header.
+    Raises UserError for a column that the mapping names and no file has, and for SQL that DuckDB refuses.
+    """
+
+    @cache
+    def find_elsewhere() -> list[str]:
+        columns = [(registered or {}).get(name, {}).get("columns") or () for name in all_names]
+        columns += [
+            read_header(root, name, mapping) for name in all_names if name not in names and name not in (registered or {})
+        ]
+        return [column for header in columns for column in header]
+
+    structs = {files_of_lookup.lookup.name: files_of_lookup.columns for files_of_lookup in lookups}
+    groups = group_by_header(root, names, mapping, structs, find_elsewhere)
+    if mapping.select:
+        for group in groups:
+            check_select(mapping, group, lookups)
+    log_absent_columns(mapping, groups)
+    return groups
+
+
+def _fingerprint_files(root: str, matched: list[_MatchedFiles]) -> dict[str, str]:
+    """Return by name the fingerprint of all mappings that take a file, and of the look-up files known on its day."""
     parts: dict[str, list[str]] = {}
-    for mapping, names in names_by_mapping.items():
-        for name in names:
+    for part in matched:
+        mapping, lookups = part.mapping, part.lookups
+        checksums = {name: _hash_file(root, name) for lookup_files in lookups for name in lookup_files.order}
+        for name in part.infos:
+            day = mapping.file_day_of(name)
+            contents = [checksums[lookup_name] for lookup_files in lookups for lookup_name in lookup_files.list_known(day)]
             parts.setdefault(name, []).append(mapping.fingerprint())
+            if contents:
+                parts[name].append(hashlib.sha256(" ".join(contents).encode()).hexdigest()[:16])
     return {name: "+".join(fingerprints) for name, fingerprints in parts.items()}
 
 
@@ -102,19 +153,26 @@ def _with_stored_columns(lake: Lake, table: Table) -> Table:
     return replace(table, schema=", ".join([table.schema, *(f"{column} STRING" for column in others)]))
 
 
-def _log_new_columns(table: Table, mapping: TableMapping, columns: dict[str, list[str]], registered: dict[str, dict]) -> None:
+def _log_new_columns(table: Table, groups: list[FileGroup], registered: dict[str, dict]) -> None:
     """Log each column that no file had before, with the files that have it. All columns of the mapping are there."""
+    groups_by_file = {name: group for group in groups for name in group.files}
     earlier = {column for file in registered.values() for column in file["columns"] or ()}
-    first = min(columns) if not earlier else None
+    first = min(groups_by_file, default=None) if not earlier else None
     files_by_column: dict[str, list[str]] = {}
-    for name in sorted(columns):
-        for column in columns[name]:
-            if column not in earlier and name != first and column not in columns.get(first, ()):
+    for name in sorted(groups_by_file):
+        for column in groups_by_file[name].columns:
+            if column not in earlier and name != first and not (first and column in groups_by_file[first].columns):
                 files_by_column.setdefault(column, []).append(name)
     for column, names in files_by_column.items():
         others = f" and {len(names) - 1} more files" if names[1:] else ""
-        use = "dropped" if column in mapping.drop else "personal" if column in mapping.personal else "kept in _extra as it is"
+        use = _describe_use(column, groups_by_file[names[0]])
         log(f"drift {table.name:<28} new column '{column}' in {names[0]}{others}: {use}")
+
+
+def _describe_use(column: str, group: FileGroup) -> str:
+    if column in group.reading.drop:
+        return "not stored; `keep` would store it"
+    return "personal" if column in group.reading.personal else "kept in _extra as it is"
 
 
 def _find_changed_files(

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from jobs.bronze import customers, events, files, orders, products, rates
-from jobs.bronze._columns import group_by_header
+from jobs.bronze._key import read_key, remember_key
 from jobs.bronze._landing import land_files
 from jobs.bronze._mapping import FileMapper
-from jobs.bronze._new_files import find_new_files
+from jobs.bronze._new_files import find_new_files, group_files
+from jobs.bronze._whole import find_lookup_files
 from jobs.config.settings import Settings
 from jobs.config.source_files import find_files
 from jobs.config.source_mapping import COLUMNS, Source, TableMapping, load_source
@@ -28,14 +29,16 @@ def land_tables(
     lake: Lake, settings: Settings, source: Source, tables: list[str], day: date, landed_at: datetime
 ) -> dict[str, files.LandedFiles]:
     """Land the files of these tables; no file of any table is landed where one lacks a column."""
+    secret = read_key(lake.root, source)
     new = {
-        table: find_new_files(lake, settings, source, TABLES[table], day, landed_at)
+        table: find_new_files(lake, settings, source, TABLES[table], secret, day, landed_at)
         for table in source.mappings
         if table in tables
     }
     new = {table: new_files for table, new_files in new.items() if new_files}
     if not new:
         return {}
+    remember_key(lake.root, secret)
     with open_runner(lake, settings, sum(new_files.n_rows for new_files in new.values())) as runner:
         return {table: land_files(lake, runner, new_files) for table, new_files in new.items()}
 
@@ -54,9 +57,12 @@ class TablePreview:
 def preview_mapping(settings: Settings, root: str, source: Source, mapping: TableMapping, day: date, rows: int) -> TablePreview:
     """Map the first `rows` rows of the first file, as on `day`; nothing is landed. Raises UserError as landing does."""
     names = [name for name, _ in find_files(root, mapping)]
-    (group,) = group_by_header(root, names[:1], mapping)
+    lookups = find_lookup_files(root, mapping, day)
+    (group,) = group_files(root, names[:1], mapping, lookups, names)
     landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    mapper = FileMapper(settings.clean, root, source.name, TABLES[mapping.table], mapping, _PREVIEW_SECRET, day, landed_at)
+    mapper = FileMapper(
+        settings.clean, root, source.name, TABLES[mapping.table], mapping, lookups, _PREVIEW_SECRET, day, landed_at
+    )
     records = mapper.map_first_rows(group, rows).to_pylist()
     columns = [column for column in COLUMNS[mapping.table] if column in mapping.columns]
     values = {c: [None if record[c] is None else str(record[c]) for record in records] for c in (*columns, "day")}

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -32,7 +32,7 @@ COLUMNS = {
 # What landing says of each row of orders besides, as DDL.
 DELIVERY_COLUMNS = """_delivery STRING COMMENT 'snapshots: files hold orders as they are now; changes: what happened once',
     _left_out BOOLEAN COMMENT 'of snapshots: a row that the mapping leaves out, which takes earlier versions of its order away'"""
-_REQUIRED = {
+REQUIRED = {
     "events": ("event_at", "event_type"),
     "orders": ("order_id", "ordered_at"),
     "products": ("product_id",),
@@ -41,6 +41,7 @@ _REQUIRED = {
 }
 _OLD_NAMES = {"undoes_order_id": "original_order_id"}  # of columns, which a mapping may still use
 _DELIVERIES = ("snapshots", "changes")  # how orders arrive: files hold orders as they are now, or what happened once
+_PATH = re.compile(r"([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)+)")  # of keys in a column that holds JSON
 _RESERVED_TABLES = ("rows",)  # what a `select` calls the file's own rows
 
 
@@ -184,10 +185,23 @@ def _parse_mapping(table: str, values: dict, place: str) -> TableMapping:
     check_reading(values, place)
     _check_words(table, values, place)
     lookups = tuple(_parse_lookup(table, name, words, values, place) for name, words in values.get("lookups", {}).items())
+    values = {**values, "columns": {ours: _expand_path(e, values.get("lookups", ())) for ours, e in values["columns"].items()}}
     parsed = {key: tuple(values[key]) for key in ("drop", "header", "keep", "optional") if key in values}
     if "fill_down" in values:
         parsed["fill_down"] = _parse_fill_down(values["fill_down"], place)
     return TableMapping(table=table, **{**values, **parsed, "lookups": lookups})
+
+
+def _expand_path(expression: str, lookups: Collection[str]) -> str:
+    """Return the SQL of a path into JSON, such as `customer.id`, and any other expression as it is.
+
+    >>> _expand_path("customer.id", []), _expand_path("people.id", ["people"])
+    ('TRY(json_extract_string("customer", \\'$.id\\'))', 'people.id')
+    """
+    match = _PATH.fullmatch(expression.strip())
+    if match is None or match[1] in lookups:
+        return expression
+    return f"TRY(json_extract_string(\"{match[1]}\", '${match[2]}'))"
 
 
 def _check_keys(values: dict, kind: type, place: str) -> None:
@@ -223,6 +237,10 @@ def _check_words(table: str, values: dict, place: str) -> None:
         ZoneInfo(values.get("time_zone", "UTC"))
     except (ZoneInfoNotFoundError, ValueError):
         raise UserError(f"{place}: time_zone '{values['time_zone']}' is none; write it as 'Europe/Berlin'") from None
+    if "select" in values and (
+        {"unnest", "fill_down"} & set(values) or any("on" in w for w in values.get("lookups", {}).values())
+    ):
+        raise UserError(f"{place}: a select says itself what unnest, fill_down and on would; remove them")
     if "delivery" in values and (table != "orders" or values["delivery"] not in _DELIVERIES):
         raise UserError(f"{place}: delivery is a word of orders alone, one of {', '.join(_DELIVERIES)}")
 
@@ -241,7 +259,7 @@ def _check_columns(table: str, values: dict, place: str) -> None:
     columns = values.get("columns", {})
     if unknown := set(columns) - set(COLUMNS[table]):
         raise UserError(f"{place}: unknown column {_quote_first(unknown)}; bronze.{table} has {', '.join(COLUMNS[table])}")
-    missing = [column for column in _REQUIRED[table] if column not in columns]
+    missing = [column for column in REQUIRED[table] if column not in columns]
     if "files" not in values or missing:
         raise UserError(f"{place} lacks {', '.join(['files'] * ('files' not in values) + missing)}")
     if table == "events" and not {"visitor_id", "customer_id"} & set(columns):
