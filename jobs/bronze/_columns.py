@@ -68,7 +68,9 @@ def group_lookup_files(root: str, names: list[str], lookup: Lookup, words: set[s
     groups = []
     for header, files in headers.items():
         columns = list(header)
-        elsewhere = _Elsewhere([c for other in headers if other != header for c in other], tuple)
+        elsewhere = _Elsewhere(
+            [c for columns_elsewhere in headers if columns_elsewhere != header for c in columns_elsewhere], tuple
+        )
         reading, missing = _resolve_personal(columns, lookup, elsewhere)
         spelled = {column: _spell(column, words, columns) for column in columns if column not in reading.drop}
         used = [column for column, name in spelled.items() if name is not None]

@@ -75,7 +75,7 @@ def find_new_files(
     for part in matched:
         mapping, lookups = part.mapping, part.lookups
         names = [name for name in part.infos if name in new]
-        groups = group_files(root, names, mapping, lookups, list(part.infos), registered)
+        groups = group_files(root, names, mapping, lookups, part.all_names, registered)
         _log_new_columns(table, groups, registered)
         mapper = FileMapper(settings.clean, root, source.name, stored_table, mapping, lookups, secret, day, landed_at)
         mapped += [MappedFiles(mapper, group) for group in groups]
@@ -85,18 +85,20 @@ def find_new_files(
 
 @dataclass(frozen=True)
 class _MatchedFiles:
-    """The files that a mapping names, up to a day, and those of its look-ups."""
+    """The files that a mapping names, `infos` of those up to a day, and those of its look-ups."""
 
     mapping: TableMapping
+    all_names: list[str]
     infos: dict[str, fs.FileInfo]
     lookups: tuple[LookupFiles, ...]
 
 
 def _match_files(root: str, mapping: TableMapping, table: Table, day: date) -> _MatchedFiles:
-    infos = {name: info for name, info in find_files(root, mapping) if (mapping.file_day_of(name) or day) <= day}
+    pairs = find_files(root, mapping)
+    infos = {name: info for name, info in pairs if (mapping.file_day_of(name) or day) <= day}
     if not infos:
         raise UserError(f"land: no file {mapping.files} ({table.name}) in {root} for a day up to {day}")
-    return _MatchedFiles(mapping, infos, find_lookup_files(root, mapping, day))
+    return _MatchedFiles(mapping, [name for name, _ in pairs], infos, find_lookup_files(root, mapping, day))
 
 
 def group_files(

@@ -157,8 +157,6 @@ class WholeFiles:
             ).to_arrow_table()
         except duckdb.Error as error:
             raise UserError(self._describe(error, file)) from None
-        finally:
-            self._connection.unregister("rows")
 
     def _describe(self, error: duckdb.Error, file: str) -> str:
         """Return which row the SELECT cannot take; DuckDB's own error quotes the value."""
@@ -172,7 +170,7 @@ class WholeFiles:
         """Return the first row whose list is no JSON."""
         column = quote_name(self._mapping.unnest)
         sql = f"SELECT min(_row) FROM rows WHERE {column} IS NOT NULL AND TRY(json_type({column})) IS NULL"  # noqa: S608
-        return self._connection.sql(sql).fetchone()[0]
+        return self._connection.sql(sql).fetchall()[0][0]
 
 
 def _read_lookup(root: str, files: LookupFiles, secret: str) -> pa.Table:
@@ -209,9 +207,10 @@ def _build_select(mapping: TableMapping) -> str:
         sql = _fill_down(sql, mapping.fill_down)
     if mapping.unnest:
         column = quote_name(mapping.unnest)
+        elements = f"""CASE coalesce(json_type({column}), 'NULL') WHEN 'NULL' THEN NULL
+            WHEN 'ARRAY' THEN from_json({column}, '["JSON"]') ELSE [CAST({column} AS JSON)] END"""
         sql = f"""SELECT * EXCLUDE (_list, {column}), unnest(_list)->>'$' AS {column}, generate_subscripts(_list, 1) AS _position
-            FROM (SELECT *, CASE json_type({column}) WHEN 'NULL' THEN NULL WHEN 'ARRAY' THEN from_json({column}, '["JSON"]')
-                  ELSE [CAST({column} AS JSON)] END AS _list FROM ({sql}))"""  # noqa: S608
+            FROM (SELECT *, {elements} AS _list FROM ({sql}))"""  # noqa: S608
     for lookup in mapping.lookups:
         name, key = quote_name(lookup.name), quote_name(lookup.key)
         sql = f"""SELECT _left.* EXCLUDE (_key), {name} AS {name}

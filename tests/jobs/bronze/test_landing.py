@@ -84,7 +84,9 @@ def test_the_first_landing_reads_no_stored_rows(vendor, monkeypatch):
 def new_files(vendor):
     """The files of the vendor that are to be landed in bronze.events."""
     source = load_source(vendor.settings.source)
-    return _new_files.find_new_files(vendor.lake, vendor.settings, source, events.TABLE, "a key of the tests alone", date(2024, 3, 2), LANDED_AT)
+    return _new_files.find_new_files(
+        vendor.lake, vendor.settings, source, events.TABLE, "a key of the tests alone", date(2024, 3, 2), LANDED_AT
+    )
 
 
 def test_a_large_file_is_mapped_in_parts_with_the_same_rows_and_counts(vendor, monkeypatch):
