@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from jobs.bronze import _reading
-from jobs.bronze._names import match_name, split_path, suggest_names
+from jobs.bronze._names import match_name, normalize_name, split_path, suggest_names
 from jobs.bronze._sql import find_names, find_plain_column, open_connection, quote_name, to_sql
 from jobs.config.file_reading import FileReading
 from jobs.config.source_mapping import REQUIRED, Lookup, TableMapping
@@ -72,9 +72,8 @@ def group_lookup_files(root: str, names: list[str], lookup: Lookup, words: set[s
             [c for columns_elsewhere in headers if columns_elsewhere != header for c in columns_elsewhere], tuple
         )
         reading, missing = _resolve_personal(columns, lookup, elsewhere)
-        spelled = {column: _spell(column, words, columns) for column in columns if column not in reading.drop}
-        used = [column for column, name in spelled.items() if name is not None]
-        lookup_names = [spelled[column] for column in used]
+        spelled = _spell_columns([column for column in columns if column not in reading.drop], words)
+        used, lookup_names = list(spelled), list(spelled.values())
         if lookup.key is not None and lookup.key not in lookup_names:
             missing.append(lookup.key)
         if missing:
@@ -86,11 +85,14 @@ def group_lookup_files(root: str, names: list[str], lookup: Lookup, words: set[s
     return groups
 
 
-def _spell(column: str, words: set[str] | None, columns: list[str]) -> str | None:
-    """Return how a mapping spells a column of a file, None where it does not name it; without `words` as the file does."""
+def _spell_columns(columns: list[str], words: set[str] | None) -> dict[str, str]:
+    """Return how a mapping spells the columns of a file that stand among its `words`; without these how the file does."""
     if words is None:
-        return column.strip()
-    return next((word for word in sorted(words) if match_name(word, columns) == [column]), None)
+        return {column: column.strip() for column in columns}
+    spelled = {column: column for column in columns if column in words}
+    spellings = {normalize_name(word): word for word in words if word not in spelled}
+    spelled_otherwise = {c: spellings[normalize_name(c)] for c in columns if c not in spelled and normalize_name(c) in spellings}
+    return spelled | {c: word for c, word in spelled_otherwise.items() if list(spelled_otherwise.values()).count(word) == 1}
 
 
 def _read_headers(root: str, names: list[str], reading: TableMapping | Lookup) -> dict[tuple[str, ...], list[str]]:
@@ -110,7 +112,7 @@ class _Elsewhere:
 
     def has(self, name: str) -> bool:
         """Return whether another file has a column of this name."""
-        return bool(match_name(name, self.columns)) or bool(match_name(name, self.find()))
+        return any(match_name(name, columns) or split_path(name, columns) for columns in (self.columns, list(self.find())))
 
 
 def _resolve_personal(
@@ -147,7 +149,7 @@ class _Header:
         kept = [c for c in self.columns if c not in reading.drop]
         if self.mapping.select:
             sources = {column.strip(): column for column in kept}
-            absent = [name for name in self.mapping.optional if not match_name(name, kept)]
+            absent = [name for name in self.mapping.optional if not match_name(name, self.columns)]
         else:
             sources, absent, unresolved = self._find_sources(kept)
             missing += [name for name in unresolved if name not in missing]
@@ -270,7 +272,8 @@ def bind(
     try:
         connection.sql(f"SELECT 1 FROM source_rows WHERE ({sql}\n) IS NULL")  # noqa: S608 - the mapping's own text
     except duckdb.Error as error:
-        return describe_refusal(error)
+        hint = "; a name that is a word of SQL stands in double quotes" if isinstance(error, duckdb.ParserException) else ""
+        return describe_refusal(error) + hint
     return None
 
 

@@ -17,13 +17,11 @@ DATING_COLUMNS = {
     "customers": ("registered_at",),
     "rates": ("rated_on",),
 }
-# The columns that state a time, which a mapping's time zone is about.
+# The columns that state a time, which a mapping's time zone is about. Rates and product lists hold for days.
 TIME_COLUMNS = {
     "events": ("event_at", "sent_at", "received_at"),
     "orders": ("ordered_at", "updated_at"),
-    "products": ("known_on",),
     "customers": ("registered_at", "updated_at"),
-    "rates": ("rated_on",),
 }
 
 

@@ -66,10 +66,11 @@ class FileMapper:
         """Return in the table's shape those of the first `n` rows of a group's first file that are requested."""
         with open_connection() as connection:
             if self.mapping.is_whole:
-                raw, _ = next(self._read_tables(connection, group))
-            elif batch := next(self._read_batches(group, group.files[0]), None):
-                raw = pa.Table.from_batches([batch])
+                raw, _ = next(self._read_tables(connection, group), (None, None))
             else:
+                batch = next(self._read_batches(group, group.files[0]), None)
+                raw = None if batch is None else pa.Table.from_batches([batch])
+            if raw is None:
                 return to_mapped_schema(self.table).empty_table()
             requested, _ = self._split_rows(connection, raw.slice(0, n))
             return self._map_rows(connection, requested)
@@ -136,7 +137,7 @@ class FileMapper:
         """Return these of our columns as text; local times have the offset of the shop's time zone."""
         texts = evaluate_texts(connection, raw, self.mapping, columns)
         if self.mapping.time_zone != "UTC":
-            times = [column for column in TIME_COLUMNS[self.mapping.table] if column in texts]
+            times = [column for column in TIME_COLUMNS.get(self.mapping.table, ()) if column in texts]
             texts |= {column: append_offsets(texts[column], self.mapping.time_zone) for column in times}
         return texts
 

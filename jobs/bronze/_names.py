@@ -3,8 +3,10 @@
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def normalize_name(name: str) -> str:
     """Return what two spellings of a column's name have in common.
 

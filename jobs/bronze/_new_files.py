@@ -10,6 +10,7 @@ from pyarrow import fs
 from jobs.bronze import files
 from jobs.bronze._columns import FileGroup, group_by_header, log_absent_columns
 from jobs.bronze._mapping import FileMapper
+from jobs.bronze._names import match_name
 from jobs.bronze._reading import read_header
 from jobs.bronze._whole import LookupFiles, check_select, find_lookup_files
 from jobs.config.settings import Settings
@@ -76,7 +77,7 @@ def find_new_files(
         mapping, lookups = part.mapping, part.lookups
         names = [name for name in part.infos if name in new]
         groups = group_files(root, names, mapping, lookups, part.all_names, registered)
-        _log_new_columns(table, groups, registered)
+        _log_new_columns(table, mapping, groups, registered)
         mapper = FileMapper(settings.clean, root, source.name, stored_table, mapping, lookups, secret, day, landed_at)
         mapped += [MappedFiles(mapper, group) for group in groups]
         text_bytes |= {name: _estimate_text_bytes(root, name, new[name]["bytes"], mapping) for name in names}
@@ -155,7 +156,7 @@ def _with_stored_columns(lake: Lake, table: Table) -> Table:
     return replace(table, schema=", ".join([table.schema, *(f"{column} STRING" for column in others)]))
 
 
-def _log_new_columns(table: Table, groups: list[FileGroup], registered: dict[str, dict]) -> None:
+def _log_new_columns(table: Table, mapping: TableMapping, groups: list[FileGroup], registered: dict[str, dict]) -> None:
     """Log each column that no file had before, with the files that have it. All columns of the mapping are there."""
     groups_by_file = {name: group for group in groups for name in group.files}
     earlier = {column for file in registered.values() for column in file["columns"] or ()}
@@ -167,11 +168,13 @@ def _log_new_columns(table: Table, groups: list[FileGroup], registered: dict[str
                 files_by_column.setdefault(column, []).append(name)
     for column, names in files_by_column.items():
         others = f" and {len(names) - 1} more files" if names[1:] else ""
-        use = _describe_use(column, groups_by_file[names[0]])
+        use = _describe_use(column, mapping, groups_by_file[names[0]])
         log(f"drift {table.name:<28} new column '{column}' in {names[0]}{others}: {use}")
 
 
-def _describe_use(column: str, group: FileGroup) -> str:
+def _describe_use(column: str, mapping: TableMapping, group: FileGroup) -> str:
+    if any(match_name(name, [column]) for name in mapping.drop):
+        return "dropped"
     if column in group.reading.drop:
         return "not stored; `keep` would store it"
     return "personal" if column in group.reading.personal else "kept in _extra as it is"

@@ -110,7 +110,7 @@ def read_rows(root: str, name: str, mapping: FileReading, used: list[str], secre
     its text in `_extra['_malformed']` (only its hash where the source has personal fields).
     Raises UserError, naming the file and line, for a truncated or undecodable file.
     """
-    malformed = _MalformedRows(secret if mapping.personal or mapping.drop else None)
+    malformed = _MalformedRows(secret if mapping.is_personal else None)
     reader = _read_parquet(root, name) if mapping.format == "parquet" else _read_csv(root, name, mapping, malformed)
     last = 0
     try:

@@ -26,6 +26,11 @@ class FileReading:
     personal: dict[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
 
+    @property
+    def is_personal(self) -> bool:
+        """Whether anything of the files is personal; then columns that the mapping does not name are not stored."""
+        return bool(self.personal or self.drop)
+
     def file_day_of(self, name: str) -> date | None:
         """Return the day that a file name states, or None where the mapping expects none. Raises UserError for a name without."""
         if self.file_day is None:

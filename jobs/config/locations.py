@@ -68,7 +68,8 @@ def check_start(environment: dict[str, str], needs_files: bool) -> None:
     settings = load_settings(environment)
     for mapping in load_source(settings.source).all_mappings():
         if needs_files:
-            find_files(settings.input, mapping)
+            for files in (mapping, *mapping.lookups):
+                find_files(settings.input, files)
 
 
 def main(arguments: list[str]) -> int:

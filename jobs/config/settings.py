@@ -165,8 +165,8 @@ def _apply_variables(values: dict, environment: dict[str, str]) -> None:
 
 def read_secret(environment: dict[str, str] | None = None) -> str:
     """Return the key under which personal fields are hashed. Raises UserError where it is not set, or too short to be one."""
-    value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "").strip()
-    if not value:
+    value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "")
+    if not value.strip():
         raise UserError(
             "settings: the source has personal fields and SHOAL_SECRET is not set; set it to a long random text and keep it"
         )

@@ -96,8 +96,8 @@ class TableMapping(FileReading):
 
     @property
     def is_personal(self) -> bool:
-        """Whether anything of its files is personal; then columns that the mapping does not name are not stored."""
-        return bool(self.personal or self.drop or any(lookup.personal or lookup.drop for lookup in self.lookups))
+        """Whether anything of its files, or of its look-ups, is personal."""
+        return bool(self.personal or self.drop) or any(lookup.is_personal for lookup in self.lookups)
 
     @property
     def is_whole(self) -> bool:
