@@ -19,7 +19,8 @@ from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
 from benchmarks.measure import Run
 from benchmarks.robots import score_rules
 from benchmarks.sizes import draw_plot, format_table
-from jobs.config.source_mapping import find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import load_source
 
 SHOP = Shop(events=40_000, days=20, customers=2_000)
 SIZE = 100 * 2**20
@@ -47,7 +48,7 @@ all                        127.2 s
 
 def test_the_generated_shop_has_the_events_asked_for_each_on_the_day_of_its_file(shop):
     mappings = load_source(str(shop / "source.toml")).mappings
-    assert {table: len(find_files(str(shop), mapping)) for table, mapping in mappings.items()} == {
+    assert {table: len(find_files(str(shop), mapping)) for table, (mapping,) in mappings.items()} == {
         "events": 20,
         "orders": 20,
         "products": 1,

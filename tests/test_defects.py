@@ -192,7 +192,7 @@ def answers(tmp_path_factory):
     settings = replace(load_settings({}), input=str(folder), source=str(folder / "vendor.toml"))
     lake = Lake(None, str(tmp_path_factory.mktemp("lake")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOAL_SECRET", "of the tests")
+        patch.setenv("SHOAL_SECRET", "a key of the tests alone")
         for step, days in (("land", [LAST]), ("clean", [LAST]), ("features", [LAST.replace(day=2), LAST])):
             steps.run_on_lake(lake, (step,), settings, steps.Options(days))
     connection = duckdb.connect()

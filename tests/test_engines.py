@@ -36,7 +36,7 @@ def shop(spark, tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
     writer.write_shop(folder / "input", customers=300, days=5, seed=3, last_day=LAST)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOAL_SECRET", "of the tests")
+        patch.setenv("SHOAL_SECRET", "a key of the tests alone")
         settings = replace(load_settings({}), input=str(folder / "input"), source="sample", models=str(folder / "models"))
         lakes = {"local": Lake(None, str(folder / "local")), "spark": Lake(Opened(spark), str(folder / "spark"))}
         of_engine = {engine: replace(settings, engine=engine, lake=lake.root) for engine, lake in lakes.items()}

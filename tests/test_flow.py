@@ -45,7 +45,7 @@ def printed():
 def refreshed(shop, printed, tmp_path_factory):
     """A lake that holds the shop: all days but the last at once, then the last day."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOAL_SECRET", "of the tests")
+        patch.setenv("SHOAL_SECRET", "a key of the tests alone")
         settings = replace(load_settings({}), input=str(shop), source="sample")
         lake = Lake(None, str(tmp_path_factory.mktemp("lake")))
         for day in (LAST - timedelta(days=1), LAST):
@@ -133,7 +133,7 @@ def test_features_of_a_day_do_not_depend_on_the_order_in_which_days_were_run(ref
     """The last day after the others equals all days at once; also after a past day is run again."""
     lake, settings = refreshed
     at_once = Lake(None, str(tmp_path / "at_once"))
-    monkeypatch.setenv("SHOAL_SECRET", "of the tests")
+    monkeypatch.setenv("SHOAL_SECRET", "a key of the tests alone")
     for step in ("land", "clean", "features"):
         steps.run_on_lake(at_once, (step,), settings, steps.Options([LAST]))
     compared = [f"clean.{table}" for table in flow.CHECKED_TABLES["clean"]] + ["features.customer_days"]

@@ -137,14 +137,14 @@ def test_a_page_uses_the_words_of_the_glossary(page):
 def test_the_mapping_that_a_page_shows_can_be_loaded(page, tmp_path):
     (mapping,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
     (tmp_path / "mine.toml").write_text(mapping)
-    assert source_mapping.load_source(str(tmp_path / "mine.toml")).mappings["orders"].columns
+    assert source_mapping.load_source(str(tmp_path / "mine.toml")).columns("orders")
 
 
 def test_the_page_on_mappings_lists_every_column():
     rows = table_rows(HOME / "docs" / "own-files.md", "table")
     assert {table: tuple(columns.replace("*", "").split(", ")) for table, columns in rows} == source_mapping.COLUMNS
     required = {table: tuple(re.findall(r"\*\*(\w+)\*\*", columns)) for table, columns in rows}
-    assert required == source_mapping._REQUIRED
+    assert required == source_mapping.REQUIRED
 
 
 @pytest.mark.parametrize("page", sorted((HOME / "docs" / "adr").glob("*.md")), ids=lambda page: page.name)

@@ -17,6 +17,12 @@ DATING_COLUMNS = {
     "customers": ("registered_at",),
     "rates": ("rated_on",),
 }
+# The columns that state a time, which a mapping's time zone is about. Rates and product lists hold for days.
+TIME_COLUMNS = {
+    "events": ("event_at", "sent_at", "received_at"),
+    "orders": ("ordered_at", "updated_at"),
+    "customers": ("registered_at", "updated_at"),
+}
 
 
 def find_days(rows: pa.Table, table: str, settings: Clean, last_day: date, landed_on: date) -> pa.Array:

@@ -3,7 +3,6 @@
 import codecs
 import csv
 import gzip
-import hmac
 import io
 import re
 import zlib
@@ -12,11 +11,11 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from jobs.config.source_mapping import TableMapping
+from jobs.bronze._personal import hash_text, protect_columns
+from jobs.config.file_reading import FileReading
 from jobs.errors import UserError
 from jobs.storage.files import open_filesystem
 
@@ -27,7 +26,7 @@ _NO_HEADER = "if the file has no header line, add one"
 MALFORMED = "_malformed"  # the key in _extra under which a row with the wrong number of fields is kept
 
 
-def read_header(root: str, name: str, mapping: TableMapping) -> list[str]:
+def read_header(root: str, name: str, mapping: FileReading) -> list[str]:
     """Return the file's column names. Raises UserError for an empty file, or one that is not what its name says."""
     if mapping.format == "parquet":
         filesystem, base = open_filesystem(root)
@@ -80,7 +79,7 @@ class _MalformedRows:
         number = row.number - 1
         if "\n" in row.text.strip():
             self._last_of_several_lines = (number, row.text)
-        self._rows.append((number, row.text if self._secret is None else hash_personal(row.text, "text", self._secret)))
+        self._rows.append((number, row.text if self._secret is None else hash_text(row.text, self._secret)))
         self._numbers.append(number)
         return "skip"
 
@@ -104,14 +103,14 @@ class _MalformedRows:
             raise UserError(f"land: file {name}, row {number}: a quote is opened and never closed; nothing of it was landed")
 
 
-def read_rows(root: str, name: str, mapping: TableMapping, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
+def read_rows(root: str, name: str, mapping: FileReading, used: list[str], secret: str) -> Iterator[pa.RecordBatch]:
     """Read the file's rows: the `used` columns as text, `_extra` map of the rest, `_file`, and `_row` counted from 1.
 
     Personal columns come hashed, dropped ones not at all. A row with the wrong number of fields comes with nulls and
     its text in `_extra['_malformed']` (only its hash where the source has personal fields).
     Raises UserError, naming the file and line, for a truncated or undecodable file.
     """
-    malformed = _MalformedRows(secret if mapping.personal or mapping.drop else None)
+    malformed = _MalformedRows(secret if mapping.is_personal else None)
     reader = _read_parquet(root, name) if mapping.format == "parquet" else _read_csv(root, name, mapping, malformed)
     last = 0
     try:
@@ -134,13 +133,7 @@ def read_rows(root: str, name: str, mapping: TableMapping, used: list[str], secr
         raise UserError(f"land: file {name}{place}: {reason}; nothing of it was landed") from None
 
 
-def hash_personal(text: str, kind: str, secret: str) -> str:
-    """Return the HMAC-SHA256 of a personal field (RFC 2104), e-mails trimmed and in lower case first, as 64 hex digits."""
-    plain = text.strip().lower() if kind == "email" else text
-    return hmac.digest(secret.encode(), plain.encode(), "sha256").hex()
-
-
-def _read_records(root: str, name: str, mapping: TableMapping) -> Iterator[list[str]]:
+def _read_records(root: str, name: str, mapping: FileReading) -> Iterator[list[str]]:
     """Read the records of a delimited file, without blank lines, to look at the first ones. Raises UserError as read_rows."""
     filesystem, base = open_filesystem(root)
     try:
@@ -155,7 +148,7 @@ def _read_records(root: str, name: str, mapping: TableMapping) -> Iterator[list[
         raise UserError(f"land: file {name}, line {line}: {reason or _describe_error(error, mapping)}; {hint}") from None
 
 
-def _read_csv(root: str, name: str, mapping: TableMapping, malformed: _MalformedRows) -> Iterator[pa.RecordBatch]:
+def _read_csv(root: str, name: str, mapping: FileReading, malformed: _MalformedRows) -> Iterator[pa.RecordBatch]:
     filesystem, base = open_filesystem(root)
     names = read_header(root, name, mapping)
     if len(list(islice(_read_records(root, name, mapping), 2))) < 2:
@@ -187,18 +180,15 @@ def _read_parquet(root: str, name: str) -> Iterator[pa.RecordBatch]:
             yield pa.RecordBatch.from_arrays([c.cast(pa.string()) for c in batch.columns], names=batch.schema.names)
 
 
-def _to_batch(batch, numbers: np.ndarray, name: str, mapping: TableMapping, used: list[str], secret: str) -> pa.RecordBatch:
-    columns = {n: batch.column(n) for n in batch.schema.names if n not in mapping.drop}
-    for column, kind in mapping.personal.items():
-        if column in columns:
-            columns[column] = _hash_column(columns[column], kind, secret)
-    extra = _to_map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
+def _to_batch(batch, numbers: np.ndarray, name: str, mapping: FileReading, used: list[str], secret: str) -> pa.RecordBatch:
+    columns = protect_columns({n: batch.column(n) for n in batch.schema.names}, mapping, secret)
+    extra = to_map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
     arrays = [columns[n] for n in used] + [extra, pa.repeat(name, batch.num_rows), pa.array(numbers, pa.int64())]
     return pa.RecordBatch.from_arrays(arrays, schema=_raw_schema(used))
 
 
 def _to_malformed_batch(malformed: list[tuple[int, str]], name: str, used: list[str]) -> pa.RecordBatch:
-    texts = _to_map({MALFORMED: pa.array([text for _, text in malformed], pa.string())}, len(malformed))
+    texts = to_map({MALFORMED: pa.array([text for _, text in malformed], pa.string())}, len(malformed))
     nulls = [pa.nulls(len(malformed), pa.string()) for _ in used]
     arrays = [*nulls, texts, pa.repeat(name, len(malformed)), pa.array([n for n, _ in malformed], pa.int64())]
     return pa.RecordBatch.from_arrays(arrays, schema=_raw_schema(used))
@@ -209,7 +199,7 @@ def _raw_schema(used: list[str]) -> pa.Schema:
     return pa.schema([*((n, pa.string()) for n in used), ("_extra", extra), ("_file", pa.string()), ("_row", pa.int64())])
 
 
-def _to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
+def to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
     """Return columns as one map per row, nulls left out."""
     if not columns:
         offsets = pa.array([0] * (rows + 1), pa.int32())
@@ -222,13 +212,7 @@ def _to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
     return pa.MapArray.from_arrays(pa.array(offsets), keys, values)
 
 
-def _hash_column(column: pa.Array, kind: str, secret: str) -> pa.Array:
-    coded = column.dictionary_encode()
-    hashes = [None if v is None else hash_personal(v, kind, secret) for v in coded.dictionary.to_pylist()]
-    return pc.take(pa.array(hashes, pa.string()), coded.indices)
-
-
-def _find_bad_line(root: str, name: str, mapping: TableMapping) -> tuple[int, str]:
+def _find_bad_line(root: str, name: str, mapping: FileReading) -> tuple[int, str]:
     """Return the line, from 1, at which a file stops being text, and why; '' where it is text up to its end."""
     filesystem, base = open_filesystem(root)
     decoder = codecs.getincrementaldecoder(mapping.encoding)()
@@ -252,7 +236,7 @@ def _compression_of(name: str) -> str | None:
     return "gzip" if name.endswith(".gz") else None
 
 
-def _describe_error(error: Exception, mapping: TableMapping) -> str:
+def _describe_error(error: Exception, mapping: FileReading) -> str:
     """Return in one line why a file cannot be read. Arrow's own errors quote cells; those of the system do not."""
     if isinstance(error, OSError | EOFError | csv.Error):
         return " ".join(str(error).split())[:200]

@@ -8,12 +8,29 @@ _PARTS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`""")  # text
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _VALUES = {"null", "true", "false"}  # words that are values and no columns
 _CONFIGURATION = {"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False}  # a task has one CPU
+_CLOSING = (
+    "SET TimeZone = 'UTC'",
+    "SET enable_external_access = false",
+    "SET python_enable_replacements = false",  # else a table's name could be a variable of this program
+    "SET lock_configuration = true",
+)
+# Functions that mappings have besides DuckDB's own. A value that they cannot take is null.
+_EPOCH = "TRY(strftime(make_timestamp(TRY_CAST(TRY_CAST(x AS DECIMAL(30, 6)) * {} AS BIGINT)), '%Y-%m-%d %H:%M:%S.%f+00'))"
+_PARAMS = """TRY(from_json(list, '[{"key": "VARCHAR", "value": "JSON"}]'))"""
+_VALUES_OF_PARAM = ", ".join(f"p.value->>'{key}'" for key in ("string_value", "int_value", "double_value", "float_value", "$"))
+_MACROS = (
+    f"CREATE MACRO from_epoch_s(x) AS {_EPOCH.format(1_000_000)}",
+    f"CREATE MACRO from_epoch_ms(x) AS {_EPOCH.format(1_000)}",
+    f"CREATE MACRO from_epoch_us(x) AS {_EPOCH.format(1)}",
+    f"""CREATE MACRO param(list, name) AS list_transform(
+        list_filter({_PARAMS}, lambda p: p.key = name)[1:1], lambda p: coalesce({_VALUES_OF_PARAM}))[1]""",
+)
 
 
 def open_connection() -> duckdb.DuckDBPyConnection:
     """Open a database in memory that reaches no file and no network, in UTC; expressions cannot change that."""
     connection = duckdb.connect(config=_CONFIGURATION)
-    for statement in ("SET TimeZone = 'UTC'", "SET enable_external_access = false", "SET lock_configuration = true"):
+    for statement in (*_MACROS, *_CLOSING):
         connection.execute(statement)
     return connection
 

@@ -3,6 +3,8 @@
 DuckDB's own error quotes the value, which may be a name or an e-mail address.
 """
 
+import re
+
 import duckdb
 import pyarrow as pa
 
@@ -10,6 +12,8 @@ from jobs.bronze._columns import select_used
 from jobs.bronze._sql import find_plain_column, quote_name, to_sql
 from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
+
+_STRICT = re.compile(r"\b(cast|strptime)\s*\(", re.IGNORECASE)  # functions that raise, and have a form that does not
 
 
 def evaluate_texts(
@@ -72,9 +76,19 @@ def _find_value(connection: duckdb.DuckDBPyConnection, expressions: dict[str, st
             file, row = rows[0]
             return (
                 f"land: file {file}, row {row}: the mapping's {name} = {expression!r} cannot take a value of "
-                "this row; correct the file, or change the expression, such as to try_cast"
+                f"this row; correct the file, or make it null by {_to_try_form(expression)!r}"
             )
     return None
+
+
+def _to_try_form(expression: str) -> str:
+    """Return an expression that is null where this one cannot take a value.
+
+    >>> _to_try_form("strptime(at, '%d/%m/%Y')"), _to_try_form("cast(n AS INT)"), _to_try_form("n::INT")
+    ("try_strptime(at, '%d/%m/%Y')", 'try_cast(n AS INT)', 'TRY(n::INT)')
+    """
+    tolerant, n_replaced = _STRICT.subn(r"try_\1(", expression)
+    return tolerant if n_replaced else f"TRY({expression})"
 
 
 def _describe(rows: pa.Table, error: duckdb.Error) -> str:

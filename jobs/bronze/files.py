@@ -11,7 +11,6 @@ from datetime import date, datetime
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.config.source_mapping import TableMapping
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
@@ -23,7 +22,7 @@ SCHEMA = """
     sha256 STRING NOT NULL COMMENT 'checksum of the content',
     bytes BIGINT COMMENT 'size of the file',
     modified_ns BIGINT COMMENT 'when the file last changed, ns since 1970',
-    mapping STRING COMMENT 'fingerprint of the mapping it was landed with',
+    mapping STRING COMMENT 'fingerprint of the mappings it was landed with',
     days ARRAY<STRUCT<day: DATE, n_rows: BIGINT>> COMMENT 'rows landed, by day',
     landed_at TIMESTAMP COMMENT 'when, UTC',
     columns ARRAY<STRING> COMMENT 'columns of the file, in its order',
@@ -34,7 +33,7 @@ _ALL_ROWS = ["days", "left_out"]  # the columns that count the rows of a file, l
 
 @dataclass(frozen=True)
 class LandedFiles:
-    """The files of one mapping that were landed: a row of bronze.files by name; and the rows read."""
+    """The files that were landed in one table: a row of bronze.files by name; and the rows read, by each mapping of the file."""
 
     files: dict[str, dict] = field(default_factory=dict)
     n_read: int = 0
@@ -47,16 +46,16 @@ def read_register(lake: Lake, source: str, table: str) -> dict[str, dict]:
     return {row["file"]: row for row in rows}
 
 
-def register_files(lake: Lake, source: str, files_by_mapping: dict[TableMapping, LandedFiles], landed_at: datetime) -> None:
-    """Account for the rows of these files, by mapping, and register the files: the last writes of a landing.
+def register_files(lake: Lake, source: str, files_by_table: dict[str, LandedFiles], landed_at: datetime) -> None:
+    """Account for the rows of these files, by table, and register the files: the last writes of a landing.
 
     Raises UserError where rows that were read are neither in the table nor left out by the mapping.
     """
     rows, accounts = [], {}
-    for mapping, landed in files_by_mapping.items():
-        table = f"bronze.{mapping.table}"
-        shared = {"source": source, "table": table, "mapping": mapping.fingerprint(), "landed_at": landed_at}
-        entries = [{**shared, "file": name, **entry} for name, entry in landed.files.items()]
+    for name, landed in files_by_table.items():
+        table = f"bronze.{name}"
+        shared = {"source": source, "table": table, "landed_at": landed_at}
+        entries = [{**shared, "file": file, **entry} for file, entry in landed.files.items()]
         accounts[table] = _account_days(lake, table, entries, landed.n_read) if entries else []
         rows += entries
     reconciliation.write_accounts(lake, accounts)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from jobs.bronze import customers, events, files, orders, products, rates
-from jobs.bronze._columns import group_by_header
-from jobs.bronze._landing import find_new_files, land_files
+from jobs.bronze._key import read_key, remember_key
+from jobs.bronze._landing import land_files
 from jobs.bronze._mapping import FileMapper
+from jobs.bronze._new_files import find_new_files, group_files
+from jobs.bronze._whole import find_lookup_files
 from jobs.config.settings import Settings
-from jobs.config.source_mapping import COLUMNS, Source, TableMapping, find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import COLUMNS, Source, TableMapping, load_source
 from jobs.engine.runner import open_runner
 from jobs.storage.lake import Lake
 
@@ -24,23 +27,25 @@ def run(lake: Lake, settings: Settings, day: date, landed_at: datetime) -> None:
 
 def land_tables(
     lake: Lake, settings: Settings, source: Source, tables: list[str], day: date, landed_at: datetime
-) -> dict[TableMapping, files.LandedFiles]:
+) -> dict[str, files.LandedFiles]:
     """Land the files of these tables; no file of any table is landed where one lacks a column."""
+    secret = read_key(lake.root, source)
     new = {
-        mapping: find_new_files(lake, settings, source, TABLES[table], day, landed_at)
-        for table, mapping in source.mappings.items()
+        table: find_new_files(lake, settings, source, TABLES[table], secret, day, landed_at)
+        for table in source.mappings
         if table in tables
     }
-    new = {mapping: new_files for mapping, new_files in new.items() if new_files}
+    new = {table: new_files for table, new_files in new.items() if new_files}
     if not new:
         return {}
+    remember_key(lake.root, secret)
     with open_runner(lake, settings, sum(new_files.n_rows for new_files in new.values())) as runner:
-        return {mapping: land_files(lake, runner, new_files) for mapping, new_files in new.items()}
+        return {table: land_files(lake, runner, new_files) for table, new_files in new.items()}
 
 
 @dataclass(frozen=True)
 class TablePreview:
-    """What a mapping makes of the first rows of a table's first file: the values by column, a value for each row."""
+    """What a mapping makes of the first rows of a mapping's first file: the values by column, a value for each row."""
 
     table: str
     pattern: str
@@ -49,14 +54,16 @@ class TablePreview:
     values: dict[str, list[str | None]]
 
 
-def preview_table(settings: Settings, root: str, source: Source, table: str, day: date, rows: int) -> TablePreview:
+def preview_mapping(settings: Settings, root: str, source: Source, mapping: TableMapping, day: date, rows: int) -> TablePreview:
     """Map the first `rows` rows of the first file, as on `day`; nothing is landed. Raises UserError as landing does."""
-    mapping = source.mappings[table]
     names = [name for name, _ in find_files(root, mapping)]
-    (group,) = group_by_header(root, names[:1], mapping)
+    lookups = find_lookup_files(root, mapping, day)
+    (group,) = group_files(root, names[:1], mapping, lookups, names)
     landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    mapper = FileMapper(settings.clean, root, source.name, TABLES[table], mapping, _PREVIEW_SECRET, day, landed_at)
+    mapper = FileMapper(
+        settings.clean, root, source.name, TABLES[mapping.table], mapping, lookups, _PREVIEW_SECRET, day, landed_at
+    )
     records = mapper.map_first_rows(group, rows).to_pylist()
-    columns = [column for column in COLUMNS[table] if column in mapping.columns]
+    columns = [column for column in COLUMNS[mapping.table] if column in mapping.columns]
     values = {c: [None if record[c] is None else str(record[c]) for record in records] for c in (*columns, "day")}
-    return TablePreview(table, mapping.files, names, len(records), values)
+    return TablePreview(mapping.table, mapping.files, names, len(records), values)

@@ -52,7 +52,7 @@ def clean_event_days(
     """
     n_rows = sum(rows_in[day] for day in due)
     with open_runner(lake, settings, n_rows) as runner:
-        mapped = frozenset(source.mappings["events"].columns)
+        mapped = source.columns("events")
         context = _Context(lake, runner, settings.clean, mapped, due, count_buckets(n_rows))
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
         classified = _classify(context, source.currency)

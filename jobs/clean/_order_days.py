@@ -52,7 +52,7 @@ def clean_order_days(
 
 def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
     """Return orders.classify_orders with what it looks up."""
-    rates = lake.read_arrow(bronze_rates.TABLE) if "rates" in source.mappings else bronze_rates.TABLE.arrow_schema.empty_table()
+    rates = lake.read_arrow(bronze_rates.TABLE) if source.has("rates") else bronze_rates.TABLE.arrow_schema.empty_table()
     return partial(
         orders.classify_orders,
         products=products.find_product_validity(lake.read_arrow(products.TABLE)),

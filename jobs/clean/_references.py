@@ -53,7 +53,7 @@ def product_reference(lake: Lake, settings: Settings, source: Source) -> Referen
     missing_price = load_policy(settings.policy).clean["products.price"]
     classify = partial(products.classify_products, currency=source.currency, missing_price=missing_price)
     lookups = {}
-    if "orders" in source.mappings:
+    if source.has("orders"):
         lookups[orders.TABLE.name] = partial(_read_lookups, lake, orders.BRONZE, orders.find_product_lookups, _PRODUCT_LOOKUPS)
     return Reference(
         bronze_products.TABLE, products.TABLE, products_rejects.TABLE, classify, products.build_products,
@@ -65,9 +65,9 @@ def customer_reference(lake: Lake, settings: Settings, source: Source) -> Refere
     """Return clean.customers as a reference table."""
     find_validity = partial(customers.find_mail_validity, most=settings.clean.max_customers_per_mail)
     lookups = {}
-    if "orders" in source.mappings:
+    if source.has("orders"):
         lookups[orders.TABLE.name] = partial(_read_lookups, lake, orders.BRONZE, orders.find_customer_lookups, _GUEST_LOOKUPS)
-    if "events" in source.mappings and "email_key" in source.mappings["events"].columns:
+    if "email_key" in source.columns("events"):
         lookups[events.TABLE.name] = partial(_read_lookups, lake, bronze_events.TABLE, customers.find_lookups, _MAIL_LOOKUPS)
     return Reference(
         bronze_customers.TABLE, customers.TABLE, customers_rejects.TABLE, customers.classify_customers, customers.build_customers,

@@ -66,7 +66,7 @@ def _clean_due_days(
     lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], days: list[date]
 ) -> dict[str, list[reconciliation.Account]]:
     """Clean the due days of events and of orders at the same time. Returns their accounts by table."""
-    rates = _money.read_rates(lake) if "rates" in source.mappings else {}
+    rates = _money.read_rates(lake) if source.has("rates") else {}
     calls = {}
     for table, clean_days in (("events", _event_days.clean_event_days), ("orders", _order_days.clean_order_days)):
         entries = landed.get(table, {})

@@ -11,12 +11,12 @@ WIDTH = 24  # characters of a value that are shown
 
 
 def check_source(settings: Settings, mapping_name: str, root: str, rows: int) -> None:
-    """Print the first `rows` rows of each table of a mapping, and what is wrong with them; nothing is landed."""
+    """Print the first `rows` rows of each mapping of a source, and what is wrong with them; nothing is landed."""
     source = source_mapping.load_source(mapping_name)
     day = datetime.now(UTC).date()
-    for table in source.mappings:
-        preview = pipeline.preview_table(settings, root, source, table, day, rows)
-        log(f"\n{table}: {len(preview.files)} files {preview.pattern}, first {preview.files[0]}")
+    for mapping in source.all_mappings():
+        preview = pipeline.preview_mapping(settings, root, source, mapping, day, rows)
+        log(f"\n{mapping.table}: {len(preview.files)} files {preview.pattern}, first {preview.files[0]}")
         for column, values in preview.values.items():
             texts = ["null" if value is None else value for value in values]
             note = "   <- null in every row shown" if texts and set(texts) == {"null"} else ""

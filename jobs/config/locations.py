@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from jobs.config.settings import HOME, load_settings
-from jobs.config.source_mapping import find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.storage.files import write_atomically
 
@@ -65,9 +66,10 @@ def _read_record() -> dict:
 def check_start(environment: dict[str, str], needs_files: bool) -> None:
     """Raise UserError for what would stop a run at its first step: settings, the source, and with `needs_files` its files."""
     settings = load_settings(environment)
-    for mapping in load_source(settings.source).mappings.values():
+    for mapping in load_source(settings.source).all_mappings():
         if needs_files:
-            find_files(settings.input, mapping)
+            for files in (mapping, *mapping.lookups):
+                find_files(settings.input, files)
 
 
 def main(arguments: list[str]) -> int:

@@ -17,6 +17,7 @@ _OTHER_VARIABLES = {
 }  # fmt: skip
 
 
+_LEAST_SECRET = 16  # characters, below which a key can be guessed
 BEST = "best"  # the representation that the gate chooses
 KMEANS = "kmeans"
 
@@ -163,12 +164,14 @@ def _apply_variables(values: dict, environment: dict[str, str]) -> None:
 
 
 def read_secret(environment: dict[str, str] | None = None) -> str:
-    """Return the key under which personal fields are hashed. Raises UserError where it is not set."""
+    """Return the key under which personal fields are hashed. Raises UserError where it is not set, or too short to be one."""
     value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "")
-    if not value:
+    if not value.strip():
         raise UserError(
             "settings: the source has personal fields and SHOAL_SECRET is not set; set it to a long random text and keep it"
         )
+    if len(value) < _LEAST_SECRET:
+        raise UserError(f"settings: SHOAL_SECRET has {len(value)} characters, and must have at least {_LEAST_SECRET}")
     return value
 
 

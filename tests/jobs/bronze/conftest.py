@@ -20,6 +20,7 @@ files = "clicks-*.csv*"
 file_day = '(\\d{4}-\\d{2}-\\d{2})'
 personal = { mail = "email" }
 drop = ["name"]
+keep = ["colour"]
 [events.columns]
 event_at = "time"
 visitor_id = "device"
@@ -93,5 +94,5 @@ def lake(tmp_path):
 
 @pytest.fixture
 def vendor(lake, tmp_path, monkeypatch):
-    monkeypatch.setenv("SHOAL_SECRET", "of the tests")
+    monkeypatch.setenv("SHOAL_SECRET", "a key of the tests alone")
     return Vendor(lake, tmp_path / "input")

@@ -34,10 +34,10 @@ def test_the_register_counts_rows_by_day_and_notices_a_changed_mapping(vendor):
 def test_a_row_that_was_read_but_not_written_stops_the_landing(vendor):
     vendor.file("people.csv", "id,since", "anna,2024-02-01")
     source, landed_at = load_source(vendor.settings.source), datetime(2024, 3, 20, tzinfo=UTC)
-    ((mapping, landed),) = pipeline.land_tables(
+    ((table, landed),) = pipeline.land_tables(
         vendor.lake, vendor.settings, source, ["customers"], date(2024, 3, 2), landed_at
     ).items()
     assert landed.n_read == 1
     with pytest.raises(UserError, match=r"bronze.customers, day 2024-02-01: 2 rows in, \+1 unaccounted for"):
-        files.register_files(vendor.lake, source.name, {mapping: replace(landed, n_read=2)}, landed_at)
+        files.register_files(vendor.lake, source.name, {table: replace(landed, n_read=2)}, landed_at)
     assert files.read_days(vendor.lake, ["bronze.customers"]) == {}, "not registered, so that it is landed again"

@@ -7,7 +7,7 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from jobs.bronze import _landing, _mapping, _reading, _rows, events, files, orders, pipeline
+from jobs.bronze import _landing, _mapping, _new_files, _reading, _rows, events, files, orders, pipeline
 from jobs.bronze.files import LandedFiles
 from jobs.config.source_mapping import load_source
 from jobs.engine.tasks import Produced, split_by_key
@@ -84,7 +84,9 @@ def test_the_first_landing_reads_no_stored_rows(vendor, monkeypatch):
 def new_files(vendor):
     """The files of the vendor that are to be landed in bronze.events."""
     source = load_source(vendor.settings.source)
-    return _landing.find_new_files(vendor.lake, vendor.settings, source, events.TABLE, date(2024, 3, 2), LANDED_AT)
+    return _new_files.find_new_files(
+        vendor.lake, vendor.settings, source, events.TABLE, "a key of the tests alone", date(2024, 3, 2), LANDED_AT
+    )
 
 
 def test_a_large_file_is_mapped_in_parts_with_the_same_rows_and_counts(vendor, monkeypatch):
@@ -108,7 +110,7 @@ def test_a_large_file_is_mapped_in_parts_with_the_same_rows_and_counts(vendor, m
 
 
 def map_all(new):
-    return [rows for group in new.groups for rows in new.mapper.map_files(group)]
+    return [rows for part in new.mapped for rows in part.mapper.map_files(part.group)]
 
 
 def sorted_rows(rows, columns):
@@ -124,7 +126,7 @@ def test_rows_placed_in_buckets_are_those_placed_at_once(vendor):
     vendor.file("clicks-2024-03-02.csv", *clicks(*["2024-03-01 11:00:00"] * 25))
     new = new_files(vendor)
     tables = {"new": pa.concat_tables(map_all(new)), "stored": stored}
-    kernel = partial(_rows.place_rows, table=new.mapper.table, source="vendor", files=frozenset(new.files))
+    kernel = partial(_rows.place_rows, table=new.table, source="vendor", files=frozenset(new.files))
     whole = kernel(tables)
     inputs = {name: Produced(None, (), rows.schema, "_row") for name, rows in tables.items()}
     buckets = {name: split_by_key(inputs[name], rows, 3) for name, rows in tables.items()}
@@ -142,7 +144,7 @@ def test_files_make_tasks_of_a_size_in_their_order(vendor, monkeypatch):
         vendor.file(f"clicks-2024-02-0{n}.csv", *clicks("2024-02-01 10:00:00"))
     new = new_files(vendor)
     monkeypatch.setattr(_landing, "_TASK_BYTES", 2 * max(new.text_bytes.values()))
-    names = [[name[-5] for name in task.files] for task in _landing._list_tasks(new)]
+    names = [[name[-5] for name in task.group.files] for task in _landing._list_tasks(new)]
     assert names == [["1", "2"], ["3", "4"], ["5"]]
 
 
@@ -151,8 +153,8 @@ def test_the_size_of_texts_is_known_without_reading_them(vendor, name):
     lines = ["id,since", *(f"{n},2024-02-01" for n in range(5_000))]
     vendor.file(name, *lines)
     n_bytes = (vendor.folder / name).stat().st_size
-    mapping = load_source(vendor.settings.source).mappings["customers"]
-    estimate = _landing._estimate_text_bytes(str(vendor.folder), name, n_bytes, mapping)
+    mapping = load_source(vendor.settings.source).mappings["customers"][0]
+    estimate = _new_files._estimate_text_bytes(str(vendor.folder), name, n_bytes, mapping)
     n_text_bytes = len("\n".join(lines)) + 1
     assert n_text_bytes <= estimate <= 4 * n_text_bytes
 
@@ -162,5 +164,5 @@ def test_nothing_new_is_no_landing(vendor):
     vendor.land("customers")
     source = load_source(vendor.settings.source)
     assert pipeline.land_tables(vendor.lake, vendor.settings, source, ["customers"], date(2024, 3, 2), LANDED_AT) == {}
-    files.register_files(vendor.lake, source.name, {source.mappings["customers"]: LandedFiles()}, LANDED_AT)
+    files.register_files(vendor.lake, source.name, {"customers": LandedFiles()}, LANDED_AT)
     assert vendor.lake.version("bronze.files") == 1

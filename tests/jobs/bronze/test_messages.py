@@ -28,8 +28,8 @@ def error_of(call, *arguments) -> str:
 def test_a_file_without_a_header_line_is_refused_by_counts_and_by_columns_of_the_mapping(vendor, capsys):
     vendor.file("clicks-2024-03-02.csv", FIRST_CUSTOMER)
     message = error_of(vendor.land, "events")
-    assert message.startswith("land: file clicks-2024-03-02.csv, line 1: 4 of the 4 columns that the mapping names are missing")
-    assert "(mail, time, device, what); the file has 6 columns" in message
+    assert message.startswith("land: file clicks-2024-03-02.csv, line 1: 5 of the 5 columns that the mapping names are missing")
+    assert "(mail, name, time, device, what); the file has 6 columns" in message
     assert "header line" in message
     assert not [cell for cell in CELLS if cell in capsys.readouterr().out]
 
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_is_refused_without_quoting_it(tmp_path, case
         (tmp_path / name).write_bytes(content)
         columns = TableMapping("events", "*", {}, **mapping)
         _reading.read_header(str(tmp_path), name, columns)
-        return list(_reading.read_rows(str(tmp_path), name, columns, [], "of the tests"))
+        return list(_reading.read_rows(str(tmp_path), name, columns, [], "a key of the tests alone"))
 
     assert expected in error_of(read)
 
@@ -101,7 +101,9 @@ def test_the_preview_of_a_source_shows_values_and_its_errors_do_not(vendor):
 
     def preview(rows):
         source = load_source(vendor.settings.source)
-        return pipeline.preview_table(vendor.settings, str(vendor.folder), source, "orders", date(2024, 3, 2), rows)
+        return pipeline.preview_mapping(
+            vendor.settings, str(vendor.folder), source, source.mappings["orders"][0], date(2024, 3, 2), rows
+        )
 
     assert preview(1).values["quantity"] == ["4"]
     assert "orders.csv, row 3: the mapping's orders.quantity" in error_of(preview, 3)

@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 from jobs.bronze import _reading
+from jobs.bronze._personal import hash_personal
 from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
 
@@ -15,7 +16,7 @@ ZIPPED = gzip.compress(b"a,b\n" + b"1,2\n" * 50_000)
 def read(folder, content, name=NAME, **mapping):
     """(row, a, other columns) of every row, with `a` mapped."""
     (folder / name).write_bytes(content)
-    batches = _reading.read_rows(str(folder), name, TableMapping("events", "*", {}, **mapping), ["a"], "of the tests")
+    batches = _reading.read_rows(str(folder), name, TableMapping("events", "*", {}, **mapping), ["a"], "a key of the tests alone")
     return [(row["_row"], row["a"], dict(row["_extra"])) for batch in batches for row in batch.to_pylist()]
 
 
@@ -68,5 +69,5 @@ def test_an_unreadable_file_is_refused_with_file_and_line(tmp_path, case, conten
 
 
 def test_an_email_address_has_one_key_in_any_case_and_with_blanks_but_not_without_its_dots():
-    keys = [_reading.hash_personal(mail, "email", "s") for mail in ("a.b@x.org", " A.B@X.ORG ", "ab@x.org")]
+    keys = [hash_personal(mail, "email", "s") for mail in ("a.b@x.org", " A.B@X.ORG ", "ab@x.org")]
     assert keys[0] == keys[1] != keys[2]

@@ -12,7 +12,7 @@ from jobs.config.source_mapping import Source, TableMapping
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 
-SHOP = Source("shop", "GBP", {"events": TableMapping("events", "*", {c: c for c in ("visitor_id", "event_at", "event_type")})})
+SHOP = Source("shop", "GBP", {"events": (TableMapping("events", "*", {c: c for c in ("visitor_id", "event_at", "event_type")}),)})
 
 
 def clean_days(lake: Lake, rows: list[tuple[str, str, str | None]], limits: Clean) -> list[str]:

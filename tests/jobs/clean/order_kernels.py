@@ -13,7 +13,7 @@ from jobs.config.source_mapping import COLUMNS, Source, TableMapping
 from jobs.quality.reconciliation import Account
 from jobs.storage.lake import Lake
 
-SHOP = Source("shop", "GBP", {"orders": TableMapping("orders", "*", {c: c for c in COLUMNS["orders"]})})
+SHOP = Source("shop", "GBP", {"orders": (TableMapping("orders", "*", {c: c for c in COLUMNS["orders"]}),)})
 NO_PRODUCTS, NO_CUSTOMERS, NO_RATES = (
     table.arrow_schema.empty_table() for table in (products.TABLE, customers.TABLE, rates.TABLE)
 )

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.bronze import events as bronze
-from jobs.bronze._reading import hash_personal
+from jobs.bronze._personal import hash_personal
 from jobs.clean import customers, identities, identity_alarms
 from jobs.config.settings import Clean
 from tests.jobs.clean import event_days, kernels, scenarios
@@ -26,7 +26,7 @@ def read(kind):
     rows = []
     for case in scenarios.cases("identities"):
         for row in scenarios.read("identities", case, kind):
-            row["email_key"] = row["email"] and hash_personal(row["email"], "email", "of the tests")
+            row["email_key"] = row["email"] and hash_personal(row["email"], "email", "a key of the tests alone")
             prefixed = {c: f"{case}~{row[c]}" for c in scenarios.PREFIXED if row.get(c)}
             rows.append({c: value or None for c, value in {**row, **prefixed}.items()})
     return rows
@@ -53,7 +53,7 @@ def test_identities_match_the_example(outcome, case):
         expected = scenarios.read("identities", case, kind)
         for row in expected:
             if row.get("rule") == "shared_mail":
-                row["id"] = hash_personal(row["id"], "email", "of the tests")
+                row["id"] = hash_personal(row["id"], "email", "a key of the tests alone")
         scenarios.assert_rows(by_case.get(case, []), expected)
 
 

@@ -17,7 +17,7 @@ from tests.jobs.clean.order_kernels import SHOP
 from tests.jobs.clean.rejects import land
 
 DAYS = [date(2024, 3, day) for day in (1, 2, 3)]
-SOURCE = replace(SHOP, mappings={t: TableMapping(t, "*", {c: c for c in COLUMNS[t]}) for t in ("events", "orders")})
+SOURCE = replace(SHOP, mappings={t: (TableMapping(t, "*", {c: c for c in COLUMNS[t]}),) for t in ("events", "orders")})
 
 
 @pytest.fixture

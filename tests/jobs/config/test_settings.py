@@ -43,6 +43,8 @@ def test_a_wrong_value_is_named_in_one_line(environment, message):
 
 
 def test_the_secret_comes_from_the_environment_or_is_an_error():
-    assert read_secret({"SHOAL_SECRET": "s"}) == "s"
+    assert read_secret({"SHOAL_SECRET": "sixteen letters!"}) == "sixteen letters!"
+    with pytest.raises(UserError, match="has 15 characters, and must have at least 16"):
+        read_secret({"SHOAL_SECRET": "fifteen letters"})
     with pytest.raises(UserError, match="SHOAL_SECRET is not set"):
         read_secret({})
