@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Look for no garbage during the block: an import makes a million objects that stay, and looks at all of them many times."""
+    """Look for no garbage during the block: the objects of an import stay, and would be looked at again and again."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
