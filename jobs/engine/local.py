@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -24,17 +24,21 @@ from jobs import watchdog
 from jobs.engine.tasks import (
     COLLECT,
     KEEP,
+    Call,
     Input,
     Kernel,
     Output,
     Part,
     Result,
+    Tables,
     Write,
     list_parts,
+    read_all,
     split_by_key,
 )
 from jobs.errors import UserError
 from jobs.storage.commits import File, split_by, write_files
+from jobs.storage.rows import Scan
 from jobs.storage.table import Table
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -57,14 +61,9 @@ class LocalRunner:
 
     def read(self, inputs: Mapping[str, Input], n_buckets: int) -> dict[str, Any]:
         """Return the rows of each input in buckets by their key."""
-        parts = {name: list_parts(self.root, input) for name, input in inputs.items()}
         if n_buckets == 1:
-            return {
-                name: _InMemory(
-                    pa.concat_tables([inputs[name].schema.empty_table(), *(t for p in some for t in p.read(self.root))])
-                )
-                for name, some in parts.items()
-            }
+            return {name: _InMemory(read_all(self.root, input)) for name, input in inputs.items()}
+        parts = {name: list_parts(self.root, input) for name, input in inputs.items()}
         tasks = [
             _Split(self.root, name, part, n_buckets, self._new_path("split")) for name, some in parts.items() for part in some
         ]
@@ -77,12 +76,19 @@ class LocalRunner:
     def run(self, kernel: Kernel, inputs: Mapping[str, Any], outputs: Mapping[str, Output]) -> Result:
         """Run a kernel on each bucket of `inputs`, which read and earlier results gave, and treat its outputs as named."""
         if all(isinstance(rows, _InMemory) for rows in inputs.values()):
-            return self._run_here(kernel, {name: rows.rows for name, rows in inputs.items()}, outputs)
+            return self._treat(kernel({name: rows.rows for name, rows in inputs.items()}), outputs)
         n_buckets = len(next(iter(inputs.values())).parts)
         parts = [{name: (rows.schema, rows.parts[n]) for name, rows in inputs.items()} for n in range(n_buckets)]
         tasks = [_Run(self.root, kernel, parts[n], outputs, n, self._new_path(f"run{n}")) for n in range(n_buckets)]
         results = {task.bucket: result for task, result in self._run_tasks(_run_bucket, tasks)}
         return self._merge_results([results[n] for n in range(n_buckets)], outputs)
+
+    def run_calls(self, calls: Sequence[Call], outputs: Mapping[str, Output]) -> Result:
+        """Run each call in a task of its own, and collect or write its outputs as named."""
+        if len(calls) == 1:
+            return self._treat(calls[0].run(self.root), outputs)
+        tasks = [_RunCall(self.root, call, outputs, self._new_path(f"call{n}")) for n, call in enumerate(calls)]
+        return self._merge_results([result for _, result in self._run_tasks(_run_call, tasks)], outputs)
 
     def close(self) -> None:
         """End the workers and remove what they left."""
@@ -93,9 +99,8 @@ class LocalRunner:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
 
-    def _run_here(self, kernel: Kernel, tables: dict[str, pa.Table], outputs: Mapping[str, Output]) -> Result:
+    def _treat(self, rows_by_name: Tables, outputs: Mapping[str, Output]) -> Result:
         result = Result()
-        rows_by_name = kernel(tables)
         for name, output in outputs.items():
             if output == COLLECT:
                 result.collected[name] = rows_by_name[name]
@@ -189,7 +194,7 @@ def _end_with_parent(parent: int) -> None:
 class _InMemory:
     """The rows of the only bucket."""
 
-    rows: pa.Table
+    rows: pa.Table | Scan
 
 
 @dataclass
@@ -214,6 +219,13 @@ class _Run(NamedTuple):
     inputs: dict[str, tuple[pa.Schema, list[str]]]
     outputs: Mapping[str, Output]
     bucket: int
+    path: str
+
+
+class _RunCall(NamedTuple):
+    root: str
+    call: Call
+    outputs: Mapping[str, Output]
     path: str
 
 
@@ -257,6 +269,16 @@ def _run_bucket(task: _Run) -> _BucketResult:
     tables = {name: _read_ipc(schema, paths) for name, (schema, paths) in task.inputs.items()}
     rows_by_name = task.kernel(tables)
     del tables
+    return _treat_rows(task, rows_by_name)
+
+
+def _run_call(task: _RunCall) -> _BucketResult:
+    """Run a call, which reads its rows itself."""
+    return _treat_rows(task, task.call.run(task.root))
+
+
+def _treat_rows(task: _Run | _RunCall, rows_by_name: Tables) -> _BucketResult:
+    """Send, store or write each output of a kernel."""
     result = _BucketResult({}, {}, {}, {})
     for name, output in task.outputs.items():
         rows = rows_by_name.pop(name)
