@@ -222,6 +222,7 @@ def _parse_lookup(table: str, name: str, words: dict, mapping: dict, place: str)
     if "file_day" in words and "file_day" not in mapping:
         raise UserError(f"{place}: file_day needs a file_day of the mapping too, as the version of that day is looked up")
     lists = {key: tuple(words[key]) for key in ("drop", "header") if key in words}
+    words = {**words, "on": words.get("on") and _expand_path(words["on"], mapping["lookups"])}
     return Lookup(table, name, **{**words, **lists})
 
 
