@@ -104,6 +104,16 @@ def test_a_source_knows_the_columns_of_all_mappings_of_a_table(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_column_is_personal_in_all_mappings_of_the_same_files(tmp_path):
+    events = EVENTS.replace("e.csv", "*.csv").replace(
+        "[events.columns]", 'personal = {mail = "email"}\n[events.columns]\ncustomer_id = "c"'
+    )
+    products = '[products]\nfiles = "p.csv"\n[products.columns]\nproduct_id = "a"\n'
+    (tmp_path / "mine.toml").write_text(GOOD + events + products)
+    source = load_source(str(tmp_path / "mine.toml"))
+    assert [mapping.personal for mapping in source.all_mappings()] == [{"mail": "email"}, {"mail": "email"}, {}]
+
+
 def test_a_path_is_a_key_in_json_unless_it_begins_with_a_look_up(tmp_path):
     lookup = '[orders.lookups.people]\nfiles = "p.csv"\nkey = "a"\non = "a.b"\n'
     (tmp_path / "mine.toml").write_text(GOOD.replace('"c"', '"people.c"').replace('"d"', '"item.d"') + lookup)
