@@ -157,7 +157,7 @@ def _with_stored_columns(lake: Lake, table: Table) -> Table:
 
 
 def _log_new_columns(table: Table, mapping: TableMapping, groups: list[FileGroup], registered: dict[str, dict]) -> None:
-    """Log each column that no file had before, with the files that have it. All columns of the mapping are there."""
+    """Log each column that no file had before, with the files that have it."""
     groups_by_file = {name: group for group in groups for name in group.files}
     earlier = {column for file in registered.values() for column in file["columns"] or ()}
     first = min(groups_by_file, default=None) if not earlier else None
@@ -175,6 +175,8 @@ def _log_new_columns(table: Table, mapping: TableMapping, groups: list[FileGroup
 def _describe_use(column: str, mapping: TableMapping, group: FileGroup) -> str:
     if any(match_name(name, [column]) for name in mapping.drop):
         return "dropped"
+    if column in group.used:
+        return "mapped"
     if column in group.reading.drop:
         return "not stored; `keep` would store it"
     return "personal" if column in group.reading.personal else "kept in _extra as it is"

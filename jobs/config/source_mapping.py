@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -161,7 +161,7 @@ def load_source(name: str) -> Source:
         raise UserError(f"source: {path}: currency must be the three letters of the home currency, such as 'EUR'")
     if not re.fullmatch(r"\w+", str(values.get("name", ""))):
         raise UserError(f"source: {path}: name must be letters, digits and underscores")
-    mappings = {table: _parse_table(table, values, path) for table in COLUMNS if table in values}
+    mappings = _share_personal({table: _parse_table(table, values, path) for table in COLUMNS if table in values})
     if not {"events", "orders"} & set(mappings):
         raise UserError(f"source: {path} maps neither events nor orders; add one of them")
     return Source(values["name"], values["currency"], mappings)
@@ -175,6 +175,17 @@ def _parse_table(table: str, values: dict, path: Path) -> tuple[TableMapping, ..
         _parse_mapping(table, {**zone, **part}, f"source: {path} [{table}]" + (f" number {n}" if parts[1:] else ""))
         for n, part in enumerate(parts, 1)
     )
+
+
+def _share_personal(mappings: dict[str, tuple[TableMapping, ...]]) -> dict[str, tuple[TableMapping, ...]]:
+    """Return mappings in which a column that is personal in one is so in all of the same files."""
+    personal: dict[str, dict[str, str]] = {}
+    for mapping in (mapping for of_table in mappings.values() for mapping in of_table):
+        personal[mapping.files] = mapping.personal | personal.get(mapping.files, {})
+    return {
+        table: tuple(replace(mapping, personal=personal[mapping.files] | mapping.personal) for mapping in of_table)
+        for table, of_table in mappings.items()
+    }
 
 
 def _parse_mapping(table: str, values: dict, place: str) -> TableMapping:
@@ -222,6 +233,7 @@ def _parse_lookup(table: str, name: str, words: dict, mapping: dict, place: str)
     if "file_day" in words and "file_day" not in mapping:
         raise UserError(f"{place}: file_day needs a file_day of the mapping too, as the version of that day is looked up")
     lists = {key: tuple(words[key]) for key in ("drop", "header") if key in words}
+    words = {**words, "on": words.get("on") and _expand_path(words["on"], mapping["lookups"])}
     return Lookup(table, name, **{**words, **lists})
 
 

@@ -88,6 +88,7 @@ def test_a_value_that_an_expression_of_the_mapping_cannot_take_is_named_by_file_
     vendor.file("orders.csv", *ORDERS)
     message = error_of(vendor.land, "orders")
     assert message.startswith("land: file orders.csv, row 3: the mapping's orders.quantity = 'cast(n AS INT) * cast(n AS INT)'")
+    assert message.endswith("or make it null by 'try_cast(n AS INT) * try_cast(n AS INT)'")
     vendor.map(NUMBERS.replace("state <> 'draft'", "cast(state AS INT) = 1"))
     assert "orders.csv, row 1: the mapping's where = 'cast(state AS INT) = 1'" in error_of(vendor.land, "orders")
     vendor.map(MAPPING.replace('ordered_at = "time"', 'ordered_at = "cast(time AS TIMESTAMP)"'))

@@ -89,22 +89,14 @@ def test_a_look_up_gives_the_version_of_the_day_of_the_file(vendor, capsys):
 
 
 def test_a_value_of_the_first_row_is_filled_down_within_its_order_alone(vendor):
-    words = 'fill_down = { by = "ticket", columns = ["at", "who"] }'
-    vendor.map(lines(words))
-    rows = [
-        "T1,cup,2024-03-01 10:00:00,ann",
-        "T1,pot,,",
-        "T2,cup,2024-03-01 11:00:00,",
-        "T3,cup,,",
-        ",cup,,",
-        "T1,mug,,bo",
-        "T1,jug,,",
-    ]
+    vendor.map(lines('fill_down = { by = "ticket", columns = ["at", "who"] }'))
+    first, second = "T1,cup,2024-03-01 10:00:00,ann", "T2,cup,2024-03-01 11:00:00,"
+    rows = [first, "T1,pot,,", second, "T3,cup,,", ",cup,,zed", ",cup,,", "T1,mug,,bo", "T1,jug,,"]
     vendor.file("lines.csv", "ticket,sku,at,who", *rows)
     vendor.land("orders")
     assert vendor.rows("orders", "_row", "ordered_at", "customer_id") == [
         (1, "2024-03-01 10:00:00", "ann"), (2, "2024-03-01 10:00:00", "ann"), (3, "2024-03-01 11:00:00", None), (4, None, None),
-        (5, None, None), (6, "2024-03-01 10:00:00", "bo"), (7, "2024-03-01 10:00:00", "bo"),
+        (5, None, "zed"), (6, None, None), (7, "2024-03-01 10:00:00", "bo"), (8, "2024-03-01 10:00:00", "bo"),
     ]  # fmt: skip
 
 
