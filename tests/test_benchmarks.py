@@ -19,7 +19,8 @@ from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
 from benchmarks.measure import Run
 from benchmarks.robots import score_rules
 from benchmarks.sizes import draw_plot, format_table
-from jobs.config.source_mapping import find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import load_source
 
 SHOP = Shop(events=40_000, days=20, customers=2_000)
 SIZE = 100 * 2**20

@@ -15,7 +15,8 @@ from jobs.bronze._columns import FileGroup, group_by_header
 from jobs.bronze._mapping import FileMapper
 from jobs.bronze.files import LandedFiles
 from jobs.config.settings import Settings, read_secret
-from jobs.config.source_mapping import Source, TableMapping, find_files
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import Source, TableMapping
 from jobs.engine.runner import Result, Runner, count_buckets
 from jobs.engine.tasks import COLLECT, Produced, Write
 from jobs.errors import UserError

@@ -8,7 +8,8 @@ from jobs.bronze._columns import group_by_header
 from jobs.bronze._landing import find_new_files, land_files
 from jobs.bronze._mapping import FileMapper
 from jobs.config.settings import Settings
-from jobs.config.source_mapping import COLUMNS, Source, TableMapping, find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import COLUMNS, Source, TableMapping, load_source
 from jobs.engine.runner import open_runner
 from jobs.storage.lake import Lake
 

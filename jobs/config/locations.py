@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from jobs.config.settings import HOME, load_settings
-from jobs.config.source_mapping import find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.storage.files import write_atomically
 

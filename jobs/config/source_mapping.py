@@ -1,20 +1,16 @@
 """How the files of a source map onto our bronze columns: conf/sources/<name>.toml, read and checked."""
 
-import codecs
 import hashlib
 import json
 import re
 import tomllib
 from dataclasses import dataclass, field
 from datetime import date
-from fnmatch import fnmatch
 from pathlib import Path
 
-from pyarrow import fs
-
+from jobs.config.file_format import check_format
 from jobs.config.settings import HOME
 from jobs.errors import UserError
-from jobs.storage.files import open_filesystem
 
 # Our bronze columns, all text. A mapping may leave out columns that its source lacks.
 COLUMNS = {
@@ -44,7 +40,6 @@ _REQUIRED = {
 }
 _OLD_NAMES = {"undoes_order_id": "original_order_id"}  # of columns, which a mapping may still use
 _PERSONAL_KINDS = ("email", "text")
-_FORMATS = ("csv", "parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +51,12 @@ class TableMapping:
     columns: dict[str, str]
     format: str = "csv"
     delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    comment: str = ""
+    header: tuple[str, ...] = ()
     encoding: str = "utf8"
+    pattern: str | None = None
     file_day: str | None = None
     where: str | None = None
     personal: dict[str, str] = field(default_factory=dict)
@@ -112,23 +112,6 @@ def load_source(name: str) -> Source:
     return Source(values["name"], values["currency"], mappings)
 
 
-def find_files(root: str, mapping: TableMapping) -> list[tuple[str, fs.FileInfo]]:
-    """Return the files under `root` that the mapping names, as (name relative to root, info), sorted by name.
-
-    Raises UserError where the folder is missing or holds no such file.
-    """
-    filesystem, base = open_filesystem(root)
-    try:
-        infos = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
-    except (FileNotFoundError, NotADirectoryError, OSError):
-        raise UserError(f"land: input folder {root} does not exist; name it with INPUT= or SHOAL_INPUT") from None
-    infos_by_name = {info.path.removeprefix(base).lstrip("/"): info for info in infos if info.type == fs.FileType.File}
-    files = sorted((name, info) for name, info in infos_by_name.items() if fnmatch(name, mapping.files))
-    if not files:
-        raise UserError(f"land: no file {mapping.files} ({mapping.table}) in {root}; check INPUT= and the source's mapping")
-    return files
-
-
 def _parse_mapping(table: str, values: dict, path: Path) -> TableMapping:
     place = f"source: {path} [{table}]"
     allowed = set(TableMapping.__dataclass_fields__) - {"table"}
@@ -137,8 +120,10 @@ def _parse_mapping(table: str, values: dict, path: Path) -> TableMapping:
     if columns := values.get("columns"):
         values = {**values, "columns": _rename_columns(columns, place)}
     _check_columns(table, values, place)
-    _check_format(values, place)
-    return TableMapping(table=table, **{**values, "drop": tuple(values.get("drop", ()))})
+    check_format(values, place)
+    _check_personal(values, place)
+    lists = {word: tuple(values.get(word, ())) for word in ("drop", "header")}
+    return TableMapping(table=table, **{**values, **lists})
 
 
 def _rename_columns(columns: dict[str, str], place: str) -> dict[str, str]:
@@ -162,16 +147,8 @@ def _check_columns(table: str, values: dict, place: str) -> None:
         raise UserError(f"{place} lacks visitor_id or customer_id; one of them must say who acted")
 
 
-def _check_format(values: dict, place: str) -> None:
-    """Raise UserError for a file format, delimiter, encoding or kind of personal field that cannot be used."""
-    if values.get("format", "csv") not in _FORMATS:
-        raise UserError(f"{place}: format must be one of {', '.join(_FORMATS)}")
-    if len(values.get("delimiter", ",")) != 1:
-        raise UserError(f"{place}: delimiter must be one character")
-    try:
-        codecs.lookup(values.get("encoding", "utf8"))
-    except LookupError:
-        raise UserError(f"{place}: encoding '{values['encoding']}' is none that Python knows; try 'utf8' or 'latin-1'") from None
+def _check_personal(values: dict, place: str) -> None:
+    """Raise UserError for a kind of personal field that does not exist."""
     if set(values.get("personal", {}).values()) - set(_PERSONAL_KINDS):
         raise UserError(f"{place}: personal fields are one of {', '.join(_PERSONAL_KINDS)}")
 

@@ -5,7 +5,8 @@ from datetime import date
 import pytest
 
 from jobs.config.settings import HOME
-from jobs.config.source_mapping import TableMapping, find_files, load_source
+from jobs.config.source_files import find_files
+from jobs.config.source_mapping import TableMapping, load_source
 from jobs.errors import UserError
 
 GOOD = """name = "mine"
@@ -44,7 +45,17 @@ def test_a_shipped_mapping_loads(path):
         ),
         (GOOD + EVENTS, "[events] lacks visitor_id or customer_id"),
         (GOOD.replace("[orders.columns]", 'format = "xml"\n[orders.columns]'), "[orders]: format must be"),
-        (GOOD.replace("[orders.columns]", 'delimiter = "||"\n[orders.columns]'), "[orders]: delimiter must be one character"),
+        (GOOD.replace("[orders.columns]", 'delimiter = ""\n[orders.columns]'), "[orders]: delimiter must be one or more"),
+        (GOOD.replace("[orders.columns]", "delimiter = '\"'\n[orders.columns]"), "[orders]: delimiter must be one or more"),
+        (GOOD.replace("[orders.columns]", 'quote = "||"\n[orders.columns]'), "[orders]: quote must be one ASCII"),
+        (GOOD.replace("[orders.columns]", "escape = '\"'\n[orders.columns]"), "[orders]: escape must differ from quote"),
+        (GOOD.replace("[orders.columns]", "comment = '\"'\n[orders.columns]"), "[orders]: comment must be"),
+        (GOOD.replace("[orders.columns]", 'header = ["a", "a"]\n[orders.columns]'), "[orders]: header names column 'a' twice"),
+        (GOOD.replace("[orders.columns]", 'header = "a"\n[orders.columns]'), "[orders]: header must be a list"),
+        (GOOD.replace("[orders.columns]", 'pattern = "a"\n[orders.columns]'), "pattern does not go with format = 'csv'"),
+        (GOOD.replace("[orders.columns]", 'format = "text"\n[orders.columns]'), "needs a pattern with named groups"),
+        (GOOD.replace("[orders.columns]", 'format = "text"\npattern = "("\n[orders.columns]'), "no regular expression"),
+        (GOOD.replace("[orders.columns]", 'encoding = "base64"\n[orders.columns]'), "[orders]: encoding 'base64' is none"),
         (GOOD.replace("[orders.columns]", 'encoding = "utf9"\n[orders.columns]'), "[orders]: encoding 'utf9' is none"),
         (GOOD.replace("[orders.columns]", 'personal = {m = "phone"}\n[orders.columns]'), "[orders]: personal fields"),
     ],
