@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from jobs.bronze import _reading
 from jobs.bronze._sql import find_names, find_plain_column, open_connection, to_sql
+from jobs.config.settings import MAX_UNPACKED_GIB
 from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
 
@@ -29,11 +30,11 @@ class FileGroup:
     files: list[str]
 
 
-def group_by_header(root: str, names: list[str], mapping: TableMapping) -> list[FileGroup]:
+def group_by_header(root: str, names: list[str], mapping: TableMapping, max_gib: float = MAX_UNPACKED_GIB) -> list[FileGroup]:
     """Group files by their columns. Raises UserError where a file lacks a column that the mapping names."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in names:
-        groups.setdefault(tuple(_reading.read_header(root, name, mapping)), []).append(name)
+        groups.setdefault(tuple(_reading.read_header(root, name, mapping, max_gib)), []).append(name)
     return [
         FileGroup(list(columns), _check_columns(list(columns), files[0], mapping), files) for columns, files in groups.items()
     ]
@@ -57,7 +58,7 @@ def _check_columns(columns: list[str], name: str, mapping: TableMapping) -> list
         raise UserError(
             f"land: file {name}, line 1: {len(missing)} of the {named} columns that the mapping names {verb} missing "
             f"({', '.join(missing)}); the file has {_reading.count_columns(columns)}. "
-            f"Correct [{mapping.table}] in the mapping, or the file; if it has no header line, add one"
+            f"Correct [{mapping.table}] in the mapping, or the file; if it has no header line, set header = [...]"
         )
     if reserved := [c for c in kept if c in _RESERVED]:
         raise UserError(f"land: file {name}: column '{reserved[0]}' is a name of ours; rename it, or drop it ({mapping.table})")

@@ -15,14 +15,12 @@ from jobs.bronze._columns import FileGroup, group_by_header
 from jobs.bronze._mapping import FileMapper
 from jobs.bronze.files import LandedFiles
 from jobs.config.settings import Settings, read_secret
-from jobs.config.source_files import find_files
+from jobs.config.source_files import find_files, open_source_file
 from jobs.config.source_mapping import Source, TableMapping
 from jobs.engine.runner import Result, Runner, count_buckets
 from jobs.engine.tasks import COLLECT, Produced, Write
-from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage import delta
-from jobs.storage.files import open_filesystem
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, list_files
 from jobs.storage.table import Table
@@ -61,7 +59,7 @@ def find_new_files(
     mapping = source.mappings[table.name.split(".")[1]]
     infos = [(name, info) for name, info in find_files(settings.input, mapping) if (mapping.file_day_of(name) or day) <= day]
     if not infos:
-        raise UserError(f"land: no file {mapping.files} ({table.name}) in {settings.input} for a day up to {day}")
+        log(f"read  {table.name:<28}            0 files {mapping.files} for a day up to {day}")
     registered = files.read_register(lake, source.name, table.name)
     new = _find_changed_files(settings.input, infos, registered, mapping)
     if not new:
@@ -70,16 +68,17 @@ def find_new_files(
         return None
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(infos):,}")
     secret = read_secret() if mapping.personal or mapping.drop else ""
-    groups = group_by_header(settings.input, list(new), mapping)
+    groups = group_by_header(settings.input, list(new), mapping, settings.max_unpacked_gib)
     _log_new_columns(table, mapping, {name: group.columns for group in groups for name in group.files}, registered)
     mapper = FileMapper(
-        settings.clean, settings.input, source.name, _with_stored_columns(lake, table), mapping, secret, day, landed_at
-    )
+        settings.clean, settings.input, source.name, with_stored_columns(lake, table), mapping, secret, day, landed_at,
+        settings.max_unpacked_gib,
+    )  # fmt: skip
     text_bytes = {name: _estimate_text_bytes(settings.input, name, new[name]["bytes"], mapping) for name in new}
     return NewFiles(mapper, new, groups, text_bytes, registered)
 
 
-def _with_stored_columns(lake: Lake, table: Table) -> Table:
+def with_stored_columns(lake: Lake, table: Table) -> Table:
     """Return a contract with the text columns that the table has besides in an older lake, so that stored rows keep them."""
     if not lake.exists(table.name):
         return table
@@ -201,20 +200,21 @@ def _find_changed_files(
     """Return the files whose content or mapping was not landed yet. Content is read only where size or time changed."""
     new = {}
     for name, info in infos:
-        stamp = (info.size, info.mtime_ns, mapping.fingerprint())
         row = registered.get(name)
+        # A forgotten file is new once its content is.
+        fingerprint = files.FORGOTTEN if row and row["mapping"] == files.FORGOTTEN else mapping.fingerprint()
+        stamp = (info.size, info.mtime_ns, fingerprint)
         if row and (row["bytes"], row["modified_ns"], row["mapping"]) == stamp:
             continue
         checksum = _hash_file(root, name)
-        if row and (row["sha256"], row["mapping"]) == (checksum, mapping.fingerprint()):
+        if row and (row["sha256"], row["mapping"]) == (checksum, fingerprint):
             continue
         new[name] = {"sha256": checksum, "bytes": info.size, "modified_ns": info.mtime_ns}
     return new
 
 
 def _hash_file(root: str, name: str) -> str:
-    filesystem, base = open_filesystem(root)
-    with filesystem.open_input_file(f"{base}/{name}") as file:
+    with open_source_file(root, name) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -222,10 +222,12 @@ def _estimate_text_bytes(root: str, name: str, n_bytes: int, mapping: TableMappi
     """Return the size of a file as text. The last bytes of a gzip archive give the size of its last member, below 4 GiB."""
     if mapping.format == "parquet":
         return n_bytes * _LEAST_COMPRESSION
-    if not name.endswith(".gz"):
+    ending = name.lower().rpartition(".")[2]
+    if ending not in ("gz", "zip"):
         return n_bytes
-    filesystem, base = open_filesystem(root)
-    with filesystem.open_input_file(f"{base}/{name}") as file:
+    if ending == "zip":
+        return n_bytes * _LEAST_COMPRESSION
+    with open_source_file(root, name) as file:
         last_bytes = file.read_at(4, max(0, n_bytes - 4))
     stated = min(int.from_bytes(last_bytes, "little"), n_bytes * _MOST_COMPRESSION)  # anything where the file is truncated
     return max(stated, n_bytes * _LEAST_COMPRESSION)

@@ -13,7 +13,7 @@ from jobs.bronze._columns import FileGroup
 from jobs.bronze._days import DATING_COLUMNS, find_days
 from jobs.bronze._sql import open_connection
 from jobs.bronze._values import evaluate_condition, evaluate_texts
-from jobs.config.settings import Clean
+from jobs.config.settings import MAX_UNPACKED_GIB, Clean
 from jobs.config.source_mapping import COLUMNS, TableMapping
 from jobs.storage.table import Table
 
@@ -26,7 +26,8 @@ _BATCH_BYTES = 16 << 20  # small files are mapped together
 class FileMapper:
     """Reads the files of one mapping and applies its expressions.
 
-    `day` is the last day that is landed, `secret` the key under which personal fields are hashed.
+    `day` is the last day that is landed, `secret` the key under which personal fields are hashed. A compressed file may become
+    `max_gib` GiB.
     """
 
     settings: Clean
@@ -37,6 +38,7 @@ class FileMapper:
     secret: str
     day: date
     landed_at: datetime
+    max_gib: float = MAX_UNPACKED_GIB
 
     @property
     def schema(self) -> pa.Schema:
@@ -93,7 +95,7 @@ class FileMapper:
 
     def _read_batches(self, group: FileGroup) -> Iterator[pa.RecordBatch]:
         for name in group.files:
-            yield from _reading.read_rows(self.root, name, self.mapping, group.used, self.secret)
+            yield from _reading.read_rows(self.root, name, self.mapping, group.used, self.secret, self.max_gib)
 
     def _file_days(self, raw: pa.Table) -> pa.Array:
         """Return the day that the name of each row's file states."""

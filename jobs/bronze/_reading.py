@@ -89,7 +89,7 @@ def _to_batch(batch, numbers: np.ndarray, name: str, mapping: TableMapping, used
     for column, kind in mapping.personal.items():
         if column in columns:
             columns[column] = _hash_column(columns[column], kind, secret)
-    extra = _to_map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
+    extra = to_map({n: c for n, c in columns.items() if n not in used}, batch.num_rows)
     arrays = [columns[n] for n in used] + [extra, pa.repeat(name, batch.num_rows), pa.array(numbers, pa.int64())]
     return pa.RecordBatch.from_arrays(arrays, schema=_raw_schema(used))
 
@@ -98,7 +98,7 @@ def _to_malformed_batch(rows: list[MalformedRow], name: str, used: list[str], se
     """Return malformed rows as a batch; with a `secret` their texts are hashed."""
     texts = [row.text if secret is None else hash_personal(row.text, "text", secret) for row in rows]
     lines = [str(row.line) for row in rows]
-    extra = _to_map({MALFORMED: pa.array(texts, pa.string()), LINE: pa.array(lines, pa.string())}, len(rows))
+    extra = to_map({MALFORMED: pa.array(texts, pa.string()), LINE: pa.array(lines, pa.string())}, len(rows))
     nulls = [pa.nulls(len(rows), pa.string()) for _ in used]
     arrays = [*nulls, extra, pa.repeat(name, len(rows)), pa.array([row.number for row in rows], pa.int64())]
     return pa.RecordBatch.from_arrays(arrays, schema=_raw_schema(used))
@@ -109,7 +109,7 @@ def _raw_schema(used: list[str]) -> pa.Schema:
     return pa.schema([*((n, pa.string()) for n in used), ("_extra", extra), ("_file", pa.string()), ("_row", pa.int64())])
 
 
-def _to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
+def to_map(columns: dict[str, pa.Array], rows: int) -> pa.Array:
     """Return columns as one map per row, nulls left out."""
     if not columns:
         offsets = pa.array([0] * (rows + 1), pa.int32())

@@ -5,15 +5,15 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import pyarrow as pa
 
+from jobs.config.source_files import open_source_file
 from jobs.config.source_mapping import TableMapping
 from jobs.errors import UserError
-from jobs.storage.files import open_filesystem
 
 BLOCK_BYTES = 8 << 20  # of text that is parsed at once, and the longest row
 FIRST_BYTES = 1 << 16  # of text in which the header is looked for first
@@ -45,16 +45,9 @@ class SourceFile:
         """Return an error in this file."""
         return UserError(f"land: file {self.name}{f', line {line}' if line else ''}: {reason}")
 
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
+    def open(self) -> AbstractContextManager[BinaryIO]:
         """Open the file as it is stored, for reading at any place. Raises UserError where it is not there any more."""
-        filesystem, base = open_filesystem(self.root)
-        try:
-            file = filesystem.open_input_file(f"{base}/{self.name}")
-        except FileNotFoundError:
-            raise self.error("it was there a moment ago and is gone; run the step again when the folder is complete") from None
-        with file:
-            yield file
+        return open_source_file(self.root, self.name)
 
     def read_blocks(self, n_bytes: int) -> Iterator[bytes]:
         """Yield the unpacked bytes in blocks of about `n_bytes`. Raises UserError where they become more than the limit."""
