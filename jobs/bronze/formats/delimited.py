@@ -17,6 +17,7 @@ from jobs.progress import log
 
 # Stands for a delimiter of several characters while a file is parsed; Arrow takes one.
 _SEPARATOR = "\x1f"
+_MOST_BLOCKS = 8  # in a chunk of records: two that hold a long record, each longer once it is UTF-8
 _NO_HEADER = "if the file has no header line, name its columns with header = [...]"
 
 
@@ -36,13 +37,15 @@ def read_batches(file: SourceFile, malformed: MalformedRows) -> Iterator[pa.Reco
     if n_rows + malformed.n_rows != records.n_records:
         reason = f"its lines are {records.n_records:,} records, and {n_rows + malformed.n_rows:,} rows were read"
         raise file.error(f"{reason}; look for quotes that do not stand around whole fields; nothing of it was landed")
-    if records.stray_quotes:
-        first, *others = records.stray_quotes
-        lines = f"line {first}" + (f" and {len(others):,} more" if others else "")
-        log(
-            f"quote file {file.name}, {lines}: a quote opens that does not close at the end of its field; kept as malformed rows."
-            " Set quote = '' where the file has no quoted fields"
-        )
+    stray = "a quote opens that does not close at the end of its field; kept as malformed rows"
+    _log_lines(file, records.stray_quotes, stray)
+    _log_lines(file, records.loose_quotes, "text follows a closing quote; it is kept without these quotes")
+
+
+def _log_lines(file: SourceFile, lines: list[int], what: str) -> None:
+    if lines:
+        more = f" and {len(lines) - 1:,} more" if lines[1:] else ""
+        log(f"quote file {file.name}, line {lines[0]}{more}: {what}. Set quote = '' where the file has no quoted fields")
 
 
 def _open_records(file: SourceFile, n_bytes: int) -> RecordStream:
@@ -102,22 +105,16 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
 
 
 class _Chunks(io.RawIOBase):
-    """Chunks of bytes as the file that Arrow reads."""
+    """Chunks of bytes as the file that Arrow reads, one at a time: a block that Arrow cuts itself may lose a line feed."""
 
     def __init__(self, chunks: Iterator[bytes]):
-        self._chunks, self._rest = chunks, memoryview(b"")
+        self._chunks = chunks
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> bytes | memoryview:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._rest = memoryview(chunk)
-        part, self._rest = self._rest[:size], self._rest[size:]
-        return part.obj if len(part) == len(part.obj) else bytes(part)
+    def read(self, size: int = -1) -> bytes:
+        return next(self._chunks, b"")
 
 
 def _parse(file: SourceFile, records: RecordStream, names: list[str], malformed: MalformedRows) -> Iterator[pa.RecordBatch]:
@@ -133,7 +130,7 @@ def _parse(file: SourceFile, records: RecordStream, names: list[str], malformed:
     mapping = file.mapping
     reader = pa.csv.open_csv(
         pa.PythonFile(_Chunks(chain([first], chunks)), mode="r"),
-        read_options=pa.csv.ReadOptions(use_threads=False, block_size=content.BLOCK_BYTES, column_names=names),
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=_MOST_BLOCKS * content.BLOCK_BYTES, column_names=names),
         parse_options=pa.csv.ParseOptions(
             delimiter=_SEPARATOR if len(mapping.delimiter) > 1 else mapping.delimiter,
             quote_char=mapping.quote or False,

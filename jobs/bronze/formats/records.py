@@ -96,6 +96,7 @@ class RecordStream:
         self.n_records = 0
         self.replaced: dict[int, str] = {}
         self.stray_quotes: list[int] = []  # lines
+        self.loose_quotes: list[int] = []  # lines of records with text after a closing quote, which the parser joins
         self._from, self._lead = array("q", [0]), array("q", [0])  # from a record on, by how much its line is higher
 
     def line_of(self, record: int) -> int:
@@ -232,6 +233,8 @@ class RecordStream:
                 if not self._is_record(record, chunk[start : record.end]):
                     record, next_line = None, index + 1
             self.n_records += 1
+            if record and not record.is_strict:
+                self.loose_quotes.append(self.line)
             pieces.append(chunk[start : record.end] if record else self._replace_line(line))
             self.line += next_line - index
             self._note_lead()

@@ -76,7 +76,15 @@ def test_a_stray_quote_makes_its_own_line_malformed_and_swallows_no_other(tmp_pa
     assert read(tmp_path, "f.tsv", text.encode(), ["a", "b"], delimiter="\t") == expected
     n_malformed = sum(row[2].isdigit() for row in expected)
     printed = capsys.readouterr().out
-    assert printed.count("quote file f.tsv, line") == n_malformed
+    assert printed.count("does not close at the end of its field; kept as malformed rows") == n_malformed
+    assert printed.count("text follows a closing quote") == ('"9" book' in text)
+
+
+def test_a_quoted_line_break_at_the_end_of_a_block_keeps_its_line_feed(tmp_path, monkeypatch):
+    texts = ["x" * n + "\r\ny" for n in range(20)]
+    monkeypatch.setattr(content, "BLOCK_BYTES", 32)
+    data = "a,b\r\n" + "".join(f'"{text}",1\r\n' for text in texts)
+    assert [row[1] for row in read(tmp_path, "f.csv", data.encode(), ["a"])] == texts
 
 
 def test_a_line_number_counts_every_line_of_the_file(tmp_path):
