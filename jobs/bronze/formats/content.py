@@ -19,7 +19,7 @@ BLOCK_BYTES = 8 << 20  # of text that is parsed at once, and the longest row
 FIRST_BYTES = 1 << 16  # of text in which the header is looked for first
 _BOM = codecs.BOM_UTF8
 GIB = 1 << 30
-DAMAGED = (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # what unpackers raise
+DAMAGED = (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)  # what unpackers raise
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ _decoder = json.JSONDecoder(parse_float=lambda digits: f"{_MARK}{digits}{_MARK}"
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _BETWEEN = re.compile(r"[\s,]*")
 _BATCH_CHARACTERS = 4 << 20
+_SURROGATE = re.compile(r"\\ud[89a-f]", re.I)  # half of a character beyond 16 bits, which is no text alone
+_MOST_BLOCKS = 8  # in a line
 
 
 class _Entry(NamedTuple):
@@ -80,7 +82,7 @@ def _to_text(value: object) -> str | None:
 
 def _read_entries(file: SourceFile) -> Iterator[_Entry]:
     """Yield the objects of a file with their lines, and lines that are none."""
-    blocks = (block.decode() for block in _split_at_lines(file.read_text(content.FIRST_BYTES * 16)))
+    blocks = (block.decode() for block in _split_at_lines(file))
     first = next((block for block in blocks if block.strip()), "")
     if first.lstrip().startswith("["):
         yield from _read_array(file, first, blocks)
@@ -94,26 +96,40 @@ def _read_entries(file: SourceFile) -> Iterator[_Entry]:
         line -= 1  # a block ends with a line end, after which no line begins yet
 
 
-def _split_at_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield text in blocks that end with a line, but for the last; a line longer than a row may be is cut."""
+def _split_at_lines(file: SourceFile) -> Iterator[bytes]:
+    """Yield the text in blocks that end with a line, but for the last. Raises UserError for a line that is too long."""
+    limit = _MOST_BLOCKS * content.BLOCK_BYTES
     kept: list[bytes] = []
-    n_kept = 0
-    for block in blocks:
+    n_kept, line = 0, 1
+    for block in file.read_text(content.FIRST_BYTES * 16):
         head, line_end, rest = block.rpartition(b"\n")
         if line_end:
             yield b"".join([*kept, head, line_end])
-            kept, n_kept = [], 0
+            kept, n_kept, line = [], 0, line + head.count(b"\n") + 1
         kept.append(rest)
         n_kept += len(rest)
+        if n_kept > limit:
+            raise file.error(f"a line is longer than {limit >> 20} MiB; nothing of it was landed", line)
     yield b"".join(kept)
 
 
 def _parse_object(text: str) -> dict | None:
     try:
-        value = _decoder.decode(text)
+        return _check_object(_decoder.decode(text), text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+def _check_object(value: object, text: str) -> dict | None:
+    """Return a value that is an object of texts that can be stored, else None."""
+    if not isinstance(value, dict):
+        return None
+    if _SURROGATE.search(text):
+        try:
+            _encoder.encode(value).encode()
+        except UnicodeEncodeError:
+            return None
+    return value
 
 
 def _read_array(file: SourceFile, first: str, blocks: Iterator[str]) -> Iterator[_Entry]:
@@ -132,5 +148,6 @@ def _read_array(file: SourceFile, first: str, blocks: Iterator[str]) -> Iterator
                 raise file.error("the array of JSON breaks off or cannot be read here; nothing of it was landed", line) from None
             text, position = text[start:] + more, 0
             continue
-        yield _Entry(line, text[start:position], value if isinstance(value, dict) else None)
-        line += text.count("\n", start, position)
+        element = text[start:position]
+        yield _Entry(line, element, _check_object(value, element))
+        line += element.count("\n")

@@ -80,6 +80,13 @@ def test_a_stray_quote_makes_its_own_line_malformed_and_swallows_no_other(tmp_pa
     assert printed.count("text follows a closing quote") == ('"9" book' in text)
 
 
+def test_a_stray_quote_swallows_no_row_of_another_length(tmp_path):
+    text = b'a\tb\tc\n1\t"red\tx\n2\tgreen\n3\t"9" book\tx\n'
+    assert read(tmp_path, "f.tsv", text, ["a", "b"], delimiter="\t") == [
+        (1, '1\t"red\tx', "2"), (2, "2\tgreen", "3"), (3, "3", "9 book"),
+    ]  # fmt: skip
+
+
 def test_a_quoted_line_break_at_the_end_of_a_block_keeps_its_line_feed(tmp_path, monkeypatch):
     texts = ["x" * n + "\r\ny" for n in range(20)]
     monkeypatch.setattr(content, "BLOCK_BYTES", 32)
@@ -153,9 +160,9 @@ def test_json_keeps_digits_as_written_and_its_columns_are_those_of_all_objects(t
 
 
 def test_a_bad_line_of_json_is_malformed_and_a_broken_array_is_refused(tmp_path):
-    text = b'{"a": 1}\n\n{"a": 2\n7\n' + b"[" * 100_000 + b'\n{"a": 3}\n'
+    text = b'{"a": 1}\n\n{"a": 2\n7\n' + b"[" * 100_000 + b'\n{"a": 3}\n{"a": "\\ud83d"}\n{"a": "\\uD83D\\ude00"}\n'
     rows = read(tmp_path, "f.json", text, ["a"], format="json")
-    assert [(row[0], row[-1]) for row in rows] == [(1, "1"), (2, "3"), (3, "4"), (4, "5"), (5, "3")]
+    assert [(row[0], row[-1]) for row in rows] == [(1, "1"), (2, "3"), (3, "4"), (4, "5"), (5, "3"), (6, "7"), (7, "😀")]
     assert rows[1] == (2, '{"a": 2', "3")
     for data, reason in ((b'[{"a": 1},\n{"a": 2}', "line 2: the array of JSON breaks off"), (b"id,b\n1,2\n", "no line of it is")):
         with pytest.raises(UserError, match=reason):
