@@ -106,7 +106,12 @@ class TableMapping(FileReading):
 
     def fingerprint(self) -> str:
         """Return a hash that changes when anything changes that decides the landed rows."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        words = asdict(self.limit_files(0))  # the limit changes no row
+        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+
+    def limit_files(self, max_gib: float) -> "TableMapping":
+        """Return the mapping with files, and those of look-ups, that may become so many GiB when they are unpacked."""
+        return replace(self, max_gib=max_gib, lookups=tuple(replace(lookup, max_gib=max_gib) for lookup in self.lookups))
 
 
 def choose_delivery(mapping: TableMapping) -> tuple[str, str]:
@@ -133,6 +138,11 @@ class Source:
     def columns(self, table: str) -> frozenset[str]:
         """Return those of our columns of a table that at least one of its mappings fills."""
         return frozenset(column for mapping in self.mappings.get(table, ()) for column in mapping.columns)
+
+    def limit_files(self, max_gib: float) -> "Source":
+        """Return the source with compressed files that may become so many GiB."""
+        tables = self.mappings.items()
+        return replace(self, mappings={table: tuple(m.limit_files(max_gib) for m in mappings) for table, mappings in tables})
 
     def all_mappings(self) -> Iterator[TableMapping]:
         """Yield the mappings of all tables."""
@@ -216,7 +226,7 @@ def _expand_path(expression: str, lookups: Collection[str]) -> str:
 
 
 def _check_keys(values: dict, kind: type, place: str) -> None:
-    allowed = set(kind.__dataclass_fields__) - {"table", "name"}
+    allowed = set(kind.__dataclass_fields__) - {"table", "name", "max_gib"}
     if unknown := set(values) - allowed:
         raise UserError(f"{place}: unknown key {_quote_first(unknown)}; known: {', '.join(sorted(allowed))}")
 

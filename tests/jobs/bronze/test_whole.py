@@ -153,7 +153,7 @@ def test_a_select_over_the_file_and_its_look_ups_makes_lines_of_other_kinds(vend
     vendor.land("orders")
     assert vendor.rows("orders", "_row", "order_id", "product_id", "unit_price", "line_kind", "_extra") == [
         (1, "T1", "POST", "2.5", "postage", {}), (1, "T1", "cup", "2.0", "product", {}),
-        (2, None, None, None, None, {"_malformed": "short"}), (3, "T1", "pot", "3.0", "product", {}),
+        (2, None, None, None, None, {"_malformed": "short", "_line": "3"}), (3, "T1", "pot", "3.0", "product", {}),
     ]  # fmt: skip
     assert counts(vendor) == (4, 4, 0, 0)
 
