@@ -21,7 +21,8 @@ class Rows:
     """Rows of a stored table, such as an input of a kernel.
 
     `columns` and `days` are all where None. `key` is a column, or makes the key of each row out of `columns`. `only` keeps the
-    rows whose key, a column, is in it. Of a table whose partition is another date than the day, `days` are values of that.
+    rows whose key, a column, is in it, and `where` those that fulfil a condition. Of a table whose partition is another date
+    than the day, `days` are values of that.
     """
 
     table: Table
@@ -29,6 +30,7 @@ class Rows:
     columns: tuple[str, ...] | None = None
     days: Collection[date | None] | None = None
     only: pa.Array | None = None
+    where: pc.Expression | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -82,6 +84,7 @@ def read_files(root: str, rows: Rows, files: list[StoredFile]) -> pa.Table:
     )
     conditions = [pc.field("day").isin(list(rows.days))] if rows.days is not None and partition is None else []
     conditions += [pc.field(rows.key).isin(rows.only)] if rows.only is not None else []
+    conditions += [rows.where] if rows.where is not None else []
     condition = reduce(pc.Expression.__and__, conditions) if conditions else None
     is_alone = os.environ.get("POLARS_MAX_THREADS") != "1"  # a worker has one CPU
     table = dataset.to_table(columns=rows.schema.names, filter=condition, use_threads=is_alone)
