@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 _DIRT = "[\\x00-\\x1F\\x7F-\\u{9F}\\u{FEFF}\\u{200B}]"
-_USUAL_NUMBER = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
+_USUAL_NUMBER = r"^-?[0-9]{{1,14}}(\.[0-9]{{1,{}}})?$"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z")  # digits of any script
 _USUAL_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z?$"
 _TIME_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f")
@@ -76,23 +76,28 @@ def is_clean(values: pa.Array) -> bool:
     return bool(used.max() < 127) or not pl.Series(pl.from_arrow(values)).str.contains(_DIRT).any()
 
 
-def parse_number(values: pl.Series) -> pl.Series:
-    """Return a text column as DECIMAL(18,4), rounded half up; null where it is no number or too large."""
-    texts = values.cast(pl.String)
-    is_usual = texts.str.contains(_USUAL_NUMBER)
-    usual = pl.select(pl.when(is_usual).then(texts)).to_series().str.to_decimal(scale=4).cast(pl.Decimal(18, 4))
-    return _parse_the_rest(texts, usual, _read_number, pl.Decimal(18, 4))
+def parse_number(values: pl.Series, scale: int = 4) -> pl.Series:
+    """Return a text column as numbers with 14 digits before the point and `scale` after it, DECIMAL(18,4) by default.
+
+    Rounded half up; null where it is no number or too large.
+    """
+    texts, kind = values.cast(pl.String), pl.Decimal(14 + scale, scale)
+    if texts.null_count() == len(texts):
+        return pl.Series(values.name, [None] * len(texts), kind)
+    is_usual = texts.str.contains(_USUAL_NUMBER.format(scale))
+    usual = pl.select(pl.when(is_usual).then(texts)).to_series().str.to_decimal(scale=scale).cast(kind)
+    return _parse_the_rest(texts, usual, lambda text: _read_number(text, scale), kind)
 
 
 def parse_rate(values: pl.Series) -> pl.Series:
     """Return a text column as DECIMAL(18,8), as parse_number does; each distinct value by plain Python."""
     texts = values.cast(pl.String)
     kind = pl.Decimal(18, 8)
-    return _parse_the_rest(texts, pl.Series([None] * len(texts), dtype=kind), lambda text: _read_number(text, 8), kind)
+    return _parse_the_rest(texts, pl.Series([None] * len(texts), dtype=kind), lambda text: _read_number(text, 8, 10), kind)
 
 
-def _read_number(text: str, scale: int = 4) -> Decimal | None:
-    """Return a number of 18 digits, `scale` of them after the point.
+def _read_number(text: str, scale: int = 4, digits: int = 14) -> Decimal | None:
+    """Return a number of at most `digits` digits before the point and `scale` after it.
 
     >>> [str(_read_number(text)) for text in (" 1e2", ".5", "1.00005", "nan", "1,5", "9" * 15)]
     ['100.0000', '0.5000', '1.0001', 'None', 'None', 'None']
@@ -104,7 +109,7 @@ def _read_number(text: str, scale: int = 4) -> Decimal | None:
         number = Decimal(text).quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
     except InvalidOperation:
         return None
-    return number if abs(number) < Decimal(10) ** (18 - scale) else None
+    return number if abs(number) < Decimal(10) ** digits else None
 
 
 def parse_integer(values: pl.Series) -> pl.Series:

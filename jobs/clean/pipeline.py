@@ -28,6 +28,7 @@ from jobs.config.source_mapping import Source
 from jobs.errors import NotDue, UserError
 from jobs.progress import format_days
 from jobs.quality import reconciliation
+from jobs.storage import currency
 from jobs.storage.lake import Lake
 
 _TABLES = (
@@ -50,6 +51,7 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     accounts |= _clean_due_days(lake, settings, source, landed, days)
     for table in _TABLES:
         lake.create(table)  # so that a source without clicks, or without orders, has empty tables
+    lake.set_property(orders.TABLE, currency.PROPERTY, source.currency)
     identity_alarms.run(lake, settings.clean)
     reconciliation.write_accounts(lake, accounts)
     if not has_data and not any(accounts.values()):

@@ -14,7 +14,7 @@ _KINDS = {
     FLAGGED: "the row is kept and marked; features leave it out",
     CORRECTED: "the row is kept with the corrected value; another column says by how much",
     LINKED: "why a visitor's events belong to a customer, in `clean.identities`",
-    ALARMED: "a visitor or address that too many customers share identifies nobody; in `clean.identity_alarms`",
+    ALARMED: "what came in contradicts itself, and counts for nobody; in `clean.identity_alarms`, or with its rule in the table",
     MATCHED: "how a return found the order line that it undoes, in `clean.returns`",
 }
 
@@ -32,6 +32,7 @@ class Rule:
 
 _MALFORMED = "the line is no row: another number of fields than the header, a stray quote, no JSON object, or it fits no pattern"
 _FUTURE = "its time is after the day of its file; where files name no day, after the day of landing"
+_TOO_EARLY = "its time is before `first_day`: a date such as 1970-01-01 stands for none"
 _SAME_DAY = "another row of the same {} comes later in the files of the day"
 _UNCHANGED = "the {} has not changed since its last row"
 
@@ -87,6 +88,7 @@ RULES = (
     ),
     Rule("orders", "malformed", REFUSED, _MALFORMED),
     Rule("orders", "no_time", REFUSED, "the time of the order is missing or is not a time"),
+    Rule("orders", "implausible_day", REFUSED, _TOO_EARLY, ("first_day",)),
     Rule("orders", "future", REFUSED, _FUTURE),
     Rule("orders", "no_order_id", REFUSED, "it names no order"),
     Rule("orders", "gift_card", REFUSED, "the sale of a gift card: money for a later order, not for a product"),
@@ -95,16 +97,19 @@ RULES = (
     Rule("orders", "bad_debt", REFUSED, "money that a customer will not pay, written off by the shop"),
     Rule("orders", "adjustment", REFUSED, "bookkeeping of the shop: corrections, stock counts, payments to others"),
     Rule("orders", "unknown_kind", REFUSED, "the mapping gives it no known kind or line kind"),
-    Rule("orders", "no_product", REFUSED, "a product line names no product"),
-    Rule("orders", "bad_quantity", REFUSED, "the quantity is missing, not a number, zero, or below zero on a sale"),
-    Rule("orders", "bad_price", REFUSED, "the price is not a number, or below zero on a line that is not a discount"),
+    Rule("orders", "bad_quantity", REFUSED, "the quantity is missing, not a number or zero"),
+    Rule("orders", "bad_price", REFUSED, "the price, or the amount of the line, is not a number"),
+    Rule("orders", "bad_amount", REFUSED, "the amount of the line, or one of its order, is not a number"),
     Rule("orders", "no_price", REFUSED, "neither the line nor the product list of its day has a price"),
     Rule(
         "orders", "missing_rate", REFUSED, "foreign money without a rate of the day or of the `rate_days` days before it",
         ("rate_days",),
     ),
-    Rule("orders", "bad_amount", REFUSED, "quantity times price is too large to be money"),
-    Rule("orders", "bad_discount", REFUSED, "the discount is not a number, below zero or more than the line"),
+    Rule("orders", "bad_discount", REFUSED, "the discount is not a number"),
+    Rule(
+        "orders", "implausible_amount", REFUSED,
+        "an amount is above `most_amount` of the home currency, such as a bar code in the place of a price", ("most_amount",),
+    ),
     Rule(
         "orders", "exact", REPEATED,
         "equal, in all columns of the source, to a line that is kept or refused, or to another repeated line",
@@ -133,12 +138,24 @@ RULES = (
         "more than `max_customers_per_mail` customers have the e-mail address: from that day it identifies nobody",
         ("max_customers_per_mail",),
     ),
-    Rule("returns", "by_order", MATCHED, "a line of the order that it names, with the same product and pieces not yet returned"),
+    Rule(
+        "returns", "by_order", MATCHED,
+        "a line of the order that it names, or of the order with its number: of the same product, with money or pieces left",
+    ),
+    Rule(
+        "returns", "by_amount", MATCHED,
+        "an amount without a product, such as postage, or of a product that the order has not: spread over the lines of the"
+        " order that it names, or with its number, in proportion to the money left on them",
+    ),
     Rule(
         "returns", "by_price", MATCHED,
-        "the latest earlier line of the same customer, product and price with pieces not yet returned",
+        "it is about no known order: the latest earlier line of the same customer, product and price with pieces left",
     ),
-    Rule("returns", "unmatched", MATCHED, "no line has pieces not yet returned: the return counts alone, on its own day"),
+    Rule("returns", "unmatched", MATCHED, "no line has pieces left: the return counts alone, on its own day"),
+    Rule(
+        "returns", "over_return", ALARMED,
+        "more than was sold, or is left after earlier returns: the money is in `over_amount` and counts in no sum",
+    ),
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import tomllib
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from jobs.errors import UserError
@@ -38,7 +39,9 @@ class Clean:
     session_gap_minutes: int = _within(30, 1)
     session_max_hours: int = _within(24, 1)
     late_days: int = _within(3, 0)
-    rate_days: int = _within(0, 0)
+    rate_days: int = _within(4, 0)
+    most_amount: float = _within(1e9, 0.01, 1e10)
+    first_day: date = date(1990, 1, 1)
     bot_events_per_day: int = _within(2000, 1)
     bot_pause_seconds: float = _within(1.0, 0)
     bot_pause_events: int = _within(100, 1)
@@ -225,6 +228,7 @@ def _parse_integers(value: str | list[int]) -> tuple[int, ...]:
 # Parsers for types whose constructor does not read a value of TOML or a variable's text, with their description for errors.
 _PARSERS = {
     bool: (_parse_boolean, "true or false"),
+    date: (lambda value: date.fromisoformat(str(value)), "a day, as in 1990-01-01"),
     tuple[int, ...]: (_parse_integers, "whole numbers, as in [256, 128] or 256,128"),
 }
 

@@ -20,6 +20,7 @@ _ORIGIN = [
     ("_extra", pa.map_(pa.string(), pa.string())), ("_source", pa.string()), ("_file", pa.string()), ("_row", pa.int64()),
     ("_file_day", pa.date32()), ("_landed_at", pa.timestamp("us", "UTC")), ("day", pa.date32()),
 ]  # fmt: skip
+_DELIVERY = {"orders": [("_delivery", pa.string()), ("_left_out", pa.bool_())]}
 
 
 def cases(table: str) -> list[str]:
@@ -65,7 +66,7 @@ def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
                 }
             )  # fmt: skip
     texts = [(column, pa.string()) for column in columns]
-    return pa.Table.from_pylist(rows, pa.schema([*texts, *_ORIGIN]))
+    return pa.Table.from_pylist(rows, pa.schema([*texts, *_ORIGIN, *_DELIVERY.get(table, ())]))
 
 
 def by_case(rows: pa.Table) -> dict[str, list[dict]]:

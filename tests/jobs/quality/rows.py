@@ -26,7 +26,7 @@ GOOD = {
         "unit_price": 3, "gross_amount": 6, "discount_amount": 1, "net_amount": 5,
         "returned_quantity": 0, "returned_amount": 0, "returned_at": None,
     },
-    "clean.returns": {"kind": "return", "line_kind": "product", "rule": "by_order", "currency": "GBP"},
+    "clean.returns": {"kind": "return", "line_kind": "product", "rule": "by_order", "currency": "GBP", "over_amount": 0},
     "clean.visitor_days": {"seen": []},
     "clean.identities": {"rule": "seen", "valid_to": LATER},
     "clean.identity_alarms": {"rule": "shared_visitor"},
