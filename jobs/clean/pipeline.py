@@ -9,19 +9,23 @@ from functools import partial
 from jobs.bronze import files
 from jobs.clean import (
     _event_days,
+    _ids,
     _money,
     _order_days,
+    _people,
     _references,
     _rows,
     events,
     identities,
     identity_alarms,
+    identity_days,
     orders,
     returns,
     sessions,
     visitor_days,
 )
 from jobs.concurrency import run_in_parallel
+from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.errors import UserError
@@ -31,6 +35,7 @@ from jobs.storage.lake import Lake
 
 _TABLES = (
     events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE, identity_alarms.TABLE,
+    identity_days.TABLE,
 )  # fmt: skip
 
 
@@ -41,14 +46,18 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     """
     landed = {table: files.read_days(lake, [f"bronze.{table}"]) for table in source.mappings}
     _check_data(landed, days)
-    references = (_references.product_reference(lake, settings, source), _references.customer_reference(lake, settings, source))
-    accounts = run_in_parallel(
-        {reference.table.name: partial(_references.refresh_reference_table, lake, reference, landed) for reference in references}
+    reference = _references.product_reference(lake, settings, source)
+    refreshed = run_in_parallel(
+        {
+            "products": lambda: {reference.table.name: _references.refresh_reference_table(lake, reference, landed)},
+            "people": partial(_references.refresh_people, lake, settings, source, landed, days[-1]),
+        }
     )
+    accounts = refreshed["products"] | refreshed["people"]
     accounts |= _clean_due_days(lake, settings, source, landed, days)
     for table in _TABLES:
         lake.create(table)  # so that a source without clicks, or without orders, has empty tables
-    identity_alarms.run(lake, settings.clean)
+    identity_alarms.run(lake, _people.read_learned(lake, source), settings.clean)
     reconciliation.write_accounts(lake, accounts)
 
 
@@ -81,7 +90,7 @@ def _clean_due_days(
 
 def _fingerprint_days(settings: Settings, source: Source, entries: dict[date, dict], rates: dict) -> dict[date, str]:
     """Return the fingerprint of everything that the rows of each landed day depend on."""
-    shared = (_rows.VERSION, settings.clean, source.currency)
+    shared = (_rows.VERSION, settings.clean, source.currency, _ids.describe(load_policy(settings.policy).null_words))
     return {
         day: reconciliation.fingerprint_inputs(*shared, *entry["files"], *_money.rates_for(rates, day, settings.clean.rate_days))
         for day, entry in entries.items()
