@@ -103,38 +103,35 @@ def _classify(context: _Context) -> Result:
 
 
 def _find_days_that_repeat(context: _Context, cleaned: Result) -> list[date]:
-    """Return the later days with purchases that the due days, as they are now, hold or no longer hold."""
+    """Return the later days with purchases that the due days, as they are now, came to hold or no longer hold."""
     reach = timedelta(days=context.settings.transaction_days)
-    stored_days = context.lake.days(events.TABLE.name)
-    later = {day for day in stored_days if any(due < day <= due + reach for due in context.due)}.difference(context.due)
+    cleaned_days = reconciliation.read_revisions(context.lake, events.TABLE.name)
+    later = {day for day in cleaned_days if any(due < day <= due + reach for due in context.due)}.difference(context.due)
     if not later:
         return []
-    columns = ("visitor_id", "day", "purchases")
-    stored = read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", columns, context.due))
-    before, after = (
-        visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(rows))) for rows in (stored, cleaned.collected["purchases"])
-    )
-    changed = pl.concat(
-        [
-            before.join(after, before.columns, "anti", nulls_equal=True),
-            after.join(before, before.columns, "anti", nulls_equal=True),
-        ]
-    )
-    names = changed["transaction_id"].unique()
-    rejects = (
-        context.lake.read_small_table(
-            events_rejects.TABLE, ["day", "order_id", "event_id", "rules"], ds.field("day").isin(list(later))
-        )
-        if len(names)
-        else []
+    before = _read_purchases(context, context.due)
+    after = visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(cleaned.collected["purchases"])))
+    pairs = ((before, after), (after, before))
+    changed = pl.concat([rows.join(others, before.columns, "anti", nulls_equal=True) for rows, others in pairs])
+    if changed.is_empty():
+        return []
+    transactions = set(changed["transaction_id"])
+    rejects = context.lake.read_small_table(
+        events_rejects.TABLE, ["day", "order_id", "event_id", "rules"], ds.field("day").isin(list(later))
     )
     refused = {
-        row["day"] for row in rejects if row["rules"][0] == "same_transaction" and {row["order_id"], row["event_id"]} & set(names)
+        row["day"]
+        for row in rejects
+        if row["rules"][0] == "same_transaction" and {row["order_id"], row["event_id"]} & transactions
     }
-    kept = visitor_days.list_purchases(
-        pl.DataFrame(pl.from_arrow(read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", columns, later))))
-    )
-    return sorted(refused.union(kept.filter(pl.col("transaction_id").is_in(names.implode()))["day"]))
+    kept = _read_purchases(context, sorted(later))
+    return sorted(refused.union(kept.filter(pl.col("transaction_id").is_in(list(transactions)))["day"]))
+
+
+def _read_purchases(context: _Context, days: list[date]) -> pl.DataFrame:
+    """Return the purchases of stored days (visitor_days.list_purchases)."""
+    rows = read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id", "day", "purchases"), days))
+    return visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(rows)))
 
 
 def _clean_visitors(context: _Context, classified: Result) -> Result:

@@ -42,8 +42,8 @@ class Reference:
     """A table that events and orders look up.
 
     `classify` returns its bronze rows with their outcome, and `build` the table out of these; `inputs` is what that depends
-    on besides the rows. `id_columns` are ids, cleaned with `null_words`. `prepare` makes the days due for which a look-up gives another
-    value by the rows that the table is to have.
+    on besides the rows. `id_columns` are ids, cleaned with `null_words`. `prepare` makes the days due for which
+    a look-up gives another value by the rows that the table is to have.
     """
 
     bronze: Table
@@ -141,7 +141,7 @@ def refresh_reference_table(
 
 
 def _mark_order_days_due(lake: Lake, null_words: _ids.NullWords, rows: pa.Table) -> None:
-    """Make the cleaned days of orders due again on which these rows of clean.products give another answer than the stored ones."""
+    """Make the cleaned days of orders due again on which these rows of clean.products give another answer than stored ones."""
     before, after = (products.find_product_validity(versions) for versions in (lake.read_arrow(products.TABLE), rows))
     revisions = reconciliation.read_revisions(lake, orders.TABLE.name)
     if revisions and len(changes := _versions.find_changes(before, after, max(revisions))):

@@ -32,7 +32,7 @@ def find_repeated(accepted: pl.DataFrame, earlier: pl.DataFrame, settings: Clean
     rows = rows.filter(~pl.col("row").is_in(copies["row"].implode())) if len(copies) else rows
     twins = _find_twins(rows, settings.double_tag_seconds)
     rows = rows.filter(~pl.col("row").is_in(twins["row"].implode())) if len(twins) else rows
-    return pl.concat([copies, twins, _find_known_transactions(rows, earlier, settings.transaction_days)])
+    return pl.concat([copies, twins, _find_same_transactions(rows, earlier, settings.transaction_days)])
 
 
 def _find_copies(rows: pl.DataFrame) -> pl.DataFrame:
@@ -47,8 +47,8 @@ def _find_copies(rows: pl.DataFrame) -> pl.DataFrame:
 def _find_twins(rows: pl.DataFrame, seconds: float) -> pl.DataFrame:
     """Return the rows that a second tag sent: the same event of the visitor came up to so many seconds before.
 
-    Without ids of their own two events are twins only less than a second apart: whole seconds do not show which came from one click.
-    An event has one twin at most, so that robots stay as busy as they are.
+    Without ids of their own two events are twins only less than a second apart: whole seconds do not show which came from one
+    click. An event has one twin at most, so that robots stay busy.
     """
     says_what = pl.col("event_type").is_in(_ALONE) | pl.any_horizontal(pl.col("product_id", "page", "search_term").is_not_null())
     tagged = rows.select("row", "source_id", *_TWIN, *_PLACE).filter(pl.col("event_type").is_in(_TAGGED_TYPES) & says_what)
@@ -71,14 +71,14 @@ def list_transactions(rows: pl.DataFrame) -> pl.DataFrame:
     return purchases.with_columns(transaction_id=pl.coalesce("order_id", "source_id")).drop_nulls("transaction_id")
 
 
-def _find_known_transactions(rows: pl.DataFrame, earlier: pl.DataFrame, days: int) -> pl.DataFrame:
+def _find_same_transactions(rows: pl.DataFrame, earlier: pl.DataFrame, days: int) -> pl.DataFrame:
     """Return the purchases whose transaction and product the visitor had before, up to so many days ago.
 
     Rows of one moment are the items of one purchase.
     """
     purchases = list_transactions(rows).select("row", *TRANSACTION, "day", *_PLACE[1:])
-    known = earlier.select(pl.lit(None, pl.UInt32).alias("row"), *TRANSACTION, "day")
-    history = pl.concat([known, purchases], how="diagonal")
+    before = earlier.select(pl.lit(None, pl.UInt32).alias("row"), *TRANSACTION, "day")
+    history = pl.concat([before, purchases], how="diagonal")
     same = TRANSACTION[:3]
     again = history.filter(history.select(same).is_duplicated()).sort(*same, *_PLACE, nulls_last=True)
     repeated = [row for rows in again.partition_by(same, maintain_order=True) for row in _list_repeated(rows, days)]

@@ -8,8 +8,8 @@ from datetime import date
 import polars as pl
 import pyarrow as pa
 
-from jobs import parsing
-from jobs.clean import _ids, _merges, _rows, _versions
+from jobs import account_merges, parsing
+from jobs.clean import _ids, _rows, _versions
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -43,7 +43,7 @@ def classify_customers(raw: pa.Table, null_words: _ids.NullWords = _ids.NO_WORDS
     rules = {
         "no_customer": pl.col("customer_id").is_null(),
         "scientific_id": _ids.is_scientific(noted),
-        "merge_cycle": pl.col("position").is_in(_merges.find_cycles(typed).implode()),
+        "merge_cycle": pl.col("position").is_in(account_merges.find_cycles(typed).implode()),
     }
     return _versions.classify_versions(typed.with_columns(_rows.find_broken_rules(raw, typed, rules)), "customer_id", VALUES)
 
@@ -60,7 +60,7 @@ def find_merges(customers: pa.Table) -> pl.DataFrame:
 
     `owner` is at the end of a chain of merges, and is the account itself where a merge was taken back.
     """
-    return _merges.find_owners(_frame(customers.select(["customer_id", "day", "merged_into"])))
+    return account_merges.find_owners(_frame(customers.select(["customer_id", "day", "merged_into"])))
 
 
 def add_known_customer(rows: pl.DataFrame, mails: pl.DataFrame, shared: pl.DataFrame = NO_SHARED) -> pl.DataFrame:

@@ -46,7 +46,7 @@ SCHEMA = """
     identified_on DATE COMMENT 'day on which the customer of this event became known',
     signed_in BOOLEAN NOT NULL COMMENT 'the event itself named its customer, by id or e-mail',
     clock_skew_seconds DOUBLE COMMENT 'seconds by which the time sent was corrected; null where it was not',
-    shared_since DATE COMMENT 'day from which the visitor, or the customer id that it names, is known to be shared; see clean.identity_alarms',
+    shared_since DATE COMMENT 'day from which its visitor or customer id is known to be shared; see clean.identity_alarms',
     former_customer_id STRING COMMENT 'customer it was given to, from identified_on until shared_since'"""
 TABLE = Table(
     "clean.events", __doc__.split("\n\n")[0], SCHEMA, "day",
@@ -97,9 +97,9 @@ def classify_events(tables: dict[str, pa.Table], inputs: Inputs) -> dict[str, pa
     """Type the rows of bronze.events, refuse those that break a rule, and keep the first of events that say the same.
 
     Key: visitor. Inputs: `raw`; `earlier`, the purchases of clean.visitor_days of some days before. Outputs: `kept`, typed;
-    `rejects`, as received, for clean.events_rejects; `visitors`, with `is_named` where a customer is known on them; `fingerprints`
-    (_robots.count_fingerprints); `agents`, the distinct user agents; `corrections` (_ids.measure_corrections). About 1 µs of CPU
-    a row.
+    `rejects`, as received, for clean.events_rejects; `visitors`, with `is_named` where a customer is known on them;
+    `fingerprints` (_robots.count_fingerprints); `agents`, the distinct user agents; `corrections` (_ids.measure_corrections).
+    About 1 µs of CPU a row.
     """
     raw, settings = tables["raw"], inputs.settings
     typed, noted = _type_events(raw, inputs)
@@ -190,8 +190,9 @@ def clean_visitors(tables: dict[str, pa.Table], fleets: pl.DataFrame, crawlers: 
     Key: visitor. Inputs: `kept` of classify_events; `open`, OPEN_COLUMNS of stored events of the days before; `later`, the
     stored events of days after whose sessions may change; `visitor_days`, those stored for other days, and `links`, the
     stored identities, of the visitors on which a customer is known. Outputs: `events`, those of `later` too; `visitor_days`;
-    `purchases` of the kept events, by visitor and day; `links`, all of these visitors, and `linked`, the visitors; `changes` (kind, day): days of `later`, of links and of other
-    stored events that change. Sorted by day. About 1.5 µs of CPU a row.
+    `purchases` of the kept
+    events, by visitor and day; `links`, all of these visitors, and `linked`, the visitors; `changes` (kind, day): days of
+    `later`, of links and of other stored events that change. Sorted by day. About 1.5 µs of CPU a row.
     """
     settings, mapped = inputs.settings, inputs.mapped
     kept, later, before, others = (_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))

@@ -97,10 +97,10 @@ def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFra
 def attach_customers(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """Return events with their customer at that time, and `identified_on`, the day from which that was known.
 
-    `events` have `customer_id` where the event itself named one on its day, and `later_customer_id` from the day `later_since` on,
-    where it came to name another or nobody (_people.name_customers); `signed_in` keeps that it named one. On a shared visitor only
-    such an event has a customer. What an event had been given to until `shared_since` is its `former_customer_id`. The order of
-    the events is kept.
+    `events` have `customer_id` where the event itself named one on its day, and `later_customer_id` from the day `later_since`
+    on, where it came to name another or nobody (_people.name_customers); `signed_in` keeps that it named one. On a shared visitor
+    only such an event has a customer. What an event had been given to until `shared_since` is its `former_customer_id`. The order
+    of the events is kept.
     """
     linked = _add_link(events.drop("shared_since", strict=False), links)
     is_named = pl.col("customer_id").is_not_null()

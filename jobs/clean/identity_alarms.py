@@ -17,7 +17,7 @@ SCHEMA = """
     rule STRING NOT NULL COMMENT 'shared_visitor, shared_mail or shared_customer',
     id STRING NOT NULL COMMENT 'the visitor_id, email_key or customer_id',
     since DATE NOT NULL COMMENT 'day on which it was known to be shared by too many',
-    n_customers BIGINT NOT NULL COMMENT 'customers known on it by now; of a customer id its addresses, orders or visitors on the day'"""
+    n_customers BIGINT NOT NULL COMMENT 'customers known on it by now; of an id its addresses, orders or visitors'"""
 TABLE = Table("clean.identity_alarms", __doc__.split("\n\n")[0], SCHEMA)
 
 
@@ -61,8 +61,8 @@ def run(lake: Lake, learned: pl.DataFrame | None, settings: Clean) -> None:
     _write(lake, [visitors, addresses, customer_ids])
     if len(visitors) + len(addresses) + len(customer_ids):
         log(
-            f"alarm {TABLE.name:<28} {len(visitors):,} visitors, {len(addresses):,} addresses, {len(customer_ids):,} customer ids:"
-            " too many people, merged with nobody"
+            f"alarm {TABLE.name:<28} {len(visitors):,} visitors, {len(addresses):,} addresses, {len(customer_ids):,} customer"
+            " ids: too many people, merged with nobody"
         )
 
 

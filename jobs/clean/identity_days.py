@@ -47,10 +47,10 @@ def list_identities(tables: dict[str, pa.Table], settings: Clean, null_words: _i
     """Count what bronze rows name, and find ids with too many addresses.
 
     Key: customer id, else address. Inputs: `events` and `orders`, rows of bronze of the due days, with the columns columns_of;
-    `stored`, clean.identity_days of the other days around. Outputs: `rows`, clean.identity_days of the due days; `holders`, those of
-    them with an id and an address; `shared` (customer_id, since, n): ids that come with too many addresses; `counts` (day, named_in,
-    n, n_ids) and `largest` (day, named_in, customer_id, n): how many orders or visitors ids have on a day. About 0.3 µs of CPU a
-    row.
+    `stored`, clean.identity_days of the other days around. Outputs: `rows`, clean.identity_days of the due days; `holders`, those
+    of them with an id and an address; `shared` (customer_id, since, n): ids that come with too many addresses; `counts` (day,
+    named_in, n, n_ids) and `largest` (day, named_in, customer_id, n): how many orders or visitors ids have on a day. About 0.3 µs
+    of CPU a row.
     """
     fresh = pl.concat([_count_named(tables[name], name, null_words) for name in COUNTED])
     rows = pl.concat([fresh, _frame(tables["stored"])])

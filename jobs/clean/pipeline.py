@@ -54,11 +54,14 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         }
     )
     accounts = refreshed["products"] | refreshed["people"]
-    accounts |= _clean_due_days(lake, settings, source, landed, days)
+    accounts |= _clean_due_days(lake, settings, source, landed, days[-1], days)
     for table in _TABLES:
         lake.create(table)  # so that a source without clicks, or without orders, has empty tables
     identity_alarms.run(lake, _people.read_learned(lake, source), settings.clean)
     reconciliation.write_accounts(lake, accounts)
+    # Purchases of a day that was cleaned now may take away, or give back, those of later days.
+    while accounts := _clean_due_days(lake, settings, source, landed, days[-1], []):
+        reconciliation.write_accounts(lake, accounts)
 
 
 def _check_data(landed: dict[str, dict[date, dict]], days: list[date]) -> None:
@@ -72,16 +75,19 @@ def _check_data(landed: dict[str, dict[date, dict]], days: list[date]) -> None:
 
 
 def _clean_due_days(
-    lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], days: list[date]
+    lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], last_day: date, days: list[date]
 ) -> dict[str, list[reconciliation.Account]]:
-    """Clean the due days of events and of orders at the same time. Returns their accounts by table."""
+    """Clean the due days of events and of orders up to `last_day`, and those of `days`, at the same time.
+
+    Returns their accounts by table, none where no day is due.
+    """
     rates = _money.read_rates(lake) if "rates" in source.mappings else {}
     calls = {}
     for table, clean_days in (("events", _event_days.clean_event_days), ("orders", _order_days.clean_order_days)):
         entries = landed.get(table, {})
         inputs = _fingerprint_days(settings, source, entries, rates if table == "orders" else {})
         requested = [day for day in days if day in entries]
-        possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= days[-1]}
+        possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= last_day}
         if due := reconciliation.due_days(lake, f"clean.{table}", possible, requested):
             rows_in = {day: entry["n_rows"][f"bronze.{table}"] for day, entry in entries.items()}
             calls[f"clean.{table}"] = partial(clean_days, lake, settings, source, due, inputs, rows_in)

@@ -70,14 +70,16 @@ RULES = (
     ),
     Rule(
         "events", "double_tag", REPEATED,
-        "an event of a second tag: a view, search, checkout, purchase or login with the same visitor, product, page and search term"
+        "an event of a second tag: a view, search, checkout, purchase or login with the same visitor, product, page"
+        " and search term"
         " came at most `double_tag_seconds` before it, or less than a second where events have no ids of their own; not a cart"
         " event, because people add a product twice; each event has one twin at most",
         ("double_tag_seconds",),
     ),
     Rule(
         "events", "same_transaction", REPEATED,
-        "a purchase with the same visitor, product and transaction (`order_id`, else `event_id`) came up to `transaction_days` days"
+        "a purchase with the same visitor, product and transaction (`order_id`, else `event_id`) came up to"
+        " `transaction_days` days"
         " before it; those of one moment are the items of one purchase", ("transaction_days",),
     ),
     Rule(
@@ -89,7 +91,8 @@ RULES = (
     ),
     Rule(
         "events", "user_agent", FLAGGED,
-        "a user agent of the visitor that day is on the crawler-user-agents list, as whole words and in the list's case, or all in"
+        "a user agent of the visitor that day is on the crawler-user-agents list, as whole words and in the list's"
+        " case, or all in"
         " lower case, unless it holds a text of `app_agents`", ("app_agents",),
     ),
     Rule(
@@ -103,7 +106,8 @@ RULES = (
     ),
     Rule(
         "events", "even_pauses", FLAGGED,
-        "the sessions of the visitor's day have at least `bot_even_pauses` pauses between events that say something else than the one"
+        "the sessions of the visitor's day have at least `bot_even_pauses` pauses between events that say something"
+        " else than the one"
         " before (an open page that reports itself says nothing else), with a standard deviation of at most"
         " `bot_even_spread` of their mean", ("bot_even_pauses", "bot_even_spread"),
     ),
@@ -118,7 +122,8 @@ RULES = (
     Rule(
         "events", "address_fleet", FLAGGED,
         "at least `bot_fleet_ids` visitors, not signed in, have one event each that day, from the same address, within"
-        " `bot_fleet_minutes` minutes, whatever their user agents; and such visitors are at least `bot_fleet_share` of all visitors of"
+        " `bot_fleet_minutes` minutes, whatever their user agents; and such visitors are at least `bot_fleet_share`"
+        " of all visitors of"
         " the day from the address", ("bot_fleet_ids", "bot_fleet_minutes", "bot_fleet_share"),
     ),
     Rule(
@@ -161,7 +166,7 @@ RULES = (
     Rule("customers", "malformed", REFUSED, _MALFORMED),
     Rule("customers", "no_customer", REFUSED, "it names no customer"),
     *_list_id_rules("customers"),
-    Rule("customers", "merge_cycle", REFUSED, "it makes an account part of itself, directly or through accounts that are part of others"),
+    Rule("customers", "merge_cycle", REFUSED, "it makes an account part of itself, directly or through others"),
     Rule("customers", "same_day", REPEATED, _SAME_DAY.format("customer")),
     Rule("customers", "unchanged", REPEATED, _UNCHANGED.format("customer")),
     Rule("identities", "seen", LINKED, "an event of the visitor names the customer: a login, or the customer number"),
@@ -182,7 +187,8 @@ RULES = (
         "identity_alarms", "shared_customer", ALARMED,
         "a customer id that guests share: it comes with more than `max_mails_per_customer` e-mail addresses within"
         " `customers_within_days` days, or has at least `shared_customer_least` orders, or visitors, on a day and more than"
-        " `shared_customer_factor` times those of the 99th percentile of ids: from that day it is no customer, and its rows are those"
+        " `shared_customer_factor` times those of the 99th percentile of ids: from that day it is no customer, and"
+        " its rows are those"
         " of guests, who are found by their addresses",
         ("max_mails_per_customer", "customers_within_days", "shared_customer_least", "shared_customer_factor"),
     ),

@@ -24,7 +24,8 @@ def summarize_visitor_days(events: pl.DataFrame, has_visitors: bool = True) -> p
     """Return clean.visitor_days out of events in the order of visitor and time.
 
     `events` have visitor_id, day, visitor_day (the number of the visitor's day), event_at, known_customer_id and customer_id
-    (as sent), event_type, source_id, order_id and product_id. Where a source has no visitors, days without purchases are left out.
+    (as sent), event_type, source_id, order_id and product_id. Where a source has no visitors, days without purchases are left
+    out.
     """
     purchases = _repeats.list_transactions(events).group_by("visitor_day", maintain_order=True).agg(
         purchases=pl.struct("transaction_id", "product_id", "event_at")

@@ -60,7 +60,7 @@ TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
 )  # fmt: skip
-_VERSION = 5  # raise it when the same clean rows become other daily aggregates: every day is then due again
+_VERSION = 6  # raise it when the same clean rows become other daily aggregates: every day is then due again
 
 
 def _of_source(*sources: str) -> list[DailyAggregate]:
@@ -91,17 +91,19 @@ def aggregate_customer_days(
 ) -> dict[str, pa.Table]:
     """Return features.customer_days of the days `due` as `customer_days`; `holidays` are the days near a public one.
 
-    Key: customer. Inputs: `events` of these days and of those into which a session may go on, `orders` and `returns` of these
-    days, with the columns EVENTS, ORDERS and RETURNS. Sorted by day and customer. About 3 µs of CPU an event.
+    Key: customer. Inputs: `events` of these days and of those into which a session may go on, `moved`, those of them that were
+    given to another customer before (none where it is left out), `orders` and `returns` of these days, with the columns EVENTS,
+    ORDERS and RETURNS. Sorted by day and customer. About 3 µs of CPU an event.
     """
     days = {
         name: pa.table({"day": pa.array(sorted(values), pa.date32())}) for name, values in (("due", due), ("holidays", holidays))
     }
+    tables = {"moved": tables["events"].slice(0, 0), **tables}
     return {"customer_days": run_steps({**tables, **days}, write_steps(), _result())}
 
 
 def find_customers(events: pa.Table) -> pa.Array:
-    """Return the customer whose daily aggregates each event may change."""
+    """Return the customer whose daily aggregates each event may change; those that it moved from have it in `moved`."""
     return pc.coalesce(events["customer_id"], events["former_customer_id"])
 
 
@@ -133,14 +135,17 @@ ORDER BY day, customer_id, identified_on, known_until"""  # noqa: S608
 
 
 def _known_events() -> str:
-    """Events with a customer, and from when until when they were known to be theirs: of a shared visitor before and after."""
+    """Events with a customer, and from when until when they were known to be theirs: before and after a change."""
     columns = ", ".join(name for name in EVENTS if name not in ("customer_id", "identified_on"))
     is_shared = "NOT is_bot AND shared_since IS NOT NULL"
     return f"""SELECT customer_id, identified_on, DATE '{FOREVER}' AS known_until, {columns} FROM events
 WHERE NOT is_bot AND shared_since IS NULL AND customer_id IS NOT NULL
 UNION ALL
 SELECT coalesce(customer_id, former_customer_id), identified_on, shared_since, {columns} FROM events
-WHERE {is_shared} AND identified_on < shared_since AND coalesce(customer_id, former_customer_id) IS NOT NULL
+WHERE {is_shared} AND identified_on < shared_since AND (customer_id IS NULL) <> (former_customer_id IS NULL)
+UNION ALL
+SELECT former_customer_id, identified_on, shared_since, {columns} FROM moved
+WHERE {is_shared} AND identified_on < shared_since AND customer_id IS NOT NULL
 UNION ALL
 SELECT customer_id, greatest(identified_on, shared_since), DATE '{FOREVER}', {columns} FROM events
 WHERE {is_shared} AND customer_id IS NOT NULL"""  # noqa: S608
@@ -310,10 +315,12 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     of_due = sorted({_after(day, n) for day in due for n in reach})
     opened = lake.open_for_write(TABLE)
     n_rows = lake.count_rows("clean.events", set(of_due)) + lake.count_rows("clean.orders", set(due))
+    moved = _find_former_customers(lake, of_due)
     with open_runner(lake, settings, n_rows) as runner:
         inputs_read = runner.read(
             {
                 "events": Rows(clean_events.TABLE, find_customers, EVENTS, of_due),
+                "moved": Rows(clean_events.TABLE, "former_customer_id", EVENTS, of_due if len(moved) else (), moved),
                 "orders": Rows(clean_orders.TABLE, "customer_id", ORDERS, due),
                 "returns": Rows(clean_returns.TABLE, "customer_id", RETURNS, due),
             },
@@ -325,6 +332,12 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     rows = lake.count_by(TABLE.name, ["day"], ds.field("day").isin(due))
     accounts = [reconciliation.Account(d, rows[d,], rows[d,], inputs[d]) for d in due]
     reconciliation.write_accounts(lake, {TABLE.name: accounts})
+
+
+def _find_former_customers(lake: Lake, days: list[date]) -> pa.Array:
+    """Return the customers to whom events of these days were given before they were given to another one."""
+    is_moved = ds.field("day").isin(days) & ds.field("former_customer_id").is_valid() & ds.field("customer_id").is_valid()
+    return pa.array([name for (name,) in lake.count_by(clean_events.TABLE.name, ["former_customer_id"], is_moved)], pa.string())
 
 
 def _after(day: date, days: int) -> date:

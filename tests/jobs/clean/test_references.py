@@ -38,7 +38,9 @@ def refresh(lake, reference, bronze, *rows):
     """Land rows in the place of a reference table's, and refresh it. Returns the due days of events and orders."""
     lake.replace_rows(bronze, land(bronze, *rows))
     entry = {"files": [str(rows)], "n_rows": {bronze.name: len(rows)}}
-    named = {table: {day: {"files": ["file"], "n_rows": {f"bronze.{table}": 2}} for day in DAYS} for table in ("events", "orders")}
+    named = {
+        table: {day: {"files": ["file"], "n_rows": {f"bronze.{table}": 2}} for day in DAYS} for table in ("events", "orders")
+    }
     landed = {bronze.name.split(".")[1]: {DAYS[0]: entry}} | named
     if reference is _references.refresh_people:
         accounts = _references.refresh_people(lake, load_settings({}), SOURCE, landed, DAYS[-1])

@@ -79,3 +79,18 @@ def find_owners_on(merges: pl.DataFrame, day: date) -> dict[str, str]:
     """Return the owners of the accounts that are part of another one on a day, by account."""
     latest = merges.filter(pl.col("since") <= day).sort("since").unique("customer_id", keep="last")
     return {customer: owner for customer, owner in latest.select("customer_id", "owner").iter_rows() if customer != owner}
+
+
+def group_accounts(merges: pl.DataFrame) -> dict[str, str]:
+    """Return one name for all accounts that are part of each other at any time, by account."""
+    names: dict[str, str] = {}
+
+    def find_name(account: str) -> str:
+        while names.get(account, account) != account:
+            account = names[account]
+        return account
+
+    for customer, owner in merges.select("customer_id", "owner").iter_rows():
+        first, last = sorted((find_name(customer), find_name(owner)))
+        names[last] = names[first] = first
+    return {account: find_name(account) for account in names}
