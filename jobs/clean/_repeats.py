@@ -16,6 +16,7 @@ _PLACE = ["event_at", "_file", "_row"]
 _TAGGED_TYPES = ("view", "search", "begin_checkout", "purchase", "login")
 _ALONE = ("begin_checkout", "purchase", "login")  # types that say what happened without a product, a page or words
 _SECOND = 1_000_000  # in microseconds
+_COLUMNS = list(dict.fromkeys([*_SAME_ID, *_TWIN, *_PLACE, "source_id", "order_id"]))
 TRANSACTION = ["visitor_id", "transaction_id", "product_id", "event_at"]
 NO_TRANSACTIONS = pl.DataFrame(
     schema=dict.fromkeys(TRANSACTION[:3], pl.String) | {"event_at": pl.Datetime("us", "UTC"), "day": pl.Date}
@@ -27,7 +28,7 @@ def find_repeated(accepted: pl.DataFrame, earlier: pl.DataFrame, settings: Clean
 
     `earlier` are purchases of days before, with the columns of TRANSACTION and the day.
     """
-    rows = accepted.with_row_index("row")
+    rows = accepted.select(_COLUMNS).with_row_index("row")
     copies = _find_copies(rows)
     rows = rows.filter(~pl.col("row").is_in(copies["row"].implode())) if len(copies) else rows
     twins = _find_twins(rows, settings.double_tag_seconds)
