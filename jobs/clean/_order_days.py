@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from jobs.bronze import rates as bronze_rates
-from jobs.clean import _money, _return_days, _rows, customers, orders, orders_rejects, products, returns
+from jobs.clean import _ids, _money, _people, _return_days, _rows, orders, orders_rejects, products, returns
+from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.engine.runner import Result, Runner, count_buckets, open_runner
@@ -36,7 +37,8 @@ def clean_order_days(
     with open_runner(lake, settings, n_rows) as runner:
         n_buckets = count_buckets(n_rows)
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
-        raw = runner.read({"raw": Rows(orders.BRONZE, orders.find_orders, days=due)}, n_buckets)
+        null_words = load_policy(settings.policy).null_words
+        raw = runner.read({"raw": Rows(orders.BRONZE, partial(orders.find_orders, null_words=null_words), days=due)}, n_buckets)
         outputs = {
             "lines": KEEP, "returned": COLLECT, "measures": COLLECT, "customers": COLLECT,
             "rejects": Write(orders_rejects.TABLE, gather=True),
@@ -46,6 +48,7 @@ def clean_order_days(
         written = _return_days.write_returns(lake, runner, classified, due, rates, source.currency)
         opened[orders.TABLE.name].commit(_build_orders(lake, runner, classified, due, written, n_buckets), written)
     measures = _measure_days(lake, classified, due)
+    _ids.log_corrections(orders.TABLE.name, measures.values())
     check_returns(lake, written)
     return _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
 
@@ -61,12 +64,13 @@ def _choose_kernel(lake: Lake, settings: Settings, source: Source, rates: pl.Dat
     return partial(
         orders.classify_orders,
         products=products.find_product_validity(lake.read_arrow(products.TABLE)),
-        mails=customers.find_mail_owners(lake.read_arrow(customers.TABLE), settings.clean.max_customers_per_mail),
+        people=_people.read_people(lake, settings, source),
         rates=rates,
         currency=source.currency,
         limits=orders.Limits(
             Decimal(str(settings.clean.most_amount)), settings.clean.first_day, "quantity" in source.columns("orders")
         ),
+        null_words=load_policy(settings.policy).null_words,
     )
 
 

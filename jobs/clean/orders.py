@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from jobs import parsing
 from jobs.bronze import orders as bronze_orders
-from jobs.clean import _money, _order_money, _rows, customers, orders_rejects, returns
+from jobs.clean import _ids, _money, _order_money, _people, _rows, customers, orders_rejects, returns
 from jobs.clean._return_matching import UNKNOWN_PRODUCT
 from jobs.storage.table import Table
 
@@ -69,10 +69,8 @@ _NO_SALE = {
 }
 # In an older lake original_order_id has its old name, undoes_order_id.
 BRONZE = replace(bronze_orders.TABLE, schema=f"{bronze_orders.TABLE.schema},\n undoes_order_id STRING")
-_TEXTS = [
-    "order_id", "customer_id", "email_key", "product_id", "product_name", "category", "currency", "kind", "line_kind",
-    "original_order_id",
-]  # fmt: skip
+_IDS = ["order_id", "customer_id", "product_id", "original_order_id"]
+_TEXTS = ["email_key", "product_name", "category", "currency", "kind", "line_kind"]
 _MONEY = pl.Decimal(18, 4)
 _ZERO = pl.lit("0").cast(_MONEY)
 
@@ -89,41 +87,42 @@ class Limits:
     has_quantity: bool = True
 
 
-def find_orders(raw: pa.Table) -> pa.Array:
+def find_orders(raw: pa.Table, null_words: _ids.NullWords) -> pa.Array:
     """Return the order of each row of bronze.orders: the key of classify_orders."""
-    return parsing.clean_text(raw["order_id"]).to_arrow()
+    return _ids.clean_ids(raw, ["order_id"], null_words)[0]["order_id"].to_arrow()
 
 
-def find_product_lookups(raw: pa.Table) -> pl.DataFrame:
+def find_product_lookups(raw: pa.Table, null_words: _ids.NullWords) -> pl.DataFrame:
     """Return the rows (key, day) of bronze.orders that look up clean.products."""
-    texts = parsing.clean_texts(raw, ["product_id", "unit_price", "category"]).with_columns(_rows.take_column(raw, "day"))
+    ids, _ = _ids.clean_ids(raw, ["product_id"], null_words)
+    texts = ids.hstack(parsing.clean_texts(raw, ["unit_price", "category"])).with_columns(_rows.take_column(raw, "day"))
     lacks = texts.filter(pl.col("unit_price").is_null() | pl.col("category").is_null())
     return lacks.select("day", key="product_id").drop_nulls().unique()
 
 
-def find_customer_lookups(raw: pa.Table) -> pl.DataFrame:
-    """Return the rows (key, day) of bronze.orders that look up clean.customers: those of guests."""
-    is_guest = parsing.clean_text(raw["customer_id"]).is_null()
-    return customers.find_lookups(raw.filter(is_guest.to_arrow()))
-
-
 def classify_orders(
-    tables: dict[str, pa.Table], products: pl.DataFrame, mails: pl.DataFrame, rates: pl.DataFrame, currency: str,
+    tables: dict[str, pa.Table],
+    products: pl.DataFrame,
+    people: _people.People,
+    rates: pl.DataFrame,
+    currency: str,
     limits: Limits,
-) -> dict[str, pa.Table]:  # fmt: skip
+    null_words: _ids.NullWords = _ids.NO_WORDS,
+) -> dict[str, pa.Table]:
     """Type the rows of bronze.orders, refuse those that break a rule, and keep one of equal lines and of versions of a line.
 
-    Key: order. Input: `raw`, with the columns of BRONZE. `products` (products.find_product_validity), `mails`
-    (customers.find_mail_owners) and `rates` (_money.list_rates) are whole. Outputs: `lines`, the order lines, as clean.orders
+    Key: order. Input: `raw`, with the columns of BRONZE. `products` (products.find_product_validity), `people` and
+    `rates` (_money.list_rates) are whole. Outputs: `lines`, the order lines, as clean.orders
     without returns; `returned`, the return lines, with the columns returns.LINE; `rejects`, as received, for
     clean.orders_rejects; `measures` (_money.measure_rows) and `customers` (day, customer_id) of all rows. Sorted by order and
     line, rejects as the input. About 4 µs of CPU a row.
     """
     raw = _rename_original(tables["raw"])
-    typed = _name_kinds(_count_pieces(_type_lines(raw, currency), limits))
+    lines, noted = _type_lines(raw, currency, null_words)
+    typed = _name_kinds(_count_pieces(lines, limits))
     priced = _add_product(typed, products, currency)
-    named = customers.add_known_customer(priced.with_columns(is_guest=pl.col("customer_id").is_null()), mails)
-    named = named.with_columns(customer_id="known_customer_id")
+    named = customers.add_known_customer(priced, people.mails, people.shared)
+    named = named.with_columns(is_guest=pl.col("customer_id").is_null(), customer_id="known_customer_id")
     rated = _money.add_amounts(_money.add_rate(named, rates, currency), limits.most_amount)
     ruled = rated.with_columns(_rows.find_broken_rules(raw, rated, _list_rules(limits)))
     outcomes = _find_outcomes(ruled, raw)
@@ -132,7 +131,7 @@ def classify_orders(
     outputs = {
         "lines": lines,
         "returned": returned,
-        "measures": pl.concat([_money.measure_rows(outcomes), settled.measures]),
+        "measures": pl.concat([_money.measure_rows(outcomes), settled.measures, _ids.measure_corrections(raw, noted)]),
         "customers": outcomes.select("day", "customer_id").drop_nulls().unique(),
     }
     rejects = _rows.select_rejects(raw, outcomes, orders_rejects.TABLE)
@@ -146,17 +145,20 @@ def _rename_original(raw: pa.Table) -> pa.Table:
     return renamed.drop_columns(["undoes_order_id"])
 
 
-def _type_lines(raw: pa.Table, currency: str) -> pl.DataFrame:
-    """Return the columns of each row in their types; `position` is its number."""
-    texts = parsing.clean_texts(raw, _TEXTS).rename({"original_order_id": "undoes_order_id"})
+def _type_lines(raw: pa.Table, currency: str, null_words: _ids.NullWords) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the columns of each row in their types, `position` being its number; and what was noted of ids."""
+    ids, noted = _ids.clean_ids(raw, _IDS, null_words)
+    texts = ids.rename({"original_order_id": "undoes_order_id"}).hstack(parsing.clean_texts(raw, _TEXTS))
     times = [parsing.parse_time(_rows.take_column(raw, name)).alias(name) for name in ("ordered_at", "updated_at")]
     line_no = parsing.parse_integer(_rows.take_column(raw, "line_no"))
-    return texts.hstack([line_no, *times, *_money.parse_amounts(raw), *_rows.take_origin(raw)]).with_columns(
+    lines = texts.hstack([line_no, *times, *_money.parse_amounts(raw), *_rows.take_origin(raw)]).with_columns(
+        has_scientific_id=_ids.is_scientific(noted),
         line_no=pl.when(pl.col("line_no") >= 0).then("line_no"),  # numbers below 0 are of the lines that we make
         currency=pl.col("currency").str.to_uppercase().fill_null(currency),
         kind=pl.col("kind").str.to_lowercase().fill_null("sale"),
         line_kind=pl.col("line_kind").str.to_lowercase(),
     )
+    return lines, noted
 
 
 def _count_pieces(typed: pl.DataFrame, limits: Limits) -> pl.DataFrame:
@@ -210,6 +212,7 @@ def _list_rules(limits: Limits) -> dict[str, pl.Expr]:
     has_price = pl.col("exact_price").is_not_null() | pl.col("line_amount").is_not_null()
     return {
         "no_time": pl.col("ordered_at").is_null(),
+        "scientific_id": pl.col("has_scientific_id"),
         "implausible_day": _rows.is_before(pl.col("ordered_at"), limits.first_day),
         "future": pl.col("ordered_at").dt.date() > pl.col("day"),
         "no_order_id": pl.col("order_id").is_null(),

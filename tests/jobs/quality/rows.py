@@ -30,6 +30,7 @@ GOOD = {
     "clean.visitor_days": {"seen": []},
     "clean.identities": {"rule": "seen", "valid_to": LATER},
     "clean.identity_alarms": {"rule": "shared_visitor"},
+    "clean.identity_days": {"named_in": "orders"},
     "clean.products": {"currency": "GBP", "price_rule": "listed"},
     "features.customer_days": {
         "net": 7, "gross": 10, "discount": 2, "returned": 1, "events": 9, "known_until": date(9999, 12, 31),
@@ -51,6 +52,7 @@ SECOND = {
     "clean.visitor_days": {"visitor_id": "2"},
     "clean.identities": {"valid_from": LATER, "valid_to": None},
     "clean.identity_alarms": {"id": "2"},
+    "clean.identity_days": {"customer_id": "2"},
     "clean.products": {"product_id": "2"},
     "clean.customers": {"customer_id": "2"},
     "features.customer_days": {"customer_id": "2"},
@@ -70,7 +72,8 @@ KEY_COLUMN = {
     "clean.events": "event_id", "clean.sessions": "session_id", "clean.orders": "order_id", "clean.returns": "return_order_id",
     "clean.visitor_days": "visitor_id", "clean.identities": "visitor_id", "clean.products": "product_id",
     "clean.customers": "customer_id", "features.customer_days": "customer_id", "features.customers": "customer_id",
-    "clean.identity_alarms": "id", "marts.customer_segments": "customer_id", "marts.segment_profiles": "segment_id",
+    "clean.identity_alarms": "id", "clean.identity_days": "customer_id", "marts.customer_segments": "customer_id",
+    "marts.segment_profiles": "segment_id",
     "marts.segment_changes": "customer_id", "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
     "encoded.customers": "customer_id",
 }  # fmt: skip
