@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.bronze import rates as bronze_rates
-from jobs.clean import _money, _rows, customers, orders, orders_rejects, products, returns
+from jobs.clean import _money, _order_owners, _rows, customers, orders, orders_rejects, products, returns
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.engine.runner import Result, Runner, count_buckets, open_runner
@@ -23,6 +23,7 @@ from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 
 _TABLES = (orders.TABLE, orders_rejects.TABLE, returns.TABLE)
+_CURRENT = ds.field("known_until") == orders.FOREVER
 
 
 def clean_order_days(
@@ -57,6 +58,7 @@ def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
         orders.classify_orders,
         products=products.find_product_validity(lake.read_arrow(products.TABLE)),
         mails=customers.find_mail_owners(lake.read_arrow(customers.TABLE), settings.clean.max_customers_per_mail),
+        merges=_order_owners.NO_MERGES,
         rates=_money.list_rates(rates, settings.clean.rate_days),
         currency=source.currency,
     )
@@ -70,7 +72,7 @@ def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[dat
     stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
     returned = _frame(classified.collected["returned"])
     lines = _select_lines(runner, classified, pl.concat([returned["key"], stored["key"]]).unique())
-    is_due = pl.col("day").is_in(due)
+    is_due = pl.col("row_day").is_in(due)
     of_due_days = stored.filter(is_due | pl.col("order_day").is_in(due))
     touched = pl.concat([rows.select("key", "product_id") for rows in (returned, lines, of_due_days)]).unique()
     is_touched = pl.col("key").is_in(touched["key"].implode())
@@ -98,10 +100,13 @@ def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, again: pl.
     days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
     product_ids = touched["product_id"].unique().to_arrow().cast("string")
     rows = _frame(read_rows(lake.root, Rows(orders.TABLE, "product_id", days=days, only=product_ids)))
-    has_key = orders.to_matchable(rows)["key"].is_in(touched["key"].implode())
-    ids = again.select("day", order_id="return_order_id", line_no="return_line_no")
-    alone = rows.filter(pl.col("quantity") == 0).join(ids, ids.columns, "semi")
-    return rows.filter(has_key & (pl.col("quantity") > 0)), alone
+    lines = rows.filter(pl.col("quantity") > 0)
+    has_key = pl.col("key").is_in(touched["key"].implode())
+    line = ["shop", "order_id", "line_no", "day"]
+    with_key = orders.to_matchable(lines).filter(has_key).select(line)
+    ids = again.select("shop", "day", order_id="return_order_id", line_no="return_line_no")
+    alone = rows.filter(pl.col("quantity") == 0).join(ids, ids.columns, "semi", nulls_equal=True)
+    return lines.join(with_key, line, "semi", nulls_equal=True, maintain_order="left"), alone
 
 
 def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date], written: list[date], n_buckets: int) -> list:
@@ -123,7 +128,7 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
     """Return the measures of each day: of the rows that came in, and of its tables, which are written.
 
     gross - discounts - given_back, in the tables, is what came in less what was refused and repeated. `given_back` and
-    `net` are by refund date, so that a later day leaves them as they are.
+    `net` are by the day of the rows, which is the refund date or that of the order, so that a later day leaves them as they are.
     """
     rows, named = (_frame(classified.collected[name]) for name in ("measures", "customers"))
     measures: dict[date, dict[str, Decimal]] = {}
@@ -132,8 +137,8 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
     for day, n_customers in named.group_by("day").agg(pl.col("customer_id").n_unique()).iter_rows():
         measures[day]["customers"] = Decimal(n_customers)
     within, none = ds.field("day").isin(days), (Decimal(0), Decimal(0))
-    sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
-    back = sum_by(lake.root, returns.TABLE.name, ["day"], ["amount"], within)
+    sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within & _CURRENT)
+    back = sum_by(lake.root, returns.TABLE.name, ["row_day"], ["amount"], ds.field("row_day").isin(days))
     for day, sums in measures.items():
         gross, discounts = sold.get((day,), none)
         given_back = back.get((day,), none)[0]
@@ -146,7 +151,8 @@ def check_returns(lake: Lake, days: Iterable[date]) -> None:
     by_order: Counter = Counter()
     for (day, order_day), (amount,) in sum_by(lake.root, returns.TABLE.name, ["day", "order_day"], ["amount"]).items():
         by_order[order_day or day] += amount
-    stated = sum_by(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], ds.field("day").isin(list(days)))
+    within = ds.field("day").isin(list(days)) & _CURRENT
+    stated = sum_by(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], within)
     for day in sorted(days):
         amount = stated.get((day,), (Decimal(0),))[0]
         if amount != by_order[day]:
@@ -158,7 +164,8 @@ def check_returns(lake: Lake, days: Iterable[date]) -> None:
 
 def _count_accepted(lake: Lake, days: list[date]) -> Counter:
     """Return the accepted source rows by day: each is an order line, or a return line that may stand on several rows."""
-    is_due = ds.field("day").isin(days)
-    lines = lake.count_by(orders.TABLE.name, ["day"], is_due & (ds.field("quantity") > Decimal("0.0000")))
-    return_lines = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], is_due)
+    is_line = ds.field("day").isin(days) & (ds.field("quantity") > Decimal("0.0000")) & _CURRENT
+    lines = lake.count_by(orders.TABLE.name, ["day"], is_line)
+    is_return = ds.field("row_day").isin(days) & ~ds.field("is_own_sale")
+    return_lines = lake.count_by(returns.TABLE.name, ["row_day", "shop", "return_order_id", "return_line_no"], is_return)
     return Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in return_lines)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from jobs.storage.table import Table
 
 SCHEMA = """
+    shop STRING COMMENT 'shop of the return and of its order; null where the source has one',
     return_order_id STRING NOT NULL COMMENT 'the return or credit note',
     return_line_no INT NOT NULL COMMENT 'its line',
     day DATE NOT NULL COMMENT 'day of the return, UTC',
@@ -38,13 +39,15 @@ SCHEMA = """
     order_id STRING COMMENT 'order undone; null where no line was found',
     line_no INT COMMENT 'its line',
     order_day DATE COMMENT 'day of that order',
-    rule STRING NOT NULL COMMENT 'by_order, by_price or unmatched'"""
+    rule STRING NOT NULL COMMENT 'by_order, by_price or unmatched',
+    row_day DATE NOT NULL COMMENT 'day of its row in bronze.orders: that of the order where the row has the time of the order',
+    is_own_sale BOOLEAN NOT NULL COMMENT 'its row is that of the order line too, which a newer version gives back as a whole'"""
 TABLE = Table("clean.returns", __doc__.split("\n\n")[0], SCHEMA, None, {"positive": "quantity > 0"})
 
 UNDOING = ("return", "cancellation")
 LINE = (
     "key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price",
-    "currency", "is_guest", "undoes_order_id", "quantity", "amount",
+    "currency", "is_guest", "undoes_order_id", "quantity", "amount", "shop", "row_day", "is_own_sale",
 )  # fmt: skip
 _CENT = Decimal("0.0001")
 
@@ -53,6 +56,7 @@ class Entry(NamedTuple):
     """What matching needs to know of an order line or a return line."""
 
     is_return: bool
+    shop: str | None
     order_id: str
     line_no: int
     day: date
@@ -86,7 +90,8 @@ def find_orders(returns: pa.Table) -> pa.Array:
 def restore_returned(rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows of clean.returns, with their key, put together again as the return lines that they came from."""
     own = [name for name in LINE if name not in ("at", "order_id", "line_no", "quantity", "amount")]
-    lines = rows.group_by(order_id="return_order_id", line_no="return_line_no").agg(
+    own = [name for name in own if name not in ("shop", "row_day")]
+    lines = rows.group_by("shop", "row_day", order_id="return_order_id", line_no="return_line_no").agg(
         pl.col(own).first(), pl.col("quantity", "amount").sum().cast(pl.Decimal(18, 4)), at=pl.col("returned_at").first()
     )
     return lines.select(LINE)
@@ -104,7 +109,7 @@ def match_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
     back, line = in_order[matches["returned"]], in_order.select("order_id", "line_no", order_day="day")[matches["line"]]
     own = back.select(
         "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price", "currency", "is_guest",
-        "undoes_order_id", return_order_id="order_id", return_line_no="line_no", returned_at="at",
+        "undoes_order_id", "shop", "row_day", "is_own_sale", return_order_id="order_id", return_line_no="line_no", returned_at="at",
     )  # fmt: skip
     rule = pl.when(pl.col("order_id").is_null()).then(pl.lit("unmatched")).when(pl.col("undoes_order_id").is_null())
     rule = rule.then(pl.lit("by_price")).otherwise(pl.lit("by_order"))
@@ -131,7 +136,7 @@ def _match_all(in_order: pl.DataFrame) -> Iterator[Match]:
 def match_entries(entries: Sequence[Entry]) -> Iterator[Match]:
     """Match the returns of one key to its order lines, all in order of time.
 
-    >>> line = Entry(False, "1", 1, date(2024, 3, 1), Decimal(2), "GBP", None, Decimal(5), Decimal(10))
+    >>> line = Entry(False, None, "1", 1, date(2024, 3, 1), Decimal(2), "GBP", None, Decimal(5), Decimal(10))
     >>> back = line._replace(is_return=True, order_id="C1", day=date(2024, 3, 2), quantity=Decimal(7), amount=Decimal(14))
     >>> [(match.line, int(match.quantity), float(match.amount)) for match in match_entries([line, back])]
     [(0, 5, 10.0), (None, 2, 4.0)]
@@ -144,7 +149,9 @@ def match_entries(entries: Sequence[Entry]) -> Iterator[Match]:
             left[_line_id(entry)] = entry.quantity
             continue
         rest, money = entry.quantity, entry.amount
-        for line in reversed(open_lines):
+        own = (entry.shop, entry.order_id, entry.line_no)
+        # A return with the number of its own sale takes that line first, else the latest.
+        for line in sorted(reversed(open_lines), key=lambda number: _line_id(entries[number])[:3] != own):
             if rest <= 0:
                 break
             id_ = _line_id(entries[line])
@@ -161,11 +168,13 @@ def match_entries(entries: Sequence[Entry]) -> Iterator[Match]:
 
 
 def _line_id(line: Entry) -> tuple:
-    return line.order_id, line.line_no, line.day
+    return line.shop, line.order_id, line.line_no, line.day
 
 
 def _may_match(returned: Entry, line: Entry) -> bool:
     """Return whether a line is of the order that a return names, or has its price where it names none."""
+    if returned.shop != line.shop:
+        return False
     if returned.undoes_order_id:
         return line.order_id == returned.undoes_order_id
     return (line.unit_price, line.currency) == (returned.unit_price, returned.currency)

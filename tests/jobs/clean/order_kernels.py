@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.bronze import rates
-from jobs.clean import _money, _order_days, customers, orders, products, returns
+from jobs.clean import _money, _order_days, _order_owners, customers, orders, products, returns
 from jobs.config.settings import Clean, load_settings
 from jobs.config.source_mapping import COLUMNS, Source, TableMapping
 from jobs.quality.reconciliation import Account
@@ -23,8 +23,13 @@ def classify(
     raw: pa.Table, listed: pa.Table = NO_PRODUCTS, people: pa.Table = NO_CUSTOMERS, rated: pa.Table = NO_RATES, rate_days: int = 0
 ) -> dict[str, pa.Table]:
     """Return the outputs of orders.classify_orders."""
-    lookups = (products.find_product_validity(listed), customers.find_mail_owners(people), _money.list_rates(rated, rate_days))
-    return orders.classify_orders({"raw": raw}, *lookups, "GBP")
+    lookups = {
+        "products": products.find_product_validity(listed),
+        "mails": customers.find_mail_owners(people),
+        "merges": _order_owners.NO_MERGES,
+        "rates": _money.list_rates(rated, rate_days),
+    }
+    return orders.classify_orders({"raw": raw}, **lookups, currency="GBP")
 
 
 def match(classified: dict[str, pa.Table]) -> tuple[pa.Table, pa.Table]:

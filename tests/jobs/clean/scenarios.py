@@ -17,6 +17,7 @@ PREFIXED = (
     "event_id", "user_agent", "id",
 )  # fmt: skip
 _ORIGIN = [
+    ("_delivery", pa.string()), ("_left_out", pa.bool_()),
     ("_extra", pa.map_(pa.string(), pa.string())), ("_source", pa.string()), ("_file", pa.string()), ("_row", pa.int64()),
     ("_file_day", pa.date32()), ("_landed_at", pa.timestamp("us", "UTC")), ("day", pa.date32()),
 ]  # fmt: skip
@@ -61,6 +62,7 @@ def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
                 | {
                     "_extra": [("_malformed", line["_malformed"])] if line.get("_malformed") else [],
                     "_source": case, "_file": f"{case}~{line.get('_file', '')}", "_row": number,
+                    "_delivery": line.get("_delivery") or None, "_left_out": line.get("_left_out") == "true",
                     "_file_day": date.fromisoformat(file_day) if file_day else None, "day": date.fromisoformat(day),
                 }
             )  # fmt: skip

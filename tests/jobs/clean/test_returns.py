@@ -8,7 +8,7 @@ from jobs.clean.returns import Entry, match_entries
 
 def entry(order_id, day, quantity, is_return=False, price="2.00", undoes=None):
     pieces, price = Decimal(quantity), Decimal(price)
-    return Entry(is_return, order_id, 1, date(2024, 3, day), price, "GBP", undoes, pieces, pieces * price)
+    return Entry(is_return, None, order_id, 1, date(2024, 3, day), price, "GBP", undoes, pieces, pieces * price)
 
 
 def match(*entries):

@@ -1,0 +1,71 @@
+"""Whose an order is, and since when that is known: guests who get an account later, and accounts that are merged."""
+
+from datetime import date
+
+import polars as pl
+
+from jobs.clean._order_versions import FOREVER, ORDER
+
+NO_MERGES = pl.DataFrame(schema={"customer_id": pl.String, "owner": pl.String, "since": pl.Date})
+_ORDER_DAY = [*ORDER, "day"]
+
+
+def find_owners(rows: pl.DataFrame, mails: pl.DataFrame, merges: pl.DataFrame) -> pl.DataFrame:
+    """Return the owners of those rows (position, day, customer_id, email_key) that have another than received: position, since, owner.
+
+    An owner holds from `since` until the next one of the row. A guest's order belongs to the holder of its address on its day;
+    where nobody holds it then, to the first who does later. `mails` are those of customers.find_mail_owners. `merges` says
+    which customer_id is which owner from `since` on, the last owner of a chain of merges, and the next merge of an id follows it.
+    """
+    received = rows.select("position", "day", "customer_id", "email_key")
+    guests = received.filter(pl.col("customer_id").is_null()).join(mails, "email_key", "inner")
+    first = guests.filter(pl.col("until") > pl.col("day")).sort("since").unique("position", keep="first", maintain_order=True)
+    by_mail = first.select("position", pl.max_horizontal("since", "day").alias("since"), "owner")
+    own = received.drop_nulls("customer_id").select("position", since="day", owner="customer_id")
+    merged = pl.concat([own, by_mail]).join(merges, left_on="owner", right_on="customer_id", how="inner", suffix="_merged")
+    by_merge = merged.sort("since_merged").select(
+        "position", pl.max_horizontal("since", "since_merged").alias("since"), owner="owner_merged"
+    )
+    in_order = pl.concat([by_mail, by_merge]).with_row_index("step").sort("position", "since", "step")
+    return in_order.unique(["position", "since"], keep="last", maintain_order=True).drop("step")
+
+
+def add_owner(rows: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
+    """Replace customer_id of the rows by the owner of find_owners as it is known now."""
+    last = owners.unique("position", keep="last", maintain_order=True).select("position", "owner")
+    joined = rows.join(last, "position", "left", maintain_order="left")
+    return joined.with_columns(customer_id=pl.coalesce("owner", "customer_id")).drop("owner")
+
+
+def list_states(rows: pl.DataFrame, owners: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows once for each state of their order: known_from and known_until, and customer_id as it is known between.
+
+    A row stands from `since` until `until`. When any row of an order on a day begins, ends or changes its owner, a new state of
+    that order begins. In the order of the rows.
+    """
+    changes = rows.select("position", *_ORDER_DAY).join(owners, "position", "inner")
+    later = pl.concat(
+        [
+            rows.filter((pl.col("since") > pl.col("day")) | (pl.col("until") < pl.lit(FOREVER))).select(_ORDER_DAY),
+            changes.filter(pl.col("since") > pl.col("day")).select(_ORDER_DAY),
+        ]
+    ).unique()
+    if later.is_empty() and owners.is_empty():
+        return rows.with_columns(known_from="since", known_until="until")
+    numbered = rows.with_row_index("row")
+    constant = numbered if later.is_empty() else numbered.join(later, _ORDER_DAY, "anti", nulls_equal=True)
+    changing = numbered.join(later, _ORDER_DAY, "semi", nulls_equal=True)
+    begins = [changing.select(*_ORDER_DAY, at=name) for name in ("since", "until")]
+    moments = pl.concat([*begins, changes.join(later, _ORDER_DAY, "semi", nulls_equal=True).select(*_ORDER_DAY, at="since")])
+    states = moments.unique().sort(*_ORDER_DAY, "at").rename({"at": "known_from"})
+    states = states.with_columns(known_until=pl.col("known_from").shift(-1).over(_ORDER_DAY)).drop_nulls("known_until")
+    stated_rows = (
+        changing.join(states, _ORDER_DAY, "inner", nulls_equal=True)
+        .filter((pl.col("known_from") >= pl.col("since")) & (pl.col("known_until") <= pl.col("until")))
+    )  # fmt: skip
+    stated = pl.concat([constant.with_columns(known_from="since", known_until="until"), stated_rows])
+    asked = stated.select("row", "position", "known_from").join(owners, "position", "inner")
+    held = asked.filter(pl.col("since") <= pl.col("known_from")).sort("since")
+    held = held.unique(["row", "known_from"], keep="last", maintain_order=True).select("row", "known_from", "owner")
+    named = stated.join(held, ["row", "known_from"], "left").sort("row", "known_from")
+    return named.with_columns(customer_id=pl.coalesce("owner", "customer_id")).drop("row", "owner")
