@@ -31,8 +31,10 @@ def clean_order_days(
 ) -> list[reconciliation.Account]:
     """Clean the orders of the days `due`, and restate the order lines that their returns change. Returns the accounts.
 
-    `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days.
+    `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days. Days that share an order of snapshots with
+    a due day are cleaned with it.
     """
+    due = _add_days_of_moved_orders(lake, due, rows_in)
     n_rows = sum(rows_in[day] for day in due)
     with open_runner(lake, settings, n_rows) as runner:
         n_buckets = count_buckets(n_rows)
@@ -44,11 +46,32 @@ def clean_order_days(
         }  # fmt: skip
         classified = runner.run(_choose_kernel(lake, settings, source), raw, outputs)
         opened[orders_rejects.TABLE.name].commit(classified.files["rejects"], due)
-        written = _write_returns(lake, runner, classified, due)
+        written, restated = _write_returns(lake, runner, classified, due)
         opened[orders.TABLE.name].commit(_build_orders(lake, runner, classified, due, written, n_buckets), written)
     measures = _measure_days(lake, classified, due)
     check_returns(lake, written)
-    return _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
+    accounts = _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
+    return accounts + [_account_returns(lake, day) for day in restated if day not in rows_in]
+
+
+def _add_days_of_moved_orders(lake: Lake, due: list[date], landed: Iterable[date]) -> list[date]:
+    """Return the due days, and the days on which other versions of their orders of snapshots lie, and so on.
+
+    Reads the order numbers of all other days, where the due days have rows of snapshots; nothing else.
+    """
+    columns = ("order_id", "_delivery", "day")
+    all_days, new = set(due), set(due)
+    while others := set(landed).difference(all_days):
+        rows = _frame(read_rows(lake.root, Rows(orders.BRONZE, "order_id", columns, new)))
+        ids = rows.filter(pl.col("_delivery") == orders.SNAPSHOTS)["order_id"].drop_nulls().unique()
+        if ids.is_empty():
+            break
+        same = _frame(read_rows(lake.root, Rows(orders.BRONZE, "order_id", columns, others, ids.to_arrow().cast("string"))))
+        new = set(same.filter(pl.col("_delivery") == orders.SNAPSHOTS)["day"])
+        all_days |= new
+        if not new:
+            break
+    return sorted(all_days)
 
 
 def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
@@ -64,10 +87,11 @@ def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
     )
 
 
-def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[date]) -> list[date]:
+def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[date]) -> tuple[list[date], list[date]]:
     """Match the returns of the due days, and stored ones that compete with them; write clean.returns.
 
-    Returns the days of clean.orders to write: the due days, and the others on which that changes a row.
+    Returns the days of clean.orders to write: the due days, and the others on which that changes a row; and all days other than
+    the due ones of which the two tables now say something else, which have another revision.
     """
     stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
     returned = _frame(classified.collected["returned"])
@@ -80,8 +104,20 @@ def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[dat
     earlier, alone = _read_earlier(lake, due, touched, again)
     sold = pl.concat([lines, orders.to_matchable(earlier)])
     matched = returns.match_returns(sold, pl.concat([returned, returns.restore_returned(again)]))
+    of_lines = orders.find_restated_days(pl.concat([earlier, alone]), matched, due)
+    of_returns = returns.find_changed_days(stored.filter(is_due | is_touched), matched)
+    restated = sorted({*of_lines, *of_returns}.difference(due))
+    cause = reconciliation.fingerprint_inputs(*sorted(map(str, matched.rows()))) if restated else ""
+    reconciliation.mark_restated(lake, orders.TABLE.name, restated, cause)
     lake.replace_rows(returns.TABLE, pl.concat([untouched.select(matched.columns), matched]).to_arrow())
-    return sorted({*due, *orders.find_restated_days(pl.concat([earlier, alone]), matched, due)})
+    return sorted({*due, *of_lines}), restated
+
+
+def _account_returns(lake: Lake, day: date) -> reconciliation.Account:
+    """Return the account of a day without landed orders, on which an order of another day was given back or cancelled."""
+    rows = lake.read_small_table(returns.TABLE, ["return_order_id", "return_line_no", "amount"], ds.field("day") == day)
+    inputs = reconciliation.fingerprint_inputs(*sorted(map(str, rows)))
+    return reconciliation.Account(day, 0, 0, inputs)
 
 
 def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.DataFrame:

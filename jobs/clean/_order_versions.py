@@ -48,19 +48,27 @@ def find_intervals(rows: pl.DataFrame, content: list[str]) -> pl.DataFrame:
     About 0.3 µs of CPU a row, and 3 µs for one of an order or line with several versions.
     """
     units = _add_units(rows)
+    overruled = pl.col("position").is_in(_find_overruled(units).implode())
     several = units.filter(_has_several_versions(units))
     if several.is_empty():
-        return rows.with_columns(is_current=pl.lit(True), since="day", until=pl.lit(FOREVER))
-    of_rows = _list_versions(several, rows, content).rename({"since": "version_since", "until": "version_until"})
-    joined = rows.join(of_rows, "position", "left", maintain_order="left").with_columns(
-        is_current=pl.col("is_newest").fill_null(True),
-        since=pl.max_horizontal("day", pl.col("version_since").fill_null(_FIRST_DAY)),
-        until=pl.when(pl.col("is_newest").is_null()).then(pl.lit(FOREVER)).otherwise("version_until"),
-    )
-    stands = pl.col("since") < pl.col("until")
-    return joined.with_columns(
-        pl.when(stands).then("since").alias("since"), pl.when(stands).then("until").alias("until")
-    ).drop("is_newest", "version_since", "version_until")
+        states = rows.with_columns(is_current=~overruled, since="day", until=pl.lit(FOREVER))
+    else:
+        of_rows = _list_versions(several, rows, content).rename({"since": "version_since", "until": "version_until"})
+        states = rows.join(of_rows, "position", "left", maintain_order="left").with_columns(
+            is_current=pl.col("is_newest").fill_null(True) & ~overruled,
+            since=pl.max_horizontal("day", pl.col("version_since").fill_null(_FIRST_DAY)),
+            until=pl.when(pl.col("is_newest").is_null()).then(pl.lit(FOREVER)).otherwise("version_until"),
+        ).drop("is_newest", "version_since", "version_until")  # fmt: skip
+    stands = (pl.col("since") < pl.col("until")) & ~overruled
+    return states.with_columns(pl.when(stands).then(name).alias(name) for name in ("since", "until"))
+
+
+def _find_overruled(units: pl.DataFrame) -> pl.Series:
+    """Return the positions of lines of snapshots that their file has again, further down, in the same version."""
+    lines = units.filter((pl.col("unit_delivery") == SNAPSHOTS) & pl.col("line").is_not_null() & ~pl.col("is_undoing"))
+    row = pl.col("_row")
+    is_later = row < row.max().over(*ORDER, "file_rank", "updated_at", "line")
+    return lines.filter(is_later)["position"]
 
 
 def _add_units(rows: pl.DataFrame) -> pl.DataFrame:
@@ -72,7 +80,7 @@ def _add_units(rows: pl.DataFrame) -> pl.DataFrame:
         rows.lazy()
         .filter((is_snapshot | pl.col("line").is_not_null()) & is_readable)
         .select(
-            "position", *ORDER, "updated_at", "_file_day", "file_rank", "line", "is_undoing",
+            "position", *ORDER, "updated_at", "_file_day", "file_rank", "_row", "line", "is_undoing",
             unit_delivery="_delivery",
             unit_day=of_changes.then("day"),
             unit_line=of_changes.then("line"),

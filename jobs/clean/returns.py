@@ -97,6 +97,14 @@ def restore_returned(rows: pl.DataFrame) -> pl.DataFrame:
     return lines.select(LINE)
 
 
+def find_changed_days(before: pl.DataFrame, after: pl.DataFrame) -> list[date]:
+    """Return the days of return on which rows of clean.returns differ in what features take from them."""
+    columns = ["day", "shop", "customer_id", "return_order_id", "return_line_no", "kind", "amount"]
+    rows = [part.select(columns) for part in (before, after)]
+    differing = [part.join(others, columns, "anti", nulls_equal=True)["day"] for part, others in (rows, reversed(rows))]
+    return sorted(pl.concat(differing).unique())
+
+
 def match_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
     """Return clean.returns for these order lines and return lines, both with the columns LINE.
 

@@ -4,6 +4,8 @@ from collections import Counter
 from datetime import date
 from decimal import Decimal
 
+import pyarrow.dataset as ds
+
 from jobs.cli.text_table import align_columns
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import load_source
@@ -72,7 +74,7 @@ def _format_money_by_day(settings: Settings, rows: list[dict]) -> tuple[list[str
     Taken from the tables themselves, because a later return changes the amounts at the day of its order.
     """
     columns = ["gross_amount", "discount_amount", "returned_amount", "net_amount"]
-    sold = sum_by(settings.lake, "clean.orders", ["day"], columns)
+    sold = sum_by(settings.lake, "clean.orders", ["day"], columns, ds.field("known_until") == date.max)
     refunded: Counter = Counter()  # by the day of the refund
     returned: Counter = Counter()  # by the day of the order
     for (day, order_day), (amount,) in sum_by(settings.lake, "clean.returns", ["day", "order_day"], ["amount"]).items():

@@ -7,9 +7,9 @@ daily aggregates of jobs/catalogue/, all of which can be merged: a refresh compu
 went on after midnight: as of a day before that, the customer does not have them. A later row holds the difference to the
 earlier rows, so that the rows known by a day add up to what was known on that day.
 
-`known_until` ends two things. Events of a device count until it was known to be shared by too many customers; a row of its
+`known_until` ends three things. Events of a device count until it was known to be shared by too many customers; a row of its
 own has what is left. An order counts until all its products were cancelled; its money stays on its day, and the money
-given back on the day of that.
+given back on the day of that. A version of an order counts until the next one was known.
 """
 
 from collections.abc import Collection
@@ -51,7 +51,7 @@ SCHEMA = ",\n    ".join(
         "customer_id STRING NOT NULL COMMENT 'customer'",
         "day DATE NOT NULL COMMENT 'day, UTC'",
         "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
-        "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled; "
+        "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled or changed; "
         "9999-12-31 for what stays'",
         *map(_declared, catalogue.DAILY_AGGREGATES),
     ]
@@ -60,7 +60,7 @@ TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
 )  # fmt: skip
-_VERSION = 5  # raise it when the same clean rows become other daily aggregates: every day is then due again
+_VERSION = 6  # raise it when the same clean rows become other daily aggregates: every day is then due again
 
 
 def _of_source(*sources: str) -> list[DailyAggregate]:
@@ -77,13 +77,13 @@ _OF_EVENTS = (
     "event_at", "event_type", "product_id",
 )  # fmt: skip
 _OF_ORDERS = (
-    "customer_id", "day", "order_id", "ordered_at", "line_kind", "status", "quantity", "returned_at", "gross_amount",
-    "discount_amount",
+    "customer_id", "day", "shop", "order_id", "known_from", "known_until", "ordered_at", "line_kind", "status", "quantity",
+    "returned_at", "gross_amount", "discount_amount",
 )  # fmt: skip
 # The columns that the kernel reads: those it needs itself, and those that the SQL of an aggregate names.
 EVENTS = find_columns(clean_events.TABLE.columns, [*_OF_EVENTS, *_texts("event", "search")])
 ORDERS = find_columns(clean_orders.TABLE.columns, [*_OF_ORDERS, *_texts("line", "product")])
-RETURNS = ("customer_id", "day", "return_order_id", "return_line_no", "kind", "amount")
+RETURNS = ("customer_id", "day", "shop", "return_order_id", "return_line_no", "kind", "amount")
 
 
 def aggregate_customer_days(
@@ -117,6 +117,7 @@ def write_steps() -> dict[str, str]:
         "order_ends": _ORDER_ENDS,
         "lines": _LINES,
         "orders_summed": _orders_summed(),
+        "order_days": _ORDER_DAYS,
         "return_lines": _RETURN_LINES,
         "added": _added(),
         "scalars": _scalars(),
@@ -192,21 +193,26 @@ FROM searches JOIN (
     GROUP BY search
 ) AS led_on USING (search)"""  # noqa: S608
 
-# The day on which all products of an order were cancelled.
-_ORDER_ENDS = f"""SELECT customer_id, day, order_id,
-    coalesce(CASE WHEN bool_and(line_kind <> 'product' OR status = 'cancelled')
-        THEN max(CASE WHEN line_kind = 'product' THEN returned_at::DATE END) END, DATE '{FOREVER}') AS known_until
-FROM orders WHERE customer_id IS NOT NULL AND quantity > 0 GROUP BY ALL"""  # noqa: S608
-_LINES = """SELECT orders.*, day AS identified_on, known_until FROM orders JOIN order_ends USING (customer_id, day, order_id)
+# The day on which all products of a version of an order were cancelled, or the next version was known.
+_ORDER_ENDS = """SELECT customer_id, day, shop, order_id, known_from, known_until AS version_until,
+    least(known_until, CASE WHEN bool_and(line_kind <> 'product' OR status = 'cancelled')
+        THEN max(CASE WHEN line_kind = 'product' THEN returned_at::DATE END) END) AS counts_until
+FROM orders WHERE customer_id IS NOT NULL AND quantity > 0
+GROUP BY customer_id, day, shop, order_id, known_from, known_until"""
+_LINES = """SELECT orders.* EXCLUDE (known_from, known_until), orders.known_from AS identified_on, counts_until AS known_until,
+    version_until
+FROM orders JOIN order_ends ON orders.customer_id = order_ends.customer_id AND orders.day = order_ends.day
+    AND orders.shop IS NOT DISTINCT FROM order_ends.shop AND orders.order_id = order_ends.order_id
+    AND orders.known_from = order_ends.known_from AND orders.known_until = version_until
 WHERE quantity > 0"""
 
 
 def _orders_summed() -> str:
-    """Each order, until all its products are cancelled and for good where that differs: `counts_until`."""
-    return f"""SELECT *, unnest(list_distinct([known_until, DATE '{FOREVER}'])) AS counts_until,
+    """Each version of an order, until all its products are cancelled and to its own end where that differs: `counts_until`."""
+    return f"""SELECT *, unnest(list_distinct([known_until, version_until])) AS counts_until,
     day IN (FROM holidays) AS before_holiday
 FROM (
-    SELECT {_KEYS}, order_id,
+    SELECT {_KEYS}, version_until, shop, order_id,
         {_aggregate_rows("line")},
         {_aggregate_rows("product", "line_kind = 'product'")},
         bool_or(line_kind <> 'discount') AS is_order, min(ordered_at) AS ordered_at,
@@ -214,14 +220,25 @@ FROM (
     FROM lines GROUP BY ALL)"""  # noqa: S608
 
 
-_RETURN_LINES = """SELECT customer_id, day, return_order_id, return_line_no, sum(amount) AS amount, max(kind) AS kind
+# From when until when a customer had any order on a day, each stretch once.
+_ORDER_DAYS = """SELECT customer_id, day, min(identified_on) AS identified_on, max(known_until) AS known_until
+FROM (
+    SELECT *, sum(begins) OVER (PARTITION BY customer_id, day ORDER BY identified_on, known_until) AS stretch
+    FROM (
+        SELECT customer_id, day, identified_on, known_until, (identified_on >= coalesce(max(known_until) OVER (
+            PARTITION BY customer_id, day ORDER BY identified_on, known_until ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ), identified_on))::INT AS begins
+        FROM orders_summed WHERE counts_until = known_until AND is_order AND known_until > identified_on))
+GROUP BY customer_id, day, stretch"""
+
+_RETURN_LINES = """SELECT customer_id, day, shop, return_order_id, return_line_no, sum(amount) AS amount, max(kind) AS kind
 FROM returns WHERE customer_id IS NOT NULL GROUP BY ALL"""
 
 
 def _added() -> str:
     """What every source adds to a customer and day, to be merged."""
     counts = ", ".join(p.name for p in _select_scalars("event"))
-    for_good, until = f"counts_until = DATE '{FOREVER}'", "counts_until = known_until"
+    to_its_end, until = "counts_until = version_until", "counts_until = known_until"
     return f"""SELECT {_KEYS}, {counts} FROM session_parts
 UNION ALL BY NAME
 {_session_changes()}
@@ -231,10 +248,12 @@ SELECT {_KEYS},
 FROM hits
 UNION ALL BY NAME
 SELECT customer_id, day, identified_on, counts_until AS known_until,
-    {", ".join(f"CASE WHEN {for_good} THEN {p.name} END AS {p.name}" for p in _select_scalars("line"))},
+    {", ".join(f"CASE WHEN {to_its_end} THEN {p.name} END AS {p.name}" for p in _select_scalars("line"))},
     {", ".join(f"CASE WHEN {until} THEN {p.name} END AS {p.name}" for p in _select_scalars("product"))},
     {_aggregates_per_row("order", f"{until} AND is_order")}
-FROM orders_summed WHERE counts_until > day
+FROM orders_summed WHERE counts_until > identified_on
+UNION ALL BY NAME
+SELECT {_KEYS}, {_aggregates_per_row("order_day")} FROM order_days
 UNION ALL BY NAME
 SELECT customer_id, day, day AS identified_on, DATE '{FOREVER}' AS known_until,
     {_aggregates_per_row("return")}
@@ -251,7 +270,7 @@ FROM added WHERE day IN (FROM due) GROUP BY {_KEYS}"""  # noqa: S608
 
 def _value_counts() -> str:
     """The values of all histograms with their amounts. Whoever has a value has the event or the order that it is of."""
-    rows = {"event": "known_events WHERE", "product": "lines WHERE line_kind = 'product' AND known_until > day AND"}
+    rows = {"event": "known_events WHERE", "product": "lines WHERE line_kind = 'product' AND known_until > identified_on AND"}
     return "\nUNION ALL\n".join(
         f"""SELECT {_KEYS}, '{p.name}' AS histogram, {p.sql} AS thing, sum({p.amount})::{catalogue.MONEY} AS amount
 FROM {rows[p.source]} day IN (FROM due) AND ({p.sql}) IS NOT NULL GROUP BY ALL"""  # noqa: S608

@@ -46,5 +46,5 @@ def clean_days(lake: Lake, raw: pa.Table, days: list[date]) -> dict[date, Accoun
     lake.replace_rows(orders.BRONZE, raw, days)
     rows_in = {day: n for (day,), n in lake.count_by(orders.BRONZE.name, ["day"]).items()}
     settings = replace(load_settings({}), clean=Clean())
-    accounts = _order_days.clean_order_days(lake, settings, SHOP, days, dict.fromkeys(days, "inputs"), rows_in)
+    accounts = _order_days.clean_order_days(lake, settings, SHOP, days, dict.fromkeys(rows_in, "inputs"), rows_in)
     return {account.day: account for account in accounts}
