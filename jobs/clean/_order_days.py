@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 
 from jobs.bronze import rates as bronze_rates
 from jobs.clean import _money, _order_owners, _rows, customers, orders, orders_rejects, products, returns
+from jobs.clean._order_versions import SNAPSHOTS
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.engine.runner import Result, Runner, count_buckets, open_runner
@@ -23,7 +24,7 @@ from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 
 _TABLES = (orders.TABLE, orders_rejects.TABLE, returns.TABLE)
-_CURRENT = ds.field("known_until") == orders.FOREVER
+_CURRENT = ds.field("known_until").is_null() | (ds.field("known_until") == orders.FOREVER)  # null: of an older lake
 
 
 def clean_order_days(
@@ -63,11 +64,11 @@ def _add_days_of_moved_orders(lake: Lake, due: list[date], landed: Iterable[date
     all_days, new = set(due), set(due)
     while others := set(landed).difference(all_days):
         rows = _frame(read_rows(lake.root, Rows(orders.BRONZE, "order_id", columns, new)))
-        ids = rows.filter(pl.col("_delivery") == orders.SNAPSHOTS)["order_id"].drop_nulls().unique()
+        ids = rows.filter(pl.col("_delivery") == SNAPSHOTS)["order_id"].drop_nulls().unique()
         if ids.is_empty():
             break
         same = _frame(read_rows(lake.root, Rows(orders.BRONZE, "order_id", columns, others, ids.to_arrow().cast("string"))))
-        new = set(same.filter(pl.col("_delivery") == orders.SNAPSHOTS)["day"])
+        new = set(same.filter(pl.col("_delivery") == SNAPSHOTS)["day"])
         all_days |= new
         if not new:
             break
@@ -93,7 +94,7 @@ def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[dat
     Returns the days of clean.orders to write: the due days, and the others on which that changes a row; and all days other than
     the due ones of which the two tables now say something else, which have another revision.
     """
-    stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
+    stored = returns.fill_rows(_frame(lake.read_arrow(returns.TABLE))).with_columns(key=returns.match_key("return_order_id"))
     returned = _frame(classified.collected["returned"])
     lines = _select_lines(runner, classified, pl.concat([returned["key"], stored["key"]]).unique())
     is_due = pl.col("row_day").is_in(due)
@@ -135,13 +136,13 @@ def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, again: pl.
     """Return rows of clean.orders of other days than the due ones: lines with these keys of matching, and returns alone."""
     days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
     product_ids = touched["product_id"].unique().to_arrow().cast("string")
-    rows = _frame(read_rows(lake.root, Rows(orders.TABLE, "product_id", days=days, only=product_ids)))
-    lines = rows.filter(pl.col("quantity") > 0)
+    rows = orders.fill_versions(_frame(read_rows(lake.root, Rows(orders.TABLE, "product_id", days=days, only=product_ids))))
+    lines = rows.filter(~pl.col("is_unmatched"))
     has_key = pl.col("key").is_in(touched["key"].implode())
     line = ["shop", "order_id", "line_no", "day"]
     with_key = orders.to_matchable(lines).filter(has_key).select(line)
     ids = again.select("shop", "day", order_id="return_order_id", line_no="return_line_no")
-    alone = rows.filter(pl.col("quantity") == 0).join(ids, ids.columns, "semi", nulls_equal=True)
+    alone = rows.filter("is_unmatched").join(ids, ids.columns, "semi", nulls_equal=True)
     return lines.join(with_key, line, "semi", nulls_equal=True, maintain_order="left"), alone
 
 

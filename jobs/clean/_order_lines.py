@@ -36,13 +36,14 @@ def number_lines(standing: pl.DataFrame) -> pl.DataFrame:
     rows = standing.with_columns(place=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(*_ORDER_DAY, "since"))
     has_number, has_id = pl.col("line_no").is_not_null(), pl.col("line_id").is_not_null()
     if rows.select(has_number.any() | has_id.any()).item():
-        by_id = pl.int_range(pl.len()).min().over(*_ORDER_DAY, "line_id")
+        rows = rows.with_row_index("row")
+        by_id = pl.col("row").min().over(*_ORDER_DAY, "line_id")
         ranks = pl.when(has_id & ~has_number).then(by_id).rank("dense").over(_ORDER_DAY).cast(pl.Int32)
         rows = rows.with_columns(by_id=ranks)
         received = pl.col("line_no").max().over(_ORDER_DAY).fill_null(0)
         identified = pl.col("by_id").max().over(_ORDER_DAY).fill_null(0)
         rows = rows.with_columns(place=received + identified + pl.col("place"), by_id=received + pl.col("by_id"))
-        rows = rows.with_columns(place=pl.coalesce("by_id", "place")).drop("by_id")
+        rows = rows.with_columns(place=pl.coalesce("by_id", "place")).drop("by_id", "row")
     return rows.with_columns(line_no=pl.coalesce("line_no", "place")).drop("place")
 
 

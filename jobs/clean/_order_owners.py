@@ -1,7 +1,5 @@
 """Whose an order is, and since when that is known: guests who get an account later, and accounts that are merged."""
 
-from datetime import date
-
 import polars as pl
 
 from jobs.clean._order_versions import FOREVER, ORDER
@@ -11,7 +9,7 @@ _ORDER_DAY = [*ORDER, "day"]
 
 
 def find_owners(rows: pl.DataFrame, mails: pl.DataFrame, merges: pl.DataFrame) -> pl.DataFrame:
-    """Return the owners of those rows (position, day, customer_id, email_key) that have another than received: position, since, owner.
+    """Return who owns rows (position, day, customer_id, email_key) that name somebody else or nobody: position, since, owner.
 
     An owner holds from `since` until the next one of the row. A guest's order belongs to the holder of its address on its day;
     where nobody holds it then, to the first who does later. `mails` are those of customers.find_mail_owners. `merges` says

@@ -16,7 +16,6 @@ import polars as pl
 FOREVER = date(9999, 12, 31)  # the end of what still holds
 SNAPSHOTS = "snapshots"
 ORDER = ["shop", "order_id"]  # a number is unique within its shop
-_ORDER_DAY = [*ORDER, "day"]
 _FIRST_DAY = date(1, 1, 1)
 _UNIT = ["unit_delivery", *ORDER, "unit_day", "unit_line", "unit_time"]  # what a version replaces as a whole
 _VERSION = ["file_rank", "version_at", "version_row"]
@@ -130,12 +129,12 @@ def _list_versions(several: pl.DataFrame, rows: pl.DataFrame, content: list[str]
         .sort([*_UNIT, *_NEWEST_LAST])
     )  # fmt: skip
     before, after = pl.col("contents").shift(1).over(_UNIT), pl.col("contents").shift(-1).over(_UNIT)
-    known = pl.coalesce(pl.col("version_updated_at").dt.date(), "version_file_day").fill_null(_FIRST_DAY)
+    written_on = pl.coalesce(pl.col("version_updated_at").dt.date(), "version_file_day").fill_null(_FIRST_DAY)
     is_other = before.is_null() | (before != pl.col("contents"))
     dated = versions.with_columns(
         is_newest=after.is_null(),
         is_last=after.is_null() | (after != pl.col("contents")),
-        since=pl.when(before.is_null()).then(pl.lit(_FIRST_DAY)).when(is_other).then(known).forward_fill().over(_UNIT),
+        since=pl.when(before.is_null()).then(pl.lit(_FIRST_DAY)).when(is_other).then(written_on).forward_fill().over(_UNIT),
     ).with_columns(since=pl.col("since").cum_max().over(_UNIT))
     states = dated.filter("is_last").with_columns(until=pl.col("since").shift(-1).over(_UNIT).fill_null(FOREVER))
     states = states.select("position", "since", "until").explode("position", empty_as_null=False)

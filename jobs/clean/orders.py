@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 
 from jobs import parsing
 from jobs.bronze import orders as bronze_orders
-from jobs.clean import _money, _order_lines, _order_owners, _order_versions, _rows, customers, orders_rejects, returns
-from jobs.clean._order_versions import FOREVER, ORDER, SNAPSHOTS
+from jobs.clean import _money, _order_lines, _order_outcomes, _order_owners, _rows, customers, orders_rejects, returns
+from jobs.clean._order_versions import FOREVER
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -33,8 +33,8 @@ SCHEMA = """
     order_id STRING NOT NULL COMMENT 'order; the credit note for a return without a known line',
     line_no INT NOT NULL COMMENT 'line in the order, counted by us where the source has none',
     line_id STRING COMMENT 'id of the line as received; null where the source has none',
-    known_from DATE NOT NULL COMMENT 'day from which the order is known to be so: its own day, or that of a later version',
-    known_until DATE NOT NULL COMMENT 'day from which it no longer is; 9999-12-31 for what holds now',
+    known_from DATE COMMENT 'day from which the order is known to be so: its own day, or that of a later version',
+    known_until DATE COMMENT 'day from which it no longer is; 9999-12-31 for what holds now',
     day DATE NOT NULL COMMENT 'day of the order, UTC',
     ordered_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
     customer_id STRING COMMENT 'customer; null for an unknown guest',
@@ -46,6 +46,7 @@ SCHEMA = """
     currency STRING NOT NULL COMMENT 'currency of unit_price; all amounts are in the home currency',
     gross_amount DECIMAL(18,4) NOT NULL COMMENT 'quantity times price, home currency; 0 on a discount line',
     discount_amount DECIMAL(18,4) NOT NULL COMMENT 'taken off, home currency',
+    is_unmatched BOOLEAN COMMENT 'a return without a known line, on its own day',
     returned_quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces given back so far',
     returned_amount DECIMAL(18,4) NOT NULL COMMENT 'money given back so far, home currency',
     returned_at TIMESTAMP COMMENT 'when last given back, UTC',
@@ -78,7 +79,7 @@ _TEXTS = [
     "shop", "order_id", "customer_id", "email_key", "product_id", "category", "currency", "kind", "line_kind",
     "original_order_id", "line_id",
 ]  # fmt: skip
-IS_CURRENT = (pl.col("known_until") == pl.lit(FOREVER))
+IS_CURRENT = pl.col("known_until") == pl.lit(FOREVER)
 _MONEY = pl.Decimal(18, 4)
 _ZERO = pl.lit("0").cast(_MONEY)
 
@@ -102,7 +103,11 @@ def find_customer_lookups(raw: pa.Table) -> pl.DataFrame:
 
 
 def classify_orders(
-    tables: dict[str, pa.Table], products: pl.DataFrame, mails: pl.DataFrame, merges: pl.DataFrame, rates: pl.DataFrame,
+    tables: dict[str, pa.Table],
+    products: pl.DataFrame,
+    mails: pl.DataFrame,
+    merges: pl.DataFrame,
+    rates: pl.DataFrame,
     currency: str,
 ) -> dict[str, pa.Table]:
     """Type the rows of bronze.orders, refuse those that break a rule, and say which stand from when until when.
@@ -112,20 +117,18 @@ def classify_orders(
     `lines`, the order lines and their earlier versions, as clean.orders without returns; `returned`, the return lines, with
     the columns returns.LINE; `rejects`, as received, for clean.orders_rejects; `measures` (_money.measure_rows) and
     `customers` (day, customer_id) of all rows. Sorted by order and line, rejects as the input. About 4 µs of CPU a row.
-    """  # noqa: E501
+    """
     raw = _rename_original(tables["raw"])
     typed = _name_kinds(_type_lines(raw, currency))
     priced = _add_product(typed, products, currency)
     rated = _money.add_amounts(_money.add_rate(priced, rates, currency))
     ruled = rated.with_columns(_rows.find_broken_rules(raw, rated, _list_rules()))
-    outcomes, content = _find_outcomes(ruled, raw)
+    outcomes, content = _order_outcomes.find_outcomes(ruled, raw)
     owners = _order_owners.find_owners(outcomes, mails, merges)
     standing = _list_standing(outcomes, content)
     lines, returned = _split_lines_and_returns(standing, outcomes, content, owners)
     own_sales = standing.filter("is_own_sale")["position"]
-    counted = _order_owners.add_owner(outcomes, owners).with_columns(
-        is_own_sale=pl.col("position").is_in(own_sales.implode())
-    )
+    counted = _order_owners.add_owner(outcomes, owners).with_columns(is_own_sale=pl.col("position").is_in(own_sales.implode()))
     outputs = {
         "lines": lines,
         "returned": returned,
@@ -230,71 +233,11 @@ def _list_rules() -> dict[str, pl.Expr]:
     }  # fmt: skip
 
 
-# What makes a row of an order another one: what the mapping names, but for where and when it was written.
-_CONTENT = [
-    "ordered_at", "customer_id", "email_key", "product_id", "quantity", "unit_price", "discount", "currency", "kind",
-    "line_kind", "undoes_order_id", "_left_out",
-]  # fmt: skip
-_FURTHER = ["category", "country", "product_name", "line_amount", "order_discount", "order_shipping", "order_tax"]
-_SAME_LINE = [*ORDER, "day", "line", "is_refused"]
-
-
-def _find_outcomes(ruled: pl.DataFrame, raw: pa.Table) -> tuple[pl.DataFrame, list[str]]:
-    """Add outcome and rules, and since and until, the days from and until which a row stands; return also what rows are compared by.
-
-    Of equal rows one counts (`exact`), and of several versions the newest (`superseded`).
-    """
-    sent = [name for name in _FURTHER if raw[name].null_count < raw.num_rows]
-    texts = parsing.clean_texts(raw, sent).rename({name: f"sent_{name}" for name in sent})
-    line = pl.coalesce("line_id", pl.col("line_no").cast(pl.String))
-    rows = ruled.hstack(texts).with_columns(
-        is_refused=pl.col("rules").list.len() > 0,
-        line=line,
-        version=pl.when(line.is_not_null() & (pl.col("_delivery") != SNAPSHOTS)).then("updated_at"),
-        is_undoing=pl.col("kind").is_in(returns.UNDOING),
-        file_rank=_order_versions.rank_files(ruled["_file"]),
-    )
-    alike = _number_alike(rows, [*_SAME_LINE, *_CONTENT, *texts.columns, "version"], raw)
-    content = [*_CONTENT, *texts.columns, "nth"]
-    rows = rows.join(alike, "position", "left", maintain_order="left").with_columns(pl.col("nth").fill_null(0))
-    rows = _order_versions.find_intervals(rows, content)
-    rows = rows.with_columns(is_first=_find_first_of_equal(rows, alike, [*_SAME_LINE, *content, "version"]))
-    counts = pl.col("is_current") & pl.col("is_first")
-    return rows.with_columns(
-        outcome=pl.when(~counts).then(pl.lit("duplicate")).when("is_refused").then(pl.lit("reject")).otherwise(pl.lit("kept")),
-        rules=pl.when(counts).then("rules").otherwise(
-            pl.concat_list(pl.when("is_first").then(pl.lit("superseded")).otherwise(pl.lit("exact")))
-        ),
-    ), content  # fmt: skip
-
-
-def _number_alike(rows: pl.DataFrame, columns: list[str], raw: pa.Table) -> pl.DataFrame:
-    """Return the rows that equal another one in these columns, with `nth`: the different lines among them have different ones.
-
-    Rows of one file without a line number that differ in what the mapping does not name are different lines. In another file,
-    such as a later export of the same orders, that difference says nothing.
-    """
-    alike = rows.filter(rows.select(columns).is_duplicated()).select("position", *columns, "file_rank", "_row")
-    extra = _rows.encode_extra(raw["_extra"].take(alike["position"].to_arrow())).alias("extra")
-    in_file = [*columns, "file_rank"]
-    first_row = pl.col("_row").min().over(*in_file, "extra")
-    nth = pl.when(pl.col("line").is_null()).then(first_row.rank("dense").over(in_file)).otherwise(0)
-    return alike.with_columns(extra).select("position", nth=nth.cast(pl.UInt32))
-
-
-def _find_first_of_equal(rows: pl.DataFrame, alike: pl.DataFrame, columns: list[str]) -> pl.Series:
-    """Return whether each row is the first of those equal to it: of the newest version, else the first in the files."""
-    in_order = rows.join(alike, "position", "semi").sort(pl.col("is_current").not_(), "file_rank", "_row")
-    firsts = in_order.unique(columns, keep="first", maintain_order=True)["position"]
-    is_repeated = pl.col("position").is_in(alike["position"].implode()) & ~pl.col("position").is_in(firsts.implode())
-    return rows.select(~is_repeated).to_series()
-
-
 def _list_standing(outcomes: pl.DataFrame, content: list[str]) -> pl.DataFrame:
-    """Return the rows that stand on some day, with line_no, quantity without a sign, is_return and is_own_sale."""
+    """Return the rows that stand on some day, with line_no, is_return and is_own_sale."""
     standing = _order_lines.number_lines(_order_lines.select_standing(outcomes, content))
     standing = standing.with_columns(is_return=pl.col("is_undoing") & (pl.col("line_kind") != "discount"))
-    return _order_lines.mark_own_sales(standing).with_columns(pl.col("quantity").abs())
+    return _order_lines.mark_own_sales(standing)
 
 
 def _split_lines_and_returns(
@@ -310,14 +253,23 @@ def _split_lines_and_returns(
     amount = (pl.col("gross") - pl.col("discount")).cast(_MONEY)
     returned = _order_owners.add_owner(standing.filter(pl.col("is_return") & is_now), owners)
     dated = _order_lines.date_returns(returned, sales.filter(is_now), outcomes, content).with_columns(
-        amount=amount, row_day="day", day=pl.col("at").dt.date()
+        pl.col("quantity").abs(), amount=amount, row_day="day", day=pl.col("at").dt.date()
     )
     dated = _order_lines.number_repeated_returns(dated).with_columns(key=returns.match_key())
+    stated = stated.with_columns(pl.col("quantity").abs(), is_unmatched=pl.lit(False))
     return stated.select([*_UNRETURNED, "undoes_order_id"]), dated.select(returns.LINE)
 
 
 _RETURNED = ("returned_quantity", "returned_amount", "returned_at", "net_amount", "status")  # what a return changes
 _UNRETURNED = [name for name in TABLE.columns if name not in _RETURNED]
+
+
+def fill_versions(stored: pl.DataFrame) -> pl.DataFrame:
+    """Return stored rows of clean.orders with the version and the kind of row that rows of an older lake lack."""
+    return stored.with_columns(
+        pl.coalesce("known_from", "day"), pl.col("known_until").fill_null(FOREVER),
+        pl.coalesce("is_unmatched", pl.col("quantity") == 0),
+    )  # fmt: skip
 
 
 def select_lines(tables: dict[str, pa.Table], keys: pl.Series) -> dict[str, pa.Table]:
@@ -346,7 +298,8 @@ def build_orders(tables: dict[str, pa.Table], days: frozenset[date]) -> dict[str
     clean.returns of these orders. Output: `orders`, sorted by day, order, line and version. About 1 µs of CPU a row.
     """
     lines, stored, returned = (pl.DataFrame(pl.from_arrow(tables[name])) for name in ("lines", "stored", "returned"))
-    sold = pl.concat([lines.select(_UNRETURNED), stored.filter(pl.col("quantity") > 0).select(_UNRETURNED)])
+    stored = fill_versions(stored)
+    sold = pl.concat([lines.select(_UNRETURNED), stored.filter(~pl.col("is_unmatched")).select(_UNRETURNED)])
     rows = pl.concat([add_returns(sold, returned), _list_unmatched(returned.filter(pl.col("day").is_in(days)))])
     return {"orders": rows.sort("day", "order_id", "shop", "line_no", "known_from", maintain_order=True).to_arrow()}
 
@@ -380,7 +333,8 @@ def _list_unmatched(returned: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of clean.orders that returns without a known line have."""
     alone = returned.filter(pl.col("order_id").is_null()).select(
         "shop", "day", "customer_id", "product_id", "line_kind", "category", "unit_price", "currency", "returned_at", "is_guest",
-        line_id=pl.lit(None, pl.String), known_from="day", known_until=pl.lit(FOREVER), order_id="return_order_id", line_no="return_line_no", ordered_at="returned_at", quantity=_ZERO, gross_amount=_ZERO,
+        line_id=pl.lit(None, pl.String), known_from="day", known_until=pl.lit(FOREVER), is_unmatched=pl.lit(True),
+        order_id="return_order_id", line_no="return_line_no", ordered_at="returned_at", quantity=_ZERO, gross_amount=_ZERO,
         discount_amount=_ZERO, returned_quantity="quantity", returned_amount="amount", undone_by=pl.lit("return"),
         price_source=pl.lit("line"),
     )  # fmt: skip
@@ -404,7 +358,7 @@ def find_restated_days(stored: pl.DataFrame, matched: pl.DataFrame, due: list[da
     `stored` are the order lines of these days that the returns may be matched to, and the rows of the returns that were
     matched to no line.
     """
-    lines = stored.filter(pl.col("quantity") > 0).select(_UNRETURNED)
+    lines = stored.filter(~pl.col("is_unmatched")).select(_UNRETURNED)
     unmatched = _list_unmatched(matched.filter(~pl.col("day").is_in(due)))
     rows = [stored.select(TABLE.columns), pl.concat([add_returns(lines, matched), unmatched])]
     differing = [a.join(b, TABLE.columns, "anti", nulls_equal=True)["day"] for a, b in (rows, reversed(rows))]

@@ -40,8 +40,8 @@ SCHEMA = """
     line_no INT COMMENT 'its line',
     order_day DATE COMMENT 'day of that order',
     rule STRING NOT NULL COMMENT 'by_order, by_price or unmatched',
-    row_day DATE NOT NULL COMMENT 'day of its row in bronze.orders: that of the order where the row has the time of the order',
-    is_own_sale BOOLEAN NOT NULL COMMENT 'its row is that of the order line too, which a newer version gives back as a whole'"""
+    row_day DATE COMMENT 'day of its row in bronze.orders: that of the order where the row has the time of the order',
+    is_own_sale BOOLEAN COMMENT 'its row is that of the order line too, which a newer version gives back as a whole'"""
 TABLE = Table("clean.returns", __doc__.split("\n\n")[0], SCHEMA, None, {"positive": "quantity > 0"})
 
 UNDOING = ("return", "cancellation")
@@ -87,6 +87,11 @@ def find_orders(returns: pa.Table) -> pa.Array:
     return pc.coalesce(returns["order_id"], returns["return_order_id"])
 
 
+def fill_rows(stored: pl.DataFrame) -> pl.DataFrame:
+    """Return stored rows of clean.returns with what rows of an older lake lack: of which row they are."""
+    return stored.with_columns(pl.coalesce("row_day", "day"), pl.col("is_own_sale").fill_null(False))
+
+
 def restore_returned(rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows of clean.returns, with their key, put together again as the return lines that they came from."""
     own = [name for name in LINE if name not in ("at", "order_id", "line_no", "quantity", "amount")]
@@ -117,7 +122,8 @@ def match_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
     back, line = in_order[matches["returned"]], in_order.select("order_id", "line_no", order_day="day")[matches["line"]]
     own = back.select(
         "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price", "currency", "is_guest",
-        "undoes_order_id", "shop", "row_day", "is_own_sale", return_order_id="order_id", return_line_no="line_no", returned_at="at",
+        "undoes_order_id", "shop", "row_day", "is_own_sale",
+        return_order_id="order_id", return_line_no="line_no", returned_at="at",
     )  # fmt: skip
     rule = pl.when(pl.col("order_id").is_null()).then(pl.lit("unmatched")).when(pl.col("undoes_order_id").is_null())
     rule = rule.then(pl.lit("by_price")).otherwise(pl.lit("by_order"))

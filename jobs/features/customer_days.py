@@ -51,7 +51,8 @@ SCHEMA = ",\n    ".join(
         "customer_id STRING NOT NULL COMMENT 'customer'",
         "day DATE NOT NULL COMMENT 'day, UTC'",
         "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
-        "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled or changed; "
+        "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled "
+        "or changed; "
         "9999-12-31 for what stays'",
         *map(_declared, catalogue.DAILY_AGGREGATES),
     ]

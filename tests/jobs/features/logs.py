@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -89,7 +90,7 @@ def _versions(random: Random, name: str, order: str, day: date) -> list[dict]:
     changed = sorted(ordered_on + timedelta(days=random.choice((1, 2, 30, 90))) for _ in range(random.choice((0, 0, 1, 3))))
     bounds = [ordered_on, *dict.fromkeys(changed), date(9999, 12, 31)]
     versions = []
-    for n, (known_from, known_until) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for n, (known_from, known_until) in enumerate(pairwise(bounds)):
         again = [line | {"ordered_at": lines[0]["ordered_at"], "day": ordered_on} for line in _order(random, name, order, day)]
         kept = lines if n == 0 else again
         if random.random() < 0.9 or len(bounds) == 2:

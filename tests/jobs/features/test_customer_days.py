@@ -19,7 +19,8 @@ def event(customer, at, kind, session="s", **more):
 def line(n, kind="product", **more):
     return {"order_id": "1", "line_no": n, "day": "2024-03-01", "ordered_at": "2024-03-01 09:00:00", "customer_id": "buyer",
             "product_id": "mug", "line_kind": kind, "category": "kitchen", "quantity": 2, "gross_amount": 10,
-            "discount_amount": 1, "status": "placed", "known_from": "2024-03-01", "known_until": "9999-12-31", **more}  # fmt: skip
+            "discount_amount": 1, "status": "placed",
+            "known_from": "2024-03-01", "known_until": "9999-12-31", **more}  # fmt: skip
 
 
 def back(n, kind, amount):
