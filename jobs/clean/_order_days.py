@@ -102,7 +102,7 @@ def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[dat
     touched = pl.concat([rows.select("key", "product_id") for rows in (returned, lines, of_due_days)]).unique()
     is_touched = pl.col("key").is_in(touched["key"].implode())
     again, untouched = stored.filter(~is_due & is_touched), stored.filter(~is_due & ~is_touched)
-    earlier, alone = _read_earlier(lake, due, touched, again)
+    earlier, alone = _read_earlier(lake, due, touched, stored.filter(is_due | is_touched))
     sold = pl.concat([lines, orders.to_matchable(earlier)])
     matched = returns.match_returns(sold, pl.concat([returned, returns.restore_returned(again)]))
     of_lines = orders.find_restated_days(pl.concat([earlier, alone]), matched, due)
@@ -132,8 +132,10 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows))
 
 
-def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, again: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return rows of clean.orders of other days than the due ones: lines with these keys of matching, and returns alone."""
+def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, before: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return rows of clean.orders of other days than the due ones: lines that have these keys of matching now, with their
+    earlier versions, and the rows of those of the returns `before` that had no line.
+    """
     days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
     product_ids = touched["product_id"].unique().to_arrow().cast("string")
     rows = orders.fill_versions(_frame(read_rows(lake.root, Rows(orders.TABLE, "product_id", days=days, only=product_ids))))
@@ -141,7 +143,7 @@ def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, again: pl.
     has_key = pl.col("key").is_in(touched["key"].implode())
     line = ["shop", "order_id", "line_no", "day"]
     with_key = orders.to_matchable(lines).filter(has_key).select(line)
-    ids = again.select("shop", "day", order_id="return_order_id", line_no="return_line_no")
+    ids = before.select("shop", "day", order_id="return_order_id", line_no="return_line_no")
     alone = rows.filter("is_unmatched").join(ids, ids.columns, "semi", nulls_equal=True)
     return lines.join(with_key, line, "semi", nulls_equal=True, maintain_order="left"), alone
 

@@ -20,13 +20,18 @@ NO_PRODUCTS, NO_CUSTOMERS, NO_RATES = (
 
 
 def classify(
-    raw: pa.Table, listed: pa.Table = NO_PRODUCTS, people: pa.Table = NO_CUSTOMERS, rated: pa.Table = NO_RATES, rate_days: int = 0
+    raw: pa.Table,
+    listed: pa.Table = NO_PRODUCTS,
+    people: pa.Table = NO_CUSTOMERS,
+    rated: pa.Table = NO_RATES,
+    rate_days: int = 0,
+    merges: pl.DataFrame = _order_owners.NO_MERGES,
 ) -> dict[str, pa.Table]:
     """Return the outputs of orders.classify_orders."""
     lookups = {
         "products": products.find_product_validity(listed),
         "mails": customers.find_mail_owners(people),
-        "merges": _order_owners.NO_MERGES,
+        "merges": merges,
         "rates": _money.list_rates(rated, rate_days),
     }
     return orders.classify_orders({"raw": raw}, **lookups, currency="GBP")
