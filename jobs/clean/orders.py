@@ -325,8 +325,9 @@ def add_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
         undone_by=pl.col("kind").last(),
     )
     joined = lines.join(totals, [*key, "known_until"], "left", nulls_equal=True, maintain_order="left")
+    joined = joined.with_columns(pl.col("returned_quantity", "returned_amount").fill_null(_ZERO))
     pieces = pl.when(is_past).then(pl.min_horizontal("returned_quantity", "quantity")).otherwise("returned_quantity")
-    return _add_status(joined.with_columns(pieces.fill_null(_ZERO), pl.col("returned_amount").fill_null(_ZERO)))
+    return _add_status(joined.with_columns(pieces))
 
 
 def _list_unmatched(returned: pl.DataFrame) -> pl.DataFrame:
