@@ -4,11 +4,13 @@ from datetime import date, timedelta
 from random import Random
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from jobs.clean import _order_owners, customers, orders, orders_rejects, returns
+from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from tests.jobs.clean import order_histories, order_kernels
 from tests.jobs.clean.rejects import land
@@ -104,11 +106,27 @@ def test_an_order_after_the_merge_is_the_new_accounts_from_its_day_on(placed, ex
 
 
 def test_a_guests_order_follows_the_account_that_its_address_gets_and_where_that_is_merged():
-    people = customers.TABLE.arrow_schema.empty_table().to_pylist() + [
-        {"customer_id": "old", "email_key": "mail", "day": date(2024, 5, 3)},
-        {"customer_id": "late", "email_key": "mail", "day": date(2024, 5, 9)},
-    ]
-    addresses = order_kernels.pa.Table.from_pylist(people, customers.TABLE.arrow_schema)
+    holders = (("old", date(2024, 5, 3)), ("late", date(2024, 5, 9)))
+    people = [{"customer_id": who, "email_key": "mail", "day": since} for who, since in holders]
+    addresses = pa.Table.from_pylist(people, customers.TABLE.arrow_schema)
     raw = land(orders.BRONZE, line(email_key="mail"))
     assert versions(raw, addresses) == [(None, 2, 3), ("old", 3, None)]
     assert versions(raw, addresses, MERGED) == [(None, 2, 3), ("old", 3, 4), ("new", 4, 7), ("newest", 7, None)]
+
+
+def test_a_cancellation_that_a_later_file_brings_changes_the_revision_of_both_days(tmp_path):
+    """The order's day has a cancelled order, and the day of the cancellation, on which nothing was landed, a return."""
+    lake = Lake(None, str(tmp_path))
+    first = line(customer_id="ann", _delivery="snapshots", _file="a", _file_day=date(2024, 5, 2))
+    later = first | {"kind": "cancellation", "_file": "b", "_file_day": date(2024, 5, 6)}
+    other = line(customer_id="bob", order_id="2", ordered_at="2024-05-03 10:00:00", day=date(2024, 5, 3), _file="a")
+    days = [date(2024, 5, 2), date(2024, 5, 3)]
+    accounts = order_kernels.clean_days(lake, land(orders.BRONZE, first, other), days)
+    reconciliation.write_accounts(lake, {orders.TABLE.name: list(accounts.values())})
+    before = reconciliation.read_revisions(lake, orders.TABLE.name)
+    accounts = order_kernels.clean_days(lake, land(orders.BRONZE, first, later), days[:1])
+    assert {day: account.rows_in for day, account in accounts.items()} == {days[0]: 2, date(2024, 5, 6): 0}
+    back = line(customer_id="bob", order_id="R", ordered_at="2024-05-04 10:00:00", day=date(2024, 5, 4), kind="return")
+    order_kernels.clean_days(lake, land(orders.BRONZE, back), [date(2024, 5, 4)])
+    after = reconciliation.read_revisions(lake, orders.TABLE.name)
+    assert (before[days[1]] != after[days[1]], before[days[0]] == after[days[0]]) == (True, True)
