@@ -6,7 +6,7 @@ from random import Random
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from jobs.clean import _order_owners, customers, orders, orders_rejects, returns
@@ -16,7 +16,12 @@ from tests.jobs.clean import order_histories, order_kernels
 from tests.jobs.clean.rejects import land
 
 DAYS = [order_histories.FIRST + timedelta(days=n) for n in range(order_histories.N_FILES)]
-RANDOM = {"deadline": None, "phases": [Phase.generate], "suppress_health_check": list(HealthCheck), "derandomize": True}
+RANDOM = {
+    "deadline": None,
+    "phases": [Phase.explicit, Phase.generate],
+    "suppress_health_check": list(HealthCheck),
+    "derandomize": True,
+}
 
 
 def clean(rows: list[dict]) -> list[list[dict]]:
@@ -60,6 +65,7 @@ def clean_all(lake, rows, days):
 
 @settings(max_examples=4, **RANDOM)
 @given(seed=st.integers(0, 10**6), delivery=st.sampled_from(["snapshots", "changes"]))
+@example(seed=17896, delivery="changes")  # a cancellation has no line at first, and lies on a day without landed orders
 def test_files_in_any_portions_and_days_in_any_order_give_the_same_tables(tmp_path_factory, seed, delivery):
     """Also where an order moves to another day: then the day that it left is cleaned too."""
     rows = [row | {"_row": n} for n, row in enumerate(order_histories.deliver(seed, delivery, delivery == "snapshots"), 1)]
@@ -119,9 +125,9 @@ def test_a_cancellation_that_a_later_file_brings_changes_the_revision_of_both_da
     lake = Lake(None, str(tmp_path))
     first = line(customer_id="ann", _delivery="snapshots", _file="a", _file_day=date(2024, 5, 2))
     later = first | {"kind": "cancellation", "_file": "b", "_file_day": date(2024, 5, 6)}
-    other = line(customer_id="bob", order_id="2", ordered_at="2024-05-03 10:00:00", day=date(2024, 5, 3), _file="a")
+    of_bob = line(customer_id="bob", order_id="2", ordered_at="2024-05-03 10:00:00", day=date(2024, 5, 3), _file="a")
     days = [date(2024, 5, 2), date(2024, 5, 3)]
-    accounts = order_kernels.clean_days(lake, land(orders.BRONZE, first, other), days)
+    accounts = order_kernels.clean_days(lake, land(orders.BRONZE, first, of_bob), days)
     reconciliation.write_accounts(lake, {orders.TABLE.name: list(accounts.values())})
     before = reconciliation.read_revisions(lake, orders.TABLE.name)
     accounts = order_kernels.clean_days(lake, land(orders.BRONZE, first, later), days[:1])
