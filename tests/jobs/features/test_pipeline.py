@@ -40,9 +40,9 @@ def test_the_backtest_has_its_customers_where_a_training_is_due_and_they_are_not
     assert backtest_days(lake, settings, DAY, retrain) == []
 
 
-def write_days(lake, table, *known):
+def write_days(lake, table, *periods):
     """Write rows of 1 March that are known from the first of two days until the second."""
-    columns = {"identified_on": [since for since, _ in known], "known_until": [until for _, until in known]}
-    days = columns["identified_on"] if table == "features.customers" else [date(2026, 3, 1) for _ in known]
+    columns = {"identified_on": [since for since, _ in periods], "known_until": [until for _, until in periods]}
+    days = columns["identified_on"] if table == "features.customers" else [date(2026, 3, 1) for _ in periods]
     rows = pa.table({name: pa.array(values, pa.date32()) for name, values in {"day": days, **columns}.items()})
     write_deltalake(lake.path(table), rows, mode="overwrite", partition_by=["day"])
