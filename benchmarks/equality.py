@@ -35,9 +35,9 @@ LANDING_TIMES = ("_landed_at", "landed_at")
 COLUMNS = {
     "events": "customer_id day identified_on is_bot event_at session_id session_started_at event_type product_id search_term "
     "device channel shared_since former_customer_id",
-    "orders": "customer_id day ordered_at order_id product_id category line_kind quantity gross_amount discount_amount "
-    "status returned_at",
-    "returns": "customer_id day return_order_id return_line_no kind amount",
+    "orders": "customer_id day shop ordered_at order_id product_id category line_kind quantity gross_amount discount_amount "
+    "status returned_at known_from known_until",
+    "returns": "customer_id day shop return_order_id return_line_no kind amount",
     "customers": "customer_id day registered_at country",
 }
 

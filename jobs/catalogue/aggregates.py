@@ -20,13 +20,14 @@ SOURCES = {
     "session": "a customer's part of a session as known then, on the day the session began: the daily aggregates of its "
     "events, and `seconds` from the first to the last; what is known later is a row of its own with the difference",
     "search": "a search, on its day, known once the next view or cart of its session came",
-    "line": "a row of clean.orders with pieces",
+    "line": "a row of clean.orders with pieces, from known_from until known_until",
     "product": "a row of clean.orders with pieces of a product, until all products of its order are cancelled",
-    "order": "the lines of an order on a day, unless all are discounts: gross_amount, discount_amount, ordered_at (the first), "
-    "before_holiday",
+    "order": "the lines of a version of an order on a day, unless all are discounts: gross_amount, discount_amount, ordered_at "
+    "(the first), before_holiday",
+    "order_day": "a stretch of days on which a day is known to have orders, however many",
     "return": "the rows of clean.returns of one return line: amount, kind",
-    "row": "the other daily aggregates of the same row; where the customer has several rows of the day also `events_until`, the "
-    "day until which those before it with events hold, and `orders_until`, until which those with orders hold; else null",
+    "row": "the other daily aggregates of the same row; where the customer has several rows of the day with events also "
+    "`events_until`, the day until which those before it hold; else null",
 }
 
 
@@ -95,8 +96,7 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("active_days", "row", "events > 0 AND coalesce(events_until <= identified_on, true)",
            "1 where there was an event, on the first such row of the day"),
     _count("orders", "order", "true", "orders, less those cancelled"),
-    _count("order_days", "row", "orders > 0 AND coalesce(known_until = orders_until, true)",
-           "1 where there was an order, on the last such row of the day to hold"),
+    _count("order_days", "order_day", "true", "1 where there was an order, once from when until when it was known"),
     _money("paid", "sum", "order", _PAID, "gross less discount of these orders, home currency"),
     _count("weekend_orders", "order", "isodow(day) >= 6", "orders on Saturday or Sunday"),
     _count("morning_orders", "order", _hour_between(0, 12, "ordered_at"), "orders from 0 to 12 o clock UTC"),

@@ -139,7 +139,7 @@ def measure_rows(outcomes: pl.DataFrame) -> pl.DataFrame:
         "without_amount": amount.is_null().sum(),
         "without_customer": pl.col("is_guest").sum(),
         "undoing_lines": pl.col("kind").is_in(returns.UNDOING).sum(),
-        "orders": pl.col("order_id").drop_nulls().n_unique(),
+        "orders": pl.struct("shop", "order_id").filter(pl.col("order_id").is_not_null()).n_unique(),
     }
     first_rules = outcomes.with_columns(amount=_amount(), rule=pl.col("rules").list.first())
     value = pl.Decimal(38, 4)
@@ -153,6 +153,7 @@ def _amount() -> pl.Expr:
     amount = (pl.col("gross") - pl.col("discount")).cast(pl.Decimal(38, 4))
     is_negative = pl.any_horizontal((pl.col(c) < 0).fill_null(False) for c in ("quantity", "exact_price", "line_amount"))
     is_undone = pl.col("kind").is_in(returns.UNDOING) | is_negative  # of other kinds than returns too, such as adjustments
+    amount = pl.when(pl.col("is_own_sale")).then(amount - amount).otherwise(amount)  # sold and given back by one row
     return pl.when((pl.col("line_kind") != "discount") & is_undone).then(-amount).otherwise(amount)
 
 

@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from jobs.bronze import rates as bronze_rates
-from jobs.clean import _ids, _money, _people, _return_days, _rows, orders, orders_rejects, products, returns
+from jobs.clean import _ids, _money, _order_rows, _people, _return_days, _rows, orders, orders_rejects, products, returns
+from jobs.clean._order_versions import FOREVER, SNAPSHOTS
 from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
@@ -20,9 +21,10 @@ from jobs.errors import UserError
 from jobs.quality import reconciliation
 from jobs.storage.delta import sum_by
 from jobs.storage.lake import Lake
-from jobs.storage.rows import Rows
+from jobs.storage.rows import Rows, read_rows
 
 _TABLES = (orders.TABLE, orders_rejects.TABLE, returns.TABLE)
+_CURRENT = ds.field("known_until").is_null() | (ds.field("known_until") == FOREVER)  # null: of an older lake
 
 
 def clean_order_days(
@@ -30,27 +32,56 @@ def clean_order_days(
 ) -> list[reconciliation.Account]:
     """Clean the orders of the days `due`, and restate the order lines that their returns change. Returns the accounts.
 
-    `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days.
+    `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days. Days that share an order of snapshots with
+    a due day are cleaned with it.
     """
+    due = _add_days_of_moved_orders(lake, due, rows_in)
     n_rows = sum(rows_in[day] for day in due)
     rates = _read_rates(lake, settings, source)
     with open_runner(lake, settings, n_rows) as runner:
         n_buckets = count_buckets(n_rows)
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
         null_words = load_policy(settings.policy).null_words
-        raw = runner.read({"raw": Rows(orders.BRONZE, partial(orders.find_orders, null_words=null_words), days=due)}, n_buckets)
+        raw = runner.read(
+            {"raw": Rows(_order_rows.BRONZE, partial(_order_rows.find_orders, null_words=null_words), days=due)}, n_buckets
+        )
         outputs = {
             "lines": KEEP, "returned": COLLECT, "measures": COLLECT, "customers": COLLECT,
             "rejects": Write(orders_rejects.TABLE, gather=True),
         }  # fmt: skip
         classified = runner.run(_choose_kernel(lake, settings, source, rates), raw, outputs)
         opened[orders_rejects.TABLE.name].commit(classified.files["rejects"], due)
-        written = _return_days.write_returns(lake, runner, classified, due, rates, source.currency)
+        written, restated = _return_days.write_returns(lake, runner, classified, due, rates, source.currency)
         opened[orders.TABLE.name].commit(_build_orders(lake, runner, classified, due, written, n_buckets), written)
     measures = _measure_days(lake, classified, due)
     _ids.log_corrections(orders.TABLE.name, measures.values())
     check_returns(lake, written)
-    return _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
+    accounts = _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
+    return accounts + [_account_returns(lake, day) for day in restated if day not in rows_in]
+
+
+def _add_days_of_moved_orders(lake: Lake, due: list[date], landed: Iterable[date]) -> list[date]:
+    """Return the due days, and the days on which other versions of their orders of snapshots lie, and so on.
+
+    Reads the order numbers of all other days, where the due days have rows of snapshots; nothing else.
+    """
+    columns = ("order_id", "_delivery", "day")
+    all_days, new = set(due), set(due)
+    while others := set(landed).difference(all_days):
+        rows = _read_orders(lake, Rows(_order_rows.BRONZE, "order_id", columns, new))
+        ids = rows.filter(pl.col("_delivery") == SNAPSHOTS)["order_id"].drop_nulls().unique()
+        if ids.is_empty():
+            break
+        same = _read_orders(lake, Rows(_order_rows.BRONZE, "order_id", columns, others, ids.to_arrow().cast("string")))
+        new = set(same.filter(pl.col("_delivery") == SNAPSHOTS)["day"])
+        all_days |= new
+        if not new:
+            break
+    return sorted(all_days)
+
+
+def _read_orders(lake: Lake, rows: Rows) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(read_rows(lake.root, rows)))
 
 
 def _read_rates(lake: Lake, settings: Settings, source: Source) -> pl.DataFrame:
@@ -67,11 +98,18 @@ def _choose_kernel(lake: Lake, settings: Settings, source: Source, rates: pl.Dat
         people=_people.read_people(lake, settings, source),
         rates=rates,
         currency=source.currency,
-        limits=orders.Limits(
+        limits=_order_rows.Limits(
             Decimal(str(settings.clean.most_amount)), settings.clean.first_day, "quantity" in source.columns("orders")
         ),
         null_words=load_policy(settings.policy).null_words,
     )
+
+
+def _account_returns(lake: Lake, day: date) -> reconciliation.Account:
+    """Return the account of a day without landed orders, on which an order of another day was given back or cancelled."""
+    rows = lake.read_small_table(returns.TABLE, ["return_order_id", "return_line_no", "amount"], ds.field("day") == day)
+    inputs = reconciliation.fingerprint_inputs(*sorted(map(str, rows)))
+    return reconciliation.Account(day, 0, 0, inputs)
 
 
 def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date], written: list[date], n_buckets: int) -> list:
@@ -93,8 +131,8 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
     """Return the measures of each day: of the rows that came in, and of its tables, which are written.
 
     gross - discounts - given_back, in the tables, is what came in less what was refused, repeated and `uncounted`: beyond what
-    was sold. `given_back` and `net` are by refund date; with what is uncounted of returns they stay as they are when a later
-    day gives a return another line.
+    was sold. `given_back` and `net` are by the day of the rows, which is the refund date or that of the order; with what is
+    uncounted of returns they stay as they are when a later day gives a return another line.
     """
     rows, named = (pl.DataFrame(pl.from_arrow(classified.collected[name])) for name in ("measures", "customers"))
     measures: dict[date, dict[str, Decimal]] = {}
@@ -103,8 +141,8 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
     for day, n_customers in named.group_by("day").agg(pl.col("customer_id").n_unique()).iter_rows():
         measures[day]["customers"] = Decimal(n_customers)
     within, none = ds.field("day").isin(days), (Decimal(0), Decimal(0))
-    sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
-    back = sum_by(lake.root, returns.TABLE.name, ["day"], ["amount", "over_amount"], within)
+    sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within & _CURRENT)
+    back = sum_by(lake.root, returns.TABLE.name, ["row_day"], ["amount", "over_amount"], ds.field("row_day").isin(days))
     for day, sums in measures.items():
         gross, discounts = sold.get((day,), none)
         given_back, over = back.get((day,), none)
@@ -118,7 +156,8 @@ def check_returns(lake: Lake, days: Iterable[date]) -> None:
     by_order: Counter = Counter()
     for (day, order_day), (amount,) in sum_by(lake.root, returns.TABLE.name, ["day", "order_day"], ["amount"]).items():
         by_order[order_day or day] += amount
-    stated = sum_by(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], ds.field("day").isin(list(days)))
+    within = ds.field("day").isin(list(days)) & _CURRENT
+    stated = sum_by(lake.root, orders.TABLE.name, ["day"], ["returned_amount"], within)
     for day in sorted(days):
         amount = stated.get((day,), (Decimal(0),))[0]
         if amount != by_order[day]:
@@ -133,9 +172,8 @@ def _count_accepted(lake: Lake, days: list[date]) -> Counter:
 
     Lines with a number below 0 are made of the amounts of an order.
     """
-    is_due = ds.field("day").isin(days)
-    is_line = is_due & (ds.field("quantity") > Decimal("0.0000")) & (ds.field("line_no") >= 0)
+    is_line = ds.field("day").isin(days) & ~ds.field("is_unmatched") & (ds.field("line_no") >= 0) & _CURRENT
     lines = lake.count_by(orders.TABLE.name, ["day"], is_line)
-    is_return = is_due & (ds.field("return_line_no") >= 0)
-    return_lines = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], is_return)
+    is_return = ds.field("row_day").isin(days) & ~ds.field("is_own_sale") & (ds.field("return_line_no") >= 0)
+    return_lines = lake.count_by(returns.TABLE.name, ["row_day", "shop", "return_order_id", "return_line_no"], is_return)
     return Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in return_lines)

@@ -13,6 +13,7 @@ from jobs.bronze import customers as bronze_customers
 from jobs.bronze import products as bronze_products
 from jobs.clean import (
     _ids,
+    _order_rows,
     _people,
     _rows,
     _versions,
@@ -145,5 +146,7 @@ def _mark_order_days_due(lake: Lake, null_words: _ids.NullWords, rows: pa.Table)
     before, after = (products.find_product_validity(versions) for versions in (lake.read_arrow(products.TABLE), rows))
     revisions = reconciliation.read_revisions(lake, orders.TABLE.name)
     if revisions and len(changes := _versions.find_changes(before, after, max(revisions))):
-        lookups = orders.find_product_lookups(read_rows(lake.root, Rows(orders.BRONZE, "day", _PRODUCT_LOOKUPS)), null_words)
+        lookups = _order_rows.find_product_lookups(
+            read_rows(lake.root, Rows(_order_rows.BRONZE, "day", _PRODUCT_LOOKUPS)), null_words
+        )
         _mark_due(lake, orders.TABLE.name, _versions.find_affected_days(lookups, changes, before, after, max(revisions)))

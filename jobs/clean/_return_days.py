@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 from jobs.clean import _money, orders, returns
 from jobs.engine.runner import Result, Runner
 from jobs.engine.tasks import COLLECT
+from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 
 _NONE = pl.Series([], dtype=pl.String)
-_RETURN = ("day", "return_order_id", "return_line_no")
+_RETURN = ["row_day", "shop", "return_order_id", "return_line_no"]
+_LINE = ["shop", "order_id", "line_no", "day"]
 
 
 class Affected(NamedTuple):
@@ -42,30 +44,40 @@ class Affected(NamedTuple):
 
 def write_returns(
     lake: Lake, runner: Runner, classified: Result, due: list[date], rates: pl.DataFrame, currency: str
-) -> list[date]:
+) -> tuple[list[date], list[date]]:
     """Match the returns of the due days, and stored ones that compete with them; write clean.returns.
 
-    Returns the days of clean.orders to write: the due days, and the others on which that changes a row.
+    Returns the days of clean.orders to write: the due days, and the others on which that changes a row; and all days other than
+    the due ones of which the two tables now say something else, which have another revision.
     """
     keys = (returns.order_key("return_order_id"), returns.price_key())
-    stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(*keys)
-    returned, is_due = _frame(classified.collected["returned"]), pl.col("day").is_in(due)
+    stored = returns.fill_rows(_frame(lake.read_arrow(returns.TABLE))).with_columns(*keys)
+    returned, is_due = _frame(classified.collected["returned"]), pl.col("row_day").is_in(due)
     lines = _select_lines(runner, classified, _list_keys(returned, stored))
     others = stored.filter(~is_due)
     changed = [returned, lines, stored.filter(is_due | pl.col("order_day").is_in(due))]
     affected = _find_affected(lake, due, changed, others, _list_keys(returned, others))
     all_keys = pl.concat([affected.keys, affected.needed_orders])
-    earlier = affected.rows.filter(pl.col("quantity") > 0)
+    earlier = affected.rows.filter(~pl.col("is_unmatched"))
     sold = pl.concat([lines, orders.to_matchable(earlier).filter(orders.has_key(all_keys))])
     back = pl.concat([returned, returns.restore_returned(others.filter(orders.has_key(all_keys)))])
     matched = returns.match_returns(*(_money.add_rate(rows, rates, currency) for rows in (sold, back)))
     is_affected = orders.has_key(affected.keys)
     kept = others.filter(~is_affected).select(returns.TABLE.columns)
-    matched = pl.concat([matched.join(kept, _RETURN, "anti"), kept.join(matched, _RETURN, "semi")])
-    lake.replace_rows(returns.TABLE, pl.concat([kept.join(matched, _RETURN, "anti"), matched]).to_arrow())
-    changing = earlier.filter(orders.to_matchable(earlier).select(is_affected).to_series())
-    alone = _find_alone(affected.rows, others.filter(is_affected))
-    return sorted({*due, *orders.find_restated_days(pl.concat([changing, alone]), matched, due)})
+    matched = pl.concat(
+        [matched.join(kept, _RETURN, "anti", nulls_equal=True), kept.join(matched, _RETURN, "semi", nulls_equal=True)]
+    )
+    changing = orders.to_matchable(earlier).filter(is_affected).select(_LINE)
+    changing = earlier.join(changing, _LINE, "semi", nulls_equal=True, maintain_order="left")
+    before = stored.filter(is_due | is_affected)
+    alone = _find_alone(affected.rows, before)
+    of_lines = orders.find_restated_days(pl.concat([changing, alone]), matched, due)
+    of_returns = returns.find_changed_days(before, matched.join(kept, _RETURN, "anti", nulls_equal=True))
+    restated = sorted({*of_lines, *of_returns}.difference(due))
+    cause = reconciliation.fingerprint_inputs(*sorted(map(str, matched.rows()))) if restated else ""
+    reconciliation.mark_restated(lake, orders.TABLE.name, restated, cause)
+    lake.replace_rows(returns.TABLE, pl.concat([kept.join(matched, _RETURN, "anti", nulls_equal=True), matched]).to_arrow())
+    return sorted({*due, *of_lines}), restated
 
 
 def _find_affected(
@@ -75,17 +87,17 @@ def _find_affected(
     touched, prices = (_take_keys(changed, name, returned) for name in ("order_key", "price_key"))
     rows = _read_rows(lake, due, touched, _find_products(changed, prices))
     again = others.filter(pl.col("order_key").is_in(touched.implode()))
-    of_orders = orders.to_matchable(rows.filter(pl.col("quantity") > 0)).filter(pl.col("order_key").is_in(touched.implode()))
+    of_orders = orders.to_matchable(rows.filter(~pl.col("is_unmatched"))).filter(pl.col("order_key").is_in(touched.implode()))
     more = _take_keys([of_orders, again], "price_key", returned)
     more = more.filter(~more.is_in(prices.implode()))
-    alone = again.filter(pl.col("order_id").is_null())["return_order_id"]
+    alone = again.filter(pl.col("order_id").is_null()).select(key=returns.order_key("return_order_id"))["key"]
     rows = pl.concat([rows, _read_rows(lake, due, alone, _find_products([of_orders, again], more))])
     prices = pl.concat([prices, more])
-    by_price = [orders.to_matchable(rows.filter(pl.col("quantity") > 0)), others]
+    by_price = [orders.to_matchable(rows.filter(~pl.col("is_unmatched"))), others]
     needed = _take_keys([part.filter(pl.col("price_key").is_in(prices.implode())) for part in by_price], "order_key", returned)
     needed = needed.filter(~needed.is_in(touched.implode()))
     rows = pl.concat([rows, _read_rows(lake, due, needed, _NONE)])
-    return Affected(touched, prices, needed, rows.unique(["day", "order_id", "line_no"], maintain_order=True))
+    return Affected(touched, prices, needed, rows.unique([*_LINE, "known_from", "is_unmatched"], maintain_order=True))
 
 
 def _find_products(rows: list[pl.DataFrame], prices: pl.Series) -> pl.Series:
@@ -101,18 +113,19 @@ def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.Dat
 
 
 def _find_alone(rows: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of clean.orders of these returns that had no line."""
+    """Return the rows of clean.orders of those of these returns that had no line."""
     alone = returned.filter(pl.col("order_id").is_null())
-    ids = alone.select("day", order_id="return_order_id", line_no="return_line_no")
-    return rows.filter(pl.col("quantity") == 0).join(ids, ids.columns, "semi")
+    ids = alone.select("shop", "day", order_id="return_order_id", line_no="return_line_no")
+    return rows.filter("is_unmatched").join(ids, ids.columns, "semi", nulls_equal=True)
 
 
-def _read_rows(lake: Lake, due: list[date], order_ids: pl.Series, product_ids: pl.Series) -> pl.DataFrame:
+def _read_rows(lake: Lake, due: list[date], order_keys: pl.Series, product_ids: pl.Series) -> pl.DataFrame:
     """Return the rows of clean.orders of other days than the due ones, of these orders or products."""
-    days = set(lake.days(orders.TABLE.name)).difference(due) if len(order_ids) + len(product_ids) else ()
-    ids = {"order_id": order_ids, "product_id": product_ids}
+    days = set(lake.days(orders.TABLE.name)).difference(due) if len(order_keys) + len(product_ids) else ()
+    ids = {"order_id": returns.list_order_ids(order_keys), "product_id": product_ids}
     is_in = [pc.field(name).isin(values.to_arrow().cast("string")) for name, values in ids.items()]
-    return _frame(read_rows(lake.root, Rows(orders.TABLE, "order_id", days=days, where=is_in[0] | is_in[1])))
+    rows = _frame(read_rows(lake.root, Rows(orders.TABLE, "order_id", days=days, where=is_in[0] | is_in[1])))
+    return orders.fill_versions(rows)
 
 
 def _take_keys(rows: list[pl.DataFrame], column: str, among: pl.Series | None = None) -> pl.Series:

@@ -21,6 +21,7 @@ class Line:
     """An order line: `pieces` and `money` (home currency, at its `rate`) are what is left of it to be given back."""
 
     number: int
+    line_no: int
     product_id: str
     line_kind: str
     unit_price: Decimal
@@ -35,11 +36,13 @@ class Return:
     """A return line: `pieces` (0 where the source has none) and `money` are what is left of it to be matched."""
 
     number: int
+    line_no: int
     product_id: str
     line_kind: str
     unit_price: Decimal
     currency: str
     rate: Decimal
+    has_own_number: bool  # that of the order itself: then its line is the line with its number
     names_order: bool
     pieces: Decimal
     money: Decimal
@@ -111,11 +114,15 @@ def match_price(lines: Sequence[Line], returned: Return) -> Iterator[Match]:
 
 
 def _find_lines(lines: Sequence[Line], back: Return) -> list[Line]:
-    """Return the lines of a return's product, or of its kind where it is none: of its price first, then later ones first."""
+    """Return the lines of a return's product, or of its kind where it is none: its own, then those of its price, later ones
+    first.
+    """
     alike = [
         line for line in reversed(lines) if line.product_id == back.product_id or (line.line_kind == back.line_kind != "product")
     ]
-    return sorted(alike, key=lambda line: (line.unit_price, line.currency) != (back.unit_price, back.currency))
+    price = (back.unit_price, back.currency)
+    own = back.line_no if back.has_own_number else None
+    return sorted(alike, key=lambda line: (line.line_no != own, (line.unit_price, line.currency) != price))
 
 
 def _take_in_turn(back: Return, lines: Sequence[Line], rule: str, *, takes_money: bool) -> Iterator[Match]:

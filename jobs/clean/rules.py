@@ -134,6 +134,10 @@ RULES = (
         " hours without a pause that ends a session, also across midnight", ("bot_active_hours",),
     ),
     Rule("orders", "malformed", REFUSED, _MALFORMED),
+    Rule(
+        "orders", "left_out", REFUSED,
+        "the mapping leaves it out (`where`): in snapshots it takes the earlier versions of its order away",
+    ),
     Rule("orders", "no_time", REFUSED, "the time of the order is missing or is not a time"),
     *_list_id_rules("orders"),
     Rule("orders", "implausible_day", REFUSED, _TOO_EARLY, ("first_day",)),
@@ -160,9 +164,13 @@ RULES = (
     ),
     Rule(
         "orders", "exact", REPEATED,
-        "equal, in all columns of the source, to a line that is kept or refused, or to another repeated line",
+        "equal, in all columns that the mapping names, to a line that is kept or refused, or to another repeated line",
     ),
-    Rule("orders", "superseded", REPEATED, "a later version of the numbered line is kept"),
+    Rule(
+        "orders", "superseded", REPEATED,
+        "a later version decides, kept or refused: of the order in snapshots, of the numbered line in changes. The row stands in"
+        " `clean.orders` until the day on which that version became known",
+    ),
     Rule("products", "malformed", REFUSED, _MALFORMED),
     Rule("products", "no_product", REFUSED, "it names no product"),
     *_list_id_rules("products"),

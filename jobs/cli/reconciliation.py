@@ -4,6 +4,8 @@ from collections import Counter
 from datetime import date
 from decimal import Decimal
 
+import pyarrow.dataset as ds
+
 from jobs.cli.text_table import align_columns
 from jobs.config.settings import Settings
 from jobs.errors import UserError
@@ -27,6 +29,8 @@ ALARMS = {
     "differing_order_amounts": "alarm: {:,.0f} orders state an amount of the order differently on their rows; it was added up",
 }
 MONEY_HEAD = ["day", "came in", "refused", "repeated", "uncounted", "gross", "discounts", "returns", "net", "given back"]
+
+_IS_CURRENT = ds.field("known_until").is_null() | (ds.field("known_until") == date.max)  # null: of an older lake
 
 
 def print_reconciliation(settings: Settings, days: list[date]) -> None:
@@ -78,7 +82,7 @@ def _format_money_by_day(settings: Settings, rows: list[dict]) -> tuple[list[str
     Taken from the tables themselves, because a later return changes the amounts at the day of its order.
     """
     columns = ["gross_amount", "discount_amount", "returned_amount", "net_amount"]
-    sold = sum_by(settings.lake, "clean.orders", ["day"], columns)
+    sold = sum_by(settings.lake, "clean.orders", ["day"], columns, _IS_CURRENT)
     refunded: Counter = Counter()  # by the day of the refund
     returned: Counter = Counter()  # by the day of the order
     for (day, order_day), (amount,) in sum_by(settings.lake, "clean.returns", ["day", "order_day"], ["amount"]).items():

@@ -2,6 +2,8 @@
 
 from datetime import date, timedelta
 
+import pyarrow.dataset as ds
+
 from jobs.config.settings import Settings
 from jobs.features import customer_days, customers
 from jobs.storage import models
@@ -26,6 +28,7 @@ def backtest_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> l
     if is_young and not retrain:
         return []
     backtest = day - timedelta(days=settings.train.backtest_days)
-    first_day = min(lake.days(customer_days.TABLE.name), default=day)
-    is_needed = backtest >= first_day and backtest not in lake.days(customers.TABLE.name)
-    return [backtest] if is_needed else []
+    if backtest in lake.days(customers.TABLE.name):
+        return []
+    is_by_then = (ds.field("day") <= backtest) & (ds.field("identified_on") <= backtest) & (ds.field("known_until") > backtest)
+    return [backtest] if lake.count_by(customer_days.TABLE.name, ["day"], is_by_then) else []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from threading import Lock
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -32,6 +33,7 @@ SCHEMA = """
     revision STRING COMMENT 'changes whenever the rows of the day may have changed'"""
 NOT_KEPT = ("refused_", "repeated_", "uncounted_")  # how measures begin of money that came in and is not in the tables
 _CENT_OF_A_CENT = Decimal("0.0001")
+_CHANGES = Lock()  # events and orders are cleaned at the same time, and change the days of one table
 TABLE = Table("quality.reconciliation", __doc__.split("\n\n")[0], SCHEMA)
 
 
@@ -149,10 +151,11 @@ def mark_due(lake: Lake, table: str, days: Iterable[date]) -> None:
 
 def _change_rows(lake: Lake, table: str, days: Iterable[date], change: Callable[[dict], dict]) -> None:
     days = set(days)
-    rows = lake.read_small_table(TABLE) if days else []
-    changed = [row | change(row) if row["table"] == table and row["day"] in days else row for row in rows]
-    if changed != rows:
-        _write_rows(lake, changed)
+    with _CHANGES:
+        rows = lake.read_small_table(TABLE) if days else []
+        changed = [row | change(row) if row["table"] == table and row["day"] in days else row for row in rows]
+        if changed != rows:
+            _write_rows(lake, changed)
 
 
 def _write_rows(lake: Lake, rows: list[dict]) -> None:

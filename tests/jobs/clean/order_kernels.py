@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.bronze import rates
-from jobs.clean import _money, _order_days, _people, customers, orders, products, returns
+from jobs.clean import _money, _order_days, _order_rows, _people, customers, orders, products, returns
 from jobs.config.settings import Clean, load_settings
 from jobs.config.source_mapping import COLUMNS, Source, TableMapping
 from jobs.quality.reconciliation import Account
@@ -18,15 +18,21 @@ SHOP = Source("shop", "GBP", {"orders": (TableMapping("orders", "*", {c: c for c
 NO_PRODUCTS, NO_CUSTOMERS, NO_RATES = (
     table.arrow_schema.empty_table() for table in (products.TABLE, customers.TABLE, rates.TABLE)
 )
-LIMITS = orders.Limits()
+LIMITS = _order_rows.Limits()
 
 
 def classify(
-    raw: pa.Table, listed: pa.Table = NO_PRODUCTS, people: pa.Table = NO_CUSTOMERS, rated: pa.Table = NO_RATES,
-    rate_days: int = 0, limits: orders.Limits = LIMITS,
-) -> dict[str, pa.Table]:  # fmt: skip
+    raw: pa.Table,
+    listed: pa.Table = NO_PRODUCTS,
+    people: pa.Table = NO_CUSTOMERS,
+    rated: pa.Table = NO_RATES,
+    rate_days: int = 0,
+    limits: _order_rows.Limits = LIMITS,
+    merges: pl.DataFrame | None = None,
+) -> dict[str, pa.Table]:
     """Return the outputs of orders.classify_orders."""
     named = _people.list_people(people, None, customers.NO_SHARED, 1)
+    named = named if merges is None else replace(named, merges=merges)
     lookups = (products.find_product_validity(listed), named, _money.list_rates(rated, rate_days))
     return orders.classify_orders({"raw": raw}, *lookups, "GBP", limits, NULL_WORDS)
 
@@ -44,8 +50,8 @@ def match(classified: dict[str, pa.Table], rated: pa.Table = NO_RATES, rate_days
 
 def clean_days(lake: Lake, raw: pa.Table, days: list[date]) -> dict[date, Account]:
     """Land rows in the place of those of these days, and clean these days. Returns their accounts."""
-    lake.replace_rows(orders.BRONZE, raw, days)
-    rows_in = {day: n for (day,), n in lake.count_by(orders.BRONZE.name, ["day"]).items()}
+    lake.replace_rows(_order_rows.BRONZE, raw, days)
+    rows_in = {day: n for (day,), n in lake.count_by(_order_rows.BRONZE.name, ["day"]).items()}
     settings = replace(load_settings({}), clean=Clean())
-    accounts = _order_days.clean_order_days(lake, settings, SHOP, days, dict.fromkeys(days, "inputs"), rows_in)
+    accounts = _order_days.clean_order_days(lake, settings, SHOP, days, dict.fromkeys(rows_in, "inputs"), rows_in)
     return {account.day: account for account in accounts}

@@ -60,8 +60,9 @@ def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
             rows.append(
                 text
                 | {
-                    "_extra": [("_malformed", line["_malformed"])] if line.get("_malformed") else [],
+                    "_extra": [(name, line[name]) for name in ("_malformed", "note") if line.get(name)],
                     "_source": case, "_file": f"{case}~{line.get('_file', '')}", "_row": number,
+                    "_delivery": line.get("_delivery") or None, "_left_out": line.get("_left_out") == "true",
                     "_file_day": date.fromisoformat(file_day) if file_day else None, "day": date.fromisoformat(day),
                 }
             )  # fmt: skip

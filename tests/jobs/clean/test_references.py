@@ -8,7 +8,7 @@ import pytest
 from jobs.bronze import customers as bronze_customers
 from jobs.bronze import events as bronze_events
 from jobs.bronze import products as bronze_products
-from jobs.clean import _references, customers, identity_days, orders, products
+from jobs.clean import _order_rows, _references, customers, identity_days, products
 from jobs.config.settings import load_settings
 from jobs.config.source_mapping import COLUMNS, TableMapping
 from jobs.quality import reconciliation
@@ -28,7 +28,7 @@ def lake(tmp_path):
     lake = Lake(None, str(tmp_path / "lake"))
     guests = [{"email_key": " mail ", "product_id": "mug", "quantity": "1", "day": day} for day in DAYS]
     named = {"email_key": "mail", "customer_id": "anna", "product_id": "cup", "unit_price": "2", "category": "c", "day": DAYS[2]}
-    lake.replace_rows(orders.BRONZE, land(orders.BRONZE, *guests, named), DAYS)
+    lake.replace_rows(_order_rows.BRONZE, land(_order_rows.BRONZE, *guests, named), DAYS)
     views = [{"email_key": row["email_key"], "day": row["day"]} for row in guests[:2]]
     lake.replace_rows(bronze_events.TABLE, land(bronze_events.TABLE, *views), DAYS[:2])
     accounts = [reconciliation.Account(day, 0, 0, "cleaned") for day in DAYS]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.clean import orders, returns
+from jobs.clean import _order_rows, orders, returns
 from jobs.clean._return_matching import Line, Return, match_order, match_price
 from jobs.storage.lake import Lake
 from tests.jobs.clean import order_kernels
@@ -20,13 +20,23 @@ ONE = Decimal(1)
 
 def line(number, pieces, price="2.00", product="mug", kind="product", currency="GBP", rate=ONE):
     pieces, price = Decimal(pieces), Decimal(price)
-    return Line(number, product, kind, price, currency, rate, pieces, pieces * price * rate)
+    return Line(number, number, product, kind, price, currency, rate, pieces, pieces * price * rate)
 
 
 def back(pieces, price="2.00", product="mug", kind="product", money=None, names=False, currency="GBP", rate=ONE):
     pieces, price = Decimal(pieces), Decimal(price)
     return Return(
-        0, product, kind, price, currency, rate, names, pieces, pieces * price * rate if money is None else Decimal(money)
+        0,
+        0,
+        product,
+        kind,
+        price,
+        currency,
+        rate,
+        False,
+        names,
+        pieces,
+        pieces * price * rate if money is None else Decimal(money),
     )
 
 
@@ -118,7 +128,7 @@ def number(rows):
 
 def clean(rows):
     """Return (clean.orders, clean.returns, return lines) of rows."""
-    classified = order_kernels.classify(land(orders.BRONZE, *rows))
+    classified = order_kernels.classify(land(_order_rows.BRONZE, *rows))
     return [pl.DataFrame(pl.from_arrow(table)) for table in (*order_kernels.match(classified), classified["returned"])]
 
 
@@ -164,7 +174,7 @@ def test_days_cleaned_in_any_order_give_the_same_returns_and_orders(tmp_path, se
         lake = Lake(None, str(tmp_path / name))
         for days, rows in steps:
             chosen = [row for row in rows if row["day"] in days]
-            accounts = order_kernels.clean_days(lake, land(orders.BRONZE, *chosen), days)
+            accounts = order_kernels.clean_days(lake, land(_order_rows.BRONZE, *chosen), days)
             assert not any(a.difference or a.all_measures["unaccounted"] for a in accounts.values())
         return [sorted(lake.read_small_table(table), key=str) for table in (orders.TABLE, returns.TABLE)]
 
@@ -191,6 +201,6 @@ def test_a_return_of_a_later_day_finds_the_lines_that_their_orders_gave_back_bef
     rules = []
     for day, (_, *row) in zip(days, sent, strict=True):
         values = dict(zip(names, row, strict=True)) | {"ordered_at": f"{day} 10:00:00", "day": day}
-        order_kernels.clean_days(lake, land(orders.BRONZE, values), [day])
+        order_kernels.clean_days(lake, land(_order_rows.BRONZE, values), [day])
         rules.append({r["return_order_id"]: r["rule"] for r in lake.read_small_table(returns.TABLE)})
     assert rules == [{}, {"R1": "by_order"}, *[{"R1": "by_order", "R2": "unmatched"}] * 2]

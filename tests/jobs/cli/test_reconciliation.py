@@ -41,9 +41,10 @@ def test_money_is_listed_by_day(tmp_path):
 
     gift = make_account(EVE, amount=59, net=9, refused_gift_card=50) | {"rejects": [("gift_card", 1)]}
     write_rows(settings.lake, "quality.reconciliation", [gift, make_account(DAY, amount=-4)])
-    order = {"day": EVE, "gross_amount": 10, "discount_amount": 1, "returned_amount": 4, "net_amount": 5}
+    order = {"gross_amount": 10, "discount_amount": 1, "returned_amount": 4, "net_amount": 5}
+    dates = {"day": EVE, "known_until": date.max}
     refund = {"day": DAY, "order_day": EVE, "amount": 4}
-    write_rows(settings.lake, "clean.orders", [{k: v if k == "day" else Decimal(v) for k, v in order.items()}])
+    write_rows(settings.lake, "clean.orders", [dates | {k: Decimal(v) for k, v in order.items()}])
     write_rows(settings.lake, "clean.returns", [refund | {"amount": Decimal(4)}])
     lines, differences = read_lines()
     assert ["clean.orders", "refused", "gift_card", "1", "50.00"] in lines

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -46,7 +47,7 @@ def log(seed: int, day: date) -> dict[str, list[dict]]:
     return {
         "customers": list({r["day"]: r for r in records}.values()),
         "events": [event for n in range(random.choice((0, 1, 3, 6))) for event in _visit(random, name, f"{name}-{n}", day)],
-        "orders": [line for n in range(random.choice((0, 0, 1, 2, 6))) for line in _order(random, name, f"{name}-{n}", day)],
+        "orders": [line for n in range(random.choice((0, 0, 1, 2, 6))) for line in _versions(random, name, f"{name}-{n}", day)],
         "returns": [row for n in range(random.choice((0, 0, 1, 3))) for row in _return(random, name, f"{name}-r{n}", day)],
     }
 
@@ -82,12 +83,27 @@ def _visit(random: Random, name: str, session: str, day: date) -> list[dict]:
     return events
 
 
+def _versions(random: Random, name: str, order: str, day: date) -> list[dict]:
+    """The versions of an order; the first may be another customer's, and what holds now may be nothing."""
+    lines = _order(random, name, order, day)
+    ordered_on = lines[0]["day"]
+    changed = sorted(ordered_on + timedelta(days=random.choice((1, 2, 30, 90))) for _ in range(random.choice((0, 0, 1, 3))))
+    bounds = [ordered_on, *dict.fromkeys(changed), date(9999, 12, 31)]
+    versions = []
+    for n, (known_from, known_until) in enumerate(pairwise(bounds)):
+        again = [line | {"ordered_at": lines[0]["ordered_at"], "day": ordered_on} for line in _order(random, name, order, day)]
+        kept = lines if n == 0 else again
+        if random.random() < 0.9 or len(bounds) == 2:
+            versions += [line | {"known_from": known_from, "known_until": known_until} for line in kept]
+    return versions
+
+
 def _order(random: Random, name: str, order: str, day: date) -> list[dict]:
     """An order, of which some lines, or all, may have been cancelled since."""
     at, lines = _random_time(random, day), []
     cancelled = random.choice(((), (), (False, True), (True,)))
     for n in range(random.choice((1, 1, 2, 4))):
-        kind = random.choice(("product", "product", "product", "postage", "fee", "discount"))
+        kind = random.choice(("product", "product", "product", "postage", "tax", "fee", "discount"))
         quantity, cents = random.choice((0, 1, 2, 7)), random.randrange(0, 5000, 5)
         gross = Decimal(0 if kind == "discount" else quantity * cents) / 100
         lines.append({

@@ -20,7 +20,7 @@ def features(log: dict[str, list[dict]], day: date, near_holiday, dormant_days: 
         e for e in log["events"] if not e["is_bot"] and max(e["day"], e["identified_on"]) <= day
         and (e["customer_id"] or day < e["shared_since"])  # else theirs only until the device was known to be shared
     ]  # fmt: skip
-    lines = [o for o in log["orders"] if o["day"] <= day and o["quantity"] > 0]
+    lines = [o for o in log["orders"] if o["known_from"] <= day < o["known_until"] and o["quantity"] > 0]
     returns = [r for r in log["returns"] if r["day"] <= day]
     records = [c for c in log["customers"] if c["day"] <= day]
     since = [d for c in records for d in _registered(c)]
@@ -78,14 +78,14 @@ class History:
         for event in events:
             sessions[event["session_id"]].append(event)
         for line in lines:
-            orders[line["day"], line["order_id"]].append(line)
+            orders[line["day"], line.get("shop"), line["order_id"]].append(line)
         orders = {key: part for key, part in orders.items() if not _cancelled(part, day)}
         self.held = [line for part in orders.values() for line in part]
         self.sessions = [{"day": part[0]["session_started_at"].date(), "events": part} for part in sessions.values()]
         self.hits = [e for part in sessions.values() for e in _of_type(part, "search") if _leads_on(e, part)]
         self.orders = [
             {"day": d, "at": min(line["ordered_at"] for line in part), "lines": part, "paid": sum(map(_paid, part))}
-            for (d, _), part in orders.items()
+            for (d, *_), part in orders.items()
             if any(line["line_kind"] != "discount" for line in part)
         ]
         self.order_days = {order["day"] for order in self.orders}
@@ -160,7 +160,7 @@ class History:
             goods = [line for line in self.last(self.held, w) if line["line_kind"] == "product"]
             gross, discount = _sum(lines, "gross_amount"), _sum(lines, "discount_amount")
             returned, paid = _sum(returns, "amount"), [order["paid"] for order in orders]
-            back = {(r["day"], r["return_order_id"], r["return_line_no"]): r["kind"] for r in returns}
+            back = {(r["day"], r.get("shop"), r["return_order_id"], r["return_line_no"]): r["kind"] for r in returns}
             n = len(orders)
             row |= {
                 f"orders_{w}d": n,

@@ -1,15 +1,17 @@
 """The pipeline of features: for which days it writes features.customers."""
 
 from datetime import date
-from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from jobs.config.settings import load_settings
 from jobs.features.pipeline import backtest_days
 from jobs.storage import models
+from jobs.storage.lake import Lake
 
-DAY = date(2026, 4, 1)
+DAY, FOREVER = date(2026, 4, 1), date.max
 
 
 @pytest.mark.parametrize(
@@ -29,8 +31,18 @@ def test_the_backtest_has_its_customers_where_a_training_is_due_and_they_are_not
     if champion_since:
         models.save(str(tmp_path), "v1", lambda folder: (folder / "meta.json").write_text("{}"))
         models.promote(str(tmp_path), "v1", date.fromisoformat(champion_since))
-    days = {"features.customers": [*map(date.fromisoformat, days_there)], "features.customer_days": [date(2026, 3, 1)]}
-    lake = SimpleNamespace(days=days.__getitem__)
+    lake = Lake(None, str(tmp_path / "lake"))
+    write_days(lake, "features.customers", *((date.fromisoformat(day), FOREVER) for day in days_there))
+    write_days(lake, "features.customer_days", (date(2026, 3, 1), FOREVER))
     assert [str(day) for day in backtest_days(lake, settings, DAY, retrain)] == expected
-    days["features.customer_days"] = [date(2026, 3, 3)]  # on the earlier day no customer was known
+    # On the earlier day no customer was known: of its rows one became known later, and one no longer holds.
+    write_days(lake, "features.customer_days", (date(2026, 3, 3), FOREVER), (date(2026, 3, 1), date(2026, 3, 2)))
     assert backtest_days(lake, settings, DAY, retrain) == []
+
+
+def write_days(lake, table, *periods):
+    """Write rows of 1 March that are known from the first of two days until the second."""
+    columns = {"identified_on": [since for since, _ in periods], "known_until": [until for _, until in periods]}
+    days = columns["identified_on"] if table == "features.customers" else [date(2026, 3, 1) for _ in periods]
+    rows = pa.table({name: pa.array(values, pa.date32()) for name, values in {"day": days, **columns}.items()})
+    write_deltalake(lake.path(table), rows, mode="overwrite", partition_by=["day"])

@@ -24,7 +24,7 @@ GOOD = {
     "clean.orders": {
         "status": "placed", "price_source": "line", "line_kind": "product", "currency": "GBP", "quantity": 2,
         "unit_price": 3, "gross_amount": 6, "discount_amount": 1, "net_amount": 5,
-        "returned_quantity": 0, "returned_amount": 0, "returned_at": None,
+        "returned_quantity": 0, "returned_amount": 0, "returned_at": None, "known_until": date.max,
     },
     "clean.returns": {"kind": "return", "line_kind": "product", "rule": "by_order", "currency": "GBP", "over_amount": 0},
     "clean.visitor_days": {"seen": []},
@@ -95,6 +95,7 @@ BAD = {
     },
     "clean.orders": {
         "on_another_day": {"ordered_at": NOON + timedelta(days=1)},
+        "known_before_it_happened": {"known_until": DAY},
         "does_not_add_up": {"net_amount": 6},
         "discount_over_gross": {"discount_amount": 7, "net_amount": -1},
         "returned_over_quantity": {"returned_quantity": 3},
@@ -118,7 +119,9 @@ BAD = {
         "known_before_it_happened": {"identified_on": DAY - timedelta(days=1)},
         "kinds_over_events": {"events": 4},
         "hits_over_searches": {"search_hits": 2},
-        "nothing_happened": {"orders": 0, "returns": 0, "events": 0, "gross": 0, "discount": 0, "returned": 0, "net": 0},
+        "nothing_happened": {
+            "orders": 0, "order_days": 0, "returns": 0, "events": 0, "gross": 0, "discount": 0, "returned": 0, "net": 0,
+        },
     },
     "features.customers": {
         "vector_size": {"vector": []},

@@ -164,7 +164,7 @@ def test_observations_are_kept_as_figures(lake):
     results, _ = check_rows(lake, "clean.orders", {}, second)
     observed = {(r["expectation"], r["column"]): r["observed"] for r in results}
     assert observed["expect_column_unique_value_count_to_be_between", "customer_id"] == "2"
-    assert observed["expect_column_sum_to_be_between", "net_amount"] == "13.0"
+    assert observed["expect_column_sum_to_be_between", "current_net"] == "13.0"
 
 
 def test_an_expectation_that_cannot_be_evaluated_says_so_without_the_value_that_the_error_quotes(lake, suite_files):
