@@ -4,8 +4,9 @@ Every night at 02:00 UTC this DAG refreshes the day that has just ended: tables,
 process of one command, `shoal <step> --day D`. Any of them may be cleared, retried or run again for any day, in any
 order, and writes the same rows.
 
-**Normal.** One run a day, green to the end; `train` is pink (skipped) on most days, because the model is not due. BI reads
-`marts.*` and sees the new day only when `publish` has ended.
+**Normal.** One run a day, green to the end; `train` is pink (skipped) on most days, because the model is not due. On a day
+without any data, `clean` and all tasks after it are pink. BI reads `marts.*` and sees the new day only when `publish` has
+ended.
 
 **Act when** a box is red, or when `marts.refreshes` has no row for yesterday. There is an alert if `publish` has not ended by
 06:00 UTC (`AIRFLOW__SHOAL__PUBLISHED_BY`). In the log of a red box, the last line that starts with `error:` says what is
@@ -100,7 +101,7 @@ def daily_refresh():
     )
     encode = lake_task(
         "encode",
-        trigger_rule="none_failed",  # a skipped `train` is a normal day
+        trigger_rule="none_failed_min_one_success",  # a skipped `train` is a normal day; after a skipped `clean` all is skipped
         execution_timeout=timedelta(hours=1),
     )
     segment = lake_task("segment", execution_timeout=timedelta(hours=2))
@@ -114,6 +115,7 @@ def daily_refresh():
     report = plain_task("report", execution_timeout=timedelta(minutes=30))
 
     (land >> clean >> check_clean >> features >> check_features >> train >> encode >> segment >> publish >> check_marts >> report)
+    check_features >> encode
 
 
 refresh = daily_refresh()

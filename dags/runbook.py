@@ -8,6 +8,8 @@ name. Get the file again or correct `conf/sources/<source>.toml` (`shoal source 
 this task.""",
     "clean": """Sets types, removes duplicates, cuts sessions and nets money into `clean.*`; refused rows go to `clean.*_rejects`.
 
+**Pink:** the day has no events and no orders, and no earlier day changed. The tasks after it are skipped too.
+
 **Red:** usually the reconciliation: the rows in are not the rows out plus rejects plus duplicates
 (`quality.reconciliation`). That is a defect of Shoal, not of the data: call the owner.""",
     "check_clean": """Runs Great Expectations on `clean.*`; the results are in `quality.results`.

@@ -83,6 +83,18 @@ def run_on_lake(lake: "Lake", command: tuple[str, ...], settings: Settings, opti
     log(f"done  {' '.join(command):<28} {format_days(options.days)} {time.monotonic() - started:20.1f} s  {engine}")
 
 
+def forget_file(settings: Settings, file: str, table: str | None, undo: bool) -> None:
+    """Take the rows of a landed file out of bronze, of one table or of all, or let the next landing take it up again."""
+    from jobs.bronze import pipeline
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    with lock_lake("source forget", settings, [now.date()]), open_lake("source forget", settings) as lake:
+        if undo:
+            pipeline.remember_file(lake, settings, file, table)
+        else:
+            pipeline.forget_file(lake, settings, file, table, now)
+
+
 def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContextManager[None]:
     """Hold the lock of the lake during the block, for a command that writes tables."""
     return hold_lake(settings.lake, f"shoal {name}", format_days(days), datetime.now(UTC))

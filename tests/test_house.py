@@ -24,6 +24,7 @@ FOUNDATION = {
     "errors",
     "flow",
     "event_time",
+    "garbage",
     "parsing",
     "progress",
     "quality.reconciliation",
@@ -31,7 +32,7 @@ FOUNDATION = {
     "traits",
 }
 MAY_IMPORT = {
-    "autoencoder": {"config", "storage", "catalogue", "errors", "progress", "cli.text_table", "autoencoder"},
+    "autoencoder": {"config", "storage", "catalogue", "errors", "garbage", "progress", "cli.text_table", "autoencoder"},
     **{layer: FOUNDATION | {layer} for layer in flow.TABLES},
 }
 # clean counts what came in by the register of landed files

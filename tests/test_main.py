@@ -1,5 +1,7 @@
 """What the command line refuses: exit code 2 and one line that says why."""
 
+import subprocess
+import sys
 from datetime import date
 
 import pytest
@@ -55,3 +57,28 @@ def test_a_missing_train_environment_is_named(monkeypatch):
     monkeypatch.setenv("SHOAL_TRAIN_PYTHON", "/nowhere/python")
     with pytest.raises(UserError, match="/nowhere/python does not exist; run: make setup"):
         steps.train_in_own_environment(load_settings({}), date(2026, 3, 1), retrain=False)
+
+
+ENDING_PROCESS = """
+import atexit, os, runpy, sys
+
+class Kept:
+    def __del__(self):
+        os.write(2, b"freed")
+
+def run_command(*arguments):
+    atexit.register(print, "exit function", end="")
+    raise UserError("wrong")
+
+from jobs import steps
+from jobs.errors import UserError
+kept = Kept()
+steps.run_command = run_command
+sys.argv = ["jobs", "clean", "--day", "2026-03-01"]
+runpy.run_module("jobs", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_process_calls_its_exit_functions_and_frees_nothing():
+    process = subprocess.run([sys.executable, "-c", ENDING_PROCESS], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (2, "error: wrong\nexit function", "")

@@ -13,6 +13,7 @@ import pytest
 from jobs import flow
 from jobs.cli.parser import build_parser
 from jobs.config import source_mapping
+from jobs.config.file_format import WORDS
 from jobs.config.settings import HOME, Settings
 
 README = HOME / "README.md"
@@ -134,10 +135,20 @@ def test_a_page_uses_the_words_of_the_glossary(page):
 
 
 @pytest.mark.parametrize("page", [README, HOME / "docs" / "own-files.md"], ids=lambda page: page.name)
-def test_the_mapping_that_a_page_shows_can_be_loaded(page, tmp_path):
-    (mapping,) = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
-    (tmp_path / "mine.toml").write_text(mapping)
-    assert source_mapping.load_source(str(tmp_path / "mine.toml")).columns("orders")
+def test_the_mappings_that_a_page_shows_can_be_loaded(page, tmp_path):
+    mappings = re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)
+    assert mappings
+    for mapping in mappings:
+        head = "" if mapping.startswith("name") else 'name = "mine"\ncurrency = "EUR"\n'
+        (tmp_path / "mine.toml").write_text(head + mapping)
+        assert source_mapping.load_source(str(tmp_path / "mine.toml")).columns("orders")
+
+
+def test_the_page_on_mappings_shows_every_word():
+    shown = " ".join(re.findall(r"```toml\n(.*?)```", (HOME / "docs" / "own-files.md").read_text(), re.S))
+    words = {*source_mapping.TableMapping.__dataclass_fields__, *source_mapping.Lookup.__dataclass_fields__}
+    of_formats = {"format", *(word for words_of_format in WORDS.values() for word in words_of_format)}
+    assert {word for word in words - of_formats - {"table", "name", "max_gib"} if not re.search(rf"\b{word}\b", shown)} == set()
 
 
 def test_the_page_on_mappings_lists_every_column():

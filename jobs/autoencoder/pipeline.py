@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.errors import NotDue
+from jobs.garbage import without_garbage_collection
 from jobs.progress import log
 from jobs.storage import models
 from jobs.storage.delta import is_written, read_arrow, table_path
@@ -22,7 +23,8 @@ def run(settings: Settings, day: date, retrain: bool) -> str:
     """
     if not retrain:
         _require_due(settings, day)
-    from jobs.autoencoder.train import train_model  # imports torch, which takes seconds; on most days training is not due
+    with without_garbage_collection():
+        from jobs.autoencoder.train import train_model  # imports torch, which takes seconds; on most days training is not due
 
     return train_model(settings, day)
 

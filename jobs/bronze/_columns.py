@@ -200,7 +200,7 @@ class _Header:
         return (
             f"land: file {self.files[0]}, line 1: {count} "
             f"({', '.join(missing)}); the file has {_reading.count_columns(self.columns)}. {hint}"
-            f"Correct [{self.mapping.table}] in the mapping, or the file; if it has no header line, add one"
+            f"Correct [{self.mapping.table}] in the mapping, or the file; if it has no header line, set header = [...]"
         )
 
     def _check_names(self, kept: list[str]) -> None:

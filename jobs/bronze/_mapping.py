@@ -130,7 +130,8 @@ class FileMapper:
             "_landed_at": pa.repeat(pa.scalar(self.landed_at, pa.timestamp("us", tz="UTC")), n),
         }
         if self.mapping.table == "orders":
-            columns |= {"_delivery": pa.repeat(self._delivery, n), "_left_out": pa.repeat(is_left_out, n)}
+            is_true = pa.repeat(True, n) if is_left_out else pa.nulls(n, pa.bool_())
+            columns |= {"_delivery": pa.repeat(self._delivery, n), "_left_out": is_true}
         return self._add_day(pa.table(columns))
 
     def _evaluate(self, connection: duckdb.DuckDBPyConnection, raw: pa.Table, columns: list[str]) -> dict[str, pa.ChunkedArray]:

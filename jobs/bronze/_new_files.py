@@ -14,12 +14,10 @@ from jobs.bronze._names import match_name
 from jobs.bronze._reading import read_header
 from jobs.bronze._whole import LookupFiles, check_select, find_lookup_files
 from jobs.config.settings import Settings
-from jobs.config.source_files import find_files
+from jobs.config.source_files import find_files, open_source_file
 from jobs.config.source_mapping import Source, TableMapping
-from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage import delta
-from jobs.storage.files import open_filesystem
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
@@ -72,7 +70,7 @@ def find_new_files(
         lake.create(table)  # an older lake may lack a column that cleaning reads
         return None
     log(f"read  {table.name:<28} {len(new):>12,} new files of {len(infos):,}")
-    stored_table, mapped, text_bytes = _with_stored_columns(lake, table), [], {}
+    stored_table, mapped, text_bytes = with_stored_columns(lake, table), [], {}
     for part in matched:
         mapping, lookups = part.mapping, part.lookups
         names = [name for name in part.infos if name in new]
@@ -98,7 +96,7 @@ def _match_files(root: str, mapping: TableMapping, table: Table, day: date) -> _
     pairs = find_files(root, mapping)
     infos = {name: info for name, info in pairs if (mapping.file_day_of(name) or day) <= day}
     if not infos:
-        raise UserError(f"land: no file {mapping.files} ({table.name}) in {root} for a day up to {day}")
+        log(f"read  {table.name:<28}            0 files {mapping.files} for a day up to {day}")
     return _MatchedFiles(mapping, [name for name, _ in pairs], infos, find_lookup_files(root, mapping, day))
 
 
@@ -148,7 +146,7 @@ def _fingerprint_files(root: str, matched: list[_MatchedFiles]) -> dict[str, str
     return {name: "+".join(fingerprints) for name, fingerprints in parts.items()}
 
 
-def _with_stored_columns(lake: Lake, table: Table) -> Table:
+def with_stored_columns(lake: Lake, table: Table) -> Table:
     """Return a contract with the text columns that the table has besides in an older lake, so that stored rows keep them."""
     if not lake.exists(table.name):
         return table
@@ -157,7 +155,7 @@ def _with_stored_columns(lake: Lake, table: Table) -> Table:
 
 
 def _log_new_columns(table: Table, mapping: TableMapping, groups: list[FileGroup], registered: dict[str, dict]) -> None:
-    """Log each column that no file had before, with the files that have it. All columns of the mapping are there."""
+    """Log each column that no file had before, with the files that have it."""
     groups_by_file = {name: group for group in groups for name in group.files}
     earlier = {column for file in registered.values() for column in file["columns"] or ()}
     first = min(groups_by_file, default=None) if not earlier else None
@@ -175,6 +173,8 @@ def _log_new_columns(table: Table, mapping: TableMapping, groups: list[FileGroup
 def _describe_use(column: str, mapping: TableMapping, group: FileGroup) -> str:
     if any(match_name(name, [column]) for name in mapping.drop):
         return "dropped"
+    if column in group.used:
+        return "mapped"
     if column in group.reading.drop:
         return "not stored; `keep` would store it"
     return "personal" if column in group.reading.personal else "kept in _extra as it is"
@@ -186,31 +186,32 @@ def _find_changed_files(
     """Return the files whose content or mapping was not landed yet. Content is read only where size or time changed."""
     new = {}
     for name, info in sorted(infos.items()):
-        stamp = (info.size, info.mtime_ns, fingerprints[name])
         row = registered.get(name)
+        # A forgotten file is new once its content is.
+        fingerprint = files.FORGOTTEN if row and row["mapping"] == files.FORGOTTEN else fingerprints[name]
+        stamp = (info.size, info.mtime_ns, fingerprint)
         if row and (row["bytes"], row["modified_ns"], row["mapping"]) == stamp:
             continue
         checksum = _hash_file(root, name)
-        if row and (row["sha256"], row["mapping"]) == (checksum, fingerprints[name]):
+        if row and (row["sha256"], row["mapping"]) == (checksum, fingerprint):
             continue
         new[name] = {"sha256": checksum, "bytes": info.size, "modified_ns": info.mtime_ns, "mapping": fingerprints[name]}
     return new
 
 
 def _hash_file(root: str, name: str) -> str:
-    filesystem, base = open_filesystem(root)
-    with filesystem.open_input_file(f"{base}/{name}") as file:
+    with open_source_file(root, name) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _estimate_text_bytes(root: str, name: str, n_bytes: int, mapping: TableMapping) -> int:
     """Return the size of a file as text. The last bytes of a gzip archive give the size of its last member, below 4 GiB."""
-    if mapping.format == "parquet":
+    ending = name.lower().rpartition(".")[2]
+    if mapping.format == "parquet" or ending == "zip":
         return n_bytes * _LEAST_COMPRESSION
-    if not name.endswith(".gz"):
+    if ending != "gz":
         return n_bytes
-    filesystem, base = open_filesystem(root)
-    with filesystem.open_input_file(f"{base}/{name}") as file:
+    with open_source_file(root, name) as file:
         last_bytes = file.read_at(4, max(0, n_bytes - 4))
     stated = min(int.from_bytes(last_bytes, "little"), n_bytes * _MOST_COMPRESSION)  # anything where the file is truncated
     return max(stated, n_bytes * _LEAST_COMPRESSION)

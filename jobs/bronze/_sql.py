@@ -10,8 +10,7 @@ _VALUES = {"null", "true", "false"}  # words that are values and no columns
 _CONFIGURATION = {"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False}  # a task has one CPU
 _CLOSING = (
     "SET TimeZone = 'UTC'",
-    "SET enable_external_access = false",
-    "SET python_enable_replacements = false",  # else a table's name could be a variable of this program
+    "SET enable_external_access = false",  # neither files, nor variables of this program as tables
     "SET lock_configuration = true",
 )
 # Functions that mappings have besides DuckDB's own. A value that they cannot take is null.

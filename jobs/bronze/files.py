@@ -22,12 +22,13 @@ SCHEMA = """
     sha256 STRING NOT NULL COMMENT 'checksum of the content',
     bytes BIGINT COMMENT 'size of the file',
     modified_ns BIGINT COMMENT 'when the file last changed, ns since 1970',
-    mapping STRING COMMENT 'fingerprint of the mappings it was landed with',
+    mapping STRING COMMENT 'fingerprint of the mappings it was landed with; forgotten: its rows were taken out',
     days ARRAY<STRUCT<day: DATE, n_rows: BIGINT>> COMMENT 'rows landed, by day',
     landed_at TIMESTAMP COMMENT 'when, UTC',
     columns ARRAY<STRING> COMMENT 'columns of the file, in its order',
     left_out ARRAY<STRUCT<day: DATE, n_rows: BIGINT>> COMMENT 'rows the mapping leaves out (where), by day'"""
 TABLE = Table("bronze.files", __doc__.splitlines()[0], SCHEMA)
+FORGOTTEN = "forgotten"  # in the place of a mapping's fingerprint
 _ALL_ROWS = ["days", "left_out"]  # the columns that count the rows of a file, landed and left out
 
 
@@ -63,9 +64,26 @@ def register_files(lake: Lake, source: str, files_by_table: dict[str, LandedFile
         _write_rows(lake, rows)
 
 
-def _write_rows(lake: Lake, rows: list[dict]) -> None:
-    """Register files in the place of what was registered of them before."""
-    keys = {(row["source"], row["table"], row["file"]) for row in rows}
+def read_file(lake: Lake, source: str, file: str) -> list[dict]:
+    """Return the rows of bronze.files about one file, a row for each table that it was landed in."""
+    return lake.read_small_table(TABLE, where=(ds.field("source") == source) & (ds.field("file") == file))
+
+
+def forget_file(lake: Lake, row: dict, forgotten_at: datetime) -> None:
+    """Account for the days that a file, a row of bronze.files, had rows of, and register that its rows were taken out."""
+    row = {**row, "mapping": FORGOTTEN, "days": [], "left_out": [], "landed_at": forgotten_at}
+    reconciliation.write_accounts(lake, {row["table"]: _account_days(lake, row["table"], [row], 0)})
+    _write_rows(lake, [row])
+
+
+def remove_file(lake: Lake, row: dict) -> None:
+    """Take a row out of bronze.files, so that the file is landed as if it were new."""
+    _write_rows(lake, [], removed=[row])
+
+
+def _write_rows(lake: Lake, rows: list[dict], removed: Iterable[dict] = ()) -> None:
+    """Register files in the place of what was registered of them before, and take out the rows `removed`."""
+    keys = {(row["source"], row["table"], row["file"]) for row in (*rows, *removed)}
     stored = lake.read_arrow(TABLE)
     stored_keys = zip(*(stored[column].to_pylist() for column in ("source", "table", "file")), strict=True)
     others = stored.filter(pa.array([key not in keys for key in stored_keys], pa.bool_()))

@@ -25,7 +25,8 @@ SOURCES = {
     "order": "the lines of an order on a day, unless all are discounts: gross_amount, discount_amount, ordered_at (the first), "
     "before_holiday",
     "return": "the rows of clean.returns of one return line: amount, kind",
-    "row": "the other daily aggregates of the same row",
+    "row": "the other daily aggregates of the same row; where the customer has several rows of the day also `events_until`, the "
+    "day until which those before it with events hold, and `orders_until`, until which those with orders hold; else null",
 }
 
 
@@ -76,9 +77,9 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("night_events", "event", _hour_between(0, 6, "event_at"), "events from 0 to 6 o clock UTC"),
     _count("morning_events", "event", _hour_between(6, 12, "event_at"), "events from 6 to 12 o clock UTC"),
     _count("evening_events", "event", _hour_between(18, 24, "event_at"), "events from 18 to 24 o clock UTC"),
-    DailyAggregate("hour_sine", "BIGINT", "sum", "event", f"round(sin({_ANGLE}) * 1000000)::BIGINT",
+    DailyAggregate("hour_sine", "BIGINT", "sum", "event", f"round(sin({_ANGLE}) * 1000000)::INT",
                    "sine of the time of day, the day a full turn, whole minutes, in millionths"),
-    DailyAggregate("hour_cosine", "BIGINT", "sum", "event", f"round(cos({_ANGLE}) * 1000000)::BIGINT",
+    DailyAggregate("hour_cosine", "BIGINT", "sum", "event", f"round(cos({_ANGLE}) * 1000000)::INT",
                    "cosine of the time of day, the day a full turn, whole minutes, in millionths"),
     _count("weekend_events", "event", "isodow(day) >= 6", "events on Saturday or Sunday"),
     _count("mobile_events", "event", "device IN ('mobile', 'phone', 'smartphone')", "events on a phone"),
@@ -91,12 +92,10 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("purchase_sessions", "session", "purchases > 0", "sessions with a purchase"),
     _count("abandoned_carts", "session", "cart_adds > 0 AND purchases = 0", "sessions with a cart and no purchase"),
     DailyAggregate("active_seconds", "BIGINT", "sum", "session", "seconds", "whole seconds from first to last event of sessions"),
-    _count("active_days", "row", "events > 0 AND coalesce(max(CASE WHEN events > 0 THEN known_until END) OVER (PARTITION BY "
-           "customer_id, day ORDER BY identified_on, known_until DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) "
-           "<= identified_on, true)", "1 where there was an event, on the first such row of the day"),
+    _count("active_days", "row", "events > 0 AND coalesce(events_until <= identified_on, true)",
+           "1 where there was an event, on the first such row of the day"),
     _count("orders", "order", "true", "orders, less those cancelled"),
-    _count("order_days", "row", "orders > 0 AND known_until = "
-           "max(CASE WHEN orders > 0 THEN known_until END) OVER (PARTITION BY customer_id, day)",
+    _count("order_days", "row", "orders > 0 AND coalesce(known_until = orders_until, true)",
            "1 where there was an order, on the last such row of the day to hold"),
     _money("paid", "sum", "order", _PAID, "gross less discount of these orders, home currency"),
     _count("weekend_orders", "order", "isodow(day) >= 6", "orders on Saturday or Sunday"),

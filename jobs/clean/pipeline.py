@@ -3,6 +3,7 @@
 Every table says what became of each row that came in: kept, refused or repeated, by rule.
 """
 
+from collections import Counter
 from datetime import date
 from functools import partial
 
@@ -24,7 +25,7 @@ from jobs.clean import (
 from jobs.concurrency import run_in_parallel
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
-from jobs.errors import UserError
+from jobs.errors import NotDue, UserError
 from jobs.progress import format_days
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
@@ -37,10 +38,11 @@ _TABLES = (
 def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> None:
     """Clean `days`, and every earlier day whose files, mapping or settings have changed since it was cleaned.
 
-    Raises UserError for a day without data and for a day whose rows do not add up.
+    Raises UserError where nothing was landed up to the last of `days`, and for a day whose rows do not add up. Raises NotDue
+    where `days` have no data and no earlier day changed.
     """
-    landed = {table: files.read_days(lake, [f"bronze.{table}"]) for table in source.mappings}
-    _check_data(landed, days)
+    landed = {table: _read_days(lake, table) for table in source.mappings}
+    has_data = _check_data(landed, days)
     references = (_references.product_reference(lake, settings, source), _references.customer_reference(lake, settings, source))
     accounts = run_in_parallel(
         {reference.table.name: partial(_references.refresh_reference_table, lake, reference, landed) for reference in references}
@@ -50,16 +52,23 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
         lake.create(table)  # so that a source without clicks, or without orders, has empty tables
     identity_alarms.run(lake, settings.clean)
     reconciliation.write_accounts(lake, accounts)
+    if not has_data and not any(accounts.values()):
+        raise NotDue(f"clean: no data for {format_days(days)}, and no earlier day changed")
 
 
-def _check_data(landed: dict[str, dict[date, dict]], days: list[date]) -> None:
-    """Raise UserError where no event and no order was landed for any of `days`."""
-    days_with_data = {day for table in ("events", "orders") for day in landed.get(table, {})}
-    if days_with_data & set(days):
-        return
-    earlier = [day for day in days_with_data if day < days[-1]]
-    hint = f"the last day before it with data is {max(earlier)}" if earlier else "nothing was landed for an earlier day either"
-    raise UserError(f"clean: no data for {format_days(days)}; {hint}")
+def _read_days(lake: Lake, table: str) -> dict[date, dict]:
+    """Return the landed days of a table as files.read_days, and days without rows for those that were cleaned and lost theirs."""
+    cleaned = reconciliation.read_revisions(lake, f"clean.{table}")
+    return {day: {"n_rows": Counter(), "files": []} for day in cleaned} | files.read_days(lake, [f"bronze.{table}"])
+
+
+def _check_data(landed: dict[str, dict[date, dict]], days: list[date]) -> bool:
+    """Return whether an event or order was landed for any of `days`. Raises UserError where none was for earlier days either."""
+    entries = [(day, entry) for table in ("events", "orders") for day, entry in landed.get(table, {}).items()]
+    days_with_data = {day for day, entry in entries if entry["n_rows"].total()}
+    if not any(day <= days[-1] for day in days_with_data):
+        raise UserError(f"clean: no data for {format_days(days)}; nothing was landed for an earlier day either")
+    return bool(days_with_data & set(days))
 
 
 def _clean_due_days(
@@ -71,7 +80,7 @@ def _clean_due_days(
     for table, clean_days in (("events", _event_days.clean_event_days), ("orders", _order_days.clean_order_days)):
         entries = landed.get(table, {})
         inputs = _fingerprint_days(settings, source, entries, rates if table == "orders" else {})
-        requested = [day for day in days if day in entries]
+        requested = [day for day in days if day in entries and entries[day]["n_rows"].total()]
         possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= days[-1]}
         if due := reconciliation.due_days(lake, f"clean.{table}", possible, requested):
             rows_in = {day: entry["n_rows"][f"bronze.{table}"] for day, entry in entries.items()}

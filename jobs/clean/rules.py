@@ -30,7 +30,7 @@ class Rule:
     settings: tuple[str, ...] = ()
 
 
-_MALFORMED = "the row has another number of fields than the header"
+_MALFORMED = "the line is no row: another number of fields than the header, a stray quote, no JSON object, or it fits no pattern"
 _FUTURE = "its time is after the day of its file; where files name no day, after the day of landing"
 _SAME_DAY = "another row of the same {} comes later in the files of the day"
 _UNCHANGED = "the {} has not changed since its last row"

@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_results(commands)
     _add_models(commands)
     _add_pages(commands)
-    _add_source_check(commands)
+    _add_source_commands(commands)
     _add_sample(commands)
     return parser
 
@@ -119,14 +119,22 @@ def _add_pages(commands) -> None:
     commands.add_parser("rules", help="The rules of cleaning as a page (docs/rules.md).").set_defaults(run=_print_rules)
 
 
-def _add_source_check(commands) -> None:
-    parser = commands.add_parser("source", help="Look at a source's mapping.")
+def _add_source_commands(commands) -> None:
+    parser = commands.add_parser("source", help="Look at a source's mapping; take the rows of a file back out.")
     inner = parser.add_subparsers(required=True, metavar="COMMAND")
     parser = inner.add_parser("check", help="What a mapping makes of the first rows, and what is wrong with it.")
     parser.add_argument("mapping", help="conf/sources/NAME.toml, or NAME")
     parser.add_argument("--input", default=None, help="folder or URI of the files")
     parser.add_argument("--rows", type=int, default=5)
     parser.set_defaults(run=_check_source)
+    parser = inner.add_parser(
+        "forget", help="Take the rows of a landed file out of bronze; later layers follow at their next run."
+    )
+    parser.add_argument("file", help="the file's name under the input folder")
+    parser.add_argument("--table", choices=("events", "orders", "products", "customers", "rates"), help="only out of this table")
+    parser.add_argument("--undo", action="store_true", help="let the next landing take a forgotten file up again")
+    parser.set_defaults(run=_forget_file)
+    _add_source(parser)
 
 
 def _add_sample(commands) -> None:
@@ -231,6 +239,10 @@ def _check_source(arguments: argparse.Namespace) -> None:
 
     settings = load_settings()
     check_source(settings, arguments.mapping, arguments.input or settings.input, arguments.rows)
+
+
+def _forget_file(arguments: argparse.Namespace) -> None:
+    steps.forget_file(_settings(arguments), arguments.file, arguments.table, arguments.undo)
 
 
 def _make_sample(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from jobs.config.file_format import check_format
+from jobs.config.settings import MAX_UNPACKED_GIB
 from jobs.errors import UserError
 
 _PERSONAL_KINDS = ("email", "text", "address")
@@ -12,7 +13,10 @@ _PERSONAL_KINDS = ("email", "text", "address")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FileReading:
-    """The words of a mapping that say how its files are read."""
+    """The words of a mapping that say how its files are read.
+
+    `max_gib` is no word but a setting: what a compressed file may become.
+    """
 
     format: str = "csv"
     delimiter: str = ","
@@ -25,6 +29,7 @@ class FileReading:
     file_day: str | None = None
     personal: dict[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
+    max_gib: float = MAX_UNPACKED_GIB
 
     @property
     def is_personal(self) -> bool:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from jobs.config.settings import HOME, load_settings
-from jobs.config.source_files import find_files
+from jobs.config.source_files import check_any_file
 from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.storage.files import write_atomically
@@ -66,10 +66,11 @@ def _read_record() -> dict:
 def check_start(environment: dict[str, str], needs_files: bool) -> None:
     """Raise UserError for what would stop a run at its first step: settings, the source, and with `needs_files` its files."""
     settings = load_settings(environment)
-    for mapping in load_source(settings.source).all_mappings():
-        if needs_files:
-            for files in (mapping, *mapping.lookups):
-                find_files(settings.input, files)
+    source = load_source(settings.source)
+    if needs_files:
+        check_any_file(settings.input, list(source.all_mappings()))
+        for lookup in (lookup for mapping in source.all_mappings() for lookup in mapping.lookups):
+            check_any_file(settings.input, [lookup])
 
 
 def main(arguments: list[str]) -> int:

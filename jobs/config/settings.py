@@ -20,6 +20,7 @@ _OTHER_VARIABLES = {
 _LEAST_SECRET = 16  # characters, below which a key can be guessed
 BEST = "best"  # the representation that the gate chooses
 KMEANS = "kmeans"
+MAX_UNPACKED_GIB = 64.0
 
 
 def _choice(default: str, *others: str):
@@ -122,6 +123,7 @@ class Settings:
     stall_minutes: float = _within(60.0, 5)
     engine: str = _choice("auto", "local", "spark")
     local_max_rows: int = _within(100_000_000, 0)
+    max_unpacked_gib: float = _within(MAX_UNPACKED_GIB, 0)
     clean: Clean = field(default_factory=Clean)
     features: Features = field(default_factory=Features)
     train: Train = field(default_factory=Train)

@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -106,7 +106,12 @@ class TableMapping(FileReading):
 
     def fingerprint(self) -> str:
         """Return a hash that changes when anything changes that decides the landed rows."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        words = asdict(self.limit_files(0))  # the limit changes no row
+        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:16]
+
+    def limit_files(self, max_gib: float) -> "TableMapping":
+        """Return the mapping with files, and those of look-ups, that may become so many GiB when they are unpacked."""
+        return replace(self, max_gib=max_gib, lookups=tuple(replace(lookup, max_gib=max_gib) for lookup in self.lookups))
 
 
 def choose_delivery(mapping: TableMapping) -> tuple[str, str]:
@@ -133,6 +138,11 @@ class Source:
     def columns(self, table: str) -> frozenset[str]:
         """Return those of our columns of a table that at least one of its mappings fills."""
         return frozenset(column for mapping in self.mappings.get(table, ()) for column in mapping.columns)
+
+    def limit_files(self, max_gib: float) -> "Source":
+        """Return the source with compressed files that may become so many GiB."""
+        tables = self.mappings.items()
+        return replace(self, mappings={table: tuple(m.limit_files(max_gib) for m in mappings) for table, mappings in tables})
 
     def all_mappings(self) -> Iterator[TableMapping]:
         """Yield the mappings of all tables."""
@@ -161,7 +171,7 @@ def load_source(name: str) -> Source:
         raise UserError(f"source: {path}: currency must be the three letters of the home currency, such as 'EUR'")
     if not re.fullmatch(r"\w+", str(values.get("name", ""))):
         raise UserError(f"source: {path}: name must be letters, digits and underscores")
-    mappings = {table: _parse_table(table, values, path) for table in COLUMNS if table in values}
+    mappings = _share_personal({table: _parse_table(table, values, path) for table in COLUMNS if table in values})
     if not {"events", "orders"} & set(mappings):
         raise UserError(f"source: {path} maps neither events nor orders; add one of them")
     return Source(values["name"], values["currency"], mappings)
@@ -175,6 +185,17 @@ def _parse_table(table: str, values: dict, path: Path) -> tuple[TableMapping, ..
         _parse_mapping(table, {**zone, **part}, f"source: {path} [{table}]" + (f" number {n}" if parts[1:] else ""))
         for n, part in enumerate(parts, 1)
     )
+
+
+def _share_personal(mappings: dict[str, tuple[TableMapping, ...]]) -> dict[str, tuple[TableMapping, ...]]:
+    """Return mappings in which a column that is personal in one is so in all of the same files."""
+    personal: dict[str, dict[str, str]] = {}
+    for mapping in (mapping for of_table in mappings.values() for mapping in of_table):
+        personal[mapping.files] = mapping.personal | personal.get(mapping.files, {})
+    return {
+        table: tuple(replace(mapping, personal=personal[mapping.files] | mapping.personal) for mapping in of_table)
+        for table, of_table in mappings.items()
+    }
 
 
 def _parse_mapping(table: str, values: dict, place: str) -> TableMapping:
@@ -205,7 +226,7 @@ def _expand_path(expression: str, lookups: Collection[str]) -> str:
 
 
 def _check_keys(values: dict, kind: type, place: str) -> None:
-    allowed = set(kind.__dataclass_fields__) - {"table", "name"}
+    allowed = set(kind.__dataclass_fields__) - {"table", "name", "max_gib"}
     if unknown := set(values) - allowed:
         raise UserError(f"{place}: unknown key {_quote_first(unknown)}; known: {', '.join(sorted(allowed))}")
 
@@ -222,6 +243,7 @@ def _parse_lookup(table: str, name: str, words: dict, mapping: dict, place: str)
     if "file_day" in words and "file_day" not in mapping:
         raise UserError(f"{place}: file_day needs a file_day of the mapping too, as the version of that day is looked up")
     lists = {key: tuple(words[key]) for key in ("drop", "header") if key in words}
+    words = {**words, "on": words.get("on") and _expand_path(words["on"], mapping["lookups"])}
     return Lookup(table, name, **{**words, **lists})
 
 

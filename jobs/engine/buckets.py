@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from jobs.engine.tasks import LZ4, Input, Part, split_by_key
+from jobs.storage.rows import Scan
 
 TOO_LARGE = 1.5  # times the mean rows of a bucket; hashes of many keys stay far below
 MIN_ROWS = 100_000  # of a bucket that is split again
@@ -23,7 +24,7 @@ _SECOND_SEED = 71
 class InMemory:
     """The rows of the only bucket."""
 
-    rows: pa.Table
+    rows: pa.Table | Scan
 
 
 class Piece(NamedTuple):

@@ -7,7 +7,7 @@ worker holds one bucket at a time.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,21 @@ import pyarrow as pa
 from jobs import watchdog
 from jobs.engine import buckets
 from jobs.engine.buckets import InMemory, Piece, Spilled, Split, SplitAgain, join
-from jobs.engine.tasks import COLLECT, KEEP, LZ4, ROWS_PER_FILE, Input, Kernel, Output, Result, Write, list_parts
+from jobs.engine.tasks import (
+    COLLECT,
+    KEEP,
+    LZ4,
+    ROWS_PER_FILE,
+    Call,
+    Input,
+    Kernel,
+    Output,
+    Result,
+    Tables,
+    Write,
+    list_parts,
+    read_all,
+)
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.storage.commits import File, split_by, write_files
@@ -46,14 +60,9 @@ class LocalRunner:
 
     def read(self, inputs: Mapping[str, Input], n_buckets: int) -> dict[str, Any]:
         """Return the rows of each input in buckets by their key."""
-        parts = {name: list_parts(self.root, input) for name, input in inputs.items()}
         if n_buckets == 1:
-            return {
-                name: InMemory(
-                    pa.concat_tables([inputs[name].schema.empty_table(), *(t for p in some for t in p.read(self.root))])
-                )
-                for name, some in parts.items()
-            }
+            return {name: InMemory(read_all(self.root, input)) for name, input in inputs.items()}
+        parts = {name: list_parts(self.root, input) for name, input in inputs.items()}
         tasks = [
             Split(self.root, name, part, n_buckets, self._new_path("split")) for name, some in parts.items() for part in some
         ]
@@ -66,7 +75,7 @@ class LocalRunner:
     def run(self, kernel: Kernel, inputs: Mapping[str, Any], outputs: Mapping[str, Output]) -> Result:
         """Run a kernel on each bucket of `inputs`, which read and earlier results gave, and treat its outputs as named."""
         if all(isinstance(rows, InMemory) for rows in inputs.values()):
-            return self._run_here(kernel, {name: rows.rows for name, rows in inputs.items()}, outputs)
+            return self._treat(kernel({name: rows.rows for name, rows in inputs.items()}), outputs)
         mean = buckets.mean_rows(inputs)
         tasks = []
         for n, n_pieces in enumerate(self._split_large_buckets(inputs, mean)):
@@ -79,6 +88,14 @@ class LocalRunner:
         results += self._run_tasks(_run_bucket, tasks[len(large) :])
         return self._merge_results({task.bucket: result for task, result in results}, outputs)
 
+    def run_calls(self, calls: Sequence[Call], outputs: Mapping[str, Output]) -> Result:
+        """Run each call in a task of its own, and collect or write its outputs as named."""
+        if len(calls) == 1:
+            return self._treat(calls[0].run(self.root), outputs)
+        tasks = [_RunCall(self.root, call, outputs, self._new_path(f"call{n}")) for n, call in enumerate(calls)]
+        results = {(n, 0): result for n, (_, result) in enumerate(self._run_tasks(_run_call, tasks))}
+        return self._merge_results(results, outputs)
+
     def close(self) -> None:
         """End the workers and remove what they left."""
         if self._pool:
@@ -88,9 +105,8 @@ class LocalRunner:
             self._scratch.remove()
             self._scratch = None
 
-    def _run_here(self, kernel: Kernel, tables: dict[str, pa.Table], outputs: Mapping[str, Output]) -> Result:
+    def _treat(self, rows_by_name: Tables, outputs: Mapping[str, Output]) -> Result:
         result = Result()
-        rows_by_name = kernel(tables)
         for name, output in outputs.items():
             if output == COLLECT:
                 result.collected[name] = rows_by_name[name]
@@ -227,6 +243,13 @@ class _Run(NamedTuple):
         return sum(piece.n_rows for _, piece in self.inputs.values())
 
 
+class _RunCall(NamedTuple):
+    root: str
+    call: Call
+    outputs: Mapping[str, Output]
+    path: str
+
+
 class _Days(NamedTuple):
     """A file of batches, each of one day."""
 
@@ -262,6 +285,16 @@ def _run_bucket(task: _Run) -> _BucketResult:
     tables = {name: buckets.read_rows(schema, piece.paths) for name, (schema, piece) in task.inputs.items()}
     rows_by_name = task.kernel(tables)
     del tables
+    return _treat_rows(task, rows_by_name)
+
+
+def _run_call(task: _RunCall) -> _BucketResult:
+    """Run a call, which reads its rows itself."""
+    return _treat_rows(task, task.call.run(task.root))
+
+
+def _treat_rows(task: _Run | _RunCall, rows_by_name: Tables) -> _BucketResult:
+    """Send, store or write each output of a kernel."""
     result = _BucketResult({}, {}, {}, {})
     for name, output in task.outputs.items():
         rows = rows_by_name.pop(name)

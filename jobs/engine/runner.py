@@ -5,12 +5,12 @@ Nothing is in a table until the layer commits the files.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from jobs.config.settings import Settings
-from jobs.engine.tasks import Input, Kernel, Output, Result
+from jobs.engine.tasks import Call, Input, Kernel, Output, Result
 from jobs.storage.lake import Lake
 
 ROWS_PER_BUCKET = 500_000
@@ -26,6 +26,9 @@ class Runner(Protocol):
 
     def run(self, kernel: Kernel, inputs: Mapping[str, Any], outputs: Mapping[str, Output]) -> Result:
         """Run a kernel on each bucket of `inputs`, which read and earlier results gave, and treat its outputs as named."""
+
+    def run_calls(self, calls: Sequence[Call], outputs: Mapping[str, Output]) -> Result:
+        """Run each call in a task of its own, and collect or write its outputs as named."""
 
     def close(self) -> None:
         """End the workers and remove what they left."""

@@ -5,7 +5,7 @@ what Spark Connect serves is used, so the session may be in process, submitted t
 """
 
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -22,6 +22,7 @@ from jobs.engine.tasks import (
     KEEP,
     LZ4,
     ROWS_PER_FILE,
+    Call,
     Input,
     Kernel,
     Output,
@@ -92,6 +93,11 @@ class SparkRunner:
         result.files = {name: sorted(files, key=lambda file: file.path) for name, files in result.files.items()}
         return result
 
+    def run_calls(self, calls: Sequence[Call], outputs: Mapping[str, Output]) -> Result:
+        """Run each call in a task of its own, and collect or write its outputs as named."""
+        tasks = self._to_tasks(calls, len(calls))
+        return self._collect(tasks.mapInArrow(_CallTask(self.root, dict(outputs)), _BLOBS), outputs)
+
     def close(self) -> None:
         """Release what the session keeps for the runner."""
         for frame in self._persisted:
@@ -100,10 +106,14 @@ class SparkRunner:
 
     def _split(self, input: Input, n_buckets: int) -> DataFrame:
         parts = list_parts(self.root, input)
-        rows = [(n, pickle.dumps(part)) for n, part in enumerate(parts)]
-        tasks = self._spark.createDataFrame(rows, "task INT, part BINARY")
-        n_tasks = 1 if n_buckets == 1 else max(1, len(parts))  # the rows of one bucket are read where they are worked on
-        return _distribute(tasks, n_tasks, "task").mapInArrow(_SplitTask(self.root, n_buckets), _BLOBS)
+        n_tasks = 1 if n_buckets == 1 else len(parts)  # the rows of one bucket are read where they are worked on
+        return self._to_tasks(parts, n_tasks).mapInArrow(_SplitTask(self.root, n_buckets), _BLOBS)
+
+    def _to_tasks(self, values: Sequence[Part] | Sequence[Call], n_tasks: int) -> DataFrame:
+        """Return a frame of these values in so many tasks."""
+        rows = [(n, pickle.dumps(value)) for n, value in enumerate(values)]
+        tasks = self._spark.createDataFrame(rows, "task INT, value BINARY")
+        return _distribute(tasks, max(1, n_tasks), "task")
 
     def _collect(self, blobs: DataFrame, outputs: Mapping[str, Output]) -> Result:
         """Return what the tasks collected and wrote. The columns of kept outputs come along, with no rows."""
@@ -137,7 +147,7 @@ class _SplitTask:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for content in batch.column("part").to_pylist():
+            for content in batch.column("value").to_pylist():
                 part: Part = pickle.loads(content)  # noqa: S301 - of our own driver
                 for rows in part.read(self.root):
                     buckets = split_by_key(part.input, rows, self.n_buckets) if self.n_buckets > 1 else [rows]
@@ -166,19 +176,36 @@ class _BucketTask:
         rows_by_name = self.kernel(tables)
         del tables
         for name, output in self.outputs.items():
-            yield from self._treat(name, output, bucket, rows_by_name.pop(name))
+            yield from _treat(self.root, name, output, bucket, rows_by_name.pop(name))
 
-    def _treat(self, name: str, output: Output, bucket: int, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        if output == COLLECT:
-            yield from _to_blobs(COLLECT, name, bucket, rows)
-        elif output == KEEP:
-            yield from _to_blobs(COLLECT, f"{KEEP} {name}", bucket, rows.slice(0, 0))
-            yield from _to_blobs(KEEP, name, bucket, rows)
-        elif output.gather:
-            for day, part in split_by(rows, "day"):
-                yield from _to_blobs(_DAYS, name, bucket, part, day)
-        else:
-            yield from _to_file_blobs(name, write_files(self.root, output.table, rows))
+
+@dataclass(frozen=True)
+class _CallTask:
+    """Runs calls and yields their outputs."""
+
+    root: str
+    outputs: dict[str, Output]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for n, content in zip(batch.column("task").to_pylist(), batch.column("value").to_pylist(), strict=True):
+                call: Call = pickle.loads(content)  # noqa: S301 - of our own driver
+                rows_by_name = call.run(self.root)
+                for name, output in self.outputs.items():
+                    yield from _treat(self.root, name, output, n, rows_by_name.pop(name))
+
+
+def _treat(root: str, name: str, output: Output, bucket: int, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    if output == COLLECT:
+        yield from _to_blobs(COLLECT, name, bucket, rows)
+    elif output == KEEP:
+        yield from _to_blobs(COLLECT, f"{KEEP} {name}", bucket, rows.slice(0, 0))
+        yield from _to_blobs(KEEP, name, bucket, rows)
+    elif output.gather:
+        for day, part in split_by(rows, "day"):
+            yield from _to_blobs(_DAYS, name, bucket, part, day)
+    else:
+        yield from _to_file_blobs(name, write_files(root, output.table, rows))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A kernel is a pure function from Arrow tables by name to Arrow tables by name. I
 two buckets.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.storage.commits import File
-from jobs.storage.rows import Rows, StoredFile, find_keys, list_files, read_files
+from jobs.storage.rows import Rows, Scan, StoredFile, find_keys, list_files, read_files, scan_rows
 from jobs.storage.table import Table
 
 Tables = dict[str, pa.Table]
@@ -64,6 +64,33 @@ def list_parts(root: str, input: Input) -> list[Part]:
         groups[-1].append(file)
         n_rows += file.n_rows
     return [Part(input, group) for group in groups]
+
+
+def read_all(root: str, input: Input, bucket: int = 0, n_buckets: int = 1) -> pa.Table | Scan:
+    """Return all rows of an input, or those of one of several buckets."""
+    if isinstance(input, Rows) and input.scan and n_buckets == 1:
+        return scan_rows(root, input)
+    tables = (rows for part in list_parts(root, input) for rows in part.read(root))
+    if n_buckets > 1:
+        tables = (split_by_key(input, rows, n_buckets)[bucket] for rows in tables)
+    return pa.concat_tables([input.schema.empty_table(), *tables])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a kernel whose worker itself reads the rows, such as some days: nothing is exchanged between workers.
+
+    Where the rows of a day are more than a worker holds, several calls read them, and each keeps the keys of its bucket.
+    """
+
+    kernel: Kernel
+    inputs: Mapping[str, Input]
+    bucket: int = 0
+    n_buckets: int = 1
+
+    def run(self, root: str) -> Tables:
+        """Return the outputs of the kernel."""
+        return self.kernel({name: read_all(root, i, self.bucket, self.n_buckets) for name, i in self.inputs.items()})
 
 
 @dataclass(frozen=True)

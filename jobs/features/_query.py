@@ -8,15 +8,20 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from jobs.storage.rows import Scan
 from jobs.storage.scratch import open_scratch
 
 _PERCENT_OF_MEMORY = 60
 # A bucket is twice the size of the other layers': DuckDB uses all CPUs in one process and spills what does not fit.
 BUCKET_SIZE = 2
+# A bucket that DuckDB reads itself is larger still: only the sums of its customers are in memory.
+SCAN_SIZE = 20
 
 
-def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: str, views: Collection[str] = ()) -> pa.Table:
-    """Return the rows of the query `result` over these tables and steps; each step may read the tables and steps before it.
+def run_steps(
+    tables: Mapping[str, pa.Table | Scan], steps: Mapping[str, str], results: Mapping[str, str], views: Collection[str] = ()
+) -> dict[str, pa.Table]:
+    """Return the rows of the queries `results` over these tables and steps; each step may read the tables and steps before it.
 
     Times are UTC. What does not fit into memory spills to disk. A worker process has one CPU, and its part of the memory.
     Each step is stored as a table, because one query of all steps takes up to four times as long; those in `views` are
@@ -27,13 +32,21 @@ def run_steps(tables: Mapping[str, pa.Table], steps: Mapping[str, str], result: 
     with open_scratch() as folder, duckdb.connect() as connection:
         connection.execute(
             f"SET threads = {threads}; SET memory_limit = '{percent}%'; SET temp_directory = '{folder}';"
-            "SET preserve_insertion_order = false"
+            "SET preserve_insertion_order = false; SET enable_progress_bar = false"
         )
         for name, rows in tables.items():
-            connection.register(name, _without_zones(rows))
+            _register(connection, name, rows)
         for name, sql in steps.items():
             connection.execute(f"CREATE TEMP {'VIEW' if name in views else 'TABLE'} {name} AS {sql}")
-        return connection.sql(result).to_arrow_table()
+        return {name: connection.sql(sql).to_arrow_table() for name, sql in results.items()}
+
+
+def _register(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | Scan) -> None:
+    if isinstance(rows, Scan):
+        connection.register(f"no_{name}", rows.schema.empty_table())
+        connection.execute(f"CREATE TEMP VIEW {name} AS {rows.to_sql(f'no_{name}')}")
+    else:
+        connection.register(name, _without_zones(rows))
 
 
 def _without_zones(rows: pa.Table) -> pa.Table:

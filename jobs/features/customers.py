@@ -11,16 +11,16 @@ from functools import partial
 import pyarrow as pa
 
 from jobs import catalogue
-from jobs.catalogue import WindowedAggregate
+from jobs.catalogue import DailyAggregate, WindowedAggregate
 from jobs.clean import customers as clean_customers
 from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Write
 from jobs.errors import UserError
 from jobs.features import customer_days
-from jobs.features._query import BUCKET_SIZE, run_steps
+from jobs.features._query import BUCKET_SIZE, SCAN_SIZE, run_steps
 from jobs.storage.lake import Lake
-from jobs.storage.rows import Rows
+from jobs.storage.rows import Rows, Scan
 from jobs.storage.table import Table
 
 _FIXED = """
@@ -57,6 +57,13 @@ TABLE = Table(
 _WINDOWED = catalogue.windowed_aggregates()
 _SCALAR = [w for w in _WINDOWED if w.daily_aggregate.operation != "histogram"]
 _HISTOGRAMS = list(dict.fromkeys(w.daily_aggregate.name for w in _WINDOWED if w.daily_aggregate.operation == "histogram"))
+# The ages at which a window begins or ends.
+_AGES = sorted({age for w in _SCALAR if w.days for age in (w.before, w.before + w.days)} - {0})
+_SUMMED = list(dict.fromkeys(w.daily_aggregate for w in _SCALAR))
+_OF_VISITS = [p for p in _SUMMED if p.source in ("event", "session", "search") or p.name == "active_days"]
+_OF_SALES = [p for p in _SUMMED if p not in _OF_VISITS]
+_SOLD = " OR ".join(f"{p.name} <> 0" for p in _OF_SALES)  # few days have an order or a return
+_DAYS_AT_ONCE = 2  # such as a day and that of the backtest
 _FULL_DAYS = max(catalogue.HISTOGRAM_DAYS, *(w.before + w.days for w in _SCALAR if w.days))
 _ACTED, _ORDERED = "events > 0 OR orders > 0 OR gross > 0", "orders > 0"  # who cancelled an order had acted
 _SEEN = {
@@ -73,76 +80,130 @@ OLDER = (*_KEYS, *dict.fromkeys((*_OF_SEEN, *(w.daily_aggregate.name for w in _S
 RECORDS = ("customer_id", "day", "registered_at", "country")
 
 
-def compute_features(tables: dict[str, pa.Table], day: date, dormant_days: int) -> dict[str, pa.Table]:
-    """Return features.customers as of `day` as `customers`.
+def compute_features(tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int) -> dict[str, pa.Table]:
+    """Return features.customers as of each of a few days as `customers`.
 
     Key: customer. Inputs: `recent` and `older`, the columns RECENT and OLDER of features.customer_days: `recent` holds all
     days of a window, `older` all days before; `records`, RECORDS of clean.customers. Rows after the day are left out. Sorted by
-    customer. About 5 µs of CPU a row of `recent`, and 10 µs a customer.
+    day and customer. About 1.5 µs of CPU a row of `recent`, and 15 µs a customer and day.
     """
-    return {"customers": run_steps(tables, write_steps(day), _result(day, dormant_days), views=("known_days", "all_days"))}
+    results = {f"customers_{n}": _result(n, day, dormant_days) for n, day in enumerate(days)}
+    rows = run_steps(tables, write_steps(days), results, views=("known_days",))
+    return {"customers": pa.concat_tables([rows[name] for name in results])}
 
 
-def write_steps(day: date) -> dict[str, str]:
-    """Return the SQL of what the features of a day are made of, step by step, from the catalogue."""
-    is_known = f"day <= DATE '{day}' AND identified_on <= DATE '{day}' AND known_until > DATE '{day}'"
-    return {
-        "known_days": f"SELECT *, DATE '{day}' - day AS age FROM recent WHERE {is_known}",  # noqa: S608
-        "all_days": f"SELECT {', '.join(OLDER)} FROM known_days UNION ALL SELECT {', '.join(OLDER)} FROM older WHERE {is_known}",  # noqa: S608
-        "lives": _lives(),
-        "windows": _windows(),
-        **{f"{name}_values": _values(name) for name in _HISTOGRAMS},
-        **{f"{name}_sums": _histogram_sums(name) for name in _HISTOGRAMS},
-        "gaps": _GAPS,
-        "registered": _registered(day),
-    }
+def write_steps(days: Sequence[date]) -> dict[str, str]:
+    """Return the SQL of what the features of these days are made of, step by step, from the catalogue."""
+    known_by = " + ".join(
+        f"{1 << n} * (day <= DATE '{day}' AND identified_on <= DATE '{day}' AND known_until > DATE '{day}')::INT"
+        for n, day in enumerate(days)
+    )
+    steps = {
+        "known_days": f"SELECT * FROM (SELECT *, {known_by} AS known_by FROM recent) WHERE known_by > 0",  # noqa: S608
+        "visits": _sum_spans("known_days", days, _OF_VISITS, _SEEN),
+        "sold": f"SELECT customer_id, day, known_by, {', '.join(p.name for p in _OF_SALES)} FROM known_days WHERE {_SOLD}",  # noqa: S608
+        "sales": _sum_spans("sold", days, _OF_SALES, {}),
+        "before": f"SELECT * FROM (SELECT *, {known_by} AS known_by FROM older) WHERE known_by > 0",  # noqa: S608
+        **{f"{name}_values": _values(name, days) for name in _HISTOGRAMS},
+    }  # fmt: skip
+    for n, day in enumerate(days):
+        steps |= {
+            f"lives_{n}": _lives(n),
+            f"visit_windows_{n}": _windows("visits", _OF_VISITS, n, days),
+            f"sale_windows_{n}": _windows("sales", _OF_SALES, n, days),
+            **{f"{name}_sums_{n}": _histogram_sums(name, n, day) for name in _HISTOGRAMS},
+            f"gaps_{n}": _gaps(n, day),
+            f"registered_{n}": _registered(day),
+        }
+    return steps
 
 
-def _result(day: date, dormant_days: int) -> str:
-    """The rows: everyone known by the day, in the order of their ids."""
+def _result(n: int, day: date, dormant_days: int) -> str:
+    """The rows of the n-th day: everyone known by it, in the order of their ids."""
     columns = ", ".join(name for name in TABLE.columns if name != "vector")
     # a decimal cast to FLOAT directly would be rounded twice
     vector = ", ".join(f"{name}::DOUBLE::FLOAT" for name in catalogue.VECTOR)
     return f"""WITH aggregates AS (
-{_aggregates(day)}
+{_aggregates(n, day)}
 ), features AS (
 {_features(day, dormant_days)}
 )
 SELECT {columns}, [{vector}] AS vector FROM features ORDER BY customer_id"""  # noqa: S608
 
 
-def _lives() -> str:
+def _ends(days: Sequence[date]) -> list[date]:
+    """The last days of the spans, the newest first: a window of any of the days begins or ends with one."""
+    return sorted({day - timedelta(days=age) for day in days for age in (0, *_AGES)}, reverse=True)
+
+
+def _sum_spans(rows: str, days: Sequence[date], aggregates: list[DailyAggregate], more: dict[str, str]) -> str:
+    """Daily aggregates by customer, the days that know them, and span: the number of _ends that are not before the day."""
+    columns = ",\n    ".join([*map(_add_up, aggregates), *(f"{sql} AS {name}" for name, sql in more.items())])
+    span = " + ".join(f"(day <= DATE '{end}')::INT" for end in _ends(days))
+    return f"SELECT customer_id, known_by, {span} AS span,\n    {columns}\nFROM {rows} GROUP BY ALL"
+
+
+def _add_up(aggregate: DailyAggregate) -> str:
+    # sums of whole numbers are exact in DOUBLE up to 2^53, and take half the time of those of BIGINT
+    value = f"{aggregate.name}::DOUBLE" if aggregate.sql_type == "BIGINT" else aggregate.name
+    return f"{aggregate.operation}({value}) AS {aggregate.name}"
+
+
+def _knows(n: int) -> str:
+    return f"known_by & {1 << n} <> 0"
+
+
+def _lives(n: int) -> str:
     """The days of _SEEN, and the sums over all days."""
-    columns = [f"{sql} AS {name}" for name, sql in _SEEN.items()]
-    columns += [_window(w) for w in _SCALAR if w.days is None]
-    return f"SELECT customer_id, {', '.join(columns)} FROM all_days GROUP BY customer_id"  # noqa: S608
+    lifelong = [w for w in _SCALAR if w.days is None]
+    older = [*(f"{sql} AS {name}" for name, sql in _SEEN.items()), *(_add_up(w.daily_aggregate) for w in lifelong)]
+    columns = [f"{sql[:3]}({name}) AS {name}" for name, sql in _SEEN.items()]
+    columns += [f"(sum({w.daily_aggregate.name}))::{w.daily_aggregate.sql_type} AS {w.column}" for w in lifelong]
+    return f"""SELECT customer_id, {", ".join(columns)} FROM (
+    SELECT customer_id, {", ".join(_SEEN)} FROM visits WHERE {_knows(n)}
+    UNION ALL BY NAME
+    SELECT customer_id, {", ".join(w.daily_aggregate.name for w in lifelong)} FROM sales WHERE {_knows(n)}
+    UNION ALL BY NAME
+    SELECT customer_id, {", ".join(older)} FROM before WHERE {_knows(n)} GROUP BY customer_id)
+GROUP BY customer_id"""  # noqa: S608
 
 
-def _windows() -> str:
-    """The windowed aggregates that are numbers."""
-    columns = ",\n    ".join(_window(w) for w in _SCALAR if w.days)
-    return f"SELECT customer_id,\n    {columns}\nFROM known_days GROUP BY customer_id"
+def _windows(sums: str, aggregates: list[DailyAggregate], n: int, days: Sequence[date]) -> str:
+    """The windowed aggregates of these daily aggregates for the n-th day, out of their sums by span."""
+    columns = ",\n    ".join(_window(w, days[n], _ends(days)) for w in _SCALAR if w.days and w.daily_aggregate in aggregates)
+    return f"SELECT customer_id,\n    {columns}\nFROM {sums} WHERE {_knows(n)} GROUP BY customer_id"
 
 
-def _window(windowed: WindowedAggregate) -> str:
-    daily, value = windowed.daily_aggregate, windowed.daily_aggregate.name
-    if windowed.days:  # a CASE takes half the time of a FILTER
-        value = f"CASE WHEN age >= {windowed.before} AND age < {windowed.before + windowed.days} THEN {value} END"
-    return f"({windowed.operation}({value}))::{daily.sql_type} AS {windowed.column}"
+def _window(windowed: WindowedAggregate, day: date, ends: list[date]) -> str:
+    daily = windowed.daily_aggregate
+    last = day - timedelta(days=windowed.before)
+    spans = f"span > {ends.index(last)} AND span <= {ends.index(last - timedelta(days=windowed.days))}"
+    # a CASE takes half the time of a FILTER
+    return f"({windowed.operation}(CASE WHEN {spans} THEN {daily.name} END))::{daily.sql_type} AS {windowed.column}"
 
 
-def _values(name: str) -> str:
-    """Every value of a histogram with its amounts together and the age at which it came last."""
-    return f"""SELECT customer_id, entry.thing AS thing, min(age) AS age, sum(entry.amount) AS amount
-FROM (SELECT customer_id, age, unnest({name}) AS entry FROM known_days WHERE age < {catalogue.HISTOGRAM_DAYS})
+def _values(name: str, days: Sequence[date]) -> str:
+    """Every value of a histogram, with its amounts together and the day when it came last, for each of the days."""
+    first = min(days) - timedelta(days=catalogue.HISTOGRAM_DAYS)
+    columns = []
+    for n, day in enumerate(days):
+        is_read = f"{_knows(n)} AND day > DATE '{day - timedelta(days=catalogue.HISTOGRAM_DAYS)}'"
+        columns.append(f"max(CASE WHEN {is_read} THEN day END) AS last_{n}")
+        columns.append(f"sum(CASE WHEN {is_read} THEN entry.amount END) AS amount_{n}")
+    return f"""SELECT customer_id, entry.thing AS thing, {", ".join(columns)}
+FROM (SELECT customer_id, day, known_by, unnest({name}) AS entry
+    FROM known_days WHERE {name} IS NOT NULL AND day > DATE '{first}')
 GROUP BY ALL"""  # noqa: S608
 
 
-def _histogram_sums(name: str) -> str:
-    """The windowed aggregates of a histogram."""
-    ours = [w for w in _WINDOWED if w.daily_aggregate.name == name]
-    columns = ",\n    ".join(f"{_of_histogram(w)} AS {w.column}" for w in ours)
-    return f"SELECT customer_id,\n    {columns}\nFROM {name}_values GROUP BY customer_id"
+def _histogram_sums(name: str, n: int, day: date) -> str:
+    """The windowed aggregates of a histogram for the n-th day."""
+    columns = ",\n    ".join(f"{_of_histogram(w)} AS {w.column}" for w in _WINDOWED if w.daily_aggregate.name == name)
+    return f"""SELECT customer_id,
+    {columns}
+FROM (SELECT customer_id, thing, amount_{n} AS amount, DATE '{day}' - last_{n} AS age FROM {name}_values
+    WHERE last_{n} IS NOT NULL)
+GROUP BY customer_id"""  # noqa: S608
 
 
 def _of_histogram(windowed: WindowedAggregate) -> str:
@@ -160,12 +221,15 @@ def _of_histogram(windowed: WindowedAggregate) -> str:
 _ENTROPY = """CASE count(*) FILTER (amount > 0) WHEN 1 THEN 0 ELSE greatest(0, ln((sum(amount) FILTER (amount > 0))::DOUBLE)
         - (sum((amount::DOUBLE * ln(amount::DOUBLE))::DECIMAL(38, 15)) FILTER (amount > 0))::DOUBLE
         / (sum(amount) FILTER (amount > 0))::DOUBLE) END"""
-# Days between one day with an order and the next.
-_GAPS = f"""SELECT customer_id, count(gap) AS gap_count, sum(gap) AS gap_days, sum(gap * gap) AS gap_squares,
+
+
+def _gaps(n: int, day: date) -> str:
+    """Days between one day with an order and the next."""
+    return f"""SELECT customer_id, count(gap) AS gap_count, sum(gap) AS gap_days, sum(gap * gap) AS gap_squares,
     max(gap) AS gap_longest
 FROM (
     SELECT customer_id, day - lag(day) OVER (PARTITION BY customer_id ORDER BY day) AS gap
-    FROM known_days WHERE order_days > 0 AND age < {_FULL_DAYS})
+    FROM sold WHERE {_knows(n)} AND order_days > 0 AND day > DATE '{day - timedelta(days=_FULL_DAYS)}')
 GROUP BY customer_id"""  # noqa: S608
 
 
@@ -177,14 +241,15 @@ FROM records WHERE day <= DATE '{day}'
 GROUP BY customer_id HAVING coalesce(registered_day <= DATE '{day}', true)"""  # noqa: S608
 
 
-def _aggregates(day: date) -> str:
+def _aggregates(n: int, day: date) -> str:
     """Everyone known by the day, with the columns that the expressions of features name."""
     zeros = ", ".join(f"coalesce({w.column}, 0) AS {w.column}" for w in _WINDOWED if w.operation in ("sum", "count_distinct"))
-    histograms = " ".join(f"LEFT JOIN {name}_sums USING (customer_id)" for name in _HISTOGRAMS)
+    steps = ("visit_windows", "sale_windows", *(f"{name}_sums" for name in _HISTOGRAMS), "gaps")
+    joins = "\n    ".join(f"LEFT JOIN {name}_{n} USING (customer_id)" for name in steps)
     return f"""SELECT * REPLACE ({zeros}), DATE '{day}' AS day,
     coalesce(least(registered_day, first_seen_day), DATE '{day}') AS first_known_day
-FROM lives FULL JOIN registered USING (customer_id)
-    LEFT JOIN windows USING (customer_id) {histograms} LEFT JOIN gaps USING (customer_id)"""  # noqa: S608
+FROM lives_{n} FULL JOIN registered_{n} USING (customer_id)
+    {joins}"""  # noqa: S608
 
 
 def _features(day: date, dormant_days: int) -> str:
@@ -199,26 +264,33 @@ FROM aggregates"""  # noqa: S608
 
 def run(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
     """Write the customers as of each of `days`; raises UserError where none is known."""
+    for first in range(0, len(days), _DAYS_AT_ONCE):
+        _write_days(lake, settings, days[first : first + _DAYS_AT_ONCE])
+
+
+def _write_days(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
+    """Write the customers as of these days out of one reading."""
     stored = lake.days(customer_days.TABLE.name)
     first = min(days) - timedelta(days=_FULL_DAYS)
     recent = [day for day in stored if first < day <= max(days)]
     older = [day for day in stored if day <= first]
     n_recent, n_older = (lake.count_rows(customer_days.TABLE.name, set(part)) for part in (recent, older))
     n_rows = n_recent + n_older * len(OLDER) // len(RECENT)
+    opened = lake.open_for_write(TABLE)
     with open_runner(lake, settings, n_rows) as runner:
         inputs = runner.read(
             {
-                "recent": Rows(customer_days.TABLE, "customer_id", RECENT, recent),
-                "older": Rows(customer_days.TABLE, "customer_id", OLDER, older),
-                "records": Rows(clean_customers.TABLE, "customer_id", RECORDS),
+                "recent": Rows(customer_days.TABLE, "customer_id", RECENT, recent, scan=True),
+                "older": Rows(customer_days.TABLE, "customer_id", OLDER, older, scan=True),
+                "records": Rows(clean_customers.TABLE, "customer_id", RECORDS, scan=True),
             },
-            count_buckets(n_rows // BUCKET_SIZE),
+            count_buckets(n_rows // (SCAN_SIZE if runner.name == "local" else BUCKET_SIZE)),
         )
-        for day in days:
-            opened = lake.open_for_write(TABLE)
-            kernel = partial(compute_features, day=day, dormant_days=settings.features.dormant_days)
-            written = runner.run(kernel, inputs, {"customers": Write(TABLE, gather=True)})
-            if not opened.commit(written.files["customers"], [day]):
-                raise UserError(f"features: no customer is known on {day}; check the mapping's customer_id")
-            lake.set_property(TABLE, "shoal.vector", json.dumps(catalogue.VECTOR))
-            lake.set_property(TABLE, "shoal.attributes", json.dumps([a.name for a in catalogue.ATTRIBUTES]))
+        kernel = partial(compute_features, days=days, dormant_days=settings.features.dormant_days)
+        files = runner.run(kernel, inputs, {"customers": Write(TABLE, gather=True)}).files["customers"]
+    written = {file.partition["day"] for file in files}
+    if missing := [day for day in days if str(day) not in written]:
+        raise UserError(f"features: no customer is known on {missing[0]}; check the mapping's customer_id")
+    opened.commit(files, days)
+    lake.set_property(TABLE, "shoal.vector", json.dumps(catalogue.VECTOR))
+    lake.set_property(TABLE, "shoal.attributes", json.dumps([a.name for a in catalogue.ATTRIBUTES]))

@@ -4,13 +4,16 @@ import importlib.util
 import os
 import sys
 
+from jobs.garbage import without_garbage_collection
+
 
 def import_library() -> None:
     """Import Great Expectations whole: a part of it that another thread imports meanwhile may be incomplete."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    if "great_expectations" not in sys.modules:
-        _import_lazily("scipy", "stats")  # a quarter of the import
-    import great_expectations  # noqa: F401
+    with without_garbage_collection():
+        if "great_expectations" not in sys.modules:
+            _import_lazily("scipy", "stats")  # a quarter of the import
+        import great_expectations  # noqa: F401
 
 
 def _import_lazily(package: str, name: str) -> None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from jobs.errors import UserError
+from jobs.quality import reconciliation
 from jobs.quality._names import DAYS_BEHIND, VOLUME
 from jobs.quality._rows import CHECKED, Rows, quote_name, select, sql_errors
 from jobs.quality.suites import Suite
@@ -101,18 +102,21 @@ def _to_figure(suite: Suite, name: str, value: int | float | Decimal) -> Decimal
 def add_comparisons(lake: Lake, tables: list[TableProfiles]) -> None:
     """Add to the checked days what needs other days or other tables: volume, days_behind and the balances.
 
-    A checked day without rows gets a profile without rows.
+    A checked day without rows gets a profile without rows. It has no volume where no row came in that day: that nothing was
+    delivered is said by days_behind.
     """
     days = [day for table in tables for day in table.checked_days]
     profiles = _read_profiles(lake, min(days) - timedelta(weeks=HISTORY_WEEKS), max(days))
     profiles |= {(table.suite.name, day): profile for table in tables for day, profile in table.by_day.items()}
     for table in tables:
         days_with_rows = lake.days(table.suite.name) if table.suite.by_day else []
+        rows_in = reconciliation.count_rows_in(lake, table.suite.name)
         for day in table.checked_days:
             profile = profiles[table.suite.name, day] = table.by_day.setdefault(day, Profile())
             weekdays = [(table.suite.name, day - timedelta(weeks=n)) for n in range(1, HISTORY_WEEKS + 1)]
             history = [profiles[key].rows for key in weekdays if key in profiles]
-            if len(history) >= MIN_HISTORY_WEEKS and median(history) >= MIN_USUAL_ROWS:
+            is_delivered = profile.rows or not rows_in or rows_in.get(day)
+            if is_delivered and len(history) >= MIN_HISTORY_WEEKS and median(history) >= MIN_USUAL_ROWS:
                 profile.figures[VOLUME] = Decimal(profile.rows / median(history))
             if newest := max((d for d in days_with_rows if d <= day), default=None):
                 profile.figures[DAYS_BEHIND] = Decimal((day - newest).days)

@@ -79,6 +79,11 @@ def read_revisions(lake: Lake, table: str) -> dict[date, str]:
     return {row["day"]: row["revision"] for row in rows}
 
 
+def count_rows_in(lake: Lake, table: str) -> dict[date, int]:
+    """Return the rows that came in on every day of a table that has an account."""
+    return {row["day"]: row["rows_in"] for row in lake.read_small_table(TABLE, ["day", "rows_in"], ds.field("table") == table)}
+
+
 def due_days(lake: Lake, table: str, inputs: Mapping[date, str], requested: Iterable[date]) -> list[date]:
     """Return the days to compute: those requested, and those whose inputs differ from what the table was computed from."""
     rows = lake.read_small_table(TABLE, ["day", "inputs"], ds.field("table") == table)

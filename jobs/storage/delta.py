@@ -112,13 +112,20 @@ def list_days(root: str, name: str) -> list[date]:
 
 def count_rows(root: str, name: str, days: Collection[date] | None = None) -> int:
     """Return the number of rows of a table, or of `days` of one partitioned by day, from its log alone."""
-    if (table := open_if_written(root, name)) is None:
-        return 0
-    files = table.get_add_actions(flatten=True)
-    rows = files.column("num_records").to_pylist()
-    if days is None or not rows:
-        return sum(rows)
-    return sum(n for day, n in zip(files.column("partition.day").to_pylist(), rows, strict=True) if day in days)
+    if days is not None:
+        n_rows = count_rows_by_day(root, name)
+        return sum(n_rows[day] for day in set(days))
+    table = open_if_written(root, name)
+    return 0 if table is None else sum(table.get_add_actions(flatten=True).column("num_records").to_pylist())
+
+
+def count_rows_by_day(root: str, name: str) -> Counter:
+    """Return the number of rows of each day of a table partitioned by day, from its log alone."""
+    counts: Counter = Counter()
+    if (table := open_if_written(root, name)) is not None and (files := table.get_add_actions(flatten=True)).num_rows:
+        for day, n_rows in zip(files.column("partition.day").to_pylist(), files.column("num_records").to_pylist(), strict=True):
+            counts[day] += n_rows
+    return counts
 
 
 def summarize_table(root: str, name: str) -> tuple[int, int, date | None] | None:

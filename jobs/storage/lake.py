@@ -84,6 +84,10 @@ class Lake:
         """Return the number of rows of a table, or of `days` of one partitioned by day, from its log alone."""
         return delta.count_rows(self.root, name, days)
 
+    def count_rows_by_day(self, name: str) -> Counter:
+        """Return the number of rows of each day of a table partitioned by day, from its log alone."""
+        return delta.count_rows_by_day(self.root, name)
+
     def count_by(self, name: str, by: list[str], where: ds.Expression | None = None) -> Counter:
         """Return the number of rows for each combination of `by`, at constant memory."""
         return delta.count_by(self.root, name, by, where)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from pyarrow.fs import LocalFileSystem
 
 from jobs.storage import delta
 from jobs.storage.files import open_filesystem
@@ -22,6 +23,7 @@ class Rows:
 
     `columns` and `days` are all where None. `key` is a column, or makes the key of each row out of `columns`. `only` keeps the
     rows whose key, a column, is in it. Of a table whose partition is another date than the day, `days` are values of that.
+    `scan` says that a kernel that gets all of them takes a Scan too.
     """
 
     table: Table
@@ -29,6 +31,7 @@ class Rows:
     columns: tuple[str, ...] | None = None
     days: Collection[date | None] | None = None
     only: pa.Array | None = None
+    scan: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -39,6 +42,9 @@ class Rows:
 
 # Spark writes timestamps as INT96, which reads as nanoseconds.
 _FORMAT = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"))
+
+
+_SPECIAL = set("*?['")  # in a path, DuckDB takes these for a pattern or the end of a text
 
 
 class StoredFile(NamedTuple):
@@ -61,7 +67,38 @@ def list_files(root: str, rows: Rows) -> list[StoredFile]:
     partition = rows.table.partition
     days = actions.column(f"partition.{partition}").to_pylist() if partition else [None] * len(paths)
     files = map(StoredFile, paths, days, n_rows)
-    return sorted(file for file in files if rows.days is None or partition is None or file.day in set(rows.days))
+    days_read = None if rows.days is None or partition is None else set(rows.days)
+    return sorted(file for file in files if days_read is None or file.day in days_read)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Stored rows that DuckDB reads itself from their Parquet files, only the columns that a query asks for."""
+
+    schema: pa.Schema
+    paths: tuple[str, ...]
+    partition: str | None
+
+    def to_sql(self, empty: str) -> str:
+        """Return the query of the rows, times as UTC without a zone. `empty` is a table of no rows with these columns."""
+        files = ", ".join(f"'{path}'" for path in self.paths)
+        hive = f", hive_partitioning = true, hive_types = {{'{self.partition}': DATE}}" if self.partition else ""
+        columns = ", ".join(
+            f'make_timestamp(epoch_us("{f.name}")) AS "{f.name}"' if pa.types.is_timestamp(f.type) else f'"{f.name}"'
+            for f in self.schema
+        )
+        return f"""SELECT {columns} FROM (
+    FROM read_parquet([{files}], union_by_name = true{hive}) UNION ALL BY NAME FROM {empty})"""  # noqa: S608
+
+
+def scan_rows(root: str, rows: Rows) -> "pa.Table | Scan":
+    """Return these rows as a scan, or read where DuckDB could not find their files by name."""
+    filesystem, base = open_filesystem(delta.table_path(root, rows.table.name))
+    paths = tuple(f"{base}/{file.path}" for file in list_files(root, rows))
+    is_filtered = rows.only is not None or (rows.days is not None and rows.table.partition is None)
+    if not paths or is_filtered or not isinstance(filesystem, LocalFileSystem) or _SPECIAL & set("".join(paths)):
+        return read_rows(root, rows)
+    return Scan(rows.schema, paths, rows.table.partition)
 
 
 def read_rows(root: str, rows: Rows) -> pa.Table:

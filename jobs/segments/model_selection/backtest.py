@@ -15,7 +15,7 @@ from jobs.config.settings import Settings
 from jobs.encoder import load_encoder
 from jobs.segments._sample import Sample, draw_sample
 from jobs.segments.model_selection.gate import variance_explained
-from jobs.segments.model_selection.k_sweep import fit_best
+from jobs.segments.model_selection.k_sweep import fit_each
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
@@ -56,7 +56,7 @@ class Backtest:
         outputs, ks = zip(*clusterings.values(), strict=True)
         spaces = load_encoder(self._settings.models, version, outputs, models.BACKTEST).run(*self._sample.inputs)
         segment = self._settings.segment
-        labels = [fit_best(space, k, segment).labels for space, k in zip(spaces, ks, strict=True)]
+        labels = [fit.labels for fit in fit_each(spaces, ks, segment)]
         return dict(zip(clusterings, variance_explained(self._outcomes, labels, segment.seed) or [], strict=False))
 
     @cached_property

@@ -9,7 +9,7 @@ silhouette is chosen, and of those nearly as good the smallest.
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import combinations
 from typing import NamedTuple
@@ -53,7 +53,10 @@ def sweep_k(vectors: np.ndarray, day: date, segment: Segment, live_k: int | None
     log says so. Raises UserError where the customers are too few or too alike for the smallest k, and where a vector holds
     NaN or infinity.
     """
-    trials = list(try_each_k(vectors, list_ks(vectors, day, segment), segment))
+    ks = list_ks(vectors, day, segment)
+    trials = list(try_each_k(vectors, ks, segment))
+    if all(trial.row["refused_by"] for trial in trials):
+        trials = list(try_each_k(vectors, ks, segment, resample_refused=True))
     chosen = choose_k([trial.row for trial in trials], live_k, segment.k_lead)
     if chosen is None:
         raise UserError(
@@ -111,25 +114,31 @@ def list_ks(vectors: np.ndarray, day: date, segment: Segment) -> list[int]:
     return list(range(segment.k_min, most + 1))
 
 
-def try_each_k(vectors: np.ndarray, ks: list[int], segment: Segment) -> Iterator[Trial]:
-    """Yield a trial for each of `ks` on vectors (n x latent)."""
+def try_each_k(vectors: np.ndarray, ks: list[int], segment: Segment, resample_refused: bool = False) -> Iterator[Trial]:
+    """Yield a trial for each of `ks` on vectors (n x latent).
+
+    A k with too small a cluster is not clustered on resamples, and has no stability, unless `resample_refused`.
+    """
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning), open_fit_pool() as pool:
         for k in ks:
             started = time.monotonic()
-            samples = (None, *draw_resamples(len(vectors), segment))
-            fits = [pool.submit(_fit_best_seed, vectors, rows, k, segment) for rows in samples]
-            fit, *resampled = (future.result() for future in fits)
+            fit = pool.submit(_fit_best_seed, vectors, None, k, segment).result()
+            sizes = np.bincount(fit.labels, minlength=k)
+            is_resampled = resample_refused or _find_small_cluster(sizes, segment) is None
+            samples = draw_resamples(len(vectors), segment) if is_resampled else []
+            resampled = list(pool.map(lambda rows, k=k: _fit_best_seed(vectors, rows, k, segment), samples))
             # The centres of the resamples are good starts for the sample too.
-            restarts = [pool.submit(_fit_kmeans, vectors, k, init=start.centres) for start in resampled]
+            restarts = [pool.submit(_fit_kmeans, vectors, None, k, n_init=1, init=start.centres) for start in resampled]
             fit = min((fit, *(future.result() for future in restarts)), key=lambda fit: fit.inertia)
             row = _evidence(vectors, k, fit, [resample.labels for resample in resampled], segment)
             log_trial(vectors, KMEANS, row, started)
             yield Trial(row, fit)
 
 
-def fit_best(vectors: np.ndarray, k: int, segment: Segment) -> Fit:
-    """Return the fit with the lowest inertia of all seeds, on all vectors (n x latent)."""
-    return _fit_best_seed(vectors, None, k, segment)
+def fit_each(spaces: Sequence[np.ndarray], ks: Sequence[int], segment: Segment) -> list[Fit]:
+    """Return, for each space, the fit of all its vectors (n x d) in k clusters with the lowest inertia of all starts."""
+    with open_fit_pool() as pool:
+        return list(pool.map(lambda vectors, k: _fit_best_seed(vectors, None, k, segment), spaces, ks))
 
 
 def log_trial(vectors: np.ndarray, method: str, row: dict, started: float) -> None:
@@ -171,21 +180,27 @@ def _evidence(vectors: np.ndarray, k: int, fit: Fit, resampled: list[np.ndarray]
     by_size = np.argsort(-sizes, kind="stable")
     row |= index_columns(vectors, fit.labels, k) | {
         "wss": fit.inertia,
-        "stability": stability(resampled),
         "centers": fit.centres[by_size].tolist(),
         "cluster_sizes": sizes[by_size].tolist(),
-        "cluster_stability": np.mean([_best_overlaps(fit.labels, labels) for labels in resampled], axis=0)[by_size].tolist(),
     }
+    if resampled:
+        overlaps = np.mean([_best_overlaps(fit.labels, labels) for labels in resampled], axis=0)
+        row |= {"stability": stability(resampled), "cluster_stability": overlaps[by_size].tolist()}
     return row | {"refused_by": _find_refusal(row, segment)}
 
 
 def _find_refusal(row: dict, segment: Segment) -> str | None:
-    smallest = row["cluster_sizes"][-1]
-    if smallest < segment.min_customers or row["smallest_share"] < segment.min_share:
-        return f"a cluster of {smallest} customers, {row['smallest_share'] * 100:.1f} %"
-    if row["stability"] < segment.min_stability:
-        return f"stability {row['stability']:.2f}"
-    return None
+    if too_small := _find_small_cluster(np.array(row["cluster_sizes"]), segment):
+        return too_small
+    return f"stability {row['stability']:.2f}" if row["stability"] < segment.min_stability else None
+
+
+def _find_small_cluster(sizes: np.ndarray, segment: Segment) -> str | None:
+    """Return in words the smallest cluster of these sizes (k) where it is too small, else None."""
+    smallest, share = int(sizes.min()), float(sizes.min() / sizes.sum())
+    if smallest >= segment.min_customers and share >= segment.min_share:
+        return None
+    return f"a cluster of {smallest} customers, {share * 100:.1f} %"
 
 
 def _best_overlaps(labels: np.ndarray, resampled: np.ndarray) -> np.ndarray:
@@ -199,16 +214,19 @@ def _best_overlaps(labels: np.ndarray, resampled: np.ndarray) -> np.ndarray:
 
 
 def _fit_best_seed(vectors: np.ndarray, rows: np.ndarray | None, k: int, segment: Segment) -> Fit:
-    """Return the fit with the lowest inertia of all seeds, fitted on these rows (None: all), with a label for every vector.
+    """Return the fit with the lowest inertia of all starts, fitted on these rows (None: all), with a label for every vector.
 
     Some clusters are empty where the rows differ too little.
     """
-    sample = vectors if rows is None else vectors[rows]
-    seeds = range(segment.seed, segment.seed + segment.seeds)
-    best = min((_fit_kmeans(sample, k, random_state=seed) for seed in seeds), key=lambda fit: fit.inertia)
-    return best if rows is None else best._replace(labels=pairwise_distances_argmin(vectors, best.centres))
+    starts = {"n_init": segment.seeds, "random_state": segment.seed}
+    if rows is None:
+        return _fit_kmeans(vectors, None, k, **starts)
+    # A customer drawn twice is one row of weight 2: a resample holds 63 % of the customers.
+    counts = np.bincount(rows, minlength=len(vectors))
+    best = _fit_kmeans(vectors[counts > 0], counts[counts > 0], k, **starts)
+    return best._replace(labels=pairwise_distances_argmin(vectors, best.centres))
 
 
-def _fit_kmeans(vectors: np.ndarray, k: int, **start) -> Fit:
-    kmeans = KMeans(k, n_init=1, max_iter=MAX_ITERATIONS, **start).fit(vectors)
+def _fit_kmeans(vectors: np.ndarray, weights: np.ndarray | None, k: int, **starts) -> Fit:
+    kmeans = KMeans(k, max_iter=MAX_ITERATIONS, **starts).fit(vectors, sample_weight=weights)
     return Fit(float(kmeans.inertia_), kmeans.labels_, kmeans.cluster_centers_)

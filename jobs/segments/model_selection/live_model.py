@@ -56,7 +56,7 @@ def evaluate_live_model(
         if live_meta["features"] != meta["features"] or list(live_meta["attributes"]) != list(meta["attributes"]):
             raise UserError(f"models: {live.version} was trained on other features")
         (vectors,) = load_encoder(settings.models, live.version, [output]).run(*sample.inputs)
-        (trial,) = try_each_k(vectors, [k], settings.segment)
+        (trial,) = try_each_k(vectors, [k], settings.segment, resample_refused=True)
         shares = {}
         if reason_without_backtest(live_meta) is None:
             shares = backtest.variance_explained(live.version, {LIVE: (output, k)})

@@ -73,6 +73,14 @@ def test_a_column_that_a_file_landed_before_had_is_null(vendor):
     assert vendor.rows("orders", "_file_day", "discount_amount") == [("2024-03-01", "0.50"), ("2024-03-02", None)]
 
 
+def test_a_mapped_column_that_is_new_is_said_to_be_mapped(vendor, capsys):
+    vendor.map(MAPPING)
+    vendor.file("orders-2024-03-01.csv", HEAD.removesuffix(",rebate"), ROW.removesuffix(",0.50"))
+    vendor.file("orders-2024-03-02.csv", HEAD, ROW)
+    vendor.land("orders", "2024-03-02")
+    assert "new column 'rebate' in orders-2024-03-02.csv: mapped" in capsys.readouterr().out
+
+
 def test_a_file_that_lacks_what_every_order_needs_is_refused_unless_the_mapping_calls_it_optional(vendor):
     vendor.map(MAPPING.replace('"`Created at`"', '"coalesce(`Created at`, Paid)"'))
     vendor.file("orders-2024-03-01.csv", HEAD + ",Paid", ROW + ",")

@@ -33,7 +33,7 @@ def test_a_row_with_the_wrong_number_of_fields_is_kept_as_malformed_without_its_
     assert malformed == (
         1,
         None,
-        {"_malformed": hash_personal("2024-03-01 10:00:00,v,view,a@b.c", "text", "a key of the tests alone")},
+        {"_malformed": hash_personal("2024-03-01 10:00:00,v,view,a@b.c", "text", "a key of the tests alone"), "_line": "2"},
     )
 
 
@@ -81,7 +81,7 @@ def test_an_event_counts_on_the_day_of_its_corrected_time(vendor):
          "file clicks-2024-03-02.csv, line 3: not utf8 text"),
         ("clicks-2024-03-02.csv", b"time,device,mail,name\n",
          r"line 1: 1 of the 4 columns that the mapping names is missing \(what\); the file has 4 columns"),
-        ("clicks-2024-03-02.csv", b"", "clicks-2024-03-02.csv is empty"),
+        ("clicks-2024-03-02.csv", b"", "clicks-2024-03-02.csv: it is empty"),
         ("clicks-2024-03-02.csv.gz", b"no gzip at all", "clicks-2024-03-02.csv.gz, line 1"),
         ("clicks-march.csv", HEAD.encode(), "clicks-march.csv has no day"),
         ("clicks-2024-03-02.csv", (HEAD + ",_row").encode(), "column '_row' is a name of ours"),

@@ -51,6 +51,21 @@ def test_a_value_that_no_row_alone_explains_is_named_by_the_rows_of_its_batch():
         evaluate('(SELECT CAST("order" AS INT))')
 
 
+def test_a_variable_of_the_program_is_no_table():
+    variable = pa.table({"n": [1]})
+    with _sql.open_connection() as connection, pytest.raises(duckdb.Error, match="variable does not exist"):
+        connection.sql("SELECT * FROM variable")
+    assert variable.num_rows
+
+
+PARAMS = """[{"key": "page", "value": {"string_value": "/cup", "int_value": null}}, {"key": "n", "value": {"int_value": "5"}}]"""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("page", "/cup"), ("n", "5"), ("none", None)])
+def test_a_value_is_taken_by_its_key_from_a_list_of_parameters(name, expected):
+    assert evaluate(f"param(params, '{name}')", params=[PARAMS, "no list"]) == [expected, None]
+
+
 def test_the_configuration_is_locked():
     with _sql.open_connection() as connection, pytest.raises(duckdb.Error, match="locked"):
         connection.execute("SET enable_external_access = true")

@@ -7,8 +7,9 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from jobs.bronze import _landing, _mapping, _new_files, _reading, _rows, events, files, orders, pipeline
+from jobs.bronze import _landing, _mapping, _new_files, _rows, events, files, orders, pipeline
 from jobs.bronze.files import LandedFiles
+from jobs.bronze.formats import content
 from jobs.config.source_mapping import load_source
 from jobs.engine.tasks import Produced, split_by_key
 from tests.jobs.bronze.conftest import LANDED_AT, MAPPING
@@ -95,7 +96,7 @@ def test_a_large_file_is_mapped_in_parts_with_the_same_rows_and_counts(vendor, m
     lines[50] = "short,row"
     vendor.file("clicks-2024-03-02.csv", *lines)
     whole = pa.concat_tables(map_all(new_files(vendor)))
-    monkeypatch.setattr(_reading, "BLOCK_BYTES", 512)
+    monkeypatch.setattr(content, "BLOCK_BYTES", 512)
     monkeypatch.setattr(_mapping, "_BATCH_BYTES", 2048)
     parts = map_all(new_files(vendor))
     assert len(parts) > 5

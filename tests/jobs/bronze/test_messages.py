@@ -62,7 +62,7 @@ def test_a_column_that_the_mapping_uses_and_drops_is_said_to_be_dropped(vendor):
         ("equal cells", b"Anna,Anna,1\n", "f.csv", {}, "line 1: columns 1 and 2 of the header have the same name"),
         ("an empty cell", b"Anna,,1\n", "f.csv", {}, "line 1: column 2 of the header has no name"),
         ("another delimiter", b"Anna;anna@example.org\n", "f.csv", {}, "one column, with ';' in its name; set delimiter = ';'"),
-        ("an open quote", b'a,b\n"Anna,anna@example.org\n5,6\n', "f.csv", {}, "row 1: a quote is opened and never closed"),
+        ("an open quote", b'"Anna,anna@example.org\n5,6\n', "f.csv", {}, "line 1: a quote is opened and never closed"),
         ("bytes that are no text", b"a,b\nAnna,\xff\n", "f.csv", {}, "line 2: not utf8 text"),
         ("a row that is too long", LONG, "f.csv", {}, "or a row is longer than 8 MiB"),
         ("no Parquet", b"Anna,anna@example.org\n", "f.parquet", {"format": "parquet"}, "cannot be read: it is not Parquet"),
@@ -88,6 +88,7 @@ def test_a_value_that_an_expression_of_the_mapping_cannot_take_is_named_by_file_
     vendor.file("orders.csv", *ORDERS)
     message = error_of(vendor.land, "orders")
     assert message.startswith("land: file orders.csv, row 3: the mapping's orders.quantity = 'cast(n AS INT) * cast(n AS INT)'")
+    assert message.endswith("or make it null by 'try_cast(n AS INT) * try_cast(n AS INT)'")
     vendor.map(NUMBERS.replace("state <> 'draft'", "cast(state AS INT) = 1"))
     assert "orders.csv, row 1: the mapping's where = 'cast(state AS INT) = 1'" in error_of(vendor.land, "orders")
     vendor.map(MAPPING.replace('ordered_at = "time"', 'ordered_at = "cast(time AS TIMESTAMP)"'))

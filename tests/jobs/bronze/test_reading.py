@@ -17,7 +17,8 @@ def read(folder, content, name=NAME, **mapping):
     """(row, a, other columns) of every row, with `a` mapped."""
     (folder / name).write_bytes(content)
     batches = _reading.read_rows(str(folder), name, TableMapping("events", "*", {}, **mapping), ["a"], "a key of the tests alone")
-    return [(row["_row"], row["a"], dict(row["_extra"])) for batch in batches for row in batch.to_pylist()]
+    rows = [(row["_row"], row["a"], dict(row["_extra"])) for batch in batches for row in batch.to_pylist()]
+    return sorted(rows, key=lambda row: row[0])
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,9 @@ def read(folder, content, name=NAME, **mapping):
         ("a line break in the header", b'"b\nc",a\n2,1\n', {}, [(1, "1", {"b\nc": "2"})]),
         ("control characters and NUL", b"a,b\n\x01x\x00,\x00\n", {}, [(1, "\x01x\x00", {"b": "\x00"})]),
         ("blank lines", b"a,b\n\n1,2\n\n", {}, [(1, "1", {"b": "2"})]),
-        ("a short row", b"a,b\n1\n3,4\n", {}, [(2, "3", {"b": "4"}), (1, None, {"_malformed": "1"})]),
+        ("a short row", b"a,b\n1\n3,4\n", {}, [(1, None, {"_malformed": "1", "_line": "2"}), (2, "3", {"b": "4"})]),
+        ("an open quote", b'a,b\n1,2\n"3,4\n5,6\n', {},
+         [(1, "1", {"b": "2"}), (2, None, {"_malformed": '"3,4', "_line": "3"}), (3, "5", {"b": "6"})]),
         ("a dropped column", b"a,b\n1,2\n", {"drop": ("b",)}, [(1, "1", {})]),
     ],
 )  # fmt: skip
@@ -47,19 +50,19 @@ def test_a_readable_file_gives_its_rows(tmp_path, case, content, mapping, expect
 @pytest.mark.parametrize(
     ("case", "content", "name", "mapping", "expected"),
     [
-        ("nothing", b"", NAME, {}, "f.csv is empty; it needs a header"),
-        ("blank lines only", b"\n\r\n", NAME, {}, "f.csv is empty; it needs a header"),
+        ("nothing", b"", NAME, {}, "f.csv: it is empty; it needs a header"),
+        ("blank lines only", b"\n\r\n", NAME, {}, "f.csv: it is empty; it needs a header"),
         ("another delimiter", b"a;b\n1;2\n", NAME, {}, "f.csv, line 1: one column, with ';' in its name; set delimiter = ';'"),
         ("a column twice", b"a,a\n1,2\n", NAME, {}, "f.csv, line 1: columns 1 and 2 of the header have the same name"),
         ("a column without a name", b"a,,b\n1,2,3\n", NAME, {}, "f.csv, line 1: column 2 of the header has no name"),
         ("bytes that are no text", b"a,b\n1,2\n1,\xff\n", NAME, {}, "f.csv, line 3: not utf8 text"),
         ("such bytes in a short row", b"a,b\n1,2\n\xff\n", NAME, {}, "f.csv, line 3: not utf8 text"),
         ("such bytes late", b"a,b\n" + b"1,2\n" * 99_999 + b"\xff,\n", NAME, {}, "f.csv, line 100001: not utf8 text"),
-        ("an open quote", b'a,b\n1,2\n"3,4\n5,6\n', NAME, {}, "f.csv, row 2: a quote is opened and never closed"),
+        ("a header with an open quote", b'"a,b\n1,2\n', NAME, {}, "f.csv, line 1: a quote is opened and never closed; set quote"),
         ("a cut archive", ZIPPED[:-9], "f.csv.gz", {}, "f.csv.gz, line 4[0-9]{4}: the compressed file is truncated"),
         ("an archive cut in its header", ZIPPED[:2], "f.csv.gz", {}, "f.csv.gz, line 1: the compressed file is truncated"),
         ("no archive", b"a,b\n1,2\n", "f.csv.gz", {}, "f.csv.gz, line 1: the compressed file is .*damaged"),
-        ("no Parquet", b"PAR1 nothing PAR1", "f.parquet", {"format": "parquet"}, "f.parquet cannot be read"),
+        ("no Parquet", b"PAR1 nothing PAR1", "f.parquet", {"format": "parquet"}, "f.parquet: cannot be read"),
     ],
 )  # fmt: skip
 def test_an_unreadable_file_is_refused_with_file_and_line(tmp_path, case, content, name, mapping, expected):

@@ -89,22 +89,14 @@ def test_a_look_up_gives_the_version_of_the_day_of_the_file(vendor, capsys):
 
 
 def test_a_value_of_the_first_row_is_filled_down_within_its_order_alone(vendor):
-    words = 'fill_down = { by = "ticket", columns = ["at", "who"] }'
-    vendor.map(lines(words))
-    rows = [
-        "T1,cup,2024-03-01 10:00:00,ann",
-        "T1,pot,,",
-        "T2,cup,2024-03-01 11:00:00,",
-        "T3,cup,,",
-        ",cup,,",
-        "T1,mug,,bo",
-        "T1,jug,,",
-    ]
+    vendor.map(lines('fill_down = { by = "ticket", columns = ["at", "who"] }'))
+    first, second = "T1,cup,2024-03-01 10:00:00,ann", "T2,cup,2024-03-01 11:00:00,"
+    rows = [first, "T1,pot,,", second, "T3,cup,,", ",cup,,zed", ",cup,,", "T1,mug,,bo", "T1,jug,,"]
     vendor.file("lines.csv", "ticket,sku,at,who", *rows)
     vendor.land("orders")
     assert vendor.rows("orders", "_row", "ordered_at", "customer_id") == [
         (1, "2024-03-01 10:00:00", "ann"), (2, "2024-03-01 10:00:00", "ann"), (3, "2024-03-01 11:00:00", None), (4, None, None),
-        (5, None, None), (6, "2024-03-01 10:00:00", "bo"), (7, "2024-03-01 10:00:00", "bo"),
+        (5, None, "zed"), (6, None, None), (7, "2024-03-01 10:00:00", "bo"), (8, "2024-03-01 10:00:00", "bo"),
     ]  # fmt: skip
 
 
@@ -161,7 +153,7 @@ def test_a_select_over_the_file_and_its_look_ups_makes_lines_of_other_kinds(vend
     vendor.land("orders")
     assert vendor.rows("orders", "_row", "order_id", "product_id", "unit_price", "line_kind", "_extra") == [
         (1, "T1", "POST", "2.5", "postage", {}), (1, "T1", "cup", "2.0", "product", {}),
-        (2, None, None, None, None, {"_malformed": "short"}), (3, "T1", "pot", "3.0", "product", {}),
+        (2, None, None, None, None, {"_malformed": "short", "_line": "3"}), (3, "T1", "pot", "3.0", "product", {}),
     ]  # fmt: skip
     assert counts(vendor) == (4, 4, 0, 0)
 

@@ -15,7 +15,7 @@ import pytest
 from jobs.engine import buckets, local
 from jobs.engine.local import LocalRunner
 from jobs.engine.spark import SparkRunner
-from jobs.engine.tasks import COLLECT, KEEP, Produced, Write
+from jobs.engine.tasks import COLLECT, KEEP, Call, Produced, Write
 from jobs.errors import UserError
 from jobs.storage import scratch
 from jobs.storage.commits import replace_rows
@@ -143,6 +143,37 @@ def test_one_bucket_is_read_without_a_shuffle_on_spark(spark, visits):
         plans[n_buckets] = frame._jdf.queryExecution().toString()
     assert "Exchange" in plans[2]
     assert "Exchange" not in plans[1]
+
+
+def by_days(n_buckets):
+    """Calls that double the visits of one or two days each, in so many buckets of visitors."""
+    return [
+        Call(double_visits, {"visits": Rows(VISITS, "visitor", days=days)}, bucket, n_buckets)
+        for days in (DAYS[:2], DAYS[2:3], DAYS[3:])
+        for bucket in range(n_buckets)
+    ]
+
+
+def double_visits(tables):
+    visits = pl.DataFrame(pl.from_arrow(tables["visits"]))
+    return {"totals": visits.select("visitor", "day", total=pl.col("n") * 2).to_arrow()}
+
+
+@pytest.mark.parametrize("n_buckets", [1, 3])
+def test_calls_read_their_days_and_give_the_same_rows_on_both_engines(spark, visits, n_buckets):
+    doubled = sorted(str({"visitor": f"v{v}", "day": day, "total": 2 * (v + 1)}) for v in range(40) for day in DAYS[v % 3 :])
+    for runner in (LocalRunner(visits.root, workers=2), SparkRunner(spark, visits.root)):
+        result = runner.run_calls(by_days(n_buckets), {"totals": Write(TOTALS)})
+        runner.close()
+        visits.open_for_write(TOTALS).commit(result.files["totals"], DAYS)
+        assert sorted(map(str, visits.read_small_table(TOTALS))) == doubled
+
+
+def test_a_call_alone_runs_in_this_process(visits, monkeypatch):
+    monkeypatch.setattr(LocalRunner, "_open_pool", None)
+    (call, *_) = by_days(1)
+    result = LocalRunner(visits.root).run_calls([call], {"totals": COLLECT})
+    assert result.collected["totals"].num_rows == 14 + 14 + 13
 
 
 def test_rows_are_produced_by_tasks_in_place_of_a_table(visits):

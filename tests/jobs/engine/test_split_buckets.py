@@ -22,7 +22,7 @@ def refresh(lake, settings):
 
 
 def test_buckets_that_are_split_again_give_the_rows_of_one_bucket(tmp_path, monkeypatch):
-    monkeypatch.setenv("SHOAL_SECRET", "of the tests")
+    monkeypatch.setenv("SHOAL_SECRET", "a key of the tests")
     writer.write_shop(tmp_path / "input", customers=100, days=4, seed=3, last_day=LAST)
     settings = replace(load_settings({}), input=str(tmp_path / "input"), source="sample", engine="local")
     whole, split = (Lake(None, str(tmp_path / name)) for name in ("whole", "split"))

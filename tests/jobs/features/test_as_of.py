@@ -24,18 +24,18 @@ TABLES = {
 NEAR = _holidays.days_near_holidays("GB", [DAY - timedelta(days=n) for n in range(-5, 500)])
 
 
-def compute_features(clean, day, days_read=1000):
-    """features.customers as of the day, out of clean rows; the last `days_read` days of them are read as recent."""
+def compute_features(clean, *days, days_read=1000):
+    """features.customers as of the days, out of clean rows; of the first, the last `days_read` days are read as recent."""
     due = {row["day"] for name in ("events", "orders", "returns") for row in clean[name].select(["day"]).to_pylist()}
     due |= {row["session_started_at"].date() for row in clean["events"].select(["session_started_at"]).to_pylist()}
     daily = customer_days.aggregate_customer_days(clean, due, NEAR)["customer_days"]
-    is_recent = pc.field("day") > day - timedelta(days=days_read)
+    is_recent = pc.field("day") > min(days) - timedelta(days=days_read)
     tables = {
         "recent": daily.filter(is_recent).select(customers.RECENT),
         "older": daily.filter(~is_recent).select(customers.OLDER),
         "records": clean["customers"],
     }
-    return customers.compute_features(tables, day, 365)["customers"]
+    return customers.compute_features(tables, days, 365)["customers"]
 
 
 @settings(max_examples=3, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), derandomize=True)
@@ -82,6 +82,14 @@ def test_the_days_read_in_full_and_the_buckets_do_not_matter():
     assert compute_features(clean, DAY, days_read=365).equals(at_once)
     buckets = [compute_features({n: _select_bucket(rows, bucket) for n, rows in clean.items()}, DAY) for bucket in range(3)]
     assert pa.concat_tables(buckets).sort_by("customer_id").equals(at_once)
+
+
+def test_days_computed_at_once_have_the_rows_of_each_alone():
+    """Rows that became known, or ceased to be, between the days are in the features of one of them only."""
+    clean = read_clean(200)
+    days = [DAY - timedelta(days=n) for n in (40, 3, 0)]
+    alone = [compute_features(clean, day) for day in days]
+    assert compute_features(clean, *days, days_read=365).equals(pa.concat_tables(alone))
 
 
 def _select_bucket(rows, bucket):

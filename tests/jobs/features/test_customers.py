@@ -42,8 +42,8 @@ def rows():
         "older": to_arrow(customer_days.TABLE, daily[-1:], customers.OLDER),
         "records": to_arrow(clean_customers.TABLE, records, customers.RECORDS),
     }
-    by_day = [customers.compute_features(tables, day, 365)["customers"].to_pylist() for day in (DAY, date(2024, 4, 2))]
-    return {(row["customer_id"], row["day"]): SimpleNamespace(**row) for rows in by_day for row in rows}
+    rows = customers.compute_features(tables, [DAY, date(2024, 4, 2)], 365)["customers"].to_pylist()
+    return {(row["customer_id"], row["day"]): SimpleNamespace(**row) for row in rows}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_the_order_of_the_rows_does_not_change_the_last_digit():
         recent = to_arrow(customer_days.TABLE, rows, customers.RECENT)
         tables = {"recent": recent, "older": recent.select(customers.OLDER).slice(0, 0)}
         records = to_arrow(clean_customers.TABLE, [], customers.RECORDS)
-        features = customers.compute_features({**tables, "records": records}, DAY, 365)["customers"]
+        features = customers.compute_features({**tables, "records": records}, [DAY], 365)["customers"]
         return features["category_entropy_365d"].to_pylist()
 
     assert compute_entropy(daily) == compute_entropy(daily[::-1]) == compute_entropy(random.sample(daily, len(daily)))

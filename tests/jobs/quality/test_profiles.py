@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from jobs import flow
-from jobs.quality import pipeline, profiles, suites
+from jobs.quality import pipeline, profiles, reconciliation, suites
 from jobs.quality._rows import open_rows
 from jobs.quality.profiles import Profile, TableProfiles
 from jobs.storage.lake import Lake
@@ -55,6 +55,22 @@ def test_volume_is_rows_by_the_median_of_the_same_weekdays(tmp_path, rows, befor
     by_day = {DAY: Profile(rows), DAY - timedelta(days=1): Profile(7), **history}
     profiles.add_comparisons(Lake(None, str(tmp_path)), [TableProfiles(suites.load_suite("clean.orders"), by_day, [DAY])])
     assert by_day[DAY].figures.get("volume") == (None if volume is None else pytest.approx(Decimal(volume)))
+
+
+@pytest.mark.parametrize(("rows_in", "volume"), [(None, 0), (0, None), (40, 0)])
+def test_a_day_on_which_no_row_came_in_has_no_volume_and_one_that_lost_its_rows_has(tmp_path, rows_in, volume):
+    lake = Lake(None, str(tmp_path))
+    earlier = reconciliation.Account(DAY - timedelta(days=1), 9, 9, "x")
+    days = (
+        []
+        if rows_in is None
+        else [earlier, *([reconciliation.Account(DAY, rows_in, 0, "x", {"malformed": rows_in})] * (rows_in > 0))]
+    )
+    reconciliation.write_accounts(lake, {"clean.events": days})
+    history = {DAY - timedelta(weeks=n): Profile(100) for n in (1, 2, 3)}
+    by_day = {DAY: Profile(0), **history}
+    profiles.add_comparisons(lake, [TableProfiles(suites.load_suite("clean.events"), by_day, [DAY])])
+    assert by_day[DAY].figures.get("volume") == volume
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_a_k_that_gives_a_small_cluster_is_refused(limits, refused):
     rows = list_kmeans(make_vectors(sizes), "v1", DAY, Segment(k_min=3, k_max=4, **limits))
 
     assert [row["refused_by"] for row in rows] == [None, refused]
+    assert [row["stability"] is None for row in rows] == [False, refused is not None]  # resamples would cost most of the sweep
 
 
 def test_a_k_is_refused_where_resamples_of_the_customers_are_clustered_differently():
