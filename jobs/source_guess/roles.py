@@ -128,7 +128,7 @@ def guess_table(sample: Sample) -> Guess:
 
 def _score(sample: Sample, guess: Guess) -> float:
     """Return how well the rows fit a table; each table has columns that no other has."""
-    has = set(guess.roles)
+    has = {ours for ours, role in guess.roles.items() if not role.column or sample.values(role.column)}
     own = {
         "events": 2 * ("event_type" in has and "event_at" in has) + 2 * ("visitor_id" in has) + 2 * ("user_agent" in has or "page" in has),
         "orders": 3 * ("order_id" in has) + 2 * ("quantity" in has) + ("unit_price" in has or "line_amount" in has) + ("ordered_at" in has),

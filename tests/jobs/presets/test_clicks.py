@@ -84,8 +84,8 @@ def snowplow(**fields):
     return "\t".join(fields.get(name, "") for name in header)
 
 
-def entity(name, **data):
-    return {"schema": f"iglu:com.snowplowanalytics.snowplow.ecommerce/{name}/jsonschema/1-0-0", "data": data}
+def entity(kind, **data):
+    return {"schema": f"iglu:com.snowplowanalytics.snowplow.ecommerce/{kind}/jsonschema/1-0-0", "data": data}
 
 
 def action(kind):
