@@ -36,7 +36,7 @@ def guess_mapping(root: str, out: Path) -> tuple[str, list[str]]:
         f"A first mapping of {Path(root).name}, guessed from the first rows of its files. Look through every line:",
         "`sure` is by name and values, `likely` by one of them, `guess` is to be checked. docs/own-files.md explains the words.",
     ]
-    return write_mapping(_to_name(out.stem), guesses, header), lines
+    return write_mapping(to_name(out.stem), guesses, header), lines
 
 
 def write_source(text: str, out: Path) -> None:
@@ -56,14 +56,21 @@ def _copy_preset(layout: Layout, name: str, others: list[tuple[Kind, Guess]]) ->
     has = set(tomllib.loads(text))
     preset = load_source(layout.preset)
     patterns = [m.files for m in preset.all_mappings()] + [k.files for m in preset.all_mappings() for k in m.lookups]
-    added = [(kind, guess) for kind, guess in others if guess.table not in has and not guess.missing and not any(fnmatch(name, pattern) for pattern in patterns for name in kind.names)]
+    added = [
+        (kind, guess)
+        for kind, guess in others
+        if guess.table not in has
+        and not guess.missing
+        and not any(fnmatch(name, pattern) for pattern in patterns for name in kind.names)
+    ]
     lines = [f"this is {layout.vendor}: use SOURCE={layout.preset}, or change this copy of conf/sources/{layout.preset}.toml"]
     lines += [_describe(kind, guess) for kind, guess in added]
-    copy = text.replace(f'name = "{layout.preset}"', f'name = "{_to_name(name)}"', 1)
+    copy = text.replace(f'name = "{layout.preset}"', f'name = "{to_name(name)}"', 1)
     return copy + (write_blocks(added) if added else ""), lines
 
 
-def _to_name(stem: str) -> str:
+def to_name(stem: str) -> str:
+    """Return a folder's or file's name as the name of a source: letters, digits and underscores."""
     return re.sub(r"\W+", "_", stem, flags=re.ASCII).strip("_") or "mine"
 
 

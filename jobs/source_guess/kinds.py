@@ -48,7 +48,9 @@ def find_kinds(root: str, names: list[str]) -> tuple[list[Kind], list[str]]:
             except UserError as error:
                 problems.append(str(error))
         if samples := [sample for sample in samples if sample.columns and sample.rows]:
-            kinds.append(Kind(pattern if files[1:] or _DAY.search(pattern) else _literal(files), files, samples, _find_file_day(files)))
+            kinds.append(
+                Kind(pattern if files[1:] or _DAY.search(pattern) else _literal(files), files, samples, _find_file_day(files))
+            )
     return kinds, problems
 
 

@@ -20,8 +20,15 @@ class Layout:
 _LAYOUTS = (
     Layout("shopify", "Shopify's orders export", frozenset(("Name", "Financial Status", "Lineitem quantity", "Lineitem price"))),
     Layout("woocommerce", "WooCommerce's REST API", frozenset(("date_created_gmt", "line_items", "billing", "status")), "json"),
-    Layout("ga4_json", "Google Analytics 4's BigQuery export", frozenset(("event_timestamp", "event_name", "user_pseudo_id")), "json"),
-    Layout("ga4_parquet", "Google Analytics 4's BigQuery export", frozenset(("event_timestamp", "event_name", "user_pseudo_id")), "parquet"),
+    Layout(
+        "ga4_json", "Google Analytics 4's BigQuery export", frozenset(("event_timestamp", "event_name", "user_pseudo_id")), "json"
+    ),
+    Layout(
+        "ga4_parquet",
+        "Google Analytics 4's BigQuery export",
+        frozenset(("event_timestamp", "event_name", "user_pseudo_id")),
+        "parquet",
+    ),
     Layout("posthog", "PostHog's batch export", frozenset(("uuid", "event", "distinct_id", "properties")), "json"),
     Layout("matomo", "Matomo's Live.getLastVisitsDetails", frozenset(("idVisit", "visitorId", "actionDetails")), "json"),
     Layout("olist", "the Olist dataset", frozenset(("order_id", "order_item_id", "seller_id", "freight_value"))),

@@ -5,58 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jobs.source_guess import values as looks
+from jobs.source_guess.names import NAMES
 from jobs.source_guess.samples import Sample
 
-# Names of columns, without case and marks, by our column; those that come first fit best.
-_NAMES = {
-    "order_id": "orderid ordernumber orderno ordernr ordername invoiceno invoiceid invoicenumber invoice transactionid ticket receipt"
-                " saleid purchaseid checkoutid bookingid tiorderid orderref order basketid",
-    "line_no": "line lineno linenumber lineposition orderitemid position itemno rowno",
-    "line_id": "lineid lineitemid orderlineid itemlineid",
-    "ordered_at": "orderedat orderdate ordertime orderpurchasetimestamp purchasedat purchasedate invoicedate createdat createdutc created"
-                  " createdon datecreatedgmt datecreated saledate transactiondate timestamp time datetime date ts paidat day bookedon",
-    "event_at": "eventat eventtime eventtimestamp timestamp ts time datetime occurredat createdat created date hittime clienttime",
-    "updated_at": "updatedat updated modified modifiedat modifiedutc datemodifiedgmt lastmodified lastupdated changedat updatedon",
-    "sent_at": "sentat sent senttime devicesenttime",
-    "received_at": "receivedat received serverts servertime collectortstamp arrivedat",
-    "customer_id": "customerid customer customerno customernumber custno custid clientno clientnumber userid userref user uid accountid"
-                   " account buyerid buyer memberid shopperid personid kundennummer customeruniqueid",
-    "visitor_id": "visitorid visitor clientid client deviceid cookieid cookie anonymousid sessionid session usersession distinctid"
-                  " userpseudoid fullvisitorid browserid v",
-    "email_key": "email mail emailaddress customeremail custemail useremail billingemail buyeremail",
-    "event_type": "eventtype eventname event action type what behavior behaviour behaviortype activity verb",
-    "event_id": "eventid hitid uuid messageid id",
-    "product_id": "productid sku product itemid item stockcode articleno articleid article variantid productsku itemsku asin ean"
-                  " lineitemsku productcode itemcode code",
-    "product_name": "productname itemname name title description product lineitemname label",
-    "quantity": "quantity qty pieces units count itemcount lineitemquantity n amount menge stueck",
-    "unit_price": "unitprice price priceinusd itemprice lineitemprice listprice priceeach productprice unitcost p",
-    "line_amount": "linetotal lineamount linevalue itemtotal totalprice amount total subtotal value revenue sales",
-    "discount_amount": "discountamount discount linediscount rebate itemdiscount lineitemdiscount",
-    "order_discount": "orderdiscount totaldiscount couponamount",
-    "order_shipping": "shipping shippingcost shippingamount shippingprice freight freightvalue postage delivery deliveryfee",
-    "order_tax": "tax taxes taxamount ordertax vat",
-    "currency": "currency ccy currencycode curr iso",
-    "kind": "kind what linetype transactiontype recordtype saletype type",
-    "original_order_id": "undoes refundof originalorder originalorderid refundedorder originalinvoice parentorder parentid",
-    "country": "country countrycode shipcountry shippingcountry billingcountry geo geocountry cc land",
-    "shop": "shop shopid store storeid site",
-    "category": "category categoryname categorycode productcategory dept department categoryid itemcategory",
-    "brand": "brand maker manufacturer vendor",
-    "name": "name title productname itemname description",
-    "price": "price listprice priceinusd unitprice p",
-    "known_on": "knownon addedon validfrom since updated date day",
-    "registered_at": "registeredat registered signuputc signup since createdat created joined date registrationdate",
-    "merged_into": "mergedinto mergedwith masterid",
-    "search_term": "searchterm query search keyword q term",
-    "page": "page url pageurl path pagelocation",
-    "device": "device devicetype devicecategory",
-    "user_agent": "useragent ua agent browser",
-    "channel": "channel utmsource source utmmedium medium trafficsource",
-    "address": "ip ipaddress clientip remoteaddr useripaddress",
-    "rated_on": "ratedon day date fixingdate",
-    "rate": "rate gbpperunit exchangerate fxrate value",
-}  # fmt: skip
 COLUMNS = {
     "events": (
         "event_at", "event_type", "event_id", "visitor_id", "customer_id", "email_key", "product_id", "category", "price", "currency",
@@ -82,7 +33,7 @@ _NUMBERS = frozenset((
 _ID_OF = {"orders": "order_id", "customers": "customer_id", "products": "product_id", "events": "event_id"}
 _DROPPED = re.compile(
     r"(full|first|last|billing|shipping|customer|cust|user|buyer|receiver|contact)_?name|surname|phone|mobile|telephone|fax|street"
-    r"|address(?!_?key)|zip|postcode|postal|birth|iban|card_?(no|number|holder)|passport|password|\bnotes?\b|comment|latitude|longitude",
+    r"|address(?!_?key)|zip|postcode|postal|birth|telefon|stra(ss|\u00df)e|vorname|nachname|iban|card_?(no|number|holder)|passport|password|\bnotes?\b|comment|latitude|longitude",
     re.I,
 )
 SURE, LIKELY, GUESS = "sure", "likely", "guess"
@@ -130,10 +81,21 @@ def _score(sample: Sample, guess: Guess) -> float:
     """Return how well the rows fit a table; each table has columns that no other has."""
     has = {ours for ours, role in guess.roles.items() if not role.column or sample.values(role.column)}
     own = {
-        "events": 2 * ("event_type" in has and "event_at" in has) + 2 * ("visitor_id" in has) + 2 * ("user_agent" in has or "page" in has),
-        "orders": 3 * ("order_id" in has) + 2 * ("quantity" in has) + ("unit_price" in has or "line_amount" in has) + ("ordered_at" in has),
-        "products": 3 * ("product_id" in has and not has & {"known_on"}) + 2 * ("brand" in has) + ("name" in has) + ("price" in has),
-        "customers": 3 * ("customer_id" in has) + 2 * ("email_key" in has) + 2 * ("registered_at" in has) + 3 * ("merged_into" in has),
+        "events": 2 * ("event_type" in has and "event_at" in has)
+        + 2 * ("visitor_id" in has)
+        + 2 * ("user_agent" in has or "page" in has),
+        "orders": 3 * ("order_id" in has)
+        + 2 * ("quantity" in has)
+        + ("unit_price" in has or "line_amount" in has)
+        + ("ordered_at" in has),
+        "products": 3 * ("product_id" in has and not has & {"known_on"})
+        + 2 * ("brand" in has)
+        + ("name" in has)
+        + ("price" in has),
+        "customers": 3 * ("customer_id" in has)
+        + 2 * ("email_key" in has)
+        + 2 * ("registered_at" in has)
+        + 3 * ("merged_into" in has),
         "rates": 9 * (has == {"rated_on", "currency", "rate"} and len(sample.columns) <= 6),
     }[guess.table]
     if guess.table in ("products", "customers"):
@@ -151,8 +113,14 @@ def _score(sample: Sample, guess: Guess) -> float:
 def _guess_roles(sample: Sample, table: str) -> Guess:
     roles: dict[str, Role] = {}
     taken: set[str] = set()
+    names = _find_names_of_people(sample)
     for ours in COLUMNS[table]:
-        ranked = sorted((rank, column) for column in sample.columns if column not in taken and (rank := _rank(ours, column, table)) is not None)
+        taken |= {column for column in names if ours in ("product_name", "name")}
+        ranked = sorted(
+            (rank, column)
+            for column in sample.columns
+            if column not in taken and (rank := _rank(ours, column, table)) is not None
+        )
         for rank, column in ranked:
             role = _check_values(ours, column, rank, sample)
             if role is not None:
@@ -161,19 +129,28 @@ def _guess_roles(sample: Sample, table: str) -> Guess:
                 break
     if table in ("events", "orders"):
         _fill_by_values(sample, table, roles, taken)
-    if "line_amount" in roles and "unit_price" in roles and roles["line_amount"].certainty != SURE:
-        del roles["line_amount"]  # one of the two is enough, and the price is named better
+    if {"line_amount", "unit_price"} <= set(roles):
+        if not sample.values(roles["unit_price"].column):
+            del roles["unit_price"]  # blank in all rows seen
+        elif roles["line_amount"].certainty != SURE:
+            del roles["line_amount"]  # one of the two is enough, and the price is named better
     return Guess(table, roles)
+
+
+def _find_names_of_people(sample: Sample) -> list[str]:
+    """Return columns that are called `name` alone in files that have addresses of people: then they are rather people's."""
+    has_people = any(looks.share(sample.values(column), looks.EMAIL.fullmatch) > 0.5 for column in sample.columns)
+    return [column for column in sample.columns if has_people and _plain(column) == "name"]
 
 
 def _rank(ours: str, column: str, table: str) -> int | None:
     """Return how well a column's name fits one of ours, 0 best, or None."""
-    names = _NAMES[ours].split()
+    names = NAMES[ours].split()
     last = _plain(column.rpartition(".")[2])
     plain = _plain(column)
     if ours == _ID_OF.get(table) and plain in ("id", "no", "number"):
         return 30
-    if ours == "customer_id" and plain == "customerid" or ours == "order_id" and plain == "orderid":
+    if (ours == "customer_id" and plain == "customerid") or (ours == "order_id" and plain == "orderid"):
         return 0
     for candidate, penalty in ((plain, 0), (last, 10)):
         if candidate in names:
@@ -215,7 +192,8 @@ def _check_values(ours: str, column: str, rank: int, sample: Sample) -> Role | N
 def _example(values: Iterable[str]) -> str:
     """Return a value as an example that no person can be found by."""
     text = next(iter(values))
-    return text if re.fullmatch(r"[\w.:/ -]{1,20}", text) and not looks.PHONE.fullmatch(text) or looks.is_number(text) else "a text"
+    is_harmless = re.fullmatch(r"[\w.:/ -]{1,20}", text) and not looks.PHONE.fullmatch(text)
+    return text if is_harmless or looks.is_number(text) else "a text"
 
 
 def _fill_by_values(sample: Sample, table: str, roles: dict[str, Role], taken: set[str]) -> None:
@@ -233,8 +211,15 @@ def _fill_by_values(sample: Sample, table: str, roles: dict[str, Role], taken: s
         elif "header" in sample.words and who not in roles and looks.share(values, looks.is_time) == 0 and table == "events":
             roles[who] = Role(column, column, GUESS, "the first column of a file without a header line")
     if table == "events" and "visitor_id" not in roles and "customer_id" not in roles and "address" in roles:
-        roles["visitor_id"] = Role(roles["address"].column, roles["address"].expression, GUESS, "there is nothing else to tell visitors apart")
-    if table == "events" and "event_type" not in roles and {"event_at", "visitor_id"} <= set(roles) and {"page", "product_id"} & set(roles):
+        roles["visitor_id"] = Role(
+            roles["address"].column, roles["address"].expression, GUESS, "there is nothing else to tell visitors apart"
+        )
+    if (
+        table == "events"
+        and "event_type" not in roles
+        and {"event_at", "visitor_id"} <= set(roles)
+        and {"page", "product_id"} & set(roles)
+    ):
         word = "other" if "product_id" not in roles else "view"
         roles["event_type"] = Role("", f"'{word}'", GUESS, f"no column says what happened: each row is a {word}")
 
@@ -274,13 +259,14 @@ def name_event(word: str) -> str | None:
 def _find_personal(sample: Sample, guess: Guess) -> tuple[dict[str, str], list[str]]:
     """Return the columns that are hashed, with their kind, and those that are never stored."""
     used = {role.column: ours for ours, role in guess.roles.items()}
+    names = _find_names_of_people(sample)
     personal, drop = {}, []
     for column in sample.columns:
         values = sample.values(column)
-        if looks.share(values, looks.EMAIL.fullmatch) > 0.5 or _plain(column) in _NAMES["email_key"].split():
+        if looks.share(values, looks.EMAIL.fullmatch) > 0.5 or _plain(column) in NAMES["email_key"].split():
             personal[column] = "email"
         elif column in used:
             continue
-        elif looks.share(values, looks.ADDRESS.fullmatch) > 0.5 or _DROPPED.search(column) or (guess.table == "customers" and _plain(column) == "name"):
+        elif looks.share(values, looks.ADDRESS.fullmatch) > 0.5 or _DROPPED.search(column) or column in names:
             drop.append(column)
     return personal, drop

@@ -96,7 +96,7 @@ def _sample_parquet(root: str, name: str) -> Sample:
 
 def _sample_json(name: str, text: str) -> Sample | None:
     decoder, position, objects = json.JSONDecoder(), text.find("{"), []
-    while 0 <= position and len(objects) < _ROWS:
+    while position >= 0 and len(objects) < _ROWS:
         try:
             content, position = decoder.raw_decode(text, position)
         except ValueError:

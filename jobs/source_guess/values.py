@@ -3,6 +3,9 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+
+import duckdb
 
 # When moments of shops lie, in seconds since 1970: 2000 to 2040.
 _FIRST_SECOND, _LAST_SECOND = 946_684_800, 2_208_988_800
@@ -86,7 +89,9 @@ def guess_time(name: str, values: list[str]) -> TimeForm | None:
         return TimeForm(name, "with its offset" if has_offset else "no offset: taken as UTC")
     form = _order_parts(column, parts)
     if iso:
-        return TimeForm(f"coalesce(CAST({form.expression} AS VARCHAR), {column})", f"several forms; of those with marks {form.note}", False)
+        return TimeForm(
+            f"coalesce(CAST({form.expression} AS VARCHAR), {column})", f"several forms; of those with marks {form.note}", False
+        )
     return form
 
 
@@ -103,7 +108,9 @@ def _order_parts(column: str, matches: list[re.Match]) -> TimeForm:
     texts = ", ".join(f"'{form}'" for form in forms)
     order = "the month first" if is_month_first else "the day first"
     if is_day_first == is_month_first:
-        return TimeForm(f"try_strptime({column}, [{texts}])", "taken with the day first: NO value shows it; swap %d and %m if not", False)
+        return TimeForm(
+            f"try_strptime({column}, [{texts}])", "taken with the day first: NO value shows it; swap %d and %m if not", False
+        )
     return TimeForm(f"try_strptime({column}, [{texts}])", f"{order}; no offset: taken as UTC")
 
 
@@ -112,7 +119,7 @@ def guess_number(name: str, values: list[str]) -> tuple[str, str] | None:
     column = quote(name)
     if values and _share(values, is_number) >= 0.9:
         return name, ""
-    if values and _share(values, lambda text: is_comma_number(text) or is_number(text)) >= 0.9:
+    if values and _share(values, lambda text: is_comma_number(text) or text.strip().lstrip("+-").isdigit()) >= 0.9:
         return f"replace(replace({column}, '.', ''), ',', '.')", "a comma stands before the fraction"
     stripped = [re.sub(r"^[^\d.,+-]+|[^\d.,]+$", "", value) for value in values]
     if values and _share(stripped, is_number) >= 0.9 and any(map(str.isdigit, "".join(stripped))):
@@ -129,18 +136,26 @@ def share(values: list[str], holds: Callable[[str], object]) -> float:
     return _share(values, holds) if values else 0.0
 
 
+def is_plain(expression: str) -> bool:
+    """Return whether an expression of a mapping is a column's name alone."""
+    return bool(re.fullmatch(r"\w+(\.\w+)*|`[^`]+`|\"[^\"]+\"", expression.strip()))
+
+
 def quote(name: str) -> str:
     """Return a column's name in an expression of a mapping.
 
-    >>> quote("qty"), quote("Created at"), quote("customer.id")
-    ('qty', '`Created at`', "(customer->>'id')")
+    >>> quote("qty"), quote("at"), quote("Created at"), quote("customer.id")
+    ('qty', '`at`', '`Created at`', "(customer->>'id')")
     """
+    name = name.strip('`"')
     if re.fullmatch(r"[A-Za-z_]\w*", name):
-        return name if name.lower() not in _SQL_WORDS else f"`{name}`"
+        return name if name.lower() not in _list_sql_words() else f"`{name}`"
     if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", name):
         first, *keys = name.split(".")
         return f"({first}" + "".join(f"->'{key}'" for key in keys[:-1]) + f"->>'{keys[-1]}')"
     return f"`{name}`"
 
 
-_SQL_WORDS = frozenset("order group select from where table user when then else end case and or not null desc asc limit".split())
+@cache
+def _list_sql_words() -> frozenset[str]:
+    return frozenset(word for (word,) in duckdb.sql("SELECT keyword_name FROM duckdb_keywords()").fetchall())

@@ -11,7 +11,8 @@ from jobs.source_guess.roles import COLUMNS, Guess, Role, name_event
 _CURRENCY = re.compile("[A-Za-z]{3}")
 _KIND_WORDS = {
     "return": r"return|refund|credit", "cancellation": r"cancel", "void": r"void|fail|expired", "test": r"^test",
-    "adjustment": r"adjust|correct", "bad_debt": r"write.?off|bad.?debt", "gift_card": r"gift.?card|voucher", "postage": r"postage|shipping|freight",
+    "adjustment": r"adjust|correct", "bad_debt": r"write.?off|bad.?debt", "gift_card": r"gift.?card|voucher", 
+    "postage": r"postage|shipping|freight",
     "fee": r"^fee", "discount": r"discount|coupon",
 }  # fmt: skip
 _NO_SALE = re.compile(r"draft|pending|fail|void|expired", re.I)
@@ -50,7 +51,8 @@ def _write_purchases(kind: Kind, guess: Guess) -> list[str]:
     columns |= {"quantity": "'1'"} | ({"unit_price": guess.roles["price"].expression} if "price" in guess.roles else {})
     texts = ", ".join(f"'{word}'" for word in words)
     lines = [f"# Orders: no file of orders was found. These are the purchases among {kind.pattern}; look at number and quantity.",
-             "[orders]", f"files = {_text(kind.pattern)}", *(f"{word} = {_value(value)}" for word, value in kind.sample.words.items()),
+             "[orders]", f"files = {_text(kind.pattern)}",
+             *(f"{word} = {_value(value)}" for word, value in kind.sample.words.items()),
              'delivery = "changes"', f'where = "{looks.quote(event_type.column)} IN ({texts})"', "[orders.columns]",
              *(f"{ours} = {_text(expression)}" for ours, expression in columns.items())]  # fmt: skip
     is_priced = "price" in guess.roles or number
@@ -59,10 +61,17 @@ def _write_purchases(kind: Kind, guess: Guess) -> list[str]:
 
 def _comment_out(kind: Kind, guess: Guess, block: list[str]) -> list[str]:
     """Return a table that cannot be landed as comments, with what is to be filled in."""
-    to_fill = [f'{column} = "..."   # fill it in: no column of {", ".join(kind.sample.columns)[:100]} looks like it' for column in guess.missing]
-    lines = [f"What {kind.pattern} holds was not found out: a table of {guess.table} needs {', '.join(guess.missing)}. Fill in, or remove:"]
+    to_fill = [
+        f'{column} = "..."   # fill it in: no column of {", ".join(kind.sample.columns)[:100]} looks like it'
+        for column in guess.missing
+    ]
+    lines = [
+        f"What {kind.pattern} holds is not known: a table of {guess.table} needs {', '.join(guess.missing)}. Fill in, or remove:"
+    ]
     if len(guess.roles) < 2:
-        return [f"# {kind.pattern} is left out: its columns ({', '.join(kind.sample.columns)[:100]}) look like nothing that Shoal takes."]
+        return [
+            f"# {kind.pattern} is left out: Shoal takes nothing that looks like its columns ({', '.join(kind.sample.columns)[:60]})"
+        ]
     return [line if line.startswith("#") else f"# {line}".rstrip() for line in (*lines, *block, *to_fill)]
 
 
@@ -72,7 +81,7 @@ def _write_currency(kinds: list[tuple[Kind, Guess]]) -> str:
         for value in kind.sample.values(guess.roles["currency"].column) if _CURRENCY.fullmatch(value)
     )  # fmt: skip
     if codes:
-        return f'currency = "{codes.most_common(1)[0][0]}"    # likely: the most frequent in the orders; change it if it is not the home currency'
+        return f'currency = "{codes.most_common(1)[0][0]}"    # likely: most orders have it'
     return 'currency = "EUR"    # guess: no file says; put in the home currency'
 
 
@@ -89,7 +98,9 @@ def _write_table(kind: Kind, guess: Guess, is_array: bool) -> list[str]:
         pairs = ", ".join(f"{_text(column)} = {_text(form)}" for column, form in guess.personal.items())
         lines.append(f"personal = {{ {pairs} }}    # stored as keyed hashes alone")
     if guess.drop:
-        lines.append(f"drop = {_value(guess.drop)}    # names, phones, addresses and the like: never stored. Look whether any is missing")
+        lines.append(
+            f"drop = {_value(guess.drop)}    # names, phones, addresses and the like: never stored. Look whether any is missing"
+        )
     lines += _write_where(kind, guess)
     lines.append(f"[{table}.columns]")
     lines += _write_columns(kind, guess)
@@ -107,7 +118,7 @@ def _write_columns(kind: Kind, guess: Guess) -> list[str]:
         lines.append(f"{ours} = {_text(expression)}    # {role.certainty}: {' '.join(reason.split())}")
     roles = guess.roles
     if guess.table == "orders" and not {"quantity", "line_amount"} & set(roles):
-        lines.append('quantity = "\'1\'"    # guess: no column counts pieces, so each row is one')
+        lines.append("quantity = \"'1'\"    # guess: no column counts pieces, so each row is one")
     if guess.table == "orders" and not {"unit_price", "line_amount"} & set(roles):
         lines.append('# unit_price = "..."   # fill it in, or line_amount; without it the list price of the products is taken')
     if guess.table == "orders" and not {"customer_id", "email_key"} & set(roles):
@@ -154,9 +165,19 @@ def _write_file_day(kind: Kind, guess: Guess) -> list[str]:
     later = 0
     for sample in kind.samples:
         day = re.search(kind.file_day, sample.name)[1].replace("-", "")
-        later += sum(value[:10].replace("-", "") > day for value in sample.values(time.column) if value[:4].isdigit() and value[4:5] == "-") if time else 0
+        later += (
+            sum(
+                value[:10].replace("-", "") > day
+                for value in sample.values(time.column)
+                if value[:4].isdigit() and value[4:5] == "-"
+            )
+            if time
+            else 0
+        )
     if later:
-        return [f"# file_day = {_text(kind.file_day)}    # left out: {later} of the rows seen are later than the day of their file, and would wait or be refused"]
+        return [
+            f"# file_day = {_text(kind.file_day)}    # left out: {later} of the rows seen are later than the day of their file"
+        ]
     return [f"file_day = {_text(kind.file_day)}    # likely: a file is landed when the day in its name is refreshed"]
 
 
@@ -164,11 +185,15 @@ def _write_delivery(kind: Kind, guess: Guess) -> list[str]:
     if guess.table != "orders":
         return []
     if "updated_at" in guess.roles:
-        return ['delivery = "snapshots"    # likely: there is a time of the last change, so the newest version of an order counts']
+        return [
+            'delivery = "snapshots"    # likely: there is a time of the last change, so the newest version of an order counts'
+        ]
     role = guess.roles.get("order_id")
     ids = [set(sample.values(role.column)) for sample in kind.samples] if role else []
     if any(ids[n] & ids[m] for n in range(len(ids)) for m in range(n)):
-        return ['delivery = "snapshots"    # likely: the same orders stand in several files, so the newest version of an order counts']
+        return [
+            'delivery = "snapshots"    # likely: the same orders stand in several files, so the newest version of an order counts'
+        ]
     return ['delivery = "changes"    # guess: each row happened once; "snapshots" where each file holds orders as they are now']
 
 
@@ -181,7 +206,10 @@ def _write_where(kind: Kind, guess: Guess) -> list[str]:
         return []
     no_sale = [word for word in words if _NO_SALE.search(word)] or ["draft"]
     texts = ", ".join(f"'{word}'" for word in no_sale)
-    return [f"# {status} is one of {', '.join(words)}. Leave out what is no sale, or map it by kind:", f'# where = "{looks.quote(status)} NOT IN ({texts})"']
+    return [
+        f"# {status} is one of {', '.join(words)}. Leave out what is no sale, or map it by kind:",
+        f'# where = "{looks.quote(status)} NOT IN ({texts})"',
+    ]
 
 
 def _value(value: object) -> str:

@@ -62,9 +62,14 @@ def test_ga4_daily_export(preset, kind):
     events = preset.rows("clean.events", *EVENT)
     assert ("2025-03-03 23:59:59", "9.1", "u1", "other", None) in events
     assert ("2025-03-04 00:00:01", "9.1", "u1", "view", "mug") in events, "by UTC it is the next day"
-    assert preset.rows("bronze.events", "page", "device", "country", "channel")[0] == ("https://x.example/", "mobile", "Ireland", "email")
-    assert preset.nets() == {"T7": 8.5 * 2 + 40 + 5 + 2 - 8.5}
+    assert preset.rows("bronze.events", "page", "device", "country", "channel")[0] == (
+        "https://x.example/",
+        "mobile",
+        "Ireland",
+        "email",
+    )
     assert {row[0] for row in preset.rows("clean.orders", "customer_id")} == {"u1"}
+    assert preset.nets() == {"T7": 8.5 * 2 + 40 + 5 + 2 - 8.5}
 
 
 def test_both_presets_of_ga4_are_the_same_but_for_the_format():
@@ -89,7 +94,10 @@ def entity(kind, **data):
 
 
 def action(kind):
-    data = {"schema": "iglu:com.snowplowanalytics.snowplow.ecommerce/snowplow_ecommerce_action/jsonschema/1-0-2", "data": {"type": kind}}
+    data = {
+        "schema": "iglu:com.snowplowanalytics.snowplow.ecommerce/snowplow_ecommerce_action/jsonschema/1-0-2",
+        "data": {"type": kind},
+    }
     return {
         "event": "unstruct", "event_name": "snowplow_ecommerce_action",
         "unstruct_event": json.dumps({"schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0", "data": data}),
@@ -120,8 +128,8 @@ def test_snowplow_enriched_events(preset):
         ("e1", "2025-03-03 10:00:00", "other", None), ("e2", "2025-03-03 10:00:01", "view", "cap"),
         ("e3", "2025-03-03 10:00:01", "purchase", "cap"), ("e4", "2025-03-03 10:00:01", "other", None),
     ]  # fmt: skip
-    assert preset.nets() == {"S0": 9.0, "S1": 33.0}
     assert "10.0.0.9" not in str(preset.rows("bronze.events", "address", "_extra"))
+    assert preset.nets() == {"S0": 9.0, "S1": 33.0}
 
 
 def posthog(event, at, distinct_id, properties):
@@ -151,11 +159,11 @@ def test_posthog_batch_export(preset):
         ("2025-03-03 10:00:00", "dev", "u3", "other", None), ("2025-03-03 10:01:00", "dev", "u3", "view", "pen"),
         ("2025-03-03 10:02:00", "dev", "u3", "purchase", None),
     ]  # fmt: skip
-    assert preset.nets("customer_id") == {"u3": 12 + 20 + 4 + 1.5 - 2}
     stored = str(preset.rows("bronze.events", "page", "device", "country", "address", "_extra"))
     assert "https://x.example/a', 'Mobile', 'ES'" in stored
     assert "10.0.0.7" not in stored
     assert "a@x" not in stored
+    assert preset.nets("customer_id") == {"u3": 12 + 20 + 4 + 1.5 - 2}
 
 
 def test_matomo_visits(preset):
@@ -178,5 +186,5 @@ def test_matomo_visits(preset):
         ("2025-03-03 10:00:00", "v9", "other", None), ("2025-03-03 10:01:00", "v9", "view", "fan"),
         ("2025-03-03 10:02:00", "v9", "purchase", "fan"),
     ]  # fmt: skip
-    assert preset.nets("customer_id") == {"v9": 58.0}
     assert "10.0.0.8" not in str(preset.rows("bronze.events", "address", "_extra"))
+    assert preset.nets("customer_id") == {"v9": 58.0}
