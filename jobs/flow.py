@@ -41,6 +41,7 @@ TABLES = {
         "visitor_days",
         "identities",
         "identity_alarms",
+        "identity_days",
         "products",
         "customers",
         "events_rejects",

@@ -5,6 +5,7 @@ other distinct value by plain Python.
 """
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,7 +15,12 @@ import polars as pl
 import pyarrow as pa
 
 _DIRT = "[\\x00-\\x1F\\x7F-\\u{9F}\\u{FEFF}\\u{200B}]"
-_USUAL_NUMBER = r"^-?[0-9]{1,14}(\.[0-9]{1,4})?$"
+# Characters without width, which belong to no id.
+_WITHOUT_WIDTH = "[\\u{AD}\\u{180E}\\u{200B}-\\u{200F}\\u{202A}-\\u{202E}\\u{2060}-\\u{2064}\\u{FEFF}]"
+_DECIMAL_ID = r"^([0-9]+)\.0+$"
+_SCIENTIFIC_ID = r"^[0-9]([.,][0-9]+)?[eE]\+[0-9]{1,3}$"
+NULL_WORD, DECIMAL_ID, SCIENTIFIC_ID = "null_word", "decimal_id", "scientific_id"  # what is noted of an id
+_USUAL_NUMBER = r"^-?[0-9]{{1,14}}(\.[0-9]{{1,{}}})?$"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?\Z")  # digits of any script
 _USUAL_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,6})?Z?$"
 _TIME_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S%.f")
@@ -76,23 +82,63 @@ def is_clean(values: pa.Array) -> bool:
     return bool(used.max() < 127) or not pl.Series(pl.from_arrow(values)).str.contains(_DIRT).any()
 
 
-def parse_number(values: pl.Series) -> pl.Series:
-    """Return a text column as DECIMAL(18,4), rounded half up; null where it is no number or too large."""
-    texts = values.cast(pl.String)
-    is_usual = texts.str.contains(_USUAL_NUMBER)
-    usual = pl.select(pl.when(is_usual).then(texts)).to_series().str.to_decimal(scale=4).cast(pl.Decimal(18, 4))
-    return _parse_the_rest(texts, usual, _read_number, pl.Decimal(18, 4))
+def parse_number(values: pl.Series, scale: int = 4) -> pl.Series:
+    """Return a text column as numbers with 14 digits before the point and `scale` after it, DECIMAL(18,4) by default.
+
+    Rounded half up; null where it is no number or too large.
+    """
+    texts, kind = values.cast(pl.String), pl.Decimal(14 + scale, scale)
+    if texts.null_count() == len(texts):
+        return pl.Series(values.name, [None] * len(texts), kind)
+    is_usual = texts.str.contains(_USUAL_NUMBER.format(scale))
+    usual = pl.select(pl.when(is_usual).then(texts)).to_series().str.to_decimal(scale=scale).cast(kind)
+    return _parse_the_rest(texts, usual, lambda text: _read_number(text, scale), kind)
+
+
+def clean_id(values: pa.ChunkedArray, null_words: Collection[str] = ()) -> tuple[pl.Series, pl.DataFrame]:
+    """Return a column of ids, and what was noted of some: position, rule.
+
+    An id is cleaned as a text, without blanks of any script around it and in Unicode's composed form (NFC). `null_words`, in
+    lower case, are no ids (null_word). A whole number with a decimal point is that number (decimal_id): 17850.0 is 17850. A
+    number in scientific notation lost its digits in a spreadsheet; it stays as it is (scientific_id). About 0.03 µs of CPU a row.
+
+    >>> ids, noted = clean_id(pa.chunked_array([["17850.0", "NULL", "1.2E+12", "\\u00a0a", "0.5"]]), {"null"})
+    >>> ids.to_list(), noted.rows()
+    (['17850', None, '1.2E+12', 'a', '0.5'], [(0, 'decimal_id'), (1, 'null_word'), (2, 'scientific_id')])
+    """
+    ids = clean_text(values)
+    if any(_has_other_scripts(chunk) for chunk in values.chunks):
+        composed = ids.str.normalize("NFC").str.replace_all(_WITHOUT_WIDTH, "").str.strip_chars()
+        ids = composed.to_frame("id").select(pl.when(pl.col("id") != "").then("id")).to_series()
+    words = "|".join(re.escape(word) for word in sorted(null_words))
+    suspects = ids.str.contains(f"^(?i:{words})$|{_DECIMAL_ID}|{_SCIENTIFIC_ID}").fill_null(False)
+    number = pl.col("id").str.replace(_DECIMAL_ID, "$1")
+    is_word = number.str.to_lowercase().is_in(list(null_words))
+    noted = ids.to_frame("id").with_row_index("position").filter(suspects).with_columns(
+        rule=pl.when(is_word).then(pl.lit(NULL_WORD))
+        .when(pl.col("id") != number).then(pl.lit(DECIMAL_ID)).otherwise(pl.lit(SCIENTIFIC_ID)),
+        corrected=pl.when(~is_word).then(number),
+    )  # fmt: skip
+    if len(noted):
+        ids = ids.scatter(noted["position"], noted["corrected"])
+    return ids, noted.select("position", "rule")
+
+
+def _has_other_scripts(values: pa.Array) -> bool:
+    """Return whether a byte of the texts is no ASCII, by one look at the bytes."""
+    data = values.cast(pa.large_string()).buffers()[2]
+    return data is not None and bool((np.frombuffer(data, np.uint8) > 127).any())
 
 
 def parse_rate(values: pl.Series) -> pl.Series:
     """Return a text column as DECIMAL(18,8), as parse_number does; each distinct value by plain Python."""
     texts = values.cast(pl.String)
     kind = pl.Decimal(18, 8)
-    return _parse_the_rest(texts, pl.Series([None] * len(texts), dtype=kind), lambda text: _read_number(text, 8), kind)
+    return _parse_the_rest(texts, pl.Series([None] * len(texts), dtype=kind), lambda text: _read_number(text, 8, 10), kind)
 
 
-def _read_number(text: str, scale: int = 4) -> Decimal | None:
-    """Return a number of 18 digits, `scale` of them after the point.
+def _read_number(text: str, scale: int = 4, digits: int = 14) -> Decimal | None:
+    """Return a number of at most `digits` digits before the point and `scale` after it.
 
     >>> [str(_read_number(text)) for text in (" 1e2", ".5", "1.00005", "nan", "1,5", "9" * 15)]
     ['100.0000', '0.5000', '1.0001', 'None', 'None', 'None']
@@ -104,7 +150,7 @@ def _read_number(text: str, scale: int = 4) -> Decimal | None:
         number = Decimal(text).quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
     except InvalidOperation:
         return None
-    return number if abs(number) < Decimal(10) ** (18 - scale) else None
+    return number if abs(number) < Decimal(10) ** digits else None
 
 
 def parse_integer(values: pl.Series) -> pl.Series:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES = [(layer, table) for layer, tables in flow.TABLES.items() for table in tables]
 # What every layer may use.
 FOUNDATION = {
+    "account_merges",
     "config",
     "storage",
     "engine",

@@ -9,12 +9,12 @@ from jobs import parsing
 from jobs.config.settings import Clean
 
 UNDATED = date(1970, 1, 1)  # reference rows without a date hold for every day
-# The columns that say which day a row is about: of events the corrected time, else the first.
+# The columns that say which day a row is about: of events the corrected time, of others the first that has a time.
 DATING_COLUMNS = {
     "events": ("event_at", "sent_at", "received_at"),
     "orders": ("ordered_at",),
     "products": ("known_on",),
-    "customers": ("registered_at",),
+    "customers": ("updated_at", "registered_at"),
     "rates": ("rated_on",),
 }
 # The columns that state a time, which a mapping's time zone is about. Rates and product lists hold for days.
@@ -34,7 +34,7 @@ def find_days(rows: pa.Table, table: str, settings: Clean, last_day: date, lande
     if table == "events":
         time = parsing.correct_event_times(*texts, settings.clock_skew_seconds)["event_at"]
     else:
-        time = parsing.parse_time(texts[0])
+        time = pl.select(pl.coalesce([parsing.parse_time(column) for column in texts])).to_series()
     file_day = pl.Series(pl.from_arrow(rows["_file_day"]), dtype=pl.Date)
     days = pl.DataFrame({"own": time.dt.date(), "file_day": file_day})
     return days.select(_choose_day(table, settings.late_days, last_day, landed_on)).to_series().to_arrow()

@@ -17,7 +17,7 @@ MEANINGS = {
     "discount_amount": "taken off the line",
     "currency": "of the amounts",
     "kind": "what happened: sale, return, cancellation, test, void, adjustment or bad_debt",
-    "line_kind": "what the line is: product, postage, fee, discount or gift_card",
+    "line_kind": "what the line is: product, postage, fee, tax, discount or gift_card",
     "original_order_id": "order that a return or cancellation is about",
     "country": "country",
     "shop": "shop or channel within which an order number is unique",

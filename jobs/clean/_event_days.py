@@ -1,6 +1,5 @@
 """Cleaning days of events: sessions, robots, customers; and the earlier or later days whose stored events that changes."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,7 +11,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.bronze import events as bronze_events
-from jobs.clean import _robots, _rows, customers, events, events_rejects, identities, sessions, visitor_days
+from jobs.clean import _ids, _people, _robots, _rows, events, events_rejects, identities, sessions, visitor_days
+from jobs.config.policy import load_policy
 from jobs.config.settings import Clean, Settings
 from jobs.config.source_mapping import Source
 from jobs.engine.runner import Result, Runner, count_buckets, open_runner
@@ -32,11 +32,15 @@ class _Context:
 
     lake: Lake
     runner: Runner
-    settings: Clean
-    mapped: Collection[str]
+    inputs: events.Inputs
     due: list[date]
     n_buckets: int
     later: list[date] = field(default_factory=list)  # days after whose stored events get other sessions
+
+    @property
+    def settings(self) -> Clean:
+        """The settings of cleaning."""
+        return self.inputs.settings
 
     def read(self, **inputs: Rows) -> dict[str, Any]:
         """Return rows of stored tables in buckets by visitor."""
@@ -52,10 +56,9 @@ def clean_event_days(
     """
     n_rows = sum(rows_in[day] for day in due)
     with open_runner(lake, settings, n_rows) as runner:
-        mapped = source.columns("events")
-        context = _Context(lake, runner, settings.clean, mapped, due, count_buckets(n_rows))
+        context = _Context(lake, runner, _read_inputs(lake, settings, source), due, count_buckets(n_rows))
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
-        classified = _classify(context, source.currency)
+        classified = _classify(context)
         opened[events_rejects.TABLE.name].commit(classified.files["rejects"], due)
         cleaned = _clean_visitors(context, classified)
         restated = sorted({*context.later, *_days_changed(cleaned, "events")})
@@ -65,37 +68,82 @@ def clean_event_days(
         reconciliation.mark_due(lake, events.TABLE.name, context.later)
         opened[events.TABLE.name].commit(_gather_events(context, cleaned, restated), [*due, *restated])
         _write_sessions(context, opened[sessions.TABLE.name], [*due, *restated])
-        accounts = _account(context, sorted({*due, *context.later}.difference(still_due)), inputs, rows_in)
+        accounts = _account(context, sorted({*due, *context.later}.difference(still_due)), inputs, rows_in, classified)
         cause = reconciliation.fingerprint_inputs(*(account.inputs for account in accounts))
         reconciliation.mark_restated(lake, events.TABLE.name, restated, cause)
+        reconciliation.mark_due(lake, events.TABLE.name, _find_days_that_repeat(context, cleaned))
         # The last to be written: until then a run that was killed finds the same restated days again.
         opened[visitor_days.TABLE.name].commit(cleaned.files["visitor_days"], due)
         _write_links(context, opened[identities.TABLE.name], cleaned)
         return accounts
 
 
-def _classify(context: _Context, currency: str) -> Result:
+def _read_inputs(lake: Lake, settings: Settings, source: Source) -> events.Inputs:
+    mapped = source.columns("events")
+    null_words = load_policy(settings.policy).null_words
+    return events.Inputs(_people.read_people(lake, settings, source), source.currency, settings.clean, mapped, null_words)
+
+
+def _classify(context: _Context) -> Result:
     """Type the bronze rows of the due days, and choose those to keep."""
-    mails = customers.find_mail_owners(context.lake.read_arrow(customers.TABLE), context.settings.max_customers_per_mail)
-    kernel = partial(events.classify_events, mails=mails, currency=currency, settings=context.settings, mapped=context.mapped)
+    kernel = partial(events.classify_events, inputs=context.inputs)
     outputs = {
-        "kept": KEEP, "visitors": COLLECT, "fingerprints": COLLECT, "agents": COLLECT,
+        "kept": KEEP, **dict.fromkeys(("visitors", "fingerprints", "agents", "corrections"), COLLECT),
         "rejects": Write(events_rejects.TABLE, gather=True),
     }  # fmt: skip
-    return context.runner.run(
-        kernel, context.read(raw=Rows(bronze_events.TABLE, events.find_visitors, days=context.due)), outputs
+    reach = context.settings.transaction_days
+    before = {day - timedelta(days=n) for day in context.due for n in range(1, reach + 1)}.difference(context.due)
+    days = before.intersection(context.lake.days(visitor_days.TABLE.name))
+    find_visitors = partial(events.find_visitors, null_words=context.inputs.null_words)
+    rows = context.read(
+        raw=Rows(bronze_events.TABLE, find_visitors, days=context.due),
+        earlier=Rows(visitor_days.TABLE, "visitor_id", ("visitor_id", "day", "purchases"), days),
     )
+    return context.runner.run(kernel, rows, outputs)
+
+
+def _find_days_that_repeat(context: _Context, cleaned: Result) -> list[date]:
+    """Return the later days with purchases that the due days, as they are now, came to hold or no longer hold."""
+    reach = timedelta(days=context.settings.transaction_days)
+    cleaned_days = reconciliation.read_revisions(context.lake, events.TABLE.name)
+    later = {day for day in cleaned_days if any(due < day <= due + reach for due in context.due)}.difference(context.due)
+    if not later:
+        return []
+    before = _read_purchases(context, context.due)
+    after = visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(cleaned.collected["purchases"])))
+    pairs = ((before, after), (after, before))
+    changed = pl.concat([rows.join(others, before.columns, "anti", nulls_equal=True) for rows, others in pairs])
+    if changed.is_empty():
+        return []
+    transactions = set(changed["transaction_id"])
+    rejects = context.lake.read_small_table(
+        events_rejects.TABLE, ["day", "order_id", "event_id", "rules"], ds.field("day").isin(list(later))
+    )
+    refused = {
+        row["day"]
+        for row in rejects
+        if row["rules"][0] == "same_transaction" and {row["order_id"], row["event_id"]} & transactions
+    }
+    kept = _read_purchases(context, sorted(later))
+    return sorted(refused.union(kept.filter(pl.col("transaction_id").is_in(list(transactions)))["day"]))
+
+
+def _read_purchases(context: _Context, days: list[date]) -> pl.DataFrame:
+    """Return the purchases of stored days (visitor_days.list_purchases)."""
+    rows = read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id", "day", "purchases"), days))
+    return visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(rows)))
 
 
 def _clean_visitors(context: _Context, classified: Result) -> Result:
     """Clean the typed events of the due days, and follow their sessions into later days for as long as these change."""
     agents = pl.Series(pl.from_arrow(classified.collected["agents"]["user_agent"])).unique()
     fingerprints = pl.DataFrame(pl.from_arrow(classified.collected["fingerprints"]))
-    fleets, crawlers = _robots.find_fleets(fingerprints, context.settings), _robots.find_crawlers(agents)
-    kernel = partial(events.clean_visitors, fleets=fleets, crawlers=crawlers, settings=context.settings, mapped=context.mapped)
+    fleets = _robots.find_fleets(fingerprints, context.settings)
+    crawlers = _robots.find_crawlers(agents, context.settings.app_agents)
+    kernel = partial(events.clean_visitors, fleets=fleets, crawlers=crawlers, inputs=context.inputs)
     outputs = {
         "events": Write(events.TABLE, gather=True), "visitor_days": Write(visitor_days.TABLE, gather=True), "links": KEEP,
-        "linked": KEEP, "changes": COLLECT,
+        "linked": KEEP, "changes": COLLECT, "purchases": COLLECT,
     }  # fmt: skip
     cleaned_days = set(context.lake.days(events.TABLE.name))
     concerned = _find_concerned_visitors(context, classified.collected["visitors"])
@@ -126,7 +174,7 @@ def _read_stored(context: _Context, later: list[date], concerned: pa.Array) -> d
 
 def _find_concerned_visitors(context: _Context, visitors: pa.Table) -> pa.Array:
     """Return the visitors of the due days, now or as stored, on whom a customer is or was known; none where none is stored."""
-    if "visitor_id" not in context.mapped or not context.lake.days(visitor_days.TABLE.name):
+    if "visitor_id" not in context.inputs.mapped or not context.lake.days(visitor_days.TABLE.name):
         return pa.array([], pa.string())
     stored = read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id",), context.due))
     present = pa.chunked_array([*visitors["visitor_id"].cast(pa.string()).chunks, *stored["visitor_id"].chunks], pa.string())
@@ -174,11 +222,14 @@ def _write_links(context: _Context, opened: OpenTable, cleaned: Result) -> None:
 
 
 def _account(
-    context: _Context, days: list[date], inputs: dict[date, str], rows_in: dict[date, int]
+    context: _Context, days: list[date], inputs: dict[date, str], rows_in: dict[date, int], classified: Result
 ) -> list[reconciliation.Account]:
-    """Return the account of each day, with the number of events whose clock was corrected."""
+    """Return the account of each day, with the number of events whose clock and of ids that were corrected."""
     name = events.TABLE.name
     is_corrected = ds.field("day").isin(days) & ds.field("clock_skew_seconds").is_valid()
     corrected = {day: {"clock_skew": Decimal(n)} for (day,), n in context.lake.count_by(name, ["day"], is_corrected).items()}
+    ids = _ids.group_measures(pl.DataFrame(pl.from_arrow(classified.collected["corrections"])))
+    _ids.log_corrections(name, ids.values())
+    measures = {day: corrected.get(day, {}) | ids.get(day, {}) for day in days}
     rows_out = _rows.count_by_day(context.lake, name, days)
-    return _rows.account_days(context.lake, rows_out, events_rejects.TABLE, days, rows_in, inputs, corrected)
+    return _rows.account_days(context.lake, rows_out, events_rejects.TABLE, days, rows_in, inputs, measures)

@@ -7,11 +7,11 @@ from decimal import Decimal
 from functools import partial
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.bronze import rates as bronze_rates
-from jobs.clean import _money, _rows, customers, orders, orders_rejects, products, returns
+from jobs.clean import _ids, _money, _people, _return_days, _rows, orders, orders_rejects, products, returns
+from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.engine.runner import Result, Runner, count_buckets, open_runner
@@ -20,7 +20,7 @@ from jobs.errors import UserError
 from jobs.quality import reconciliation
 from jobs.storage.delta import sum_by
 from jobs.storage.lake import Lake
-from jobs.storage.rows import Rows, read_rows
+from jobs.storage.rows import Rows
 
 _TABLES = (orders.TABLE, orders_rejects.TABLE, returns.TABLE)
 
@@ -33,75 +33,45 @@ def clean_order_days(
     `inputs` are the fingerprints and `rows_in` the bronze rows of all landed days.
     """
     n_rows = sum(rows_in[day] for day in due)
+    rates = _read_rates(lake, settings, source)
     with open_runner(lake, settings, n_rows) as runner:
         n_buckets = count_buckets(n_rows)
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
-        raw = runner.read({"raw": Rows(orders.BRONZE, orders.find_orders, days=due)}, n_buckets)
+        null_words = load_policy(settings.policy).null_words
+        raw = runner.read({"raw": Rows(orders.BRONZE, partial(orders.find_orders, null_words=null_words), days=due)}, n_buckets)
         outputs = {
             "lines": KEEP, "returned": COLLECT, "measures": COLLECT, "customers": COLLECT,
             "rejects": Write(orders_rejects.TABLE, gather=True),
         }  # fmt: skip
-        classified = runner.run(_choose_kernel(lake, settings, source), raw, outputs)
+        classified = runner.run(_choose_kernel(lake, settings, source, rates), raw, outputs)
         opened[orders_rejects.TABLE.name].commit(classified.files["rejects"], due)
-        written = _write_returns(lake, runner, classified, due)
+        written = _return_days.write_returns(lake, runner, classified, due, rates, source.currency)
         opened[orders.TABLE.name].commit(_build_orders(lake, runner, classified, due, written, n_buckets), written)
     measures = _measure_days(lake, classified, due)
+    _ids.log_corrections(orders.TABLE.name, measures.values())
     check_returns(lake, written)
     return _rows.account_days(lake, _count_accepted(lake, due), orders_rejects.TABLE, due, rows_in, inputs, measures)
 
 
-def _choose_kernel(lake: Lake, settings: Settings, source: Source) -> partial:
-    """Return orders.classify_orders with what it looks up."""
+def _read_rates(lake: Lake, settings: Settings, source: Source) -> pl.DataFrame:
+    """Return the rates of the source, _money.list_rates; none where it has none."""
     rates = lake.read_arrow(bronze_rates.TABLE) if source.has("rates") else bronze_rates.TABLE.arrow_schema.empty_table()
+    return _money.list_rates(rates, settings.clean.rate_days)
+
+
+def _choose_kernel(lake: Lake, settings: Settings, source: Source, rates: pl.DataFrame) -> partial:
+    """Return orders.classify_orders with what it looks up."""
     return partial(
         orders.classify_orders,
         products=products.find_product_validity(lake.read_arrow(products.TABLE)),
-        mails=customers.find_mail_owners(lake.read_arrow(customers.TABLE), settings.clean.max_customers_per_mail),
-        rates=_money.list_rates(rates, settings.clean.rate_days),
+        people=_people.read_people(lake, settings, source),
+        rates=rates,
         currency=source.currency,
+        limits=orders.Limits(
+            Decimal(str(settings.clean.most_amount)), settings.clean.first_day, "quantity" in source.columns("orders")
+        ),
+        null_words=load_policy(settings.policy).null_words,
     )
-
-
-def _write_returns(lake: Lake, runner: Runner, classified: Result, due: list[date]) -> list[date]:
-    """Match the returns of the due days, and stored ones that compete with them; write clean.returns.
-
-    Returns the days of clean.orders to write: the due days, and the others on which that changes a row.
-    """
-    stored = _frame(lake.read_arrow(returns.TABLE)).with_columns(key=returns.match_key("return_order_id"))
-    returned = _frame(classified.collected["returned"])
-    lines = _select_lines(runner, classified, pl.concat([returned["key"], stored["key"]]).unique())
-    is_due = pl.col("day").is_in(due)
-    of_due_days = stored.filter(is_due | pl.col("order_day").is_in(due))
-    touched = pl.concat([rows.select("key", "product_id") for rows in (returned, lines, of_due_days)]).unique()
-    is_touched = pl.col("key").is_in(touched["key"].implode())
-    again, untouched = stored.filter(~is_due & is_touched), stored.filter(~is_due & ~is_touched)
-    earlier, alone = _read_earlier(lake, due, touched, again)
-    sold = pl.concat([lines, orders.to_matchable(earlier)])
-    matched = returns.match_returns(sold, pl.concat([returned, returns.restore_returned(again)]))
-    lake.replace_rows(returns.TABLE, pl.concat([untouched.select(matched.columns), matched]).to_arrow())
-    return sorted({*due, *orders.find_restated_days(pl.concat([earlier, alone]), matched, due)})
-
-
-def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.DataFrame:
-    """Return the order lines of the due days that have one of these keys of matching."""
-    kernel = partial(orders.select_lines, keys=keys)
-    selected = runner.run(kernel, {"lines": classified.kept["lines"]}, {"lines": COLLECT})
-    return _frame(selected.collected["lines"])
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
-
-
-def _read_earlier(lake: Lake, due: list[date], touched: pl.DataFrame, again: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return rows of clean.orders of other days than the due ones: lines with these keys of matching, and returns alone."""
-    days = set(lake.days(orders.TABLE.name)).difference(due) if len(touched) else ()
-    product_ids = touched["product_id"].unique().to_arrow().cast("string")
-    rows = _frame(read_rows(lake.root, Rows(orders.TABLE, "product_id", days=days, only=product_ids)))
-    has_key = orders.to_matchable(rows)["key"].is_in(touched["key"].implode())
-    ids = again.select("day", order_id="return_order_id", line_no="return_line_no")
-    alone = rows.filter(pl.col("quantity") == 0).join(ids, ids.columns, "semi")
-    return rows.filter(has_key & (pl.col("quantity") > 0)), alone
 
 
 def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date], written: list[date], n_buckets: int) -> list:
@@ -122,10 +92,11 @@ def _build_orders(lake: Lake, runner: Runner, classified: Result, due: list[date
 def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date, dict[str, Decimal]]:
     """Return the measures of each day: of the rows that came in, and of its tables, which are written.
 
-    gross - discounts - given_back, in the tables, is what came in less what was refused and repeated. `given_back` and
-    `net` are by refund date, so that a later day leaves them as they are.
+    gross - discounts - given_back, in the tables, is what came in less what was refused, repeated and `uncounted`: beyond what
+    was sold. `given_back` and `net` are by refund date; with what is uncounted of returns they stay as they are when a later
+    day gives a return another line.
     """
-    rows, named = (_frame(classified.collected[name]) for name in ("measures", "customers"))
+    rows, named = (pl.DataFrame(pl.from_arrow(classified.collected[name])) for name in ("measures", "customers"))
     measures: dict[date, dict[str, Decimal]] = {}
     for day, measure, value in rows.group_by("day", "measure").agg(pl.col("value").sum()).iter_rows():
         measures.setdefault(day, {"customers": Decimal(0)})[measure] = value
@@ -133,11 +104,12 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
         measures[day]["customers"] = Decimal(n_customers)
     within, none = ds.field("day").isin(days), (Decimal(0), Decimal(0))
     sold = sum_by(lake.root, orders.TABLE.name, ["day"], ["gross_amount", "discount_amount"], within)
-    back = sum_by(lake.root, returns.TABLE.name, ["day"], ["amount"], within)
+    back = sum_by(lake.root, returns.TABLE.name, ["day"], ["amount", "over_amount"], within)
     for day, sums in measures.items():
         gross, discounts = sold.get((day,), none)
-        given_back = back.get((day,), none)[0]
+        given_back, over = back.get((day,), none)
         sums |= {"gross": gross, "discounts": discounts, "given_back": given_back, "net": gross - discounts - given_back}
+        sums |= {"uncounted_over_return": -over} if over else {}
     return measures
 
 
@@ -157,8 +129,13 @@ def check_returns(lake: Lake, days: Iterable[date]) -> None:
 
 
 def _count_accepted(lake: Lake, days: list[date]) -> Counter:
-    """Return the accepted source rows by day: each is an order line, or a return line that may stand on several rows."""
+    """Return the accepted source rows by day: each is an order line, or a return line that may stand on several rows.
+
+    Lines with a number below 0 are made of the amounts of an order.
+    """
     is_due = ds.field("day").isin(days)
-    lines = lake.count_by(orders.TABLE.name, ["day"], is_due & (ds.field("quantity") > Decimal("0.0000")))
-    return_lines = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], is_due)
+    is_line = is_due & (ds.field("quantity") > Decimal("0.0000")) & (ds.field("line_no") >= 0)
+    lines = lake.count_by(orders.TABLE.name, ["day"], is_line)
+    is_return = is_due & (ds.field("return_line_no") >= 0)
+    return_lines = lake.count_by(returns.TABLE.name, ["day", "return_order_id", "return_line_no"], is_return)
     return Counter({day: n for (day,), n in lines.items()}) + Counter(day for day, *_ in return_lines)

@@ -1,6 +1,6 @@
 """Reference tables, products and customers: cleaned as a whole, because they are small beside events and orders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -10,9 +10,19 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.bronze import customers as bronze_customers
-from jobs.bronze import events as bronze_events
 from jobs.bronze import products as bronze_products
-from jobs.clean import _rows, _versions, customers, customers_rejects, events, orders, products, products_rejects
+from jobs.clean import (
+    _ids,
+    _people,
+    _rows,
+    _versions,
+    customers,
+    customers_rejects,
+    identity_days,
+    orders,
+    products,
+    products_rejects,
+)
 from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
@@ -25,8 +35,6 @@ _DUE_DAYS = Lock()  # both reference tables are refreshed at the same time, and 
 
 # The bronze columns that a look-up needs.
 _PRODUCT_LOOKUPS = ("product_id", "unit_price", "category", "day")
-_GUEST_LOOKUPS = ("customer_id", "email_key", "day")
-_MAIL_LOOKUPS = ("email_key", "day")
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,8 @@ class Reference:
     """A table that events and orders look up.
 
     `classify` returns its bronze rows with their outcome, and `build` the table out of these; `inputs` is what that depends
-    on besides the rows. `find_validity` returns what each key means and when. `lookups` read the rows (key, day) of other
-    tables that look it up, by table.
+    on besides the rows. `id_columns` are ids, cleaned with `null_words`. `prepare` makes the days due for which
+    a look-up gives another value by the rows that the table is to have.
     """
 
     bronze: Table
@@ -44,42 +52,60 @@ class Reference:
     classify: Callable[[pa.Table], pl.DataFrame]
     build: Callable[[pa.Table, pl.DataFrame], pa.Table]
     inputs: list[str]
-    find_validity: Callable[[pa.Table], pl.DataFrame]
-    lookups: dict[str, Callable[[], pl.DataFrame]]
+    id_columns: tuple[str, ...]
+    null_words: _ids.NullWords
+    prepare: Callable[[pa.Table], None]
 
 
 def product_reference(lake: Lake, settings: Settings, source: Source) -> Reference:
     """Return clean.products as a reference table."""
-    missing_price = load_policy(settings.policy).clean["products.price"]
-    classify = partial(products.classify_products, currency=source.currency, missing_price=missing_price)
-    lookups = {}
-    if source.has("orders"):
-        lookups[orders.TABLE.name] = partial(_read_lookups, lake, orders.BRONZE, orders.find_product_lookups, _PRODUCT_LOOKUPS)
+    policy = load_policy(settings.policy)
+    missing_price = policy.clean["products.price"]
+    classify = partial(
+        products.classify_products, currency=source.currency, null_words=policy.null_words, missing_price=missing_price
+    )
+    prepare = partial(_mark_order_days_due, lake, policy.null_words) if source.has("orders") else _do_nothing
+    inputs = [str(_ids.describe(policy.null_words)), *([] if missing_price == "null" else [missing_price])]
     return Reference(
-        bronze_products.TABLE, products.TABLE, products_rejects.TABLE, classify, products.build_products,
-        [] if missing_price == "null" else [missing_price], products.find_product_validity, lookups,
+        bronze_products.TABLE, products.TABLE, products_rejects.TABLE, classify, products.build_products, inputs,
+        ("product_id",), policy.null_words, prepare,
     )  # fmt: skip
 
 
-def customer_reference(lake: Lake, settings: Settings, source: Source) -> Reference:
+def customer_reference(settings: Settings, prepare: Callable[[pa.Table], None]) -> Reference:
     """Return clean.customers as a reference table."""
-    find_validity = partial(customers.find_mail_validity, most=settings.clean.max_customers_per_mail)
-    lookups = {}
-    if source.has("orders"):
-        lookups[orders.TABLE.name] = partial(_read_lookups, lake, orders.BRONZE, orders.find_customer_lookups, _GUEST_LOOKUPS)
-    if "email_key" in source.columns("events"):
-        lookups[events.TABLE.name] = partial(_read_lookups, lake, bronze_events.TABLE, customers.find_lookups, _MAIL_LOOKUPS)
+    null_words = load_policy(settings.policy).null_words
     return Reference(
-        bronze_customers.TABLE, customers.TABLE, customers_rejects.TABLE, customers.classify_customers, customers.build_customers,
-        [], find_validity, lookups,
+        bronze_customers.TABLE, customers.TABLE, customers_rejects.TABLE,
+        partial(customers.classify_customers, null_words=null_words), customers.build_customers, [str(_ids.describe(null_words))],
+        ("customer_id", "merged_into"), null_words, prepare,
     )  # fmt: skip
 
 
-def _read_lookups(
-    lake: Lake, table: Table, find_lookups: Callable[[pa.Table], pl.DataFrame], columns: tuple[str, ...]
-) -> pl.DataFrame:
-    """Return the rows (key, day) of a bronze table that look up a reference table."""
-    return find_lookups(read_rows(lake.root, Rows(table, "day", columns)))
+def refresh_people(
+    lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], last_day: date
+) -> dict[str, list[reconciliation.Account]]:
+    """Refresh clean.customers and clean.identity_days together: both say whom ids and addresses name. Returns their accounts."""
+    accounts: dict[str, list[reconciliation.Account]] = {}
+
+    def prepare(rows: pa.Table) -> None:
+        accounts[identity_days.TABLE.name] = _people.refresh_people(
+            lake, settings, source, landed, load_policy(settings.policy).null_words, last_day, rows, partial(_mark_due, lake)
+        )
+
+    accounts[customers.TABLE.name] = refresh_reference_table(lake, customer_reference(settings, prepare), landed)
+    if identity_days.TABLE.name not in accounts:
+        prepare(lake.read_arrow(customers.TABLE))
+    return accounts
+
+
+def _mark_due(lake: Lake, table: str, days: Collection[date]) -> None:
+    with _DUE_DAYS:
+        reconciliation.mark_due(lake, table, days)
+
+
+def _do_nothing(rows: pa.Table) -> None:
+    """Prepare nothing: no table looks the rows up."""
 
 
 def refresh_reference_table(
@@ -103,20 +129,21 @@ def refresh_reference_table(
     outcomes = reference.classify(raw)
     lake.replace_rows(reference.rejects, _rows.select_rejects(raw, outcomes, reference.rejects))
     rows = reference.build(raw, outcomes)
-    _mark_days_due(lake, reference, rows)
+    reference.prepare(rows)
     lake.replace_rows(reference.table, rows)
     rows_in = {day: entry["n_rows"][f"bronze.{name}"] for day, entry in entries.items()}
     days = sorted(inputs)
     rows_out = _rows.count_by_day(lake, reference.table.name, days)
-    return _rows.account_days(lake, rows_out, reference.rejects, days, rows_in, inputs)
+    _, noted = _ids.clean_ids(raw, reference.id_columns, reference.null_words)
+    measures = _ids.group_measures(_ids.measure_corrections(raw, noted))
+    _ids.log_corrections(reference.table.name, measures.values())
+    return _rows.account_days(lake, rows_out, reference.rejects, days, rows_in, inputs, measures)
 
 
-def _mark_days_due(lake: Lake, reference: Reference, rows: pa.Table) -> None:
-    """Make the cleaned days due again on which `rows` give another answer to a lookup than the stored rows."""
-    before, after = (reference.find_validity(versions) for versions in (lake.read_arrow(reference.table), rows))
-    for table, read_lookups in reference.lookups.items():
-        revisions = reconciliation.read_revisions(lake, table)
-        if revisions and len(changes := _versions.find_changes(before, after, max(revisions))):
-            days = _versions.find_affected_days(read_lookups(), changes, before, after, max(revisions))
-            with _DUE_DAYS:
-                reconciliation.mark_due(lake, table, days)
+def _mark_order_days_due(lake: Lake, null_words: _ids.NullWords, rows: pa.Table) -> None:
+    """Make the cleaned days of orders due again on which these rows of clean.products give another answer than stored ones."""
+    before, after = (products.find_product_validity(versions) for versions in (lake.read_arrow(products.TABLE), rows))
+    revisions = reconciliation.read_revisions(lake, orders.TABLE.name)
+    if revisions and len(changes := _versions.find_changes(before, after, max(revisions))):
+        lookups = orders.find_product_lookups(read_rows(lake.root, Rows(orders.BRONZE, "day", _PRODUCT_LOOKUPS)), null_words)
+        _mark_due(lake, orders.TABLE.name, _versions.find_affected_days(lookups, changes, before, after, max(revisions)))

@@ -9,13 +9,14 @@ Inputs: bronze.events, and the last minutes of the day before for sessions that 
 
 import hashlib
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 import pyarrow as pa
 
 from jobs import parsing
-from jobs.clean import _robots, _rows, customers, events_rejects, identities, sessions, visitor_days
+from jobs.clean import _ids, _people, _repeats, _robots, _rows, events_rejects, identities, sessions, visitor_days
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
@@ -45,7 +46,7 @@ SCHEMA = """
     identified_on DATE COMMENT 'day on which the customer of this event became known',
     signed_in BOOLEAN NOT NULL COMMENT 'the event itself named its customer, by id or e-mail',
     clock_skew_seconds DOUBLE COMMENT 'seconds by which the time sent was corrected; null where it was not',
-    shared_since DATE COMMENT 'day from which too many customers are known on the visitor; see clean.identity_alarms',
+    shared_since DATE COMMENT 'day from which its visitor or customer id is known to be shared; see clean.identity_alarms',
     former_customer_id STRING COMMENT 'customer it was given to, from identified_on until shared_since'"""
 TABLE = Table(
     "clean.events", __doc__.split("\n\n")[0], SCHEMA, "day",
@@ -54,13 +55,16 @@ TABLE = Table(
 )  # fmt: skip
 
 
+_IDS = ["visitor_id", "customer_id", "product_id", "order_id"]
 _TEXTS = [
-    "event_id", "visitor_id", "customer_id", "email_key", "event_type", "product_id", "category", "currency", "search_term",
-    "page", "device", "country", "user_agent", "channel",
+    "event_id", "email_key", "event_type", "category", "currency", "search_term", "page", "device", "country", "user_agent",
+    "channel", "address",
 ]  # fmt: skip
 _SAME_EVENT = ["visitor_id", "event_type", "product_id", "page", "search_term", "client_time"]
 _RULES = {
     "no_time": pl.col("event_at").is_null(),
+    "scientific_id": pl.col("has_scientific_id"),
+    "implausible_day": pl.col("is_implausible"),
     "future": pl.col("event_at").dt.date() > pl.col("day"),
     "too_late": pl.col("event_at").dt.date() < pl.col("day"),
     "no_visitor": pl.col("visitor_id").is_null(),
@@ -70,62 +74,79 @@ _PLACES = ("session_started_at", "active_since", "bot_rule")  # what the session
 OPEN_COLUMNS = ("visitor_id", "event_at", "active_since", "session_started_at", "day")
 
 
-def find_visitors(raw: pa.Table) -> pa.Array:
+def find_visitors(raw: pa.Table, null_words: _ids.NullWords) -> pa.Array:
     """Return the visitor of each row of bronze.events: the key of classify_events."""
-    return _visitor(parsing.clean_texts(raw, ["visitor_id", "customer_id"])).to_arrow()
+    return _visitor(_ids.clean_ids(raw, ["visitor_id", "customer_id"], null_words)[0]).to_arrow()
 
 
-def classify_events(
-    tables: dict[str, pa.Table], mails: pl.DataFrame, currency: str, settings: Clean, mapped: Collection[str]
-) -> dict[str, pa.Table]:
-    """Type the rows of bronze.events, refuse those that break a rule, and keep the first of equal events.
+@dataclass(frozen=True)
+class Inputs:
+    """What the rows of bronze.events are cleaned with, besides other rows: the same for all of a run.
 
-    Key: visitor. Input: `raw`; `mails` says whom an e-mail address names (customers.find_mail_owners); `mapped` are the columns
-    that the source has. Outputs: `kept`, typed; `rejects`, as received, for clean.events_rejects; `visitors`, with
-    `is_named` where a customer is known on them; `fingerprints` (_robots.count_fingerprints) and `agents`, the distinct
-    user agents. About 1 µs of CPU a row.
+    `mapped` are the columns that the source has, and `people` says whom ids and e-mail addresses name.
     """
-    raw = tables["raw"]
-    typed = customers.add_known_customer(_type_events(raw, currency, settings.clock_skew_seconds), mails)
+
+    people: _people.People
+    currency: str
+    settings: Clean
+    mapped: Collection[str]
+    null_words: _ids.NullWords
+
+
+def classify_events(tables: dict[str, pa.Table], inputs: Inputs) -> dict[str, pa.Table]:
+    """Type the rows of bronze.events, refuse those that break a rule, and keep the first of events that say the same.
+
+    Key: visitor. Inputs: `raw`; `earlier`, the purchases of clean.visitor_days of some days before. Outputs: `kept`, typed;
+    `rejects`, as received, for clean.events_rejects; `visitors`, with `is_named` where a customer is known on them;
+    `fingerprints` (_robots.count_fingerprints); `agents`, the distinct user agents; `corrections` (_ids.measure_corrections).
+    About 1 µs of CPU a row.
+    """
+    raw, settings = tables["raw"], inputs.settings
+    typed, noted = _type_events(raw, inputs)
     rules = _rows.find_broken_rules(raw, typed, _RULES)
     is_refused = rules.list.len() > 0
-    accepted = _identify_events(typed.filter(~is_refused))
-    is_repeated = _find_repeated(accepted)
+    accepted = _people.name_customers(_identify_events(typed.filter(~is_refused)), inputs.people)
+    repeated = _repeats.find_repeated(accepted, visitor_days.list_purchases(_frame(tables["earlier"])), settings)
+    is_repeated = pl.repeat(False, len(accepted), eager=True).scatter(repeated["row"], True)
     kept = accepted.filter(~is_repeated).drop("position").with_row_index("position")
-    counts = _robots.count_fingerprints(kept, settings) if "visitor_id" in mapped else _robots.NO_COUNTS
-    visitors = kept.group_by("visitor_id").agg(is_named=pl.col("known_customer_id").is_not_null().any())
+    counts = _robots.count_fingerprints(kept, settings) if "visitor_id" in inputs.mapped else _robots.NO_COUNTS
     outputs = {
-        "kept": kept.drop("position", "_file", "_row", "source_id", "client_time", "email_key"),
-        "visitors": visitors,
+        "kept": kept.drop("position", "_file", "_row", "client_time", "email_key", "has_scientific_id", "is_implausible"),
+        "visitors": kept.group_by("visitor_id").agg(is_named=pl.col("known_customer_id").is_not_null().any()),
         "fingerprints": counts,
         "agents": kept.select("user_agent").unique(),
+        "corrections": _ids.measure_corrections(raw, noted),
     }
-    refused = typed.with_columns(rules).filter(is_refused)
-    rejects = _select_rejects(raw, refused, accepted.filter(is_repeated))
+    refused = typed.select("position").with_columns(rules).filter(is_refused)
+    rejects = _select_rejects(raw, refused, _list_repeated(accepted, repeated))
     return {name: rows.to_arrow() for name, rows in outputs.items()} | {"rejects": rejects}
 
 
-def _type_events(raw: pa.Table, currency: str, skew_seconds: float) -> pl.DataFrame:
-    """Return the columns of each row in their types; `position` is its number."""
-    texts = parsing.clean_texts(raw, _TEXTS)
+def _type_events(raw: pa.Table, inputs: Inputs) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the columns of each row in their types, `position` being its number; and what was noted of ids."""
+    ids, noted = _ids.clean_ids(raw, _IDS, inputs.null_words)
+    texts = ids.hstack(parsing.clean_texts(raw, _TEXTS))
     event_type = pl.col("event_type").str.to_lowercase()
     typed = texts.select(
         _visitor(texts).alias("visitor_id"),
-        "customer_id", "email_key", "product_id", "category", "page", "country", "user_agent", "channel",
+        "customer_id", "email_key", "product_id", "category", "page", "country", "user_agent", "channel", "order_id", "address",
         source_id="event_id",
         event_type=pl.when(event_type.is_in(TYPES)).then(event_type),
-        currency=pl.col("currency").str.to_uppercase().fill_null(currency),
+        currency=pl.col("currency").str.to_uppercase().fill_null(inputs.currency),
         search_term=pl.col("search_term").str.to_lowercase(),
         device=pl.col("device").str.to_lowercase(),
     )  # fmt: skip
     price = parsing.parse_number(_rows.take_column(raw, "price"))
     times = parsing.correct_event_times(
-        *(_rows.take_column(raw, name) for name in ("event_at", "sent_at", "received_at")), skew_seconds
+        *(_rows.take_column(raw, name) for name in ("event_at", "sent_at", "received_at")), inputs.settings.clock_skew_seconds
     )
-    return typed.hstack([*times, *_rows.take_origin(raw), price.alias("price")]).with_columns(
+    rows = typed.hstack([*times, *_rows.take_origin(raw), price.alias("price")]).with_columns(
         price=pl.when(pl.col("price") > 0).then("price"),
         is_anonymous=pl.col("customer_id").is_null() & pl.col("email_key").is_null(),
+        has_scientific_id=_ids.is_scientific(noted),
+        is_implausible=pl.col("event_at").dt.date() < inputs.settings.first_day,
     )
+    return rows, noted
 
 
 def _visitor(texts: pl.DataFrame) -> pl.Series:
@@ -151,58 +172,47 @@ def format_time(time: pl.Expr) -> pl.Expr:
     return time.dt.strftime("%Y-%m-%d %H:%M:%S") + fraction
 
 
-def _find_repeated(accepted: pl.DataFrame) -> pl.Series:
-    """Return whether an equal event stands earlier in the files of the day."""
-    same = ["visitor_id", "day", "event_id"]
-    numbered = accepted.select(*same, "_file", "_row", at=pl.int_range(pl.len(), dtype=pl.UInt32))
-    groups = numbered.filter(numbered.select(same).is_duplicated()).sort("_file", "_row")
-    repeated = groups.filter(~groups.select(pl.struct(same).is_first_distinct()).to_series())["at"]
-    return pl.repeat(False, len(accepted), eager=True).scatter(repeated, True)
+def _list_repeated(accepted: pl.DataFrame, repeated: pl.DataFrame) -> pl.DataFrame:
+    """Return the repeated rows: position, rules."""
+    positions = accepted["position"].gather(repeated["row"])
+    return pl.DataFrame({"position": positions, "rules": repeated.select(pl.concat_list("rule")).to_series()})
 
 
 def _select_rejects(raw: pa.Table, refused: pl.DataFrame, repeated: pl.DataFrame) -> pa.Table:
-    """Return the refused rows and the repeated ones, as received, with their outcome and rules."""
-    has_id = pl.col("source_id").is_not_null()
-    same = pl.when(has_id).then(pl.lit("same_id")).otherwise(pl.lit("same_event"))
-    outcomes = pl.concat(
-        [
-            refused.select("position", "rules", outcome=pl.lit("reject")),
-            repeated.select("position", pl.concat_list(same).alias("rules"), outcome=pl.lit("duplicate")),
-        ]
-    )
-    return _rows.select_rejects(raw, outcomes, events_rejects.TABLE)
+    """Return the refused rows and the repeated ones (position, rules), as received, with their outcome and rules."""
+    outcomes = [rows.with_columns(outcome=pl.lit(outcome)) for rows, outcome in ((refused, "reject"), (repeated, "duplicate"))]
+    return _rows.select_rejects(raw, pl.concat(outcomes), events_rejects.TABLE)
 
 
-def clean_visitors(
-    tables: dict[str, pa.Table], fleets: pl.DataFrame, crawlers: pl.Series, settings: Clean, mapped: Collection[str]
-) -> dict[str, pa.Table]:
+def clean_visitors(tables: dict[str, pa.Table], fleets: pl.DataFrame, crawlers: pl.Series, inputs: Inputs) -> dict[str, pa.Table]:
     """Return clean.events and clean.visitor_days of the kept events: robots, sessions, customers.
 
     Key: visitor. Inputs: `kept` of classify_events; `open`, OPEN_COLUMNS of stored events of the days before; `later`, the
     stored events of days after whose sessions may change; `visitor_days`, those stored for other days, and `links`, the
     stored identities, of the visitors on which a customer is known. Outputs: `events`, those of `later` too; `visitor_days`;
-    `links`, all of these visitors, and `linked`, the visitors; `changes` (kind, day): days of `later`, of links and of other
-    stored events that change. Sorted by day. About 1.5 µs of CPU a row.
+    `purchases` of the kept
+    events, by visitor and day; `links`, all of these visitors, and `linked`, the visitors; `changes` (kind, day): days of
+    `later`, of links and of other stored events that change. Sorted by day. About 1.5 µs of CPU a row.
     """
+    settings, mapped = inputs.settings, inputs.mapped
     kept, later, before, others = (_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))
     before = before.filter(pl.col("day").is_not_null())  # older lakes have links without one
     rows = _order_by_visitor(kept, later, _frame(tables["open"]), settings)
     placed = _place_in_sessions(_flag_robots(rows, crawlers, fleets, settings), settings)
     fresh = placed.filter(~pl.col("is_stored"))
-    new_days = visitor_days.summarize_visitor_days(fresh if "visitor_id" in mapped else fresh.clear())
+    new_days = visitor_days.summarize_visitor_days(fresh, has_visitors="visitor_id" in mapped)
     outputs = {"links": before.clear(), "linked": before.clear().select("visitor_id")}
     changes = {"later": _find_changed_days(placed)}
     if "visitor_id" in mapped:
         linked = pl.concat([fresh.filter(pl.col("known_customer_id").is_not_null())["visitor_id"], before["visitor_id"]]).unique()
         all_days = pl.concat([others, new_days.select(others.columns)]).filter(pl.col("visitor_id").is_in(linked.implode()))
-        outputs |= {"links": identities.link_visitors(all_days, settings), "linked": linked.to_frame()}
+        outputs |= {"links": identities.link_visitors(all_days, settings, inputs.people.shared), "linked": linked.to_frame()}
         changes["links"], changes["events"] = identities.find_changed_days(others, before, outputs["links"])
-        fresh = identities.attach_customers(fresh.with_columns(customer_id="known_customer_id"), outputs["links"])
-    else:
-        fresh = fresh.with_columns(**_name_own_customer())
+    fresh = identities.attach_customers(fresh.with_columns(customer_id="known_customer_id"), outputs["links"])
     stored = _restate(placed.filter("is_stored"), outputs["links"], outputs["linked"])
     outputs["events"] = pl.concat([rows.select(TABLE.columns) for rows in (fresh, stored)]).sort("day", maintain_order=True)
     outputs["visitor_days"] = new_days.select(visitor_days.TABLE.columns).sort("day", "visitor_id")
+    outputs["purchases"] = new_days.select("visitor_id", "day", "purchases").drop_nulls("purchases")
     outputs["changes"] = pl.DataFrame(
         [(kind, day) for kind, days in changes.items() for day in days], {"kind": pl.String, "day": pl.Date}, orient="row"
     )
@@ -265,16 +275,6 @@ def _find_changed_days(placed: pl.DataFrame) -> list[date]:
     stored = placed.filter("is_stored")
     differs = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"was_{c}")) for c in _PLACES)
     return stored.filter(differs)["day"].unique().to_list() if len(stored) else []
-
-
-def _name_own_customer() -> dict[str, pl.Expr]:
-    """Return the columns of a source without visitors: an event has the customer that it names."""
-    return {
-        "signed_in": pl.col("customer_id").is_not_null(),
-        "identified_on": pl.when(pl.col("customer_id").is_not_null()).then("day"),
-        "former_customer_id": pl.lit(None, pl.String),
-        "shared_since": pl.lit(None, pl.Date),
-    }
 
 
 def _restate(stored: pl.DataFrame, links: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:

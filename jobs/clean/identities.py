@@ -14,6 +14,7 @@ from datetime import date, timedelta
 import polars as pl
 import pyarrow as pa
 
+from jobs.clean import customers
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
@@ -31,8 +32,11 @@ TABLE = Table(
 )
 
 
-def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
-    """Return clean.identities of the visitors whose clean.visitor_days are all given."""
+def link_visitors(visitor_days: pl.DataFrame, settings: Clean, shared: pl.DataFrame = customers.NO_SHARED) -> pl.DataFrame:
+    """Return clean.identities of the visitors whose clean.visitor_days are all given.
+
+    `shared` are the customer ids that guests share: customer_id, since.
+    """
     sightings = _list_sightings(visitor_days)
     first_events = visitor_days.group_by("visitor_id").agg(first_at=pl.col("first_at").min())
     mails = visitor_days.select("visitor_id", observed_at="mailed").explode("observed_at", empty_as_null=False).drop_nulls()
@@ -42,6 +46,9 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean) -> pl.DataFrame:
         changes.join(first_events, "visitor_id", "inner", maintain_order="left")
         .join(find_shared_visitors(sightings, settings), "visitor_id", "left", maintain_order="left")
         .join(mails.with_columns(is_mailed=True), ["visitor_id", "observed_at"], "left", maintain_order="left")
+        .join(shared, "customer_id", "left", maintain_order="left")
+        .with_columns(shared_since=pl.min_horizontal("shared_since", "since"))
+        .drop("since")
     )
     is_first = (pl.col("visitor_id") != pl.col("visitor_id").shift(1)).fill_null(True)
     is_last = (pl.col("visitor_id") != pl.col("visitor_id").shift(-1)).fill_null(True)
@@ -90,14 +97,41 @@ def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFra
 def attach_customers(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """Return events with their customer at that time, and `identified_on`, the day from which that was known.
 
-    `events` have `customer_id` where the event itself named one; `signed_in` keeps that. On a shared visitor only such
-    an event has a customer: what it had been given to until `shared_since` is its `former_customer_id`. The order of the events
-    is kept.
+    `events` have `customer_id` where the event itself named one on its day, and `later_customer_id` from the day `later_since`
+    on, where it came to name another or nobody (_people.name_customers); `signed_in` keeps that it named one. On a shared visitor
+    only such an event has a customer. What an event had been given to until `shared_since` is its `former_customer_id`. The order
+    of the events is kept.
     """
+    linked = _add_link(events.drop("shared_since", strict=False), links)
+    is_named = pl.col("customer_id").is_not_null()
+    changes = is_named & pl.col("later_since").is_not_null()  # what it named on its day no longer holds
+    gives = pl.when(pl.col("shared_since").is_null()).then("linked")
+    becomes = pl.coalesce(pl.when(changes).then("later_customer_id").otherwise("customer_id"), gives)
+    is_later = ~is_named & gives.is_null() & pl.col("later_customer_id").is_not_null()
+    since = pl.when(is_named).then("day").when(is_later).then("later_since").otherwise(pl.max_horizontal("day", "observed_on"))
+    joined = linked.with_columns(since=since, changes=changes, is_later=is_later, signed_in=is_named | is_later, becomes=becomes)
+    is_taken = ~pl.col("signed_in") & (pl.col("since") < pl.col("shared_since"))
+    return (
+        joined.with_columns(
+            former_customer_id=pl.when("changes").then("customer_id").when(is_taken).then("linked"),
+            customer_id=pl.when("is_later").then("later_customer_id").otherwise("becomes"),
+            shared_since=pl.when("changes").then("later_since").otherwise("shared_since"),
+        )
+        .with_columns(identified_on=pl.when(pl.coalesce("customer_id", "former_customer_id").is_not_null()).then("since"))
+        .drop("linked", "observed_on", "since", "changes", "is_later", "becomes", "later_customer_id", "later_since")
+    )
+
+
+def _add_link(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """Add what the link of the visitor at that time says: linked, a customer; observed_on; shared_since. Null without a link."""
+    if links.is_empty():
+        return events.with_columns(
+            linked=pl.lit(None, pl.String), observed_on=pl.lit(None, pl.Date), shared_since=pl.lit(None, pl.Date)
+        )
     intervals = links.select(
         "visitor_id", "valid_from", "valid_to", "shared_since", linked="customer_id", observed_on=pl.col("observed_at").dt.date()
     ).sort("valid_from")
-    numbered = events.drop("shared_since", strict=False).with_row_index("row")
+    numbered = events.with_row_index("row")
     of_linked = numbered.select("row", "visitor_id", "event_at").join(intervals.select("visitor_id"), "visitor_id", "semi")
     at_that_time = (
         of_linked.sort("event_at")
@@ -107,25 +141,19 @@ def attach_customers(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("valid_to").is_null() | (pl.col("event_at") < pl.col("valid_to")))
         .filter(pl.col("linked").is_not_null())
     )
-    joined = numbered.join(
-        at_that_time.select("row", "shared_since", "linked", "observed_on"), "row", "left", maintain_order="left"
-    )
-    signed_in = pl.col("customer_id").is_not_null()
-    joined = joined.with_columns(
-        signed_in=signed_in, since=pl.when(signed_in).then("day").otherwise(pl.max_horizontal("day", "observed_on"))
-    )
-    former = pl.when(~pl.col("signed_in") & (pl.col("since") < pl.col("shared_since"))).then("linked")
-    customer = pl.coalesce("customer_id", pl.when(pl.col("shared_since").is_null()).then("linked"))
-    return (
-        joined.with_columns(former_customer_id=former, customer_id=customer)
-        .with_columns(identified_on=pl.when(pl.coalesce("customer_id", "former_customer_id").is_not_null()).then("since"))
-        .drop("row", "linked", "observed_on", "since")
-    )
+    columns = ["row", "shared_since", "linked", "observed_on"]
+    return numbered.join(at_that_time.select(columns), "row", "left", maintain_order="left").drop("row")
 
 
 def without_stitching(events: pl.DataFrame) -> pl.DataFrame:
     """Return stored events as sent, without the stitched identities that attach_customers added."""
-    own = events.with_columns(customer_id=pl.when("signed_in").then("customer_id"))
+    changed = pl.col("signed_in") & pl.col("former_customer_id").is_not_null()
+    is_later = pl.col("signed_in") & (pl.col("identified_on") > pl.col("day"))
+    own = events.with_columns(
+        customer_id=pl.when(changed).then("former_customer_id").when(pl.col("signed_in") & ~is_later).then("customer_id"),
+        later_customer_id=pl.when(changed | is_later).then("customer_id"),
+        later_since=pl.when(changed).then("shared_since").when(is_later).then("identified_on"),
+    )
     return own.drop("signed_in", "identified_on", "former_customer_id", "shared_since")
 
 

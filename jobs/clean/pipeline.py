@@ -10,28 +10,34 @@ from functools import partial
 from jobs.bronze import files
 from jobs.clean import (
     _event_days,
+    _ids,
     _money,
     _order_days,
+    _people,
     _references,
     _rows,
     events,
     identities,
     identity_alarms,
+    identity_days,
     orders,
     returns,
     sessions,
     visitor_days,
 )
 from jobs.concurrency import run_in_parallel
+from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
 from jobs.errors import NotDue, UserError
 from jobs.progress import format_days
 from jobs.quality import reconciliation
+from jobs.storage import currency
 from jobs.storage.lake import Lake
 
 _TABLES = (
     events.TABLE, sessions.TABLE, orders.TABLE, returns.TABLE, visitor_days.TABLE, identities.TABLE, identity_alarms.TABLE,
+    identity_days.TABLE,
 )  # fmt: skip
 
 
@@ -43,17 +49,25 @@ def run(lake: Lake, settings: Settings, source: Source, days: list[date]) -> Non
     """
     landed = {table: _read_days(lake, table) for table in source.mappings}
     has_data = _check_data(landed, days)
-    references = (_references.product_reference(lake, settings, source), _references.customer_reference(lake, settings, source))
-    accounts = run_in_parallel(
-        {reference.table.name: partial(_references.refresh_reference_table, lake, reference, landed) for reference in references}
+    reference = _references.product_reference(lake, settings, source)
+    refreshed = run_in_parallel(
+        {
+            "products": lambda: {reference.table.name: _references.refresh_reference_table(lake, reference, landed)},
+            "people": partial(_references.refresh_people, lake, settings, source, landed, days[-1]),
+        }
     )
-    accounts |= _clean_due_days(lake, settings, source, landed, days)
+    accounts = refreshed["products"] | refreshed["people"]
+    accounts |= _clean_due_days(lake, settings, source, landed, days[-1], days)
     for table in _TABLES:
         lake.create(table)  # so that a source without clicks, or without orders, has empty tables
-    identity_alarms.run(lake, settings.clean)
+    lake.set_property(orders.TABLE, currency.PROPERTY, source.currency)
+    identity_alarms.run(lake, _people.read_learned(lake, source), settings.clean)
     reconciliation.write_accounts(lake, accounts)
     if not has_data and not any(accounts.values()):
         raise NotDue(f"clean: no data for {format_days(days)}, and no earlier day changed")
+    # Purchases of a day that was cleaned now may take away, or give back, those of later days.
+    while accounts := _clean_due_days(lake, settings, source, landed, days[-1], []):
+        reconciliation.write_accounts(lake, accounts)
 
 
 def _read_days(lake: Lake, table: str) -> dict[date, dict]:
@@ -72,16 +86,19 @@ def _check_data(landed: dict[str, dict[date, dict]], days: list[date]) -> bool:
 
 
 def _clean_due_days(
-    lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], days: list[date]
+    lake: Lake, settings: Settings, source: Source, landed: dict[str, dict[date, dict]], last_day: date, days: list[date]
 ) -> dict[str, list[reconciliation.Account]]:
-    """Clean the due days of events and of orders at the same time. Returns their accounts by table."""
+    """Clean the due days of events and of orders up to `last_day`, and those of `days`, at the same time.
+
+    Returns their accounts by table, none where no day is due.
+    """
     rates = _money.read_rates(lake) if source.has("rates") else {}
     calls = {}
     for table, clean_days in (("events", _event_days.clean_event_days), ("orders", _order_days.clean_order_days)):
         entries = landed.get(table, {})
         inputs = _fingerprint_days(settings, source, entries, rates if table == "orders" else {})
         requested = [day for day in days if day in entries and entries[day]["n_rows"].total()]
-        possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= days[-1]}
+        possible = {day: fingerprint for day, fingerprint in inputs.items() if day <= last_day}
         if due := reconciliation.due_days(lake, f"clean.{table}", possible, requested):
             rows_in = {day: entry["n_rows"][f"bronze.{table}"] for day, entry in entries.items()}
             calls[f"clean.{table}"] = partial(clean_days, lake, settings, source, due, inputs, rows_in)
@@ -90,7 +107,7 @@ def _clean_due_days(
 
 def _fingerprint_days(settings: Settings, source: Source, entries: dict[date, dict], rates: dict) -> dict[date, str]:
     """Return the fingerprint of everything that the rows of each landed day depend on."""
-    shared = (_rows.VERSION, settings.clean, source.currency)
+    shared = (_rows.VERSION, settings.clean, source.currency, _ids.describe(load_policy(settings.policy).null_words))
     return {
         day: reconciliation.fingerprint_inputs(*shared, *entry["files"], *_money.rates_for(rates, day, settings.clean.rate_days))
         for day, entry in entries.items()

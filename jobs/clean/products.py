@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs import parsing
-from jobs.clean import _rows, _versions
+from jobs.clean import _ids, _rows, _versions
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -25,12 +25,15 @@ VALUES = ["name", "brand", "category", "price", "currency"]
 _LOOKED_UP = ["category", "price", "currency"]
 
 
-def classify_products(raw: pa.Table, currency: str, missing_price: str = "null") -> pl.DataFrame:
+def classify_products(
+    raw: pa.Table, currency: str, missing_price: str = "null", null_words: _ids.NullWords = _ids.NO_WORDS
+) -> pl.DataFrame:
     """Return every bronze product, typed, with its `position`, `outcome` and `rules`; `missing_price` is a method of the policy.
 
     About 2 µs of CPU a row.
     """
-    texts = parsing.clean_texts(raw, ["product_id", "name", "brand", "category", "currency"])
+    ids, noted = _ids.clean_ids(raw, ["product_id"], null_words)
+    texts = ids.hstack(parsing.clean_texts(raw, ["name", "brand", "category", "currency"]))
     price = parsing.parse_number(_rows.take_column(raw, "price")).alias("price")
     typed = texts.hstack([price, *_rows.take_origin(raw)]).with_columns(
         price=pl.when(pl.col("price") > 0).then("price"),
@@ -38,7 +41,7 @@ def classify_products(raw: pa.Table, currency: str, missing_price: str = "null")
         price_rule=pl.when(pl.col("price") > 0).then(pl.lit("listed")),
     )
     filled = {"interpolate": _interpolate_prices, "model": _model_prices}.get(missing_price, lambda unchanged: unchanged)(typed)
-    rules = {"no_product": pl.col("product_id").is_null()}
+    rules = {"no_product": pl.col("product_id").is_null(), "scientific_id": _ids.is_scientific(noted)}
     if missing_price == "drop":
         rules["no_list_price"] = pl.col("price").is_null()
     return _versions.classify_versions(filled.with_columns(_rows.find_broken_rules(raw, filled, rules)), "product_id", VALUES)

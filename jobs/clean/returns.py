@@ -1,22 +1,22 @@
 """clean.returns: one row per return or cancellation line and the order line it is matched to.
 
-A return that names an order is matched to lines of that order. Another is matched to the latest earlier line of the same
-customer, product and price with pieces left, then to the line before. A return without such a line has a row of its own,
-on its own day (rule `unmatched`). Returns count on the day they happened: this table is the view by refund date,
-clean.orders the view by order date.
+A return that names an order, or has its number, is matched to that order first, whoever the row says the customer is: the
+return is the customer's of the order. Another is matched to the latest earlier line of the same customer, product and price
+with pieces left, then to the line before. A return without such a line has a row of its own, on its own day (rule
+`unmatched`). No line gives back more than was sold on it: what is more is an `over_amount`, which counts nowhere (rule
+`over_return`). Returns count on the day they happened: this table is the view by refund date, clean.orders the view by order
+date. The pieces, and amount and over_amount, of the rows of a return line add up to what the line said.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import date
-from decimal import Decimal
-from itertools import groupby
-from operator import itemgetter
-from typing import NamedTuple
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.clean._return_matching import Line, Match, Return, match_order, match_price
 from jobs.storage.table import Table
 
 SCHEMA = """
@@ -24,58 +24,41 @@ SCHEMA = """
     return_line_no INT NOT NULL COMMENT 'its line',
     day DATE NOT NULL COMMENT 'day of the return, UTC',
     returned_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
-    customer_id STRING COMMENT 'customer; null for an unknown guest',
+    customer_id STRING COMMENT 'customer of the order undone, else of the return; null for an unknown guest',
     product_id STRING NOT NULL COMMENT 'product; what the line is where it is none and has no code',
-    line_kind STRING NOT NULL COMMENT 'product, postage or fee',
+    line_kind STRING NOT NULL COMMENT 'product, postage, fee or tax',
     category STRING COMMENT 'category of the product',
     kind STRING NOT NULL COMMENT 'return or cancellation',
     unit_price DECIMAL(18,4) NOT NULL COMMENT 'price of one, in the currency beside it',
     currency STRING NOT NULL COMMENT 'currency of unit_price',
     is_guest BOOLEAN NOT NULL COMMENT 'came without a customer id',
     undoes_order_id STRING COMMENT 'order the source says it undoes',
-    quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces given back on this row',
+    quantity DECIMAL(18,4) NOT NULL COMMENT 'pieces given back on this row; 0 where the source does not say how many',
     amount DECIMAL(18,4) NOT NULL COMMENT 'money given back on this row, home currency',
+    over_amount DECIMAL(18,4) NOT NULL COMMENT 'money beyond what was sold, home currency: it counts nowhere',
     order_id STRING COMMENT 'order undone; null where no line was found',
-    line_no INT COMMENT 'its line',
+    line_no INT COMMENT 'its line; null where there is only an over_amount',
     order_day DATE COMMENT 'day of that order',
-    rule STRING NOT NULL COMMENT 'by_order, by_price or unmatched'"""
-TABLE = Table("clean.returns", __doc__.split("\n\n")[0], SCHEMA, None, {"positive": "quantity > 0"})
+    rule STRING NOT NULL COMMENT 'by_order, by_amount, by_price, over_return or unmatched'"""
+TABLE = Table("clean.returns", __doc__.split("\n\n")[0], SCHEMA, None, {"not_negative": "quantity >= 0"})
 
 UNDOING = ("return", "cancellation")
 LINE = (
-    "key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price",
-    "currency", "is_guest", "undoes_order_id", "quantity", "amount",
+    "order_key", "price_key", "at", "order_id", "line_no", "day", "customer_id", "product_id", "line_kind", "category", "kind",
+    "unit_price", "currency", "is_guest", "undoes_order_id", "quantity", "amount",
 )  # fmt: skip
-_CENT = Decimal("0.0001")
+_MONEY = pl.Decimal(18, 4)
 
 
-class Entry(NamedTuple):
-    """What matching needs to know of an order line or a return line."""
-
-    is_return: bool
-    order_id: str
-    line_no: int
-    day: date
-    unit_price: Decimal
-    currency: str
-    undoes_order_id: str | None
-    quantity: Decimal
-    amount: Decimal
+def order_key(order_id: str = "order_id") -> pl.Expr:
+    """Return the key of the order that a return is about: the one it names, else the one with its number."""
+    return pl.coalesce("undoes_order_id", order_id).alias("order_key")
 
 
-class Match(NamedTuple):
-    """Pieces of a return and the line that they are matched to, or None; the return and the line by their position."""
-
-    returned: int
-    line: int | None
-    quantity: Decimal
-    amount: Decimal
-
-
-def match_key(order_id: str = "order_id") -> pl.Expr:
-    """Return the key within which returns are matched: a customer and product, or a guest's order and product."""
-    guest = pl.lit("o|") + pl.coalesce("undoes_order_id", order_id)
-    return pl.concat_str([pl.coalesce(pl.lit("c|") + pl.col("customer_id"), guest), "product_id"], separator="|")
+def price_key() -> pl.Expr:
+    """Return the key within which returns are matched that name no order: customer, product and price. Null for a guest."""
+    parts = ["customer_id", "product_id", "currency", pl.col("unit_price").cast(pl.String)]
+    return pl.when(pl.col("undoes_order_id").is_null()).then(pl.concat_str(parts, separator="|")).alias("price_key")
 
 
 def find_orders(returns: pa.Table) -> pa.Array:
@@ -84,88 +67,65 @@ def find_orders(returns: pa.Table) -> pa.Array:
 
 
 def restore_returned(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows of clean.returns, with their key, put together again as the return lines that they came from."""
-    own = [name for name in LINE if name not in ("at", "order_id", "line_no", "quantity", "amount")]
-    lines = rows.group_by(order_id="return_order_id", line_no="return_line_no").agg(
-        pl.col(own).first(), pl.col("quantity", "amount").sum().cast(pl.Decimal(18, 4)), at=pl.col("returned_at").first()
+    """Return rows of clean.returns, with their keys, put together again as the return lines that they came from."""
+    own = [name for name in LINE if name not in ("at", "order_id", "line_no", "day", "quantity", "amount")]
+    amounts = rows.with_columns(amount=pl.col("amount") + pl.col("over_amount").fill_null(0))
+    lines = amounts.group_by("day", order_id="return_order_id", line_no="return_line_no").agg(
+        pl.col(own).first(), pl.col("quantity", "amount").sum().cast(_MONEY), at=pl.col("returned_at").first()
     )
     return lines.select(LINE)
 
 
 def match_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
-    """Return clean.returns for these order lines and return lines, both with the columns LINE.
+    """Return clean.returns for these order lines and return lines, both with the columns LINE and `rate` (_money.add_rate).
 
-    A key must have all its lines and returns. Sorted by key, time and number of the return. About 5 µs of CPU a row.
+    Of the order and of the price of a return all lines and returns must be there. Sorted by time and number of the return.
+    About 5 µs of CPU a row.
     """
-    sold = lines.filter(pl.col("line_kind") != "discount").join(returned.select("key").unique(), "key", "semi")
-    entries = pl.concat([rows.select(LINE).with_columns(is_return=pl.lit(n == 1)) for n, rows in enumerate((sold, returned))])
-    in_order = entries.sort("key", "at", "is_return", "order_id", "line_no")
-    matches = pl.DataFrame(list(_match_all(in_order)), _MATCH_SCHEMA, orient="row")
-    back, line = in_order[matches["returned"]], in_order.select("order_id", "line_no", order_day="day")[matches["line"]]
+    is_wanted = [pl.col(key).is_in(returned[key].drop_nulls().unique().implode()) for key in ("order_key", "price_key")]
+    in_order = ["at", "order_id", "line_no"]
+    sold = lines.filter((pl.col("line_kind") != "discount") & pl.any_horizontal(is_wanted)).sort(in_order)
+    back = returned.sort(in_order)
+    matches = pl.DataFrame(list(_match_all(sold, back)), _MATCH_SCHEMA, orient="row").sort("returned", maintain_order=True)
+    is_over = matches["rule"] == "over_return"
+    line = sold.select("order_id", "line_no", order_day="day", of_order="customer_id")[matches["line"]]
+    line = line.with_columns(line_no=pl.when(~is_over).then("line_no"))
     own = back.select(
         "day", "customer_id", "product_id", "line_kind", "category", "kind", "unit_price", "currency", "is_guest",
         "undoes_order_id", return_order_id="order_id", return_line_no="line_no", returned_at="at",
-    )  # fmt: skip
-    rule = pl.when(pl.col("order_id").is_null()).then(pl.lit("unmatched")).when(pl.col("undoes_order_id").is_null())
-    rule = rule.then(pl.lit("by_price")).otherwise(pl.lit("by_order"))
-    return own.hstack([*matches.select("quantity", "amount"), *line]).with_columns(rule=rule).select(TABLE.columns)
+    )[matches["returned"]]  # fmt: skip
+    customer = pl.when(pl.col("order_id").is_null()).then("customer_id").otherwise("of_order")
+    rows = own.hstack([*matches.select("rule", "quantity", "amount", "over_amount"), *line])
+    return rows.with_columns(customer_id=customer).select(TABLE.columns)
 
 
 _MATCH_SCHEMA = {
-    "returned": pl.UInt32, "line": pl.UInt32, "quantity": pl.Decimal(18, 4), "amount": pl.Decimal(18, 4),
+    "returned": pl.UInt32, "line": pl.UInt32, "rule": pl.String, "quantity": _MONEY, "amount": _MONEY, "over_amount": _MONEY,
 }  # fmt: skip
 
 
-def _match_all(in_order: pl.DataFrame) -> Iterator[Match]:
-    """Match the returns of each key; `in_order` has the rows of a key together, in order of time."""
-    columns = [in_order[name].to_list() for name in ("key", *Entry._fields)]
-    first = 0
-    for _, rows in groupby(zip(*columns, strict=True), key=itemgetter(0)):
-        entries = [Entry(*row[1:]) for row in rows]
-        for match in match_entries(entries):
-            line = None if match.line is None else match.line + first
-            yield match._replace(returned=match.returned + first, line=line)
-        first += len(entries)
+def _match_all(sold: pl.DataFrame, back: pl.DataFrame) -> Iterator[Match]:
+    """Match returns to the order that they are about, then the others by their price. Both in order of time."""
+    own = ("product_id", "line_kind", "unit_price", "currency", pl.col("rate").fill_null(1))
+    lines = [Line(n, *row) for n, row in enumerate(sold.select(*own, "quantity", "amount").iter_rows())]
+    names_order = pl.col("undoes_order_id").is_not_null()
+    returned = [Return(n, *row) for n, row in enumerate(back.select(*own, names_order, "quantity", "amount").iter_rows())]
+    by_order = _group(sold["order_key"])
+    for key, numbers in _group(back["order_key"]).items():
+        if key in by_order:
+            yield from match_order([lines[n] for n in by_order[key]], [returned[n] for n in numbers])
+    by_price, sold_at, returned_at = _group(sold["price_key"]), sold["at"].to_list(), back["at"].to_list()
+    for n, key in enumerate(back["price_key"]):
+        if not returned[n].is_settled:
+            numbers = by_price.get(key, [])
+            earlier = numbers[: bisect_right(numbers, returned_at[n], key=sold_at.__getitem__)]
+            yield from match_price([lines[number] for number in earlier], returned[n])
 
 
-def match_entries(entries: Sequence[Entry]) -> Iterator[Match]:
-    """Match the returns of one key to its order lines, all in order of time.
-
-    >>> line = Entry(False, "1", 1, date(2024, 3, 1), Decimal(2), "GBP", None, Decimal(5), Decimal(10))
-    >>> back = line._replace(is_return=True, order_id="C1", day=date(2024, 3, 2), quantity=Decimal(7), amount=Decimal(14))
-    >>> [(match.line, int(match.quantity), float(match.amount)) for match in match_entries([line, back])]
-    [(0, 5, 10.0), (None, 2, 4.0)]
-    """
-    open_lines: list[int] = []
-    left: dict[tuple, Decimal] = {}
-    for number, entry in enumerate(entries):
-        if not entry.is_return:
-            open_lines.append(number)
-            left[_line_id(entry)] = entry.quantity
-            continue
-        rest, money = entry.quantity, entry.amount
-        for line in reversed(open_lines):
-            if rest <= 0:
-                break
-            id_ = _line_id(entries[line])
-            if left[id_] <= 0 or not _may_match(entry, entries[line]):
-                continue
-            pieces = min(rest, left[id_])
-            amount = money if pieces == rest else (entry.amount * pieces / entry.quantity).quantize(_CENT)
-            left[id_] -= pieces
-            rest -= pieces
-            money -= amount
-            yield Match(number, line, pieces, amount)
-        if rest > 0:
-            yield Match(number, None, rest, money)
-
-
-def _line_id(line: Entry) -> tuple:
-    return line.order_id, line.line_no, line.day
-
-
-def _may_match(returned: Entry, line: Entry) -> bool:
-    """Return whether a line is of the order that a return names, or has its price where it names none."""
-    if returned.undoes_order_id:
-        return line.order_id == returned.undoes_order_id
-    return (line.unit_price, line.currency) == (returned.unit_price, returned.currency)
+def _group(keys: pl.Series) -> dict[str, list[int]]:
+    """Return the numbers of the rows of each key, in order; none of a row without one."""
+    numbers: defaultdict[str, list[int]] = defaultdict(list)
+    for number, key in enumerate(keys):
+        if key is not None:
+            numbers[key].append(number)
+    return numbers

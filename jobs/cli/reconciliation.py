@@ -6,11 +6,12 @@ from decimal import Decimal
 
 from jobs.cli.text_table import align_columns
 from jobs.config.settings import Settings
-from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.progress import format_days
+from jobs.quality.reconciliation import NOT_KEPT
 from jobs.report.data_quality import summarize_reconciliation
 from jobs.report.formatting import format_count, format_money
+from jobs.storage.currency import read_currency
 from jobs.storage.delta import read_arrow, sum_by
 
 FIGURES = {
@@ -20,7 +21,12 @@ FIGURES = {
     "duplicates": "repeated",
     "difference": "unaccounted",
 }
-MONEY_HEAD = ["day", "came in", "refused", "repeated", "gross", "discounts", "returns", "net", "given back"]
+ALARMS = {
+    "uncounted_over_return": "alarm: {:,.2f} were said to be given back beyond what was sold (clean.returns, rule over_return)",
+    "uncounted_over_discount": "alarm: {:,.2f} of discounts are more than their orders cost, and do not count",
+    "differing_order_amounts": "alarm: {:,.0f} orders state an amount of the order differently on their rows; it was added up",
+}
+MONEY_HEAD = ["day", "came in", "refused", "repeated", "uncounted", "gross", "discounts", "returns", "net", "given back"]
 
 
 def print_reconciliation(settings: Settings, days: list[date]) -> None:
@@ -78,11 +84,11 @@ def _format_money_by_day(settings: Settings, rows: list[dict]) -> tuple[list[str
     for (day, order_day), (amount,) in sum_by(settings.lake, "clean.returns", ["day", "order_day"], ["amount"]).items():
         refunded[day] += amount
         returned[order_day or day] += amount
-    lines, totals, differences = [], [Decimal(0)] * 8, []
+    lines, totals, differences = [], [Decimal(0)] * 9, []
     for row in sorted(rows, key=lambda row: row["day"]):
         day, measures = row["day"], dict(row["measures"] or [])
         gross, discounts, returns, net = sold.get((day,), [Decimal(0)] * 4)
-        left_out = [sum(v for name, v in measures.items() if name.startswith(kind)) for kind in ("refused_", "repeated_")]
+        left_out = [sum(v for name, v in measures.items() if name.startswith(kind)) for kind in NOT_KEPT]
         figures = [measures.get("amount", 0), *left_out, gross, discounts, returns, net, refunded[day]]
         totals = [a + b for a, b in zip(totals, figures, strict=True)]
         lines.append([str(day), *map(format_money, figures)])
@@ -92,5 +98,13 @@ def _format_money_by_day(settings: Settings, rows: list[dict]) -> tuple[list[str
     if not lines:
         return [], differences
     lines += [["in all", *map(format_money, totals)]] if lines[1:] else []
-    note = f"money in {load_source(settings.source).currency}: returns by the day of their order, given back by the day of refund"
-    return ["", note, "", *align_columns([MONEY_HEAD, *lines], left={0})], differences
+    note = f"money in {read_currency(settings.lake)}: returns by the day of their order, given back by the day of refund"
+    return ["", note, "", *align_columns([MONEY_HEAD, *lines], left={0}), *_describe_alarms(rows)], differences
+
+
+def _describe_alarms(rows: list[dict]) -> list[str]:
+    """Return a line for each kind of money that contradicts what was sold, or of orders whose rows do."""
+    sums: Counter = Counter()
+    for row in rows:
+        sums.update({name: value for name, value in row["measures"] or [] if name in ALARMS})
+    return [ALARMS[name].format(abs(sums[name])) for name in ALARMS if sums[name]]

@@ -6,11 +6,11 @@ import pyarrow.compute as pc
 
 from jobs.cli.text_table import align_columns
 from jobs.config.settings import Settings
-from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.report._segments import dormant_last
 from jobs.report.formatting import format_count, format_day_count, format_percent
 from jobs.report.page import page_path
+from jobs.storage.currency import read_currency
 from jobs.storage.delta import read_arrow
 
 COLUMNS = ["day", "segment_id", "segment_name", "n_customers", "share", "orders_365d", "net_365d"]
@@ -32,7 +32,7 @@ def format_segments(settings: Settings) -> str:
         raise UserError(f"report: marts.segment_profiles in {settings.lake} has no rows; run first: shoal refresh --day DAY")
     day = pc.max(profiles["day"]).as_py()
     rows = sorted(profiles.filter(pc.equal(profiles["day"], day)).to_pylist(), key=dormant_last)
-    currency = load_source(settings.source).currency
+    currency = read_currency(settings.lake)
     head = ["segment", "name", "customers", "share", "orders, 365 days", f"net, 365 days, {currency}", "typical recency"]
     lines = [
         [

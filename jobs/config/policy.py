@@ -14,6 +14,23 @@ OUTLIERS = ("quantile", "iqr", "none")
 SCALING = ("auto", "standard", "range", "robust", "quantile", "log1p")
 CLEAN = {"products": {"price": ("null", "drop", "interpolate", "model")}}  # the methods that a clean table offers for its columns
 DEFAULT = "default"
+# Words that programs write where there is no id, in lower case: of every id, and of one column besides.
+NULL_WORDS = {
+    DEFAULT: (
+        "null", "(null)", "<null>", "\\n", "nil", "none", "(none)", "nan", "<na>", "n/a", "#n/a", "undefined", "(not set)",
+        "(not provided)", "not set", "[object object]", "-", "--", "?",
+    ),
+    "customer_id": (
+        "0", "-1", "guest", "anonymous", "anon", "unknown", "true", "false", "not_authenticated", "distinct_id",
+        "00000000-0000-0000-0000-000000000000",
+    ),
+    "visitor_id": (
+        "0", "-1", "guest", "anonymous", "anon", "unknown", "true", "false", "distinct_id",
+        "00000000-0000-0000-0000-000000000000",
+    ),
+    "order_id": ("0",),
+    "product_id": (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,7 @@ class Policy:
     features: dict[str, dict[str, Any]]  # by column of features.customers, and `default`
     selection: Selection
     clean: dict[str, str]  # method by "<table>.<column>"
+    null_words: dict[str, frozenset[str]]  # words in lower case that are no ids, by column
 
     def column_policies(
         self, names: Collection[str], attributes: Collection[str], other_columns: Collection[str]
@@ -102,12 +120,13 @@ def load_policy(path: str) -> Policy:
         },
         Selection(**_check_values(path, "selection.", _SELECTION_KEYS, values.get("selection", {}))),
         _clean_methods(path, values.get("clean", {})),
+        _null_words(path, values.get("clean", {}).get("null_words", {})),
     )
 
 
 def _clean_methods(path: str, tables: Any) -> dict[str, str]:
     """Return the method for missing values by "<table>.<column>" of the clean tables."""
-    _check_keys(path, "clean.", tables, CLEAN)
+    _check_keys(path, "clean.", tables, (*CLEAN, "null_words"))
     methods = {}
     for table, allowed in CLEAN.items():
         entries = tables.get(table, {})
@@ -118,6 +137,25 @@ def _clean_methods(path: str, tables: Any) -> dict[str, str]:
             values = _check_values(path, f"clean.{table}.{column}.", rule, entry)
             methods[f"{table}.{column}"] = values.get("missing", words[0])
     return methods
+
+
+def _null_words(path: str, entry: Any) -> dict[str, frozenset[str]]:
+    """Return the words that are no ids by column; a list that the file leaves out is that of NULL_WORDS."""
+    rules = dict.fromkeys(NULL_WORDS, (_is_word_list, 'a list of words, as in ["null", "0"]'))
+    lists = {
+        column: map(_fold, words)
+        for column, words in (NULL_WORDS | _check_values(path, "clean.null_words.", rules, entry)).items()
+    }
+    default = frozenset(lists.pop(DEFAULT))
+    return {column: default.union(words) for column, words in lists.items()}
+
+
+def _fold(word: str) -> str:
+    return word.strip().lower()
+
+
+def _is_word_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) and word.strip() for word in value)
 
 
 def _expand_short_form(entry: Any) -> Any:

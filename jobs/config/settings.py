@@ -4,6 +4,7 @@ import math
 import os
 import tomllib
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from datetime import date
 from pathlib import Path
 
 from jobs.errors import UserError
@@ -38,7 +39,9 @@ class Clean:
     session_gap_minutes: int = _within(30, 1)
     session_max_hours: int = _within(24, 1)
     late_days: int = _within(3, 0)
-    rate_days: int = _within(0, 0)
+    rate_days: int = _within(4, 0)
+    most_amount: float = _within(1e9, 0.01, 1e10)
+    first_day: date = date(1990, 1, 1)
     bot_events_per_day: int = _within(2000, 1)
     bot_pause_seconds: float = _within(1.0, 0)
     bot_pause_events: int = _within(100, 1)
@@ -52,6 +55,12 @@ class Clean:
     max_customers_per_visitor: int = _within(5, 1)
     customers_within_days: int = _within(30, 1)
     max_customers_per_mail: int = _within(1, 1)
+    max_mails_per_customer: int = _within(2, 1)
+    shared_customer_least: int = _within(20, 2)
+    shared_customer_factor: float = _within(10.0, 1)
+    double_tag_seconds: float = _within(2.0, 0)
+    transaction_days: int = _within(14, 0)
+    app_agents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -218,6 +227,11 @@ def _parse_boolean(value: str | bool) -> bool:
     return {"true": True, "false": False}[str(value).lower()]
 
 
+def _parse_texts(value: str | list[str]) -> tuple[str, ...]:
+    texts = value.split(",") if isinstance(value, str) else value
+    return tuple(text for text in map(str.strip, texts) if text)
+
+
 def _parse_integers(value: str | list[int]) -> tuple[int, ...]:
     return tuple(int(number) for number in (value.split(",") if isinstance(value, str) else value))
 
@@ -225,6 +239,8 @@ def _parse_integers(value: str | list[int]) -> tuple[int, ...]:
 # Parsers for types whose constructor does not read a value of TOML or a variable's text, with their description for errors.
 _PARSERS = {
     bool: (_parse_boolean, "true or false"),
+    date: (lambda value: date.fromisoformat(str(value)), "a day, as in 1990-01-01"),
+    tuple[str, ...]: (_parse_texts, 'texts, as in ["MyShop/", "MyTill/"] or MyShop/,MyTill/'),
     tuple[int, ...]: (_parse_integers, "whole numbers, as in [256, 128] or 256,128"),
 }
 

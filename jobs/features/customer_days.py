@@ -19,6 +19,7 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from jobs import catalogue
 from jobs.catalogue import DailyAggregate
@@ -60,7 +61,7 @@ TABLE = Table(
     "features.customer_days", __doc__.split("\n\n")[0], SCHEMA, "day",
     {"adds_up": "net = gross - discount - returned", "known_later": "identified_on >= day AND known_until > identified_on"},
 )  # fmt: skip
-_VERSION = 5  # raise it when the same clean rows become other daily aggregates: every day is then due again
+_VERSION = 6  # raise it when the same clean rows become other daily aggregates: every day is then due again
 
 
 def _of_source(*sources: str) -> list[DailyAggregate]:
@@ -83,6 +84,7 @@ _OF_ORDERS = (
 # The columns that the kernel reads: those it needs itself, and those that the SQL of an aggregate names.
 EVENTS = find_columns(clean_events.TABLE.columns, [*_OF_EVENTS, *_texts("event", "search")])
 ORDERS = find_columns(clean_orders.TABLE.columns, [*_OF_ORDERS, *_texts("line", "product")])
+EVENTS_SCHEMA = Rows(clean_events.TABLE, "customer_id", EVENTS).schema
 RETURNS = ("customer_id", "day", "return_order_id", "return_line_no", "kind", "amount")
 
 
@@ -91,12 +93,14 @@ def aggregate_customer_days(
 ) -> dict[str, pa.Table]:
     """Return features.customer_days of the days `due` as `customer_days`; `holidays` are the days near a public one.
 
-    Key: customer, or these days. Inputs: `events` of these days and of those into which a session may go on, `orders` and
-    `returns` of these days, with the columns EVENTS, ORDERS and RETURNS. Sorted by day and customer. About 2 µs of CPU an event.
+    Key: customer, or these days. Inputs: `events` of these days and of those into which a session may go on, `moved`, those of
+    them that were given to another customer before (none where it is left out), `orders` and `returns` of these days, with the
+    columns EVENTS, ORDERS and RETURNS. Sorted by day and customer. About 2 µs of CPU an event.
     """
     days = {
         name: pa.table({"day": pa.array(sorted(values), pa.date32())}) for name, values in (("due", due), ("holidays", holidays))
     }
+    tables = {"moved": EVENTS_SCHEMA.empty_table(), **tables}
     results = run_steps({**tables, **days}, write_steps(), _results(), views=("known_events",))
     rows = results["customer_days"]
     for p in _HISTOGRAMS:
@@ -113,7 +117,7 @@ def _to_lists(lengths: pa.ChunkedArray, values: pa.Table) -> pa.Array:
 
 
 def find_customers(events: pa.Table) -> pa.Array:
-    """Return the customer whose daily aggregates each event may change."""
+    """Return the customer whose daily aggregates each event may change; those that it moved from have it in `moved`."""
     return pc.coalesce(events["customer_id"], events["former_customer_id"])
 
 
@@ -157,13 +161,16 @@ def _results() -> dict[str, str]:
 
 
 def _known_events() -> str:
-    """Events with a customer, and from when until when they were known to be theirs: of a shared visitor before and after."""
+    """Events with a customer, and from when until when they were known to be theirs: before and after a change."""
     columns = ", ".join(name for name in EVENTS if name not in ("customer_id", "identified_on"))
     return f"""SELECT customer_id, identified_on, DATE '{FOREVER}' AS known_until, {columns} FROM events
 WHERE NOT is_bot AND shared_since IS NULL AND customer_id IS NOT NULL
 UNION ALL
 SELECT coalesce(customer_id, former_customer_id), identified_on, shared_since, {columns} FROM shared_events
-WHERE NOT is_bot AND identified_on < shared_since AND coalesce(customer_id, former_customer_id) IS NOT NULL
+WHERE NOT is_bot AND identified_on < shared_since AND (customer_id IS NULL) <> (former_customer_id IS NULL)
+UNION ALL
+SELECT former_customer_id, identified_on, shared_since, {columns} FROM moved
+WHERE NOT is_bot AND identified_on < shared_since AND customer_id IS NOT NULL
 UNION ALL
 SELECT customer_id, greatest(identified_on, shared_since), DATE '{FOREVER}', {columns} FROM shared_events
 WHERE NOT is_bot AND customer_id IS NOT NULL"""  # noqa: S608
@@ -373,8 +380,10 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
 
 
 def _list_rows(due: list[date], days_of_sessions: set[date]) -> dict[str, Rows]:
+    is_moved = ds.field("former_customer_id").is_valid() & ds.field("customer_id").is_valid()
     return {
         "events": Rows(clean_events.TABLE, find_customers, EVENTS, days_of_sessions, scan=True),
+        "moved": Rows(clean_events.TABLE, "former_customer_id", EVENTS, days_of_sessions, where=is_moved),
         "orders": Rows(clean_orders.TABLE, "customer_id", ORDERS, due, scan=True),
         "returns": Rows(clean_returns.TABLE, "customer_id", RETURNS, due, scan=True),
     }

@@ -1,10 +1,12 @@
 """features.customers: one row per customer known by the day, customers without any order or event included.
 
-Inputs: features.customer_days, clean.customers. A row uses only what was known by its day, also of who a visitor was.
+Inputs: features.customer_days, clean.customers. A row uses only what was known by its day, also of who a visitor was. Accounts
+that are part of another one on the day (merged_into) have no row: what they did is what that account did. Nor have customer
+ids that guests share by then.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
 
@@ -18,6 +20,7 @@ from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Write
 from jobs.errors import UserError
 from jobs.features import customer_days
+from jobs.features._accounts import Accounts, merge_rows, read_accounts
 from jobs.features._query import BUCKET_SIZE, SCAN_SIZE, run_steps
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, Scan
@@ -80,16 +83,26 @@ OLDER = (*_KEYS, *dict.fromkeys((*_OF_SEEN, *(w.daily_aggregate.name for w in _S
 RECORDS = ("customer_id", "day", "registered_at", "country")
 
 
-def compute_features(tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int) -> dict[str, pa.Table]:
+def compute_features(
+    tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int, accounts: Mapping[date, Accounts] | None = None
+) -> dict[str, pa.Table]:
     """Return features.customers as of each of a few days as `customers`.
 
     Key: customer. Inputs: `recent` and `older`, the columns RECENT and OLDER of features.customer_days: `recent` holds all
-    days of a window, `older` all days before; `records`, RECORDS of clean.customers. Rows after the day are left out. Sorted by
-    day and customer. About 1.5 µs of CPU a row of `recent`, and 15 µs a customer and day.
+    days of a window, `older` all days before; `records`, RECORDS of clean.customers. Rows after the day are left out. `accounts`,
+    where any is merged or shared, are those of each day. Sorted by day and customer. About 1.5 µs of CPU a row of `recent`, and
+    15 µs a customer and day.
     """
+    if accounts:
+        merged = {day: merge_rows(tables, accounts[day], day) for day in days}
+        return {"customers": pa.concat_tables([_compute_days(merged[day], [day], dormant_days) for day in days])}
+    return {"customers": _compute_days(tables, days, dormant_days)}
+
+
+def _compute_days(tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int) -> pa.Table:
     results = {f"customers_{n}": _result(n, day, dormant_days) for n, day in enumerate(days)}
     rows = run_steps(tables, write_steps(days), results, views=("known_days",))
-    return {"customers": pa.concat_tables([rows[name] for name in results])}
+    return pa.concat_tables([rows[name] for name in results])
 
 
 def write_steps(days: Sequence[date]) -> dict[str, str]:
@@ -276,17 +289,19 @@ def _write_days(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
     older = [day for day in stored if day <= first]
     n_recent, n_older = (lake.count_rows(customer_days.TABLE.name, set(part)) for part in (recent, older))
     n_rows = n_recent + n_older * len(OLDER) // len(RECENT)
+    key, accounts = read_accounts(lake, days)
+    is_plain = not accounts  # else the rows are changed before they are added up
     opened = lake.open_for_write(TABLE)
     with open_runner(lake, settings, n_rows) as runner:
         inputs = runner.read(
             {
-                "recent": Rows(customer_days.TABLE, "customer_id", RECENT, recent, scan=True),
-                "older": Rows(customer_days.TABLE, "customer_id", OLDER, older, scan=True),
-                "records": Rows(clean_customers.TABLE, "customer_id", RECORDS, scan=True),
+                "recent": Rows(customer_days.TABLE, key, RECENT, recent, scan=is_plain),
+                "older": Rows(customer_days.TABLE, key, OLDER, older, scan=is_plain),
+                "records": Rows(clean_customers.TABLE, key, RECORDS, scan=is_plain),
             },
-            count_buckets(n_rows // (SCAN_SIZE if runner.name == "local" else BUCKET_SIZE)),
+            count_buckets(n_rows // (SCAN_SIZE if is_plain and runner.name == "local" else BUCKET_SIZE)),
         )
-        kernel = partial(compute_features, days=days, dormant_days=settings.features.dormant_days)
+        kernel = partial(compute_features, days=days, dormant_days=settings.features.dormant_days, accounts=accounts)
         files = runner.run(kernel, inputs, {"customers": Write(TABLE, gather=True)}).files["customers"]
     written = {file.partition["day"] for file in files}
     if missing := [day for day in days if str(day) not in written]:

@@ -1,7 +1,8 @@
 """quality.reconciliation: one row per table and day, with what became of every row, and what the day was computed from.
 
 Rows in = rows out + rejects by rule + duplicates by rule, counted in the tables themselves after they were written.
-Where there is money, the amount that came in = the amount in the tables + refused + repeated, to the cent. `inputs` is a
+Where there is money, the amount that came in = the amount in the tables + refused + repeated + uncounted (returns and discounts
+beyond what was sold), to the cent. `inputs` is a
 fingerprint of everything the day was computed from: a day is due when it differs.
 """
 
@@ -29,6 +30,7 @@ SCHEMA = """
     measures MAP<STRING, DECIMAL(18,4)> COMMENT 'sums over the rows that came in and over what became of them',
     inputs STRING COMMENT 'fingerprint of what the day was computed from',
     revision STRING COMMENT 'changes whenever the rows of the day may have changed'"""
+NOT_KEPT = ("refused_", "repeated_", "uncounted_")  # how measures begin of money that came in and is not in the tables
 _CENT_OF_A_CENT = Decimal("0.0001")
 TABLE = Table("quality.reconciliation", __doc__.split("\n\n")[0], SCHEMA)
 
@@ -55,7 +57,7 @@ class Account:
         """The measures; where there is an amount, also what of it is `unaccounted` for, in the home currency."""
         if "amount" not in self.measures:
             return self.measures
-        not_kept = sum(value for name, value in self.measures.items() if name.startswith(("refused_", "repeated_")))
+        not_kept = sum(value for name, value in self.measures.items() if name.startswith(NOT_KEPT))
         return self.measures | {"unaccounted": self.measures["amount"] - self.measures["net"] - not_kept}
 
     def to_row(self, table: str, revision: str) -> dict:

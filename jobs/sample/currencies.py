@@ -10,7 +10,9 @@ COUNTRY_SHARES = (0.70, 0.06, 0.07, 0.05, 0.08, 0.04)
 CURRENCIES = (HOME_CURRENCY, "EUR", "USD", "SEK")
 CURRENCY_OF_COUNTRY = np.array([0, 1, 1, 1, 2, 3])
 PRICE_FACTORS = (1.0, 1.2, 1.3, 13.5)
-SEK = CURRENCIES.index("SEK")  # has no rate on Saturday and Sunday; prices in whole kronor
+SEK = CURRENCIES.index(
+    "SEK"
+)  # has no rate on Saturday and Sunday, and no sale that could take an older one; prices in whole kronor
 UNITS_PER_RATE = 10_000  # rates are whole ten-thousandths of the home currency
 
 

@@ -19,7 +19,7 @@ EVENT_DEFECTS = {
     "no_id": 0.003, "same_event": 0.0008, "same_event_next_day": 0.0004,
 }  # fmt: skip
 EVENT_RULES = tuple(EVENT_DEFECTS)[:6]
-ORDER_RULES = ("no_time", "future", "no_order_id", "no_product", "bad_quantity", "bad_price", "malformed")
+ORDER_RULES = ("no_time", "future", "no_order_id", "bad_quantity", "bad_price", "malformed")
 ORDER_DEFECTS = dict.fromkeys(ORDER_RULES, 0.0015) | {"restated": 0.008, "twice": 0.002, "reload": 0.002}
 
 

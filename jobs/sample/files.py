@@ -41,6 +41,8 @@ LINE_TYPES = ("SALE", "REFUND", "GIFTCARD", "SALE", "SALE", "ADJUST", "WRITEOFF"
 BAD_TIMES = ("", "yesterday", "2026-13-45T99:00:00Z", "0000-00-00")
 BAD_QUANTITIES = ("two", "0", '"1,5"')
 BAD_PRICES = ("free", "-4.00", '"12,50"')
+UNREADABLE_PRICES = ("free", "4.00-", '"12,50"')  # an order line below 0 is a return
+UNRATED = "NOK"  # a currency that the shop takes and has no exchange rate of
 # Visitors for whom the shop also records when an event was sent and received; by how much their clocks are wrong.
 TWO_CLOCKS_SHARE = 0.02
 CLOCK_OFFSETS_MS = tuple(minutes * 60_000 for minutes in (0, -26 * 60, -120, -7, 5, 180, 49 * 60))
@@ -133,7 +135,7 @@ def write_orders(folder: Path, day: date, shop: Shop, orders: np.ndarray, truth:
 def _order_columns(shop: Shop, orders: np.ndarray) -> list[pa.Array]:
     kind, variant = orders["kind"], orders["variant"]
     breaks = {name: orders["rule"] == code for name, code in RULE.items()}
-    product = np.where(breaks["no_product"], -1, orders["product"])
+    product = orders["product"]
     contacts = shop.customers.contacts
     spelling = orders["mail_spelling"].astype(int) * (len(contacts.mails) // 3)
     price = np.where(orders["blank_price"], "", to_decimals(orders["price"]))
@@ -148,9 +150,9 @@ def _order_columns(shop: Shop, orders: np.ndarray) -> list[pa.Array]:
         take_texts([*shop.products.skus.to_pylist(), *NON_PRODUCT_SKUS], product),
         take_texts(shop.products.categories, np.where(product < N_PRODUCTS, product, -1)),
         replace_texts(to_integers(orders["quantity"], keep_negative=True), breaks["bad_quantity"], BAD_QUANTITIES, variant),
-        replace_texts(pa.array(price, pa.string()), breaks["bad_price"], BAD_PRICES, variant),
+        replace_texts(pa.array(price, pa.string()), breaks["bad_price"], UNREADABLE_PRICES, variant),
         pa.array(to_decimals(orders["discount"]), pa.string()),
-        take_texts(CURRENCIES, orders["currency"]),
+        take_texts([*CURRENCIES, UNRATED], np.where(breaks["missing_rate"], len(CURRENCIES), orders["currency"])),
         take_texts(LINE_TYPES, kind),
         pa.array(np.select([kind == RETURN, kind == VOID], ["REFUNDED", "VOIDED"], "PAID")),
         pa.array(np.where(kind == TEST, "Y", "N")),

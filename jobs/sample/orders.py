@@ -164,6 +164,6 @@ def draw_bookings(rng: np.random.Generator, shop: Shop, day: date) -> np.ndarray
 
 
 def mark_missing_rates(orders: np.ndarray) -> None:
-    """Mark the lines in kronor of a Saturday or Sunday, for which there is no exchange rate."""
+    """Mark the lines in kronor of a Saturday or Sunday: they come in a currency that has no exchange rate."""
     weekday = (orders["time"] // DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
     orders["rule"] = np.where((orders["currency"] == SEK) & (weekday >= 5), RULE["missing_rate"], orders["rule"])

@@ -18,7 +18,7 @@ SALE, RETURN, GIFT_CARD, TEST, VOID, ADJUSTMENT, BAD_DEBT, POSTAGE, FEE, DISCOUN
 RULES = (
     "", "malformed", "no_time", "future",
     "too_late", "no_visitor", "unknown_type", "same_id", "same_event",
-    "no_order_id", "no_product", "bad_quantity", "bad_price", "no_price", "missing_rate",
+    "no_order_id", "bad_quantity", "bad_price", "no_price", "missing_rate",
     "gift_card", "test_order", "void", "adjustment", "bad_debt", "superseded", "exact",
 )  # fmt: skip
 RULE = {name: code for code, name in enumerate(RULES)}

@@ -22,8 +22,8 @@ class Rows:
     """Rows of a stored table, such as an input of a kernel.
 
     `columns` and `days` are all where None. `key` is a column, or makes the key of each row out of `columns`. `only` keeps the
-    rows whose key, a column, is in it. Of a table whose partition is another date than the day, `days` are values of that.
-    `scan` says that a kernel that gets all of them takes a Scan too.
+    rows whose key, a column, is in it, and `where` those that fulfil a condition. Of a table whose partition is another date
+    than the day, `days` are values of that. `scan` says that a kernel that gets all of them takes a Scan too.
     """
 
     table: Table
@@ -32,6 +32,7 @@ class Rows:
     days: Collection[date | None] | None = None
     only: pa.Array | None = None
     scan: bool = False
+    where: pc.Expression | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -95,7 +96,7 @@ def scan_rows(root: str, rows: Rows) -> "pa.Table | Scan":
     """Return these rows as a scan, or read where DuckDB could not find their files by name."""
     filesystem, base = open_filesystem(delta.table_path(root, rows.table.name))
     paths = tuple(f"{base}/{file.path}" for file in list_files(root, rows))
-    is_filtered = rows.only is not None or (rows.days is not None and rows.table.partition is None)
+    is_filtered = rows.only is not None or rows.where is not None or (rows.days is not None and rows.table.partition is None)
     if not paths or is_filtered or not isinstance(filesystem, LocalFileSystem) or _SPECIAL & set("".join(paths)):
         return read_rows(root, rows)
     return Scan(rows.schema, paths, rows.table.partition)
@@ -119,6 +120,7 @@ def read_files(root: str, rows: Rows, files: list[StoredFile]) -> pa.Table:
     )
     conditions = [pc.field("day").isin(list(rows.days))] if rows.days is not None and partition is None else []
     conditions += [pc.field(rows.key).isin(rows.only)] if rows.only is not None else []
+    conditions += [rows.where] if rows.where is not None else []
     condition = reduce(pc.Expression.__and__, conditions) if conditions else None
     is_alone = os.environ.get("POLARS_MAX_THREADS") != "1"  # a worker has one CPU
     table = dataset.to_table(columns=rows.schema.names, filter=condition, use_threads=is_alone)

@@ -3,20 +3,30 @@
 import polars as pl
 import pyarrow as pa
 
-from jobs.clean import _robots, customers, events, identities, visitor_days
-from jobs.config.settings import Clean
+from jobs.clean import _people, _robots, customers, events, identities, visitor_days
+from jobs.config import policy
+from jobs.config.settings import HOME, Clean
 from jobs.config.source_mapping import COLUMNS
 
 MAPPED = frozenset(COLUMNS["events"])
-NO_MAILS = customers.find_mail_owners(customers.TABLE.arrow_schema.empty_table())
+NOBODY = _people.list_people(customers.TABLE.arrow_schema.empty_table(), None, customers.NO_SHARED, 1)
+NULL_WORDS = policy.load_policy(str(HOME / "conf" / "policy.toml")).null_words
 
 
-def classify(raw: pa.Table, limits: Clean, mails: pl.DataFrame = NO_MAILS) -> dict[str, pa.Table]:
-    """Return the outputs of events.classify_events."""
-    return events.classify_events({"raw": raw}, mails, "GBP", limits, MAPPED)
+def inputs(limits: Clean, people: _people.People = NOBODY) -> events.Inputs:
+    """Return what events are cleaned with."""
+    return events.Inputs(people, "GBP", limits, MAPPED, NULL_WORDS)
 
 
-def clean(classified: dict[str, pa.Table], limits: Clean, **stored: pa.Table) -> dict[str, pa.Table]:
+def classify(raw: pa.Table, limits: Clean, people: _people.People = NOBODY, **stored: pa.Table) -> dict[str, pa.Table]:
+    """Return the outputs of events.classify_events; stored tables are empty unless given."""
+    earlier = visitor_days.TABLE.arrow_schema.empty_table()
+    return events.classify_events({"raw": raw, "earlier": earlier, **stored}, inputs(limits, people))
+
+
+def clean(
+    classified: dict[str, pa.Table], limits: Clean, people: _people.People = NOBODY, **stored: pa.Table
+) -> dict[str, pa.Table]:
     """Return the outputs of events.clean_visitors; stored tables are empty unless given."""
     empty = {
         "open": events.TABLE.arrow_schema.empty_table().select(events.OPEN_COLUMNS),
@@ -27,4 +37,4 @@ def clean(classified: dict[str, pa.Table], limits: Clean, **stored: pa.Table) ->
     agents = pl.Series(pl.from_arrow(classified["agents"]["user_agent"]))
     fleets = _robots.find_fleets(pl.DataFrame(pl.from_arrow(classified["fingerprints"])), limits)
     tables = {"kept": classified["kept"], **empty, **stored}
-    return events.clean_visitors(tables, fleets, _robots.find_crawlers(agents), limits, MAPPED)
+    return events.clean_visitors(tables, fleets, _robots.find_crawlers(agents, limits.app_agents), inputs(limits, people))

@@ -7,30 +7,36 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.bronze import rates
-from jobs.clean import _money, _order_days, customers, orders, products, returns
+from jobs.clean import _money, _order_days, _people, customers, orders, products, returns
 from jobs.config.settings import Clean, load_settings
 from jobs.config.source_mapping import COLUMNS, Source, TableMapping
 from jobs.quality.reconciliation import Account
 from jobs.storage.lake import Lake
+from tests.jobs.clean.kernels import NULL_WORDS
 
 SHOP = Source("shop", "GBP", {"orders": (TableMapping("orders", "*", {c: c for c in COLUMNS["orders"]}),)})
 NO_PRODUCTS, NO_CUSTOMERS, NO_RATES = (
     table.arrow_schema.empty_table() for table in (products.TABLE, customers.TABLE, rates.TABLE)
 )
+LIMITS = orders.Limits()
 
 
 def classify(
-    raw: pa.Table, listed: pa.Table = NO_PRODUCTS, people: pa.Table = NO_CUSTOMERS, rated: pa.Table = NO_RATES, rate_days: int = 0
-) -> dict[str, pa.Table]:
+    raw: pa.Table, listed: pa.Table = NO_PRODUCTS, people: pa.Table = NO_CUSTOMERS, rated: pa.Table = NO_RATES,
+    rate_days: int = 0, limits: orders.Limits = LIMITS,
+) -> dict[str, pa.Table]:  # fmt: skip
     """Return the outputs of orders.classify_orders."""
-    lookups = (products.find_product_validity(listed), customers.find_mail_owners(people), _money.list_rates(rated, rate_days))
-    return orders.classify_orders({"raw": raw}, *lookups, "GBP")
+    named = _people.list_people(people, None, customers.NO_SHARED, 1)
+    lookups = (products.find_product_validity(listed), named, _money.list_rates(rated, rate_days))
+    return orders.classify_orders({"raw": raw}, *lookups, "GBP", limits, NULL_WORDS)
 
 
-def match(classified: dict[str, pa.Table]) -> tuple[pa.Table, pa.Table]:
+def match(classified: dict[str, pa.Table], rated: pa.Table = NO_RATES, rate_days: int = 0) -> tuple[pa.Table, pa.Table]:
     """Return clean.orders and clean.returns of classified rows, all days at once."""
     lines, returned = (pl.DataFrame(pl.from_arrow(classified[name])) for name in ("lines", "returned"))
-    matched = returns.match_returns(orders.to_matchable(lines), returned).to_arrow()
+    listed = _money.list_rates(rated, rate_days)
+    sides = (_money.add_rate(rows, listed, "GBP") for rows in (orders.to_matchable(lines), returned))
+    matched = returns.match_returns(*sides).to_arrow()
     days = frozenset(pl.concat([lines["day"], returned["day"]]))
     tables = {"lines": classified["lines"], "stored": orders.TABLE.arrow_schema.empty_table(), "returned": matched}
     return orders.build_orders(tables, days)["orders"], matched

@@ -20,6 +20,7 @@ _ORIGIN = [
     ("_extra", pa.map_(pa.string(), pa.string())), ("_source", pa.string()), ("_file", pa.string()), ("_row", pa.int64()),
     ("_file_day", pa.date32()), ("_landed_at", pa.timestamp("us", "UTC")), ("day", pa.date32()),
 ]  # fmt: skip
+_DELIVERY = {"orders": [("_delivery", pa.string()), ("_left_out", pa.bool_())]}
 
 
 def cases(table: str) -> list[str]:
@@ -54,7 +55,7 @@ def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
     for case in cases(table):
         for number, line in enumerate(read(table, case, "input"), 1):
             text = {c: line.get(c) or None for c in columns}
-            text |= {c: f"{case}~{text[c]}" for c in PREFIXED if text.get(c)}
+            text |= {c: _prefix(case, text[c]) for c in PREFIXED if text.get(c)}
             file_day, day = line.get("_file_day"), line.get("day") or (line.get(time) or "2024-03-01")[:10]
             rows.append(
                 text
@@ -65,7 +66,12 @@ def raw_rows(table: str, columns: tuple[str, ...], time: str) -> pa.Table:
                 }
             )  # fmt: skip
     texts = [(column, pa.string()) for column in columns]
-    return pa.Table.from_pylist(rows, pa.schema([*texts, *_ORIGIN]))
+    return pa.Table.from_pylist(rows, pa.schema([*texts, *_ORIGIN, *_DELIVERY.get(table, ())]))
+
+
+def _prefix(case: str, text: str) -> str:
+    """Return an id with its case, but for one that begins with = and stands for itself."""
+    return text.removeprefix("=") if text.startswith("=") else f"{case}~{text}"
 
 
 def by_case(rows: pa.Table) -> dict[str, list[dict]]:

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 from jobs.bronze import customers as bronze
 from jobs.clean import customers
+from tests.jobs.clean.kernels import NULL_WORDS
 from tests.jobs.clean.rejects import land
 
 DAYS = [date(2024, 3, 1), date(2024, 3, 2)]
@@ -12,7 +13,7 @@ DAYS = [date(2024, 3, 1), date(2024, 3, 2)]
 def classify(*rows):
     """Return (outcome, rules) of each row, and clean.customers."""
     raw = land(bronze.TABLE, *rows)
-    outcomes = customers.classify_customers(raw)
+    outcomes = customers.classify_customers(raw, NULL_WORDS)
     return outcomes.select("outcome", "rules").rows(), customers.build_customers(raw, outcomes).to_pylist()
 
 

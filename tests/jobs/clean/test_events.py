@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.clean import rules
+from jobs.clean import _ids, rules
 from jobs.config.settings import Clean
 from jobs.config.source_mapping import COLUMNS
 from tests.jobs.clean import kernels, scenarios
@@ -12,16 +12,24 @@ LIMITS = Clean()
 
 @pytest.fixture(scope="module")
 def outcome():
-    """(kept rows, refused rows) by case, all cases in one call."""
+    """(kept rows, refused rows) by case and the corrected ids, all cases in one call."""
     classified = kernels.classify(scenarios.raw_rows("events", COLUMNS["events"], "event_at"), LIMITS)
-    return scenarios.by_case(classified["kept"]), scenarios.by_case(classified["rejects"])
+    corrections = {row["measure"]: int(row["value"]) for row in classified["corrections"].to_pylist()}
+    return scenarios.by_case(classified["kept"]), scenarios.by_case(classified["rejects"]), corrections
 
 
 @pytest.mark.parametrize("case", scenarios.cases("events"))
 def test_events_match_the_example(outcome, case):
-    kept, refused = outcome
+    kept, refused, _ = outcome
     scenarios.assert_rows(kept.get(case, []), scenarios.read("events", case, "expected"))
     scenarios.assert_rows(refused.get(case, []), scenarios.read("events", case, "refused"))
+
+
+def test_corrected_ids_are_counted_by_rule_and_column(outcome):
+    *_, corrections = outcome
+    assert corrections == {
+        "null_word_customer_id": 4, "null_word_visitor_id": 1, "decimal_id_customer_id": 1, "decimal_id_product_id": 1,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,7 @@ def test_robots_are_flagged_by_their_rule_and_people_are_not(robots, case):
     assert all(row["is_bot"] == (row["bot_rule"] is not None) for row in robots[case])
 
 
-def test_every_rule_of_events_has_an_example():
+def test_every_rule_of_events_has_an_example(outcome):
     def shown(table, kind, column):
         return {name for case in scenarios.cases(table) for row in scenarios.read(table, case, kind) if (name := row.get(column))}
 
@@ -46,7 +54,8 @@ def test_every_rule_of_events_has_an_example():
         rules.REFUSED: shown("events", "refused", "rules"),
         rules.REPEATED: shown("events", "refused", "rules"),
         rules.FLAGGED: shown("robots", "expected", "bot_rule"),
-        rules.CORRECTED: {"clock_skew"} if shown("events", "expected", "clock_skew_seconds") else set(),
+        rules.CORRECTED: {rule for rule in _ids.CORRECTED if any(name.startswith(rule) for name in outcome[2])}
+        | ({"clock_skew"} if shown("events", "expected", "clock_skew_seconds") else set()),
     }
     missing = {rule.name for rule in rules.RULES if rule.table == "events" and rule.name not in examples[rule.kind]}
     assert not missing

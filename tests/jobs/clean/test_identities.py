@@ -2,12 +2,13 @@
 
 from datetime import date
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from jobs.bronze import events as bronze
 from jobs.bronze._personal import hash_personal
-from jobs.clean import customers, identities, identity_alarms
+from jobs.clean import _people, customers, identities, identity_alarms
 from jobs.config.settings import Clean
 from tests.jobs.clean import event_days, kernels, scenarios
 
@@ -40,9 +41,10 @@ def outcome():
     origin = {"event_type": "view", "_source": "shop", "_file": "file"}
     rows = [origin | row | {"_row": n, "day": date.fromisoformat(row["event_at"][:10])} for n, row in enumerate(read("input"))]
     raw = pa.Table.from_pylist(rows, bronze.TABLE.arrow_schema)
-    classified = kernels.classify(raw, FEW, mails=customers.find_mail_owners(addresses, FEW.max_customers_per_mail))
-    cleaned = kernels.clean(classified, FEW)
-    alarms = identity_alarms.find_alarms(cleaned["links"], addresses, FEW)
+    people = _people.list_people(addresses, None, customers.NO_SHARED, FEW.max_customers_per_mail)
+    cleaned = kernels.clean(kernels.classify(raw, FEW, people), FEW, people)
+    mails = customers.find_shared_mails(addresses, FEW.max_customers_per_mail)
+    alarms = pl.concat(identity_alarms.find_alarms(cleaned["links"], mails)).to_arrow()
     kinds = {"expected": cleaned["events"].drop_columns(["event_id"]), "identities": cleaned["links"], "alarms": alarms}
     return {kind: scenarios.by_case(rows) for kind, rows in kinds.items()}
 

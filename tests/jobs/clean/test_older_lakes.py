@@ -11,6 +11,7 @@ from jobs.clean import orders, orders_rejects, pipeline, returns
 from jobs.clean._rows import rejects_table
 from jobs.config import source_mapping
 from jobs.config.source_mapping import COLUMNS, load_source
+from jobs.storage.currency import read_currency
 from tests.jobs.bronze.conftest import Vendor
 
 DAY, LANDED_AT = date(2024, 3, 1), datetime(2024, 3, 2, tzinfo=UTC)
@@ -60,7 +61,9 @@ def land_with_old_names(vendor):
 
 def clean(vendor):
     """Clean the day. Returns the order lines, the returns, and the orders of refused rows."""
-    pipeline.run(vendor.lake, vendor.settings, load_source(vendor.settings.source), [DAY])
+    source = load_source(vendor.settings.source)
+    pipeline.run(vendor.lake, vendor.settings, source, [DAY])
+    assert read_currency(vendor.lake.root) == source.currency
     lines, matches = (sorted(vendor.lake.read_small_table(table), key=str) for table in (orders.TABLE, returns.TABLE))
     return lines, matches, [row["order_id"] for row in vendor.lake.read_small_table(orders_rejects.TABLE)]
 

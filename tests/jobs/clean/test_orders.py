@@ -47,7 +47,8 @@ def outcome():
         for rows, table in ((listed, products.TABLE), (mails, customers.TABLE), (rated, rates.TABLE))
     ]
     classified = order_kernels.classify(raw, *lookups, rate_days=2)
-    return [scenarios.by_case(rows) for rows in (*order_kernels.match(classified), classified["rejects"])]
+    matched = order_kernels.match(classified, lookups[2], rate_days=2)
+    return [scenarios.by_case(rows) for rows in (*matched, classified["rejects"])]
 
 
 @pytest.mark.parametrize("case", scenarios.cases("orders"))
@@ -171,21 +172,23 @@ def test_amounts_are_rounded_half_up_and_null_where_they_are_too_large():
             ("product", "3", "0.3333", "1", "0"),
             ("product", "-0.5", "0.0001", "1", "0"),  # a return
             ("product", "1", "2", "0.00002500", "2"),
-            ("product", "0.0055", "0.0090", "1", "0"),  # 0.0000495 is 0.000050 first
+            ("product", "0.0055", "0.0090", "1", "0"),  # 0.0000495 is rounded once
             ("product", "99999999999999", "2", "1", "0"),
             ("product", "1", "2", None, "1"),
             ("discount", "-3", "-0.5", "2", "0.25"),
         ],
         ["line_kind", "quantity", "unit_price", "rate", "discount"], orient="row",
-    )  # fmt: skip
+    ).with_columns(pl.lit(None, pl.Decimal(22, 8)).alias("line_amount"), exact_price="unit_price")  # fmt: skip
+    lines = lines.with_columns(pl.lit(None, pl.Decimal(18, 4)).alias(f"order_{what}") for what in ("discount", "shipping", "tax"))
+    lines = lines.with_columns(pl.col("exact_price").cast(pl.Decimal(22, 8)))
     money = pl.col("quantity", "unit_price", "discount").cast(pl.Decimal(18, 4))
     lines = lines.with_columns(money, pl.col("rate").cast(pl.Decimal(18, 8)))
-    amounts = _money.add_amounts(lines).select("gross", "discount", "unit_price")
+    amounts = _money.add_amounts(lines, Decimal(10**14) - 1).select("gross", "discount", "unit_price")
     assert [[value if value is None else str(value) for value in row] for row in amounts.rows()] == [
         ["0.9999", "0.0000", "0.3333"],
         ["0.0001", "0.0000", "0.0001"],
         ["0.0001", "0.0001", "2.0000"],
-        ["0.0001", "0.0000", "0.0090"],
+        ["0.0000", "0.0000", "0.0090"],
         [None, "0.0000", "2.0000"],
         [None, None, "2.0000"],
         ["0.0000", "3.5000", "0.5000"],
@@ -206,3 +209,12 @@ def test_a_day_depends_on_its_last_rate_of_each_currency_and_on_no_other_days(tm
     assert after == before | {first: [("EUR", "0.90"), ("USD", "0.75")]}
     assert _money.rates_for(after, second, rate_days=0) == after[second]
     assert _money.rates_for(after, date(2024, 3, 3), rate_days=2) == after[second] + after[first]
+
+
+def test_a_row_without_a_quantity_is_one_piece_only_where_the_source_has_no_quantities():
+    row = {"order_id": "1", "line_no": "1", "ordered_at": "2024-03-01 10:00:00", "product_id": "mug", "unit_price": "2.50"}
+    raw = land(orders.BRONZE, row | {"day": date(2024, 3, 1)})
+    refused = order_kernels.classify(raw)
+    assert refused["rejects"]["rules"].to_pylist() == [["bad_quantity"]]
+    lines = order_kernels.classify(raw, limits=orders.Limits(has_quantity=False))["lines"]
+    assert [str(value) for value in lines.select(["quantity", "gross_amount"]).to_pylist()[0].values()] == ["1.0000", "2.5000"]

@@ -8,7 +8,7 @@ import pytest
 from jobs.bronze import customers as bronze_customers
 from jobs.bronze import events as bronze_events
 from jobs.bronze import products as bronze_products
-from jobs.clean import _references, customers, orders, products
+from jobs.clean import _references, customers, identity_days, orders, products
 from jobs.config.settings import load_settings
 from jobs.config.source_mapping import COLUMNS, TableMapping
 from jobs.quality import reconciliation
@@ -17,7 +17,9 @@ from tests.jobs.clean.order_kernels import SHOP
 from tests.jobs.clean.rejects import land
 
 DAYS = [date(2024, 3, day) for day in (1, 2, 3)]
-SOURCE = replace(SHOP, mappings={t: (TableMapping(t, "*", {c: c for c in COLUMNS[t]}),) for t in ("events", "orders")})
+SOURCE = replace(
+    SHOP, mappings={t: (TableMapping(t, "*", {c: c for c in COLUMNS[t]}),) for t in ("events", "orders", "customers")}
+)
 
 
 @pytest.fixture
@@ -38,16 +40,26 @@ def refresh(lake, reference, bronze, *rows):
     """Land rows in the place of a reference table's, and refresh it. Returns the due days of events and orders."""
     lake.replace_rows(bronze, land(bronze, *rows))
     entry = {"files": [str(rows)], "n_rows": {bronze.name: len(rows)}}
-    landed = {bronze.name.split(".")[1]: {DAYS[0]: entry}}
-    _references.refresh_reference_table(lake, reference(lake, load_settings({}), SOURCE), landed)
+    named = {
+        table: {day: {"files": ["file"], "n_rows": {f"bronze.{table}": 2}} for day in DAYS} for table in ("events", "orders")
+    }
+    landed = {bronze.name.split(".")[1]: {DAYS[0]: entry}} | named
+    if reference is _references.refresh_people:
+        accounts = _references.refresh_people(lake, load_settings({}), SOURCE, landed, DAYS[-1])
+        reconciliation.write_accounts(lake, {identity_days.TABLE.name: accounts[identity_days.TABLE.name]})
+    else:
+        _references.refresh_reference_table(lake, reference(lake, load_settings({}), SOURCE), landed)
     due = [row for row in lake.read_small_table(reconciliation.TABLE) if row["inputs"] != "cleaned"]
     return [[row["day"].day for row in due if row["table"] == table] for table in ("clean.events", "clean.orders")]
 
 
-def test_days_from_which_an_address_names_a_customer_become_due(lake):
+def test_days_on_which_an_address_comes_to_name_a_customer_become_due(lake):
+    """Those before the account is known too: a guest is stitched to it from then on."""
     anna = {"customer_id": "anna", "email_key": "mail", "day": DAYS[1]}
-    assert refresh(lake, _references.customer_reference, bronze_customers.TABLE, anna) == [[2], [2, 3]]
-    assert [row["email_key"] for row in lake.read_small_table(customers.TABLE)] == ["mail"]
+    bert = {"customer_id": "bert", "email_key": "own", "day": DAYS[1]}
+    assert refresh(lake, _references.refresh_people, bronze_customers.TABLE, bert) == [[], []]
+    assert refresh(lake, _references.refresh_people, bronze_customers.TABLE, bert, anna) == [[1, 2], [1, 2, 3]]
+    assert sorted(row["email_key"] for row in lake.read_small_table(customers.TABLE)) == ["mail", "own"]
 
 
 def test_only_orders_without_a_price_or_category_become_due_when_a_product_changes(lake):

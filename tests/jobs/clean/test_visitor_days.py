@@ -14,8 +14,10 @@ def events(*rows):
     at = [datetime.combine(DAY, datetime.strptime(time, "%H:%M").time(), UTC) for time, *_ in rows]  # noqa: DTZ007
     return pl.DataFrame(
         {"visitor_id": "v", "day": DAY, "visitor_day": 0, "event_at": at, "customer_id": [row[1] for row in rows],
-         "known_customer_id": [row[2] for row in rows]},
-        schema_overrides={"event_at": pl.Datetime("us", "UTC"), "customer_id": pl.String, "known_customer_id": pl.String},
+         "known_customer_id": [row[2] for row in rows], "event_type": "view", "source_id": "id", "order_id": None,
+         "product_id": None},
+        schema_overrides={"event_at": pl.Datetime("us", "UTC"), "customer_id": pl.String, "known_customer_id": pl.String,
+                          "order_id": pl.String, "product_id": pl.String},
     )  # fmt: skip
 
 

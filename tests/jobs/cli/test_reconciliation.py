@@ -6,8 +6,11 @@ from decimal import Decimal
 
 import pytest
 
+from jobs.clean import orders
 from jobs.cli.reconciliation import format_reconciliation
 from jobs.errors import UserError
+from jobs.storage import currency
+from jobs.storage.lake import Lake
 from tests.jobs.report.lake import DAY, EVE, make_reconciliation, make_settings, write_rows
 
 
@@ -45,15 +48,41 @@ def test_money_is_listed_by_day(tmp_path):
     lines, differences = read_lines()
     assert ["clean.orders", "refused", "gift_card", "1", "50.00"] in lines
     assert lines[-5:] == [
-        ["day", "came in", "refused", "repeated", "gross", "discounts", "returns", "net", "given back"],
+        ["day", "came in", "refused", "repeated", "uncounted", "gross", "discounts", "returns", "net", "given back"],
         lines[-4],
-        ["2026-03-30", "59.00", "50.00", "0.00", "10.00", "1.00", "4.00", "5.00", "0.00"],
-        ["2026-03-31", "-4.00", "0.00", "0.00", "0.00", "0.00", "0.00", "0.00", "4.00"],
-        ["in all", "55.00", "50.00", "0.00", "10.00", "1.00", "4.00", "5.00", "4.00"],
+        ["2026-03-30", "59.00", "50.00", "0.00", "0.00", "10.00", "1.00", "4.00", "5.00", "0.00"],
+        ["2026-03-31", "-4.00", "0.00", "0.00", "0.00", "0.00", "0.00", "0.00", "0.00", "4.00"],
+        ["in all", "55.00", "50.00", "0.00", "0.00", "10.00", "1.00", "4.00", "5.00", "4.00"],
     ]
     assert differences == []
     write_rows(settings.lake, "clean.returns", [refund | {"amount": Decimal(3)}])
     assert read_lines()[1] == ["clean.orders, day 2026-03-30, money"]
+
+
+def test_money_beyond_what_was_sold_is_an_alarm_in_the_currency_of_the_lake(tmp_path):
+    """The source configured now has another currency than the lake."""
+    settings = make_settings(tmp_path)
+    account = {"table": "clean.orders", "day": DAY, "rows_in": 1, "rows_out": 1, "rejects": [], "duplicates": [], "difference": 0}
+    measures = {
+        "amount": -20,
+        "net": 0,
+        "uncounted_over_return": -12,
+        "uncounted_over_discount": -8,
+        "differing_order_amounts": 1,
+    }
+    write_rows(settings.lake, "quality.reconciliation", [account | {"measures": [(n, Decimal(v)) for n, v in measures.items()]}])
+    lines = format_reconciliation(settings, [DAY])[0].splitlines()
+    assert "money in home currency: returns by the day of their order, given back by the day of refund" in lines
+    lake = Lake(None, settings.lake)
+    lake.create(orders.TABLE)
+    lake.set_property(orders.TABLE, currency.PROPERTY, "SEK")
+    text, differences = format_reconciliation(settings, [DAY])
+    assert "money in SEK: returns by the day of their order, given back by the day of refund" in text
+    assert "alarm: 12.00 were said to be given back beyond what was sold" in text
+    assert "alarm: 8.00 of discounts are more than their orders cost" in text
+    assert "alarm: 1 orders state an amount of the order differently" in text
+    assert re.split(r"  +", text.splitlines()[-4].strip()) == ["2026-03-31", "-20.00", *["0.00"] * 2, "-20.00", *["0.00"] * 5]
+    assert differences == []
 
 
 def test_days_with_a_difference_or_without_rows_are_named(tmp_path):

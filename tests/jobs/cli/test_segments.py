@@ -4,9 +4,12 @@ import re
 
 import pytest
 
+from jobs.clean import orders
 from jobs.cli.segments import format_segments
 from jobs.errors import UserError
 from jobs.report.page import write_page
+from jobs.storage import currency
+from jobs.storage.lake import Lake
 from tests.jobs.report.lake import DAY, EVE, VERSION, make_profiles, make_settings, write_rows
 
 
@@ -14,12 +17,15 @@ def test_the_segments_of_the_latest_day_are_a_table(tmp_path):
     settings = make_settings(tmp_path)
     older = [row | {"day": EVE, "n_customers": 1} for row in make_profiles()]
     write_rows(settings.lake, "marts.segment_profiles", older + make_profiles())
+    lake = Lake(None, settings.lake)
+    lake.create(orders.TABLE)
+    lake.set_property(orders.TABLE, currency.PROPERTY, "SEK")  # the source configured now has another one
     path = write_page(settings, DAY)
 
     lines = format_segments(settings).splitlines()
 
     assert re.split(r"\s{2,}", lines[0].strip()) == [
-        "segment", "name", "customers", "share", "orders, 365 days", "net, 365 days, GBP", "typical recency",
+        "segment", "name", "customers", "share", "orders, 365 days", "net, 365 days, SEK", "typical recency",
     ]  # fmt: skip
     assert [re.split(r"\s{2,}", line.strip()) for line in lines[2:6]] == [
         ["1", "Many orders, high spend", "262", "13.1 %", "3,720", "337,561", "3 days"],

@@ -29,6 +29,7 @@ def test_roots_are_absolute_unless_they_are_uris():
         ({"SHOAL_TRAIN__NOISE": "1.5"}, "must be at least 0 and at most 0.9"),
         ({"SHOAL_TRAIN__NOISE": "nan"}, "train.noise = 'nan'"),
         ({"SHOAL_TRAIN__HIDDEN": "64,0"}, "must be at least 1"),
+        ({"SHOAL_CLEAN__FIRST_DAY": "soon"}, "clean.first_day = 'soon'"),
         ({"SHOAL_CLEAN": "5"}, "clean = '5'"),
         ({"SHOAL_LAKE__X": "5"}, "variable SHOAL_LAKE__X: lake is a value"),
         ({"SHOAL_ENV": "nowhere"}, "nowhere.toml does not exist"),

@@ -93,6 +93,19 @@ def test_events_of_a_shared_device_count_until_it_was_known_to_be_shared(rows):
     assert values(rows["kiosk"], *names) == {(1, 1, 4): (2, 1, 0, 1, 60), (1, 4): (1, 1, 1, 1, 0)}
 
 
+def test_an_event_that_moved_to_another_customer_counts_for_both_at_their_times():
+    moved = event("anna", "2024-03-01 10:00:00", "view", shared_since="2024-03-04", former_customer_id="9999")
+    clean = {
+        "events": to_arrow(events.TABLE, [moved], customer_days.EVENTS),
+        "moved": to_arrow(events.TABLE, [moved], customer_days.EVENTS),
+        "orders": to_arrow(orders.TABLE, [], customer_days.ORDERS),
+        "returns": to_arrow(returns.TABLE, [], customer_days.RETURNS),
+    }
+    rows = customer_days.aggregate_customer_days(clean, DAYS, ())["customer_days"].to_pylist()
+    counts = {(row["customer_id"], row["identified_on"].day, row["known_until"].day, row["events"]) for row in rows}
+    assert counts == {("9999", 1, 4, 1), ("anna", 4, 31, 1)}
+
+
 def test_a_day_of_clicks_counts_sessions_and_carts_without_robots_and_unknown_visitors(rows):
     names = ("events", "views", "sessions", "bounces", "cart_sessions", "abandoned_carts", "night_events", "weekend_events",
              "mobile_events", "active_seconds", "active_days", "orders")  # fmt: skip

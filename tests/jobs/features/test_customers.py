@@ -11,6 +11,7 @@ import pytest
 from jobs import catalogue
 from jobs.clean import customers as clean_customers
 from jobs.features import customer_days, customers
+from jobs.features._accounts import Accounts, find_account
 from tests.jobs.features.logs import to_arrow
 
 DAY = date(2024, 3, 31)
@@ -98,3 +99,42 @@ def test_the_order_of_the_rows_does_not_change_the_last_digit():
         return features["category_entropy_365d"].to_pylist()
 
     assert compute_entropy(daily) == compute_entropy(daily[::-1]) == compute_entropy(random.sample(daily, len(daily)))
+
+
+def test_an_account_that_is_part_of_another_one_is_that_one_from_then_on():
+    """old was merged into new: a day of both is one active day, and old has no row of its own."""
+
+    def daily(customer, day, **more):
+        keys = {"customer_id": customer, "day": day, "identified_on": day, "known_until": "9999-12-31"}
+        return SUMS | keys | {"events": 1, "active_days": 1, "orders": 1, "order_days": 1, "gross": 10, "net": 10} | more
+
+    days = [
+        daily("old", "2024-03-02"),
+        daily("old", "2024-03-05"),
+        daily("new", "2024-03-05", gross=5, net=5),
+        daily("carl", "2024-03-05"),
+    ]
+    records = [{"customer_id": c, "day": d, "country": country, "registered_at": d}
+               for c, d, country in (("old", "2024-02-01", "FR"), ("new", "2024-02-20", "DE"))]  # fmt: skip
+    tables = {
+        "recent": to_arrow(customer_days.TABLE, days, customers.RECENT),
+        "older": to_arrow(customer_days.TABLE, [], customers.OLDER),
+        "records": to_arrow(clean_customers.TABLE, records, customers.RECORDS),
+    }
+
+    def compute(owners):
+        features = customers.compute_features(tables, [DAY], 365, {DAY: Accounts(owners)})["customers"].to_pylist()
+        return {row["customer_id"]: SimpleNamespace(**row) for row in features}
+
+    assert set(compute({})) == {"old", "new", "carl"}
+    accounts = {DAY: Accounts(shared=frozenset({"old"}))}
+    shared = customers.compute_features({**tables, "recent": tables["recent"].slice(0, 0)}, [DAY], 365, accounts)["customers"]
+    assert shared["customer_id"].to_pylist() == ["new"]
+    merged = compute({"old": "new"})
+    assert set(merged) == {"new", "carl"}
+    new = merged["new"]
+    assert (new.orders_30d, new.active_days_30d, new.country, str(new.first_known_day)) == (3, 2, "DE", "2024-02-01")
+    assert str(new.first_seen_day) == "2024-03-02"
+    assert find_account(tables["recent"].select(["customer_id"]), {"old": "new", "new": "new"}).to_pylist() == [
+        "new", "new", "new", "carl"
+    ]  # fmt: skip
