@@ -10,7 +10,8 @@ from jobs.source_guess.samples import Sample
 
 COLUMNS = {
     "events": (
-        "event_at", "event_type", "event_id", "visitor_id", "customer_id", "email_key", "product_id", "category", "price", "currency",
+        "event_at", "event_type", "event_id", "visitor_id", "customer_id", "email_key", "product_id", "category", "price",
+        "currency",
         "search_term", "page", "device", "country", "user_agent", "channel", "sent_at", "received_at", "order_id", "address",
     ),
     "orders": (
@@ -32,8 +33,9 @@ _NUMBERS = frozenset((
 ))  # fmt: skip
 _ID_OF = {"orders": "order_id", "customers": "customer_id", "products": "product_id", "events": "event_id"}
 _DROPPED = re.compile(
-    r"(full|first|last|billing|shipping|customer|cust|user|buyer|receiver|contact)_?name|surname|phone|mobile|telephone|fax|street"
-    r"|address(?!_?key)|zip|postcode|postal|birth|telefon|stra(ss|\u00df)e|vorname|nachname|iban|card_?(no|number|holder)|passport|password|\bnotes?\b|comment|latitude|longitude",
+    r"(full|first|last|billing|shipping|customer|cust|user|buyer|receiver|contact)_?name|surname|phone|mobile|telephone|fax"
+    r"|street|address(?!_?key)|zip|postcode|postal|birth|telefon|stra(ss|\u00df)e|vorname|nachname|iban"
+    r"|card_?(no|number|holder)|passport|password|\bnotes?\b|comment|latitude|longitude",
     re.I,
 )
 SURE, LIKELY, GUESS = "sure", "likely", "guess"

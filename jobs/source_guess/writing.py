@@ -70,7 +70,7 @@ def _comment_out(kind: Kind, guess: Guess, block: list[str]) -> list[str]:
     ]
     if len(guess.roles) < 2:
         return [
-            f"# {kind.pattern} is left out: Shoal takes nothing that looks like its columns ({', '.join(kind.sample.columns)[:60]})"
+            f"# {kind.pattern} is left out: Shoal takes nothing that looks like its columns ({', '.join(kind.sample.columns)[:50]})"
         ]
     return [line if line.startswith("#") else f"# {line}".rstrip() for line in (*lines, *block, *to_fill)]
 

@@ -100,7 +100,8 @@ def action(kind):
     }
     return {
         "event": "unstruct", "event_name": "snowplow_ecommerce_action",
-        "unstruct_event": json.dumps({"schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0", "data": data}),
+        "unstruct_event": json.dumps({"schema": "iglu:com.snowplowanalytics.snowplow/unstruct_event/jsonschema/1-0-0",
+        "data": data}),
     }  # fmt: skip
 
 
@@ -119,7 +120,8 @@ def test_snowplow_enriched_events(preset):
                  page_title='a 5" lone quote', page_url="https://x.example/", user_ipaddress="10.0.0.9"),
         snowplow(event_id="e2", **action("product_view"), contexts=contexts(entity("product", id="cap", price=10))),
         snowplow(event_id="e3", user_id="u2", **action("transaction"), contexts=sold),
-        snowplow(event="transaction_item", event_name="transaction_item", event_id="e4", user_id="u2", ti_orderid="S0", ti_sku="old",
+        snowplow(event="transaction_item", event_name="transaction_item", event_id="e4", user_id="u2", ti_orderid="S0",
+        ti_sku="old",
                  ti_price="4.50", ti_quantity="2", ti_currency="EUR"),
     ]  # fmt: skip
     preset.write("run=2025-03-03-11-00-00/part-00000", "\n".join(lines) + "\n")
@@ -135,10 +137,12 @@ def test_snowplow_enriched_events(preset):
 def posthog(event, at, distinct_id, properties):
     """An event of a batch export as JSON lines."""
     return {
-        "uuid": f"018e-{at}", "event": event, "distinct_id": distinct_id, "person_id": "p", "person_properties": {"email": "a@x.example"},
+        "uuid": f"018e-{at}", "event": event, "distinct_id": distinct_id, "person_id": "p",
+        "person_properties": {"email": "a@x.example"},
         "properties": {"$device_id": "dev", "$current_url": "https://x.example/a", "$device_type": "Mobile",
                        "$geoip_country_code": "ES", "$ip": "10.0.0.7", **properties},
-        "timestamp": f"2025-03-03T{at}.120000+00:00", "created_at": "2025-03-03T23:00:00+00:00", "elements_chain": "", "team_id": 1,
+        "timestamp": f"2025-03-03T{at}.120000+00:00", "created_at": "2025-03-03T23:00:00+00:00", "elements_chain": "",
+        "team_id": 1,
         "set": None, "set_once": None, "ip": None, "site_url": None,
     }  # fmt: skip
 
@@ -146,7 +150,8 @@ def posthog(event, at, distinct_id, properties):
 def test_posthog_batch_export(preset):
     sold = {
         "order_id": "H1", "shipping": 4, "tax": 1.5, "discount": 2, "currency": "EUR",
-        "products": [{"product_id": "9", "sku": "pen", "name": "Pen", "price": 3, "quantity": 4}, {"product_id": "10", "price": 20}],
+        "products": [{"product_id": "9", "sku": "pen", "name": "Pen", "price": 3, "quantity": 4}, {"product_id": "10",
+        "price": 20}],
     }  # fmt: skip
     events = [
         posthog("$pageview", "10:00:00", "dev", {}),
@@ -172,10 +177,12 @@ def test_matomo_visits(preset):
     order = {
         "type": "ecommerceOrder", "orderId": "M1", "revenue": 58, "revenueSubTotal": 50, "revenueTax": 5, "revenueShipping": 6,
         "revenueDiscount": 3, "items": 2, "timestamp": 1740996120,
-        "itemDetails": [{"itemSKU": "fan", "itemName": "Fan", "itemCategory": "air", "price": 25, "quantity": 2, "categories": ["air"]}],
+        "itemDetails": [{"itemSKU": "fan", "itemName": "Fan", "itemCategory": "air", "price": 25, "quantity": 2,
+        "categories": ["air"]}],
     }  # fmt: skip
     visit = {
-        "idSite": "1", "idVisit": "5", "visitIp": "10.0.0.8", "visitorId": "v9", "fingerprint": "f", "actionDetails": [page, view, order],
+        "idSite": "1", "idVisit": "5", "visitIp": "10.0.0.8", "visitorId": "v9", "fingerprint": "f", "actionDetails": [page,
+        view, order],
         "goalConversions": 0, "siteCurrency": "EUR", "serverDate": "2025-03-03", "visitServerHour": "11", "userId": None,
         "visitorType": "new", "deviceType": "Desktop", "countryCode": "fr", "country": "France", "referrerType": "direct",
         "serverTimestamp": 1740996120, "firstActionTimestamp": 1740996000,

@@ -32,7 +32,8 @@ def shopify(name, lines, subtotal, shipping="0.00", taxes="0.00", total=None, st
     """The rows of an order: what is about the order stands on the first of them alone."""
     rows = [
         {"Name": name, "Email": f"{name[1:]}@x.example", "Created at": "2025-03-02 21:30:00 -0500", "Vendor": "Acme",
-         "Lineitem quantity": n, "Lineitem name": title, "Lineitem price": price, "Lineitem sku": sku, "Lineitem discount": "0.00"}
+         "Lineitem quantity": n, "Lineitem name": title, "Lineitem price": price, "Lineitem sku": sku,
+         "Lineitem discount": "0.00"}
         for n, title, price, sku in lines
     ]  # fmt: skip
     rows[0] |= {
@@ -45,7 +46,8 @@ def shopify(name, lines, subtotal, shipping="0.00", taxes="0.00", total=None, st
 
 def test_shopify_orders_export(preset):
     rows = [
-        *shopify("#20", [("3", "Bowl", "12.00", "BOWL"), ("1", "Engraving", "4.00", "")], "36.00", "5.00", "6.83", "41.00", discount="4.00"),
+        *shopify("#20", [("3", "Bowl", "12.00", "BOWL"), ("1", "Engraving", "4.00", "")], "36.00", "5.00", "6.83", "41.00",
+        discount="4.00"),
         *shopify("#21", [("1", "Rug", "80.00", "RUG")], "80.00", "8.00", "7.20", "95.20"),  # taxes on top
         *shopify("#22", [("1", "Rug", "80.00", "RUG")], "80.00", "0.00", discount="8.00"),  # a discount of the shipping alone
         *shopify("#23", [("2", "Cup", "9.00", "CUP")], "18.00", status="voided"),
@@ -74,7 +76,8 @@ def test_shopify_orders_export(preset):
 def woocommerce(number, status="completed", lines=(), shipping="0.00", tax="0.00", refunds=(), fees=(), customer=7):
     """An order as the REST API gives it, with all of its fields."""
     address = {
-        "first_name": "Zoë", "last_name": "Zed", "company": "", "address_1": "1 Quay", "address_2": "", "city": "Gent", "state": "",
+        "first_name": "Zoë", "last_name": "Zed", "company": "", "address_1": "1 Quay", "address_2": "", "city": "Gent",
+        "state": "",
         "postcode": "9000", "country": "BE",
     }  # fmt: skip
     items = [
@@ -84,12 +87,14 @@ def woocommerce(number, status="completed", lines=(), shipping="0.00", tax="0.00
         for n, (name, sku, quantity, subtotal, total) in enumerate(lines)
     ]  # fmt: skip
     return {
-        "id": number, "parent_id": 0, "number": str(number), "order_key": "wc_order_x", "created_via": "checkout", "version": "9.0.0",
+        "id": number, "parent_id": 0, "number": str(number), "order_key": "wc_order_x", "created_via": "checkout",
+        "version": "9.0.0",
         "status": status, "currency": "EUR", "date_created": "2025-03-03T09:00:00", "date_created_gmt": "2025-03-03T08:00:00",
         "date_modified": "2025-03-05T09:00:00", "date_modified_gmt": "2025-03-05T08:00:00", "discount_total": "0.00",
         "discount_tax": "0.00", "shipping_total": shipping, "shipping_tax": "0.00", "cart_tax": "0.00", "total": "0.00",
         "total_tax": tax, "prices_include_tax": False, "customer_id": customer, "customer_ip_address": "10.0.0.1",
-        "customer_user_agent": "Mozilla", "customer_note": "ring twice", "billing": {**address, "email": "zoe@x.example", "phone": "1"},
+        "customer_user_agent": "Mozilla", "customer_note": "ring twice", "billing": {**address, "email": "zoe@x.example",
+        "phone": "1"},
         "shipping": address, "payment_method": "bacs", "payment_method_title": "Bank", "transaction_id": "", "date_paid": None,
         "date_paid_gmt": None, "date_completed": None, "date_completed_gmt": None, "cart_hash": "", "meta_data": [],
         "line_items": items, "tax_lines": [], "shipping_lines": [],
@@ -145,7 +150,8 @@ def test_olist_items_with_their_orders_and_customers(preset):
     preset.write(
         "olist_products_dataset.csv",
         "product_id,product_category_name,product_name_lenght,product_description_lenght,product_photos_qty,product_weight_g,"
-        "product_length_cm,product_height_cm,product_width_cm\np1,brinquedos,10,20,1,100,1,1,1\np2,beleza_saude,10,20,1,100,1,1,1\n",
+        "product_length_cm,product_height_cm,product_width_cm\n"
+        "p1,brinquedos,10,20,1,100,1,1,1\np2,beleza_saude,10,20,1,100,1,1,1\n",
     )
     preset.refresh("olist")
     assert ("q1", "p1", "brinquedos", "2018-01-11 00:30:00") in preset.rows(
