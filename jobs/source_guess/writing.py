@@ -69,9 +69,7 @@ def _comment_out(kind: Kind, guess: Guess, block: list[str]) -> list[str]:
         f"What {kind.pattern} holds is not known: a table of {guess.table} needs {', '.join(guess.missing)}. Fill in, or remove:"
     ]
     if len(guess.roles) < 2:
-        return [
-            f"# {kind.pattern} is left out: Shoal takes nothing that looks like its columns ({', '.join(kind.sample.columns)[:50]})"
-        ]
+        return [f"# {kind.pattern} is left out: nothing is known that has columns such as {', '.join(kind.sample.columns)[:50]}"]
     return [line if line.startswith("#") else f"# {line}".rstrip() for line in (*lines, *block, *to_fill)]
 
 
