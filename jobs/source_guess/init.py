@@ -25,7 +25,9 @@ def guess_mapping(root: str, out: Path) -> tuple[str, list[str]]:
     names = [name for name in list_names(root) if not _NO_DATA.search(name)]
     kinds, lines = find_kinds(root, names)
     if not kinds:
-        raise UserError(f"source: no file in {root} has rows that could be read{'; ' + lines[0] if lines else ''}")
+        raise UserError(
+            f"source: no file in {root} has rows that could be read{'; ' + lines[0].removeprefix('source: ') if lines else ''}"
+        )
     layouts = {id(kind): find_layout(kind.sample) for kind in kinds}
     guesses = [(kind, guess_table(kind.sample)) for kind in kinds]
     if layout := next(filter(None, layouts.values()), None):

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import date
+from fnmatch import fnmatch
 
 from jobs.errors import UserError
 from jobs.source_guess.samples import Sample, read_sample
@@ -51,12 +52,16 @@ def find_kinds(root: str, names: list[str]) -> tuple[list[Kind], list[str]]:
             kinds.append(
                 Kind(pattern if files[1:] or _DAY.search(pattern) else _literal(files), files, samples, _find_file_day(files))
             )
+    for kind in kinds:
+        others = [name for other_kind in kinds if other_kind is not kind for name in other_kind.names]
+        if any(fnmatch(name, kind.pattern) for name in others):
+            kind.pattern = kind.pattern.replace("*", "[0-9]*")  # so that `orders-*` takes no `orders-items-*`
     return kinds, problems
 
 
 def _literal(files: list[str]) -> str:
     """Return the pattern of a single file: its name, with a star for the day in it."""
-    return re.sub(r"\*+", "*", _DAY.sub("*", files[0]))
+    return re.sub(r"\*+", "*", _DAY.sub("*", files[0].replace("[", "[[]")))
 
 
 def _to_pattern(name: str) -> str:
@@ -65,7 +70,7 @@ def _to_pattern(name: str) -> str:
     >>> _to_pattern("in/orders-2024-03-01.csv.gz"), _to_pattern("orders_10.csv")
     ('in/orders-*.csv.gz', 'orders_*.csv')
     """
-    return re.sub(r"\*+", "*", re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", _DAY.sub("*", name)))
+    return re.sub(r"\*+", "*", re.sub(r"(?<![A-Za-z])\d+(?![A-Za-z])", "*", _DAY.sub("*", name.replace("[", "[[]"))))
 
 
 def _find_file_day(files: list[str]) -> str | None:

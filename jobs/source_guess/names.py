@@ -39,7 +39,10 @@ NAMES = {
     "product_name": "productname itemname name title description product lineitemname label",
     "quantity": "quantity qty pieces units count itemcount lineitemquantity n amount menge stueck",
     "unit_price": "unitprice price priceinusd itemprice lineitemprice listprice priceeach productprice unitcost p",
-    "line_amount": "linetotal lineamount linevalue itemtotal totalprice amount total subtotal value revenue sales",
+    "line_amount": (
+        "linetotal grandtotalpurchased grandtotalbase grandtotal lineamount linevalue itemtotal totalprice amount total subtotal "
+        "value revenue sales"
+    ),
     "discount_amount": "discountamount discount linediscount rebate itemdiscount lineitemdiscount",
     "order_discount": "orderdiscount totaldiscount couponamount",
     "order_shipping": "shipping shippingcost shippingamount shippingprice freight freightvalue postage delivery deliveryfee",

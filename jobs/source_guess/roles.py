@@ -33,7 +33,8 @@ _NUMBERS = frozenset((
 ))  # fmt: skip
 _ID_OF = {"orders": "order_id", "customers": "customer_id", "products": "product_id", "events": "event_id"}
 _DROPPED = re.compile(
-    r"(full|first|last|billing|shipping|customer|cust|user|buyer|receiver|contact)_?name|surname|phone|mobile|telephone|fax"
+    r"(bill|ship)[-_ ]to|(full|first|last|billing|shipping|customer|cust|user|buyer|receiver|contact)_?name|surname"
+    r"|phone|mobile|telephone|fax"
     r"|street|address(?!_?key)|zip|postcode|postal|birth|telefon|stra(ss|\u00df)e|vorname|nachname|iban"
     r"|card_?(no|number|holder)|passport|password|\bnotes?\b|comment|latitude|longitude",
     re.I,
@@ -223,7 +224,7 @@ def _fill_by_values(sample: Sample, table: str, roles: dict[str, Role], taken: s
         and {"page", "product_id"} & set(roles)
     ):
         word = "other" if "product_id" not in roles else "view"
-        roles["event_type"] = Role("", f"'{word}'", GUESS, f"no column says what happened: each row is a {word}")
+        roles["event_type"] = Role("", f"'{word}'", GUESS, f"no column says what happened: each row is taken for `{word}`")
 
 
 def _are_event_words(values: list[str]) -> bool:

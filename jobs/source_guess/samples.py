@@ -42,10 +42,13 @@ class Sample:
 
 
 def read_sample(root: str, name: str) -> Sample:
-    """Return the first rows of a file. Raises UserError for a file that has no rows that could be told apart."""
-    content = _read_bytes(root, name)
-    if content.startswith(b"PAR1"):
-        return _sample_parquet(root, name)
+    """Return the first rows of a file. Raises UserError for a file that is damaged, and for rows that cannot be told apart."""
+    try:
+        content = _read_bytes(root, name)
+        if content.startswith(b"PAR1"):
+            return _sample_parquet(root, name)
+    except (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile):
+        raise UserError(f"source: file {name}: it is damaged, or not what its name says; it is left out") from None
     encoding = _guess_encoding(content)
     text = content.decode(encoding, errors="ignore").removeprefix("\ufeff")
     sample = _sample_json(name, text) if text.lstrip()[:1] in ("{", "[") else None
@@ -66,10 +69,7 @@ def _read_bytes(root: str, name: str) -> bytes:
             members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
             return archive.open(members[0]).read(_BYTES) if members else b""
         if name.lower().endswith(".gz"):
-            try:
-                return gzip.GzipFile(fileobj=stored).read(_BYTES)
-            except (OSError, EOFError, zlib.error):
-                raise UserError(f"source: file {name}: it is no gzip, or is damaged; it is left out") from None
+            return gzip.GzipFile(fileobj=stored).read(_BYTES)
         return stored.read(_BYTES)
 
 
@@ -86,10 +86,7 @@ def _guess_encoding(content: bytes) -> str:
 def _sample_parquet(root: str, name: str) -> Sample:
     filesystem, base = open_filesystem(root)
     with filesystem.open_input_file(f"{base}/{name}") as stored:
-        try:
-            batch = next(pq.ParquetFile(stored).iter_batches(_ROWS), None)
-        except pa.ArrowException:
-            raise UserError(f"source: file {name}: it is no Parquet, or is damaged; it is left out") from None
+        batch = next(pq.ParquetFile(stored).iter_batches(_ROWS), None)
     records = [] if batch is None else batch.to_pylist()
     return _sample_objects(name, records, "parquet")
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 
 import duckdb
@@ -20,6 +21,10 @@ _SLASHED = re.compile(r"\d{4}/\d{1,2}/\d{1,2}( \d{1,2}:\d{2}(:\d{2})?)?")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(:[0-9a-fA-F]{0,4}){3,7}")
 PHONE = re.compile(r"\+?[\d ()/.-]{7,20}")
+_NAMED_MONTHS = (
+    "%b %d, %Y %I:%M:%S %p", "%b %d, %Y, %I:%M:%S %p", "%b %d, %Y", "%d %b %Y %H:%M:%S", "%d %b %Y %H:%M", "%d %b %Y", "%d-%b-%Y",
+    "%B %d, %Y", "%d %B %Y",
+)  # fmt: skip
 _MOST = 0.6  # share of values that must have a form
 _UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
@@ -78,6 +83,8 @@ def guess_time(name: str, values: list[str]) -> TimeForm | None:
         return TimeForm(f"try_strptime({column}, '%Y%m%d')", "days without a time")
     if _share(values, _LOG.fullmatch) >= _MOST:
         return TimeForm(f"try_strptime({column}, '%d/%b/%Y:%H:%M:%S %z')", "with its offset")
+    if form := next((form for form in _NAMED_MONTHS if _share(values, lambda text, form=form: _fits(text, form)) >= _MOST), None):
+        return TimeForm(f"try_strptime({column}, '{form}')", "no offset: taken as UTC")
     if _share(values, _SLASHED.fullmatch) >= _MOST:
         return TimeForm(f"replace({column}, '/', '-')", "no offset: taken as UTC")
     iso = [value for value in values if _ISO.fullmatch(value)]
@@ -93,6 +100,13 @@ def guess_time(name: str, values: list[str]) -> TimeForm | None:
             f"coalesce(CAST({form.expression} AS VARCHAR), {column})", f"several forms; of those with marks {form.note}", False
         )
     return form
+
+
+def _fits(text: str, form: str) -> bool:
+    try:
+        return bool(datetime.strptime(text, form))  # noqa: DTZ007 - only whether it fits
+    except ValueError:
+        return False
 
 
 def _order_parts(column: str, matches: list[re.Match]) -> TimeForm:

@@ -79,10 +79,12 @@ def test_daily_files_and_orders_that_come_again(guess):
         **{
             "orders-2024-03-01__csv": HEAD + "1,2024-03-01 10:00:00,ann,mug,1,2\n",
             "orders-2024-03-02__csv": HEAD + "1,2024-03-01 10:00:00,ann,mug,0,2\n",
+            "orders-people-2024-03-02__csv": "customer_id,email,signup\nann,a@x.example,2024-01-01\n",
             "rates__csv": "day,ccy,rate\n2024-03-01,USD,0.9\n",
         }
     )
-    assert mapping["orders"]["files"] == "orders-*.csv"
+    assert mapping["orders"]["files"] == "orders-[0-9]*.csv", "takes no files of people"
+    assert mapping["customers"]["files"] == "orders-people-*.csv"
     assert mapping["orders"]["file_day"] == r"(\d{4}-\d{2}-\d{2})"
     assert mapping["orders"]["delivery"] == "snapshots"
     assert mapping["rates"]["columns"] == {"rated_on": "day", "currency": "ccy", "rate": "rate"}
