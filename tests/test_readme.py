@@ -115,9 +115,18 @@ def test_a_file_exists(path):
     assert (HOME / path).exists() or path in EXAMPLES
 
 
+def test_each_preset_names_its_page_and_the_page_the_preset_and_its_vendor():
+    presets = [path for path in (HOME / "conf/sources").glob("*.toml") if "docs/sources/" in path.read_text()]
+    assert len(presets) == 11
+    for preset in presets:
+        page = HOME / re.search(r"docs/sources/\w+\.md", preset.read_text())[0]
+        assert f"`SOURCE={preset.stem}`" in page.read_text()
+        assert "](https://" in page.read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(HOME)))
 def test_links_resolve(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(((?!https://)[^)\s]+)\)", page.read_text()):
         path, _, anchor = target.partition("#")
         linked = (page.parent / path).resolve() if path else page
         assert linked.exists(), target

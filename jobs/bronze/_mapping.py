@@ -35,7 +35,7 @@ class FileMapper:
     """Reads the files of one mapping and applies its expressions.
 
     `lookups` are the files of its look-ups, `day` is the last day that is landed, `secret` the key under which personal fields
-    are hashed.
+    are hashed. With `most_rows` only so many rows of each file are read.
     """
 
     settings: Clean
@@ -47,6 +47,7 @@ class FileMapper:
     secret: str
     day: date
     landed_at: datetime
+    most_rows: int | None = None
 
     def map_files(self, group: FileGroup) -> Iterator[pa.Table]:
         """Yield the rows of a group's files in the table's shape, and tallies of the rows read and left out."""
@@ -61,19 +62,6 @@ class FileMapper:
                 if unused.num_rows:
                     parts += [self._tally(unused, "_n_read"), self._tally(self._date_unused(unused), "_n_left_out")]
                 yield pa.concat_tables(parts)
-
-    def map_first_rows(self, group: FileGroup, n: int) -> pa.Table:
-        """Return in the table's shape those of the first `n` rows of a group's first file that are requested."""
-        with open_connection() as connection:
-            if self.mapping.is_whole:
-                raw, _ = next(self._read_tables(connection, group), (None, None))
-            else:
-                batch = next(self._read_batches(group, group.files[0]), None)
-                raw = None if batch is None else pa.Table.from_batches([batch])
-            if raw is None:
-                return to_mapped_schema(self.table).empty_table()
-            requested, _ = self._split_rows(connection, raw.slice(0, n))
-            return self._map_rows(connection, requested)
 
     @property
     def _delivery(self) -> str:
@@ -97,11 +85,17 @@ class FileMapper:
 
     def _read_batches(self, group: FileGroup, name: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a file, its columns named as the mapping spells them, and those that it lacks as nulls."""
+        n_left = self.most_rows
         for batch in _reading.read_rows(self.root, name, group.reading, group.used, self.secret):
+            if n_left is not None:
+                batch = batch.slice(0, n_left)
+                n_left -= batch.num_rows
             n_used = len(group.used)
             absent = [pa.nulls(batch.num_rows, pa.string()) for _ in group.absent]
             columns = [*batch.columns[:n_used], *absent, *batch.columns[n_used:]]
             yield pa.RecordBatch.from_arrays(columns, names=[*group.names, *group.absent, *batch.schema.names[n_used:]])
+            if n_left == 0:
+                return
 
     def _split_rows(self, connection: duckdb.DuckDBPyConnection, raw: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Return the rows that `where` requests, malformed ones too, and those that it leaves out."""

@@ -22,6 +22,7 @@ from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 
 _BYTES_PER_ROW = 100  # of text, by which the rows of files are estimated
+_MOST_FIRST = 3  # files of a mapping whose first rows are looked at
 _LEAST_COMPRESSION, _MOST_COMPRESSION = 4, 1032  # of text; gzip can do no more
 
 
@@ -80,6 +81,31 @@ def find_new_files(
         mapped += [MappedFiles(mapper, group) for group in groups]
         text_bytes |= {name: _estimate_text_bytes(root, name, new[name]["bytes"], mapping) for name in names}
     return NewFiles(stored_table, source.name, new, mapped, text_bytes, registered)
+
+
+def find_first_files(
+    settings: Settings, source: Source, table: Table, secret: str, day: date, landed_at: datetime, most_rows: int
+) -> NewFiles | None:
+    """Return some files of each mapping of a table, `most_rows` rows of each to be read; None where there is no file."""
+    mapped, infos = [], {}
+    for mapping in source.mappings[table.name.split(".")[1]]:
+        part = _match_files(settings.input, mapping, table, day)
+        names = _choose_first(list(part.infos))
+        groups = group_files(settings.input, names, mapping, part.lookups, part.all_names)
+        mapper = FileMapper(
+            settings.clean, settings.input, source.name, table, mapping, part.lookups, secret, day, landed_at, most_rows
+        )
+        mapped += [MappedFiles(mapper, group) for group in groups]
+        infos |= {name: part.infos[name] for name in names}
+    if not infos:
+        return None
+    rows = {name: {"sha256": "", "bytes": info.size, "modified_ns": info.mtime_ns, "mapping": ""} for name, info in infos.items()}
+    return NewFiles(table, source.name, rows, mapped, dict.fromkeys(rows, most_rows * _BYTES_PER_ROW), {})
+
+
+def _choose_first(names: list[str]) -> list[str]:
+    """Return the first and the last two files: what is exported again stands in the last ones."""
+    return [*names[:1], *names[1:][-(_MOST_FIRST - 1) :]]
 
 
 @dataclass(frozen=True)

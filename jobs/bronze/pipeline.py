@@ -1,17 +1,14 @@
 """Landing a day: the new and changed files of the source become rows of the bronze tables, as received."""
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from jobs.bronze import _forgetting, customers, events, files, orders, products, rates
 from jobs.bronze._key import read_key, remember_key
 from jobs.bronze._landing import land_files
-from jobs.bronze._mapping import FileMapper
-from jobs.bronze._new_files import find_new_files, group_files
-from jobs.bronze._whole import find_lookup_files
+from jobs.bronze._new_files import NewFiles, find_first_files, find_new_files
 from jobs.config.settings import Settings
-from jobs.config.source_files import check_any_file, find_files
-from jobs.config.source_mapping import COLUMNS, Source, TableMapping, load_source
+from jobs.config.source_files import check_any_file
+from jobs.config.source_mapping import Source, load_source
 from jobs.engine.runner import open_runner
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
@@ -64,29 +61,20 @@ def _choose_tables(table: str | None) -> dict[str, Table]:
     return {TABLES[name].name: TABLES[name] for name in TABLES if table in (None, name)}
 
 
-@dataclass(frozen=True)
-class TablePreview:
-    """What a mapping makes of the first rows of a mapping's first file: the values by column, a value for each row."""
+def land_first_rows(
+    lake: Lake, settings: Settings, source: Source, day: date, landed_at: datetime, most_rows: int
+) -> dict[str, NewFiles]:
+    """Land the first rows of some files of each mapping in an empty lake, to be looked at. Returns the files by table.
 
-    table: str
-    pattern: str
-    files: list[str]
-    n_rows: int
-    values: dict[str, list[str | None]]
-
-
-def preview_mapping(settings: Settings, root: str, source: Source, mapping: TableMapping, day: date, rows: int) -> TablePreview:
-    """Map the first `rows` rows of the first file, as on `day`; nothing is landed. Raises UserError as landing does."""
-    check_any_file(root, [mapping])
-    mapping = mapping.limit_files(settings.max_unpacked_gib)
-    names = [name for name, _ in find_files(root, mapping)]
-    lookups = find_lookup_files(root, mapping, day)
-    (group,) = group_files(root, names[:1], mapping, lookups, names)
-    landed_at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    mapper = FileMapper(
-        settings.clean, root, source.name, TABLES[mapping.table], mapping, lookups, _PREVIEW_SECRET, day, landed_at
-    )
-    records = mapper.map_first_rows(group, rows).to_pylist()
-    columns = [column for column in COLUMNS[mapping.table] if column in mapping.columns]
-    values = {c: [None if record[c] is None else str(record[c]) for record in records] for c in (*columns, "day")}
-    return TablePreview(mapping.table, mapping.files, names, len(records), values)
+    Raises UserError as landing does.
+    """
+    check_any_file(settings.input, list(source.all_mappings()))
+    source = source.limit_files(settings.max_unpacked_gib)
+    new = {
+        table: files_of_table
+        for table in source.mappings
+        if (files_of_table := find_first_files(settings, source, TABLES[table], _PREVIEW_SECRET, day, landed_at, most_rows))
+    }
+    with open_runner(lake, settings, most_rows) as runner:
+        files.register_files(lake, source.name, {table: land_files(lake, runner, part) for table, part in new.items()}, landed_at)
+    return new

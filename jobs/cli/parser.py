@@ -6,6 +6,7 @@ Each sub-command sets `run`, a function of the namespace that calls what the com
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -120,12 +121,16 @@ def _add_pages(commands) -> None:
 
 
 def _add_source_commands(commands) -> None:
-    parser = commands.add_parser("source", help="Look at a source's mapping; take the rows of a file back out.")
+    parser = commands.add_parser("source", help="Write a first mapping; look at a mapping; take the rows of a file back out.")
     inner = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = inner.add_parser("init", help="Write a first mapping of the files of a folder, with how sure each line is.")
+    parser.add_argument("folder", help="folder or URI of the files")
+    parser.add_argument("--out", type=Path, help="default: conf/sources/FOLDER.toml")
+    parser.set_defaults(run=_init_source)
     parser = inner.add_parser("check", help="What a mapping makes of the first rows, and what is wrong with it.")
     parser.add_argument("mapping", help="conf/sources/NAME.toml, or NAME")
     parser.add_argument("--input", default=None, help="folder or URI of the files")
-    parser.add_argument("--rows", type=int, default=5)
+    parser.add_argument("--rows", type=_positive(int), default=500, help="how many first rows of a file; default: %(default)s")
     parser.set_defaults(run=_check_source)
     parser = inner.add_parser(
         "forget", help="Take the rows of a landed file out of bronze; later layers follow at their next run."
@@ -234,11 +239,17 @@ def _print_rules(arguments: argparse.Namespace) -> None:
     print(rules.as_markdown(), end="")
 
 
+def _init_source(arguments: argparse.Namespace) -> None:
+    from jobs.cli.source import init_source
+
+    init_source(arguments.folder, arguments.out)
+
+
 def _check_source(arguments: argparse.Namespace) -> None:
     from jobs.cli.source import check_source
 
     settings = load_settings()
-    check_source(settings, arguments.mapping, arguments.input or settings.input, arguments.rows)
+    check_source(replace(settings, input=arguments.input or settings.input), arguments.mapping, arguments.rows)
 
 
 def _forget_file(arguments: argparse.Namespace) -> None:

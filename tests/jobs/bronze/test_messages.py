@@ -1,5 +1,6 @@
 """Messages and log lines quote no cell of a file, whatever is wrong with the file."""
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from jobs.bronze import _reading, pipeline
 from jobs.config.source_mapping import TableMapping, load_source
 from jobs.errors import UserError
-from tests.jobs.bronze.conftest import MAPPING
+from jobs.storage.lake import Lake
+from tests.jobs.bronze.conftest import LANDED_AT, MAPPING
 
 CELLS = ("Anna", "anna@example.org", "2024-03-02 10:00:00", "4711")
 FIRST_CUSTOMER = "2024-03-02 10:00:00,4711,view,anna@example.org,Anna,red"
@@ -96,17 +98,17 @@ def test_a_value_that_an_expression_of_the_mapping_cannot_take_is_named_by_file_
     assert "orders.csv, row 2: the mapping's orders.ordered_at" in error_of(vendor.land, "orders")
 
 
-def test_the_preview_of_a_source_shows_values_and_its_errors_do_not(vendor):
+def test_the_first_rows_of_a_source_are_landed_and_its_errors_show_no_values(vendor, tmp_path):
     vendor.map(NUMBERS)
     vendor.file("orders.csv", *ORDERS)
 
-    def preview(rows):
+    def land_first_rows(rows):
+        lake = Lake(None, str(tmp_path / f"lake {rows}"))
         source = load_source(vendor.settings.source)
-        return pipeline.preview_mapping(
-            vendor.settings, str(vendor.folder), source, source.mappings["orders"][0], date(2024, 3, 2), rows
-        )
+        pipeline.land_first_rows(lake, replace(vendor.settings, engine="local"), source, date(2024, 3, 2), LANDED_AT, rows)
+        return lake.read_small_table("bronze.orders", ["quantity"])
 
-    assert preview(1).values["quantity"] == ["4"]
-    assert "orders.csv, row 3: the mapping's orders.quantity" in error_of(preview, 3)
+    assert land_first_rows(1) == [{"quantity": "4"}]
+    assert "orders.csv, row 3: the mapping's orders.quantity" in error_of(land_first_rows, 3)
     vendor.file("orders.csv", *ORDERS[1:])
-    assert "5 of the 5 columns that the mapping names are missing" in error_of(preview, 1)
+    assert "5 of the 5 columns that the mapping names are missing" in error_of(land_first_rows, 2)
