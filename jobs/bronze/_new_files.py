@@ -23,6 +23,7 @@ from jobs.storage.table import Table
 
 _BYTES_PER_ROW = 100  # of text, by which the rows of files are estimated
 _MOST_FIRST = 3  # files of a mapping whose first rows are looked at
+_MOST_PRODUCTS = 100_000  # rows of each
 _LEAST_COMPRESSION, _MOST_COMPRESSION = 4, 1032  # of text; gzip can do no more
 
 
@@ -86,17 +87,23 @@ def find_new_files(
 def find_first_files(
     settings: Settings, source: Source, table: Table, secret: str, day: date, landed_at: datetime, most_rows: int
 ) -> NewFiles | None:
-    """Return some files of each mapping of a table, `most_rows` rows of each to be read; None where there is no file."""
+    """Return some files of each mapping of a table, `most_rows` rows of each to be read; None where there is no file.
+
+    Of what orders look up more is read, so that a price or rate is not missed: all files of rates, and _MOST_PRODUCTS.
+    """
+    name = table.name.split(".")[1]
+    if name in ("products", "rates"):
+        most_rows = _MOST_PRODUCTS
     mapped, infos = [], {}
-    for mapping in source.mappings[table.name.split(".")[1]]:
+    for mapping in source.mappings[name]:
         part = _match_files(settings.input, mapping, table, day)
-        names = _choose_first(list(part.infos))
+        names = list(part.infos) if name == "rates" else _choose_first(list(part.infos))
         groups = group_files(settings.input, names, mapping, part.lookups, part.all_names)
         mapper = FileMapper(
             settings.clean, settings.input, source.name, table, mapping, part.lookups, secret, day, landed_at, most_rows
         )
         mapped += [MappedFiles(mapper, group) for group in groups]
-        infos |= {name: part.infos[name] for name in names}
+        infos |= {file: part.infos[file] for file in names}
     if not infos:
         return None
     rows = {name: {"sha256": "", "bytes": info.size, "modified_ns": info.mtime_ns, "mapping": ""} for name, info in infos.items()}

@@ -61,7 +61,8 @@ def _describe_table(examined: TableExamination) -> list[str]:
 
 
 def _describe_files(mapping: TableMapping, names: list[str]) -> list[str]:
-    lines = [f"{mapping.files}: first rows of {', '.join(names)}"]
+    more = f" and {len(names) - _N_VALUES} more" if len(names) > _N_VALUES else ""
+    lines = [f"{mapping.files}: first rows of {', '.join(names[:_N_VALUES])}{more}"]
     if mapping.table == "orders":
         delivery, reason = choose_delivery(mapping)
         lines.append(f"delivery: {delivery}, because {reason}")

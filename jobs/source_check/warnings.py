@@ -34,7 +34,10 @@ def find_warnings(examined: TableExamination) -> list[str]:
     columns = sorted({column for part in examined.mapped for column in part.mapper.mapping.columns})
     expressions = {column: e for part in examined.mapped for column, e in part.mapper.mapping.columns.items()}
     if not len(rows):
-        return ["no row is left: look at `where`, `unnest` and `files`"]
+        n = examined.outcome.n_read
+        return [
+            f"none of the {n:,} rows read is taken: more --rows may show one; else look at `where`, `unnest`, `select` and `files`"
+        ]
     return [
         *_warn_refused(examined),
         *_warn_times(rows, [c for c in TIME_COLUMNS.get(examined.table, ("rated_on", "known_on")) if c in columns], expressions),
