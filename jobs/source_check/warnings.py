@@ -36,7 +36,7 @@ def find_warnings(examined: TableExamination) -> list[str]:
     if not len(rows):
         n = examined.outcome.n_read
         return [
-            f"none of the {n:,} rows read is taken: more --rows may show one; else look at `where`, `unnest`, `select` and `files`"
+            f"none of the {n:,} rows read is taken: more --rows may show one; else look at `where`, `unnest`, `select`, `files`"
         ]
     return [
         *_warn_refused(examined),

@@ -72,6 +72,13 @@ def test_ga4_daily_export(preset, kind):
     assert preset.nets() == {"T7": 8.5 * 2 + 40 + 5 + 2 - 8.5}
 
 
+def test_a_day_of_ga4_without_items_and_purchases(preset):
+    event = {"event_timestamp": "1741046399000000", "event_name": "page_view", "event_params": [], "user_pseudo_id": "9.1"}
+    preset.write("events_20250303.json", json.dumps(event))
+    preset.refresh("ga4_json")
+    assert preset.rows("clean.events", *EVENT) == [("2025-03-03 23:59:59", "9.1", None, "other", None)]
+
+
 def test_both_presets_of_ga4_are_the_same_but_for_the_format():
     json_preset, parquet_preset = (
         tomllib.loads((HOME / f"conf/sources/ga4_{kind}.toml").read_text()) for kind in ("json", "parquet")
