@@ -93,6 +93,7 @@ def _open_database() -> duckdb.DuckDBPyConnection:
     """Open a database in memory, once: that takes longer than the queries of a small day."""
     scratch = Scratch()  # for what does not fit in memory
     atexit.register(scratch.remove)
+    atexit.register(_open_database.cache_clear)  # DuckDB complains of a database that is open when Python ends
     return duckdb.connect(config={"temp_directory": scratch.path})
 
 

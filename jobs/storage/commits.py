@@ -4,6 +4,7 @@ Until that entry is written nothing has changed. A process killed before it leav
 neither NOT NULL nor CHECK, so the rows are checked before they become files.
 """
 
+import atexit
 import errno
 import json
 import time
@@ -266,6 +267,7 @@ def _check_rows(table: Table, rows: pa.Table) -> None:
 @cache
 def _open_database() -> duckdb.DuckDBPyConnection:
     """Open a database in memory, once: that takes longer than the checks of a small day."""
+    atexit.register(_open_database.cache_clear)  # DuckDB complains of a database that is open when Python ends
     return duckdb.connect()
 
 
