@@ -4,6 +4,7 @@ Rows that fit into one bucket are worked on in this process and in memory. More 
 worker holds one bucket at a time.
 """
 
+import atexit
 import os
 import threading
 import time
@@ -218,7 +219,11 @@ class LocalRunner:
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this worker when the process that started it is gone, even by SIGKILL: the pool would wait for it for good."""
+    """End this worker when the process that started it is gone, even by SIGKILL: the pool would wait for it for good.
+
+    At its own end nothing is freed: that takes time, and some libraries complain of each other's order.
+    """
+    atexit.register(os._exit, 0)
 
     def watch() -> None:
         while os.getppid() == parent:
