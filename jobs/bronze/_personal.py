@@ -3,6 +3,7 @@
 import hmac
 import json
 import unicodedata
+from ipaddress import ip_address, ip_network
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,8 +30,10 @@ def _normalize(text: str, kind: str) -> str:
 
     >>> _normalize("\u200b Anna@Example.org\xa0", "email"), _normalize(" - ", "email"), _normalize("NULL", "email")
     ('anna@example.org', '', '')
-    >>> _normalize(" 10.0.0.1 ", "address"), _normalize(" Anna ", "text"), _normalize(" ", "text")
-    ('10.0.0.1', ' Anna ', '')
+    >>> [_normalize(text, "address") for text in (" 10.0.0.1 ", "2001:db8:7:1::2", "10.0.0.1, 10.9.9.9", "host.example")]
+    ['10.0.0.0/24', '2001:db8:7::/48', '10.0.0.0/24', 'host.example']
+    >>> _normalize(" Anna ", "text"), _normalize(" ", "text")
+    (' Anna ', '')
     """
     if kind == "text":
         return text if text.strip() else ""
@@ -38,8 +41,18 @@ def _normalize(text: str, kind: str) -> str:
     if not any(c.isalnum() for c in visible) or visible.casefold() in _NO_VALUES:
         return ""
     if kind == "address":
-        return visible
+        return _find_range(visible)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).casefold())
+
+
+def _find_range(address: str) -> str:
+    """Return the range of a network address, /24 or /48, as of one firm; of a chain of proxies that of the first."""
+    first = address.split(",")[0].strip()
+    try:
+        bits = 24 if ip_address(first).version == 4 else 48
+    except ValueError:
+        return address
+    return str(ip_network(f"{first}/{bits}", strict=False))
 
 
 def protect_columns(columns: dict[str, pa.Array], reading: FileReading, secret: str) -> dict[str, pa.Array]:
