@@ -138,6 +138,14 @@ def test_another_zone_makes_every_day_due_and_gives_the_rows_of_a_new_lake(weste
     assert ("62", "2024-03-10") in western.read("clean.orders", "order_id", "day")
 
 
+def test_rows_of_files_that_are_not_landed_again_are_refused_in_another_zone(western):
+    western.refresh("2024-03-09", "2024-03-10")
+    western.settings = replace(western.settings, business_time_zone="UTC")
+    clean.run(western.lake, western.settings, load_source(western.settings.source), [date(2024, 3, 10)])
+    refused = western.read("clean.events_rejects", "event_id", "day", "rules")
+    assert refused == [(name, "2024-03-09", "['future']") for name in "ab"] + [("d", "2024-03-10", "['future']")]
+
+
 def test_a_session_over_a_day_of_23_hours_is_whole_whichever_day_comes_first(tmp_path):
     at, clicks = datetime(2024, 3, 10, 7, 50, tzinfo=UTC), {}
     for n in range(90):  # from 23:50 on 9 March to 00:50 on 11 March, which is the longest a session may be, and on

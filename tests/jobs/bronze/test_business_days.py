@@ -49,6 +49,13 @@ def test_a_time_in_utc_belongs_to_the_evening_of_the_shop(western):
     ]  # fmt: skip
 
 
+def test_a_day_that_the_shop_has_not_begun_when_the_files_are_landed_is_no_day_of_theirs(western):
+    # They are landed on 20 March, 00:00 in UTC: the shop has 17:00 on the 19th.
+    western.file("orders.csv", "id,time,changed", "1,2024-03-20T06:59:00Z,", "2,2024-03-20T07:30:00Z,")
+    western.land("orders", "2024-03-18")
+    assert western.rows("orders", "order_id", "day") == [("1", "2024-03-19"), ("2", "2024-03-18")]
+
+
 def test_a_day_without_a_time_is_the_day_of_the_shop(western):
     western.file("orders.csv", "id,time,changed", "1,2024-03-01,2024-3-11", "2, 2024-07-04 ,soon", "3,2024-02-30,")
     western.land("orders", "2024-03-19")

@@ -21,9 +21,9 @@ def click(number, day, at, customer=None):
             "page": f"/{number}", "day": day}  # fmt: skip
 
 
-def clean_events(monkeypatch, *rows):
-    """Return the outputs of both kernels of events in Los Angeles."""
-    in_zone = lambda limits, people=kernels.NOBODY: replace(PLAIN(limits, people), time_zone=ZONE)  # noqa: E731
+def clean_events(monkeypatch, *rows, zone=ZONE):
+    """Return the outputs of both kernels of events in a zone."""
+    in_zone = lambda limits, people=kernels.NOBODY: replace(PLAIN(limits, people), time_zone=zone)  # noqa: E731
     monkeypatch.setattr(kernels, "inputs", in_zone)
     classified = kernels.classify(land(bronze_events.TABLE, *rows), Clean())
     return classified, kernels.clean(classified, Clean())
@@ -55,9 +55,13 @@ def test_a_session_over_local_midnight_lies_on_the_day_it_began_and_so_does_who_
     assert named == {"e1": ("ann", NINTH), "e2": ("ann", TENTH), "e3": ("bob", TENTH)}
 
 
-def test_a_session_of_the_evening_before_goes_on_after_local_midnight(monkeypatch):
-    _, before = clean_events(monkeypatch, click(1, NINTH, "2024-03-10T07:50:00Z"))
-    classified = kernels.classify(land(bronze_events.TABLE, click(2, TENTH, "2024-03-10T08:05:00Z")), Clean())
+@pytest.mark.parametrize(
+    ("zone", "evening", "night"),
+    [(ZONE, "2024-03-10T07:50:00Z", "2024-03-10T08:05:00Z"), ("Asia/Tokyo", "2024-03-09T14:50:00Z", "2024-03-09T15:05:00Z")],
+)
+def test_a_session_of_the_evening_before_goes_on_after_local_midnight(monkeypatch, zone, evening, night):
+    _, before = clean_events(monkeypatch, click(1, NINTH, evening), zone=zone)
+    classified = kernels.classify(land(bronze_events.TABLE, click(2, TENTH, night)), Clean())
     after = kernels.clean(classified, Clean(), open=before["events"].select(events.OPEN_COLUMNS))
     assert after["events"]["session_id"].to_pylist() == before["events"]["session_id"].to_pylist()
 

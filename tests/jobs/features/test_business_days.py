@@ -43,14 +43,15 @@ def test_events_and_orders_are_of_the_hours_of_the_shop_and_differences_of_utc()
         event("2024-03-10", "2024-03-10 10:02:00", began),  # 03:02: two o'clock was left out
         event("2024-03-10", "2024-03-11 01:00:00", "2024-03-11 01:00:00", session_id="t"),  # 18:00 in summer time
     ]
-    sold = [line("1", "2024-03-10", "2024-03-10 18:59:00"), line("2", "2024-03-10", "2024-03-11 06:30:00")]
+    times = ("2024-03-10 18:59:00", "2024-03-10 19:30:00", "2024-03-11 06:30:00")  # 11:59, 12:30 and 23:30
+    sold = [line(str(n), "2024-03-10", at) for n, at in enumerate(times)]
     rows = aggregate(log, sold, ZONE)
     ninth, late, tenth = rows[key("09", "09")], rows[key("09", "10")], rows[key("10", "10")]
     names = ("evening_events", "night_events", "sessions", "active_seconds", "bounces")
     assert [ninth[name] for name in names] == [1, 0, 1, 0, 1]
     assert [late[name] for name in names] == [0, 0, 0, 2 * 3600 + 4 * 60, -1]
     assert [tenth[name] for name in names] == [1, 1, 1, 0, 1]
-    assert [tenth[name] for name in ("orders", "morning_orders", "evening_orders")] == [2, 1, 1]
+    assert [tenth[name] for name in ("orders", "morning_orders", "evening_orders")] == [3, 1, 1]
     assert tenth["hour_sine"] == pytest.approx(713_250 - 1_000_000, abs=1)  # of 03:02 and 18:00
 
 
