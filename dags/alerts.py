@@ -10,6 +10,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from asgiref.sync import sync_to_async
 
 from dags.day import day
+from dags.processes import business_time_zone
 
 log = logging.getLogger("airflow.task")
 
@@ -24,7 +25,10 @@ def alert_failed_task(context) -> None:
 
 
 def publication_deadline() -> DeadlineAlert | None:
-    """Return the deadline of scheduled runs: AIRFLOW__SHOAL__PUBLISHED_BY (HH:MM in UTC) of the next day, or None if empty.
+    """Return the deadline of scheduled runs: AIRFLOW__SHOAL__PUBLISHED_BY (HH:MM) of the next day, or None if empty.
+
+    It is a time by the shop's clock, and an hour later or earlier on the day when summer time begins or ends.
+
 
     Raises ValueError where the setting is not a time.
     """
@@ -48,8 +52,9 @@ async def alert_unpublished_day(context, deadline: str) -> None:
     state = states.get(run["dag_run_id"], {}).get("publish")
     if state != "success":
         page = f"{conf.get('api', 'base_url', fallback='')}/dags/{run['dag_id']}/runs/{run['dag_run_id']}"
-        run_day = str(run["data_interval_start"])[:10]
-        line = f"shoal: {run_day} is not published by {deadline} UTC (publish: {state or 'not begun'}) -- {page}"
+        zone = business_time_zone()
+        run_day = datetime.fromisoformat(str(run["data_interval_start"])).astimezone(zone).date()
+        line = f"shoal: {run_day} is not published by {deadline} {zone.key} (publish: {state or 'not begun'}) -- {page}"
         await sync_to_async(_send)(line)
 
 

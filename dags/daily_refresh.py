@@ -1,15 +1,15 @@
 """# The daily refresh: from source files to customer segments
 
-Every night at 02:00 UTC this DAG refreshes the day that has just ended: tables, segments and a report. Each box is one
-process of one command, `shoal <step> --day D`. Any of them may be cleared, retried or run again for any day, in any
-order, and writes the same rows.
+Every night at 02:00 this DAG refreshes the day that has just ended: tables, segments and a report. Days and hours are those of
+the setting `business_time_zone`, by default UTC. Each box is one process of one command, `shoal <step> --day D`. Any of them may
+be cleared, retried or run again for any day, in any order, and writes the same rows.
 
 **Normal.** One run a day, green to the end; `train` is pink (skipped) on most days, because the model is not due. On a day
 without any data, `clean` and all tasks after it are pink. BI reads `marts.*` and sees the new day only when `publish` has
 ended.
 
 **Act when** a box is red, or when `marts.refreshes` has no row for yesterday. There is an alert if `publish` has not ended by
-06:00 UTC (`AIRFLOW__SHOAL__PUBLISHED_BY`). In the log of a red box, the last line that starts with `error:` says what is
+06:00 (`AIRFLOW__SHOAL__PUBLISHED_BY`). In the log of a red box, the last line that starts with `error:` says what is
 wrong, where, and what to do. BI reads yesterday's segments until `publish` has ended.
 
 - **Red at once**, without a retry: a person is needed. The cause is a bad file, a wrong setting or a failed expectation.
@@ -35,6 +35,7 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, Param, dag
 from dags.alerts import alert_failed_task, publication_deadline
 from dags.day import day
 from dags.operators import gpu_task, lake_task, plain_task
+from dags.processes import business_time_zone
 
 PUBLISHED = [
     Asset("segments.assignments"),
@@ -62,7 +63,7 @@ PARAMS = {
         type=["null", "string"],
         format="date",
         title="Day",
-        description="The day to refresh. Empty: the day before the logical date, one earlier if its time is before 02:00 UTC.",
+        description="The day to refresh. Empty: the day before the logical date, one earlier if its time is before 02:00.",
     ),
     "retrain": Param(
         False,
@@ -74,7 +75,7 @@ PARAMS = {
 
 
 @dag(
-    schedule=CronDataIntervalTimetable("0 2 * * *", timezone="UTC"),
+    schedule=CronDataIntervalTimetable("0 2 * * *", timezone=business_time_zone().key),
     start_date=datetime(2000, 1, 1, tzinfo=UTC),  # before any day to refresh: a run before it would have no tasks
     catchup=False,
     max_active_runs=1,

@@ -12,6 +12,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import psutil
 
@@ -45,13 +46,29 @@ def python_path(environment: str) -> str:
 
 def chosen_engine() -> str:
     """Return the setting `engine`: SHOAL_ENGINE, else `engine` in conf/<SHOAL_ENV>.toml, else "auto"."""
-    if engine := os.environ.get("SHOAL_ENGINE"):
-        return engine
+    return _read_setting("engine", "auto")
+
+
+def business_time_zone() -> ZoneInfo:
+    """Return the setting `business_time_zone`, by which days begin and the schedule runs; UTC where it is not set.
+
+    UTC stands for a zone that does not exist too: the first step reads the same setting and says what is wrong with it.
+    """
+    try:
+        return ZoneInfo(_read_setting("business_time_zone", "UTC"))
+    except (KeyError, OSError, TypeError, ValueError):
+        return ZoneInfo("UTC")
+
+
+def _read_setting(name: str, default: str) -> str:
+    """Return SHOAL_<NAME>, else `name` in conf/<SHOAL_ENV>.toml, else the default."""
+    if value := os.environ.get(f"SHOAL_{name.upper()}"):
+        return value
     settings = project_home() / "conf" / f"{os.environ.get('SHOAL_ENV', 'local')}.toml"
     try:
-        return tomllib.loads(settings.read_text()).get("engine", "auto")
+        return tomllib.loads(settings.read_text()).get(name, default)
     except (OSError, tomllib.TOMLDecodeError):
-        return "auto"  # the step reads the same file and says what is wrong with it
+        return default  # the step reads the same file and says what is wrong with it
 
 
 def wait_for_spark_server(host: str, port: int) -> None:

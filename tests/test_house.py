@@ -19,6 +19,7 @@ FOUNDATION = {
     "config",
     "storage",
     "engine",
+    "business_day",
     "catalogue",
     "concurrency",
     "encoder",

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ from dags.local.database import close_unfinished_runs, create_database, reserve_
 from dags.local.errors import UserError
 from dags.local.lake_lock import check_lake, lake_root
 from dags.local.session import SESSION_FILE, read_session, session_processes, start_session, wait_for_end
-from dags.processes import is_alive, session_members
+from dags.processes import business_time_zone, is_alive, session_members
 
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
 HEALTHY_SECONDS = 180  # four processes import Airflow at the same time, which takes 40 s on two idle cores
@@ -48,10 +48,11 @@ def start_server(port: int) -> None:
     except BaseException:
         stop_server()
         raise
-    yesterday = datetime.now(UTC) - timedelta(days=1, hours=2)
+    zone = business_time_zone()
+    yesterday = datetime.now(zone) - timedelta(days=1, hours=2)
     print(
         f"up: {_page(port)}\n"
-        f"Scheduled: {yesterday:%Y-%m-%d} now, unless that was done, then each day at 02:00 UTC."
+        f"Scheduled: {yesterday:%Y-%m-%d} now, unless that was done, then each day at 02:00 {zone.key}."
         " Any other day: Trigger, choose the day. `make down` ends it all."
     )
 

@@ -8,14 +8,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import business_day
 from jobs.bronze import _reading
 from jobs.bronze._columns import FileGroup
 from jobs.bronze._days import DATING_COLUMNS, TIME_COLUMNS, find_days
 from jobs.bronze._sql import open_connection
-from jobs.bronze._time_zones import append_offsets
+from jobs.bronze._time_zones import append_offsets, complete_days
 from jobs.bronze._values import evaluate_condition, evaluate_texts
 from jobs.bronze._whole import LookupFiles, WholeFiles
-from jobs.config.settings import Clean
+from jobs.config.settings import Settings
 from jobs.config.source_mapping import COLUMNS, TableMapping, choose_delivery
 from jobs.storage.table import Table
 
@@ -38,7 +39,7 @@ class FileMapper:
     are hashed. With `most_rows` only so many rows of each file are read.
     """
 
-    settings: Clean
+    settings: Settings
     root: str
     source: str
     table: Table
@@ -129,10 +130,14 @@ class FileMapper:
         return self._add_day(pa.table(columns))
 
     def _evaluate(self, connection: duckdb.DuckDBPyConnection, raw: pa.Table, columns: list[str]) -> dict[str, pa.ChunkedArray]:
-        """Return these of our columns as text; local times have the offset of the shop's time zone."""
+        """Return these of our columns as text; local times have the offset of the mapping's time zone, and days the time at
+        which they begin in the shop's.
+        """
         texts = evaluate_texts(connection, raw, self.mapping, columns)
-        if self.mapping.time_zone != "UTC":
-            times = [column for column in TIME_COLUMNS.get(self.mapping.table, ()) if column in texts]
+        times = [column for column in TIME_COLUMNS.get(self.mapping.table, ()) if column in texts]
+        if self.settings.business_time_zone != business_day.UTC:
+            texts |= {column: complete_days(texts[column], self.settings.business_time_zone) for column in times}
+        if self.mapping.time_zone != business_day.UTC:
             texts |= {column: append_offsets(texts[column], self.mapping.time_zone) for column in times}
         return texts
 
@@ -155,7 +160,8 @@ class FileMapper:
         return days.take(names.indices)
 
     def _add_day(self, rows: pa.Table) -> pa.Table:
-        days = find_days(rows, self.mapping.table, self.settings, self.day, self.landed_at.date())
+        landed_on = business_day.find_day(self.landed_at, self.settings.business_time_zone)
+        days = find_days(rows, self.mapping.table, self.settings, self.day, landed_on)
         return rows.append_column("day", days)
 
     def _tally(self, rows: pa.Table, tally: str) -> pa.Table:

@@ -7,8 +7,10 @@ from functools import cache
 
 from pyarrow import fs
 
+from jobs import business_day
 from jobs.bronze import files
 from jobs.bronze._columns import FileGroup, group_by_header, log_absent_columns
+from jobs.bronze._days import TIME_COLUMNS
 from jobs.bronze._mapping import FileMapper
 from jobs.bronze._names import match_name
 from jobs.bronze._reading import read_header
@@ -66,7 +68,7 @@ def find_new_files(
     matched = [_match_files(root, mapping, table, day) for mapping in source.mappings[table.name.split(".")[1]]]
     infos = {name: info for files_of_mapping in matched for name, info in files_of_mapping.infos.items()}
     registered = files.read_register(lake, source.name, table.name)
-    new = _find_changed_files(root, infos, registered, _fingerprint_files(root, matched))
+    new = _find_changed_files(root, infos, registered, _fingerprint_files(settings, matched))
     if not new:
         log(f"read  {table.name:<28} {len(infos):>12,} files, all landed before")
         lake.create(table)  # an older lake may lack a column that cleaning reads
@@ -78,7 +80,7 @@ def find_new_files(
         names = [name for name in part.infos if name in new]
         groups = group_files(root, names, mapping, lookups, part.all_names, registered)
         _log_new_columns(table, mapping, groups, registered)
-        mapper = FileMapper(settings.clean, root, source.name, stored_table, mapping, lookups, secret, day, landed_at)
+        mapper = FileMapper(settings, root, source.name, stored_table, mapping, lookups, secret, day, landed_at)
         mapped += [MappedFiles(mapper, group) for group in groups]
         text_bytes |= {name: _estimate_text_bytes(root, name, new[name]["bytes"], mapping) for name in names}
     return NewFiles(stored_table, source.name, new, mapped, text_bytes, registered)
@@ -100,7 +102,7 @@ def find_first_files(
         names = list(part.infos) if name == "rates" else _choose_first(list(part.infos))
         groups = group_files(settings.input, names, mapping, part.lookups, part.all_names)
         mapper = FileMapper(
-            settings.clean, settings.input, source.name, table, mapping, part.lookups, secret, day, landed_at, most_rows
+            settings, settings.input, source.name, table, mapping, part.lookups, secret, day, landed_at, most_rows
         )
         mapped += [MappedFiles(mapper, group) for group in groups]
         infos |= {file: part.infos[file] for file in names}
@@ -164,16 +166,21 @@ def group_files(
     return groups
 
 
-def _fingerprint_files(root: str, matched: list[_MatchedFiles]) -> dict[str, str]:
-    """Return by name the fingerprint of all mappings that take a file, and of the look-up files known on its day."""
+def _fingerprint_files(settings: Settings, matched: list[_MatchedFiles]) -> dict[str, str]:
+    """Return by name the fingerprint of all mappings that take a file, and of the look-up files known on its day.
+
+    Days of tables with times depend on the shop's time zone, which is named where it is not UTC.
+    """
     parts: dict[str, list[str]] = {}
     for part in matched:
         mapping, lookups = part.mapping, part.lookups
-        checksums = {name: _hash_file(root, name) for lookup_files in lookups for name in lookup_files.order}
+        checksums = {name: _hash_file(settings.input, name) for lookup_files in lookups for name in lookup_files.order}
         for name in part.infos:
             day = mapping.file_day_of(name)
             contents = [checksums[lookup_name] for lookup_files in lookups for lookup_name in lookup_files.list_known(day)]
             parts.setdefault(name, []).append(mapping.fingerprint())
+            if mapping.table in TIME_COLUMNS and settings.business_time_zone != business_day.UTC:
+                parts[name].append(settings.business_time_zone)
             if contents:
                 parts[name].append(hashlib.sha256(" ".join(contents).encode()).hexdigest()[:16])
     return {name: "+".join(fingerprints) for name, fingerprints in parts.items()}

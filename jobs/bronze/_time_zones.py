@@ -11,6 +11,7 @@ import pyarrow as pa
 _USUAL = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?$"
 # A day and a time of day without a zone. A text that states a day alone stays the shop's day.
 _LOCAL = re.compile(r"\s*(\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}(?::\d{1,2}){0,2})(\.\d*)?\s*\Z", re.ASCII)
+_DAY = r"^\s*[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s*$"
 _MINUTE = len("2024-03-01 10:00")
 
 
@@ -28,6 +29,18 @@ def append_offsets(texts: pa.ChunkedArray, time_zone: str) -> pa.Array:
     if others.null_count() < len(others):
         appended = appended.zip_with(is_usual, _map_distinct(others, lambda text: _append_offset(text, zone)))
     return pl.select(pl.coalesce(appended, received)).to_series().to_arrow().cast(pa.string())
+
+
+def complete_days(texts: pa.ChunkedArray, time_zone: str) -> pa.ChunkedArray | pa.Array:
+    """Return days that are stated without a time as the time, with its offset, at which they begin; other texts as they are."""
+    received = pl.Series("text", pl.from_arrow(texts), dtype=pl.String)
+    is_day = received.str.contains(_DAY).fill_null(False)
+    if not is_day.any():
+        return texts
+    days = pl.select(pl.when(is_day).then(received.str.strip_chars() + " 00:00")).to_series()
+    zone = ZoneInfo(time_zone)
+    completed = _map_distinct(days, lambda text: _append_offset(text, zone))
+    return pl.select(pl.coalesce(completed, received)).to_series().to_arrow().cast(pa.string())
 
 
 def _map_distinct(texts: pl.Series, function: Callable[[str], str | None]) -> pl.Series:

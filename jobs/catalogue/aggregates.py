@@ -16,14 +16,14 @@ LIFE = None  # the window of all days
 
 # The rows that the SQL of a daily aggregate is evaluated on.
 SOURCES = {
-    "event": "a row of clean.events, robots left out",
+    "event": "a row of clean.events, robots left out, and `local_at`, its time by the shop clock",
     "session": "a customer's part of a session as known then, on the day the session began: the daily aggregates of its "
     "events, and `seconds` from the first to the last; what is known later is a row of its own with the difference",
     "search": "a search, on its day, known once the next view or cart of its session came",
     "line": "a row of clean.orders with pieces, from known_from until known_until",
     "product": "a row of clean.orders with pieces of a product, until all products of its order are cancelled",
     "order": "the lines of a version of an order on a day, unless all are discounts: gross_amount, discount_amount, ordered_at "
-    "(the first), before_holiday",
+    "(the first), `local_at` (the same by the shop clock), before_holiday",
     "order_day": "a stretch of days on which a day is known to have orders, however many",
     "return": "the rows of clean.returns of one return line: amount, kind",
     "row": "the other daily aggregates of the same row; where the customer has several rows of the day with events also "
@@ -60,11 +60,11 @@ def _histogram(name: str, source: str, sql: str, meaning: str, amount: str = "1"
     return DailyAggregate(name, HISTOGRAM, "histogram", source, sql, meaning, amount)
 
 
-def _hour_between(first: int, end: int, column: str) -> str:
-    return f"hour({column}) >= {first} AND hour({column}) < {end}"
+def _hour_between(first: int, end: int) -> str:
+    return f"hour(local_at) >= {first} AND hour(local_at) < {end}"
 
 
-_ANGLE = "radians((hour(event_at) * 60 + minute(event_at)) / 4)"
+_ANGLE = "radians((hour(local_at) * 60 + minute(local_at)) / 4)"
 _PAID = "gross_amount - discount_amount"
 DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("events", "event", "true", "events"),
@@ -75,9 +75,9 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("cart_adds", "event", "event_type = 'add_to_cart'", "products put in the cart"),
     _count("checkouts", "event", "event_type = 'begin_checkout'", "checkouts begun"),
     _count("purchases", "event", "event_type = 'purchase'", "purchase events"),
-    _count("night_events", "event", _hour_between(0, 6, "event_at"), "events from 0 to 6 o clock UTC"),
-    _count("morning_events", "event", _hour_between(6, 12, "event_at"), "events from 6 to 12 o clock UTC"),
-    _count("evening_events", "event", _hour_between(18, 24, "event_at"), "events from 18 to 24 o clock UTC"),
+    _count("night_events", "event", _hour_between(0, 6), "events from 0 to 6 by the shop clock"),
+    _count("morning_events", "event", _hour_between(6, 12), "events from 6 to 12 by the shop clock"),
+    _count("evening_events", "event", _hour_between(18, 24), "events from 18 to 24 by the shop clock"),
     DailyAggregate("hour_sine", "BIGINT", "sum", "event", f"round(sin({_ANGLE}) * 1000000)::INT",
                    "sine of the time of day, the day a full turn, whole minutes, in millionths"),
     DailyAggregate("hour_cosine", "BIGINT", "sum", "event", f"round(cos({_ANGLE}) * 1000000)::INT",
@@ -99,8 +99,8 @@ DAILY_AGGREGATES: tuple[DailyAggregate, ...] = (
     _count("order_days", "order_day", "true", "1 where there was an order, once from when until when it was known"),
     _money("paid", "sum", "order", _PAID, "gross less discount of these orders, home currency"),
     _count("weekend_orders", "order", "isodow(day) >= 6", "orders on Saturday or Sunday"),
-    _count("morning_orders", "order", _hour_between(0, 12, "ordered_at"), "orders from 0 to 12 o clock UTC"),
-    _count("evening_orders", "order", _hour_between(18, 24, "ordered_at"), "orders from 18 to 24 o clock UTC"),
+    _count("morning_orders", "order", _hour_between(0, 12), "orders from 0 to 12 by the shop clock"),
+    _count("evening_orders", "order", _hour_between(18, 24), "orders from 18 to 24 by the shop clock"),
     *(_count(f"q{q}_orders", "order", f"quarter(day) = {q}", f"orders in quarter {q} of a year") for q in (1, 2, 3, 4)),
     _count("holiday_orders", "order", "before_holiday",
            f"orders on a public holiday of the shop or the {HOLIDAY_LEAD_DAYS} days before"),

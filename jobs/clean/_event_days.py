@@ -81,7 +81,8 @@ def clean_event_days(
 def _read_inputs(lake: Lake, settings: Settings, source: Source) -> events.Inputs:
     mapped = source.columns("events")
     null_words = load_policy(settings.policy).null_words
-    return events.Inputs(_people.read_people(lake, settings, source), source.currency, settings.clean, mapped, null_words)
+    people = _people.read_people(lake, settings, source)
+    return events.Inputs(people, source.currency, settings.clean, mapped, null_words, settings.business_time_zone)
 
 
 def _classify(context: _Context) -> Result:
@@ -202,9 +203,9 @@ def _gather_events(context: _Context, cleaned: Result, restated: list[date]) -> 
 
 def _write_sessions(context: _Context, opened: OpenTable, cleaned: list[date]) -> None:
     """Write the sessions that may have an event on one of the cleaned days."""
-    began, days = sessions.days_began(cleaned, context.settings)
+    began, days = sessions.days_began(cleaned, context.settings, context.inputs.time_zone)
     stored = context.read(events=Rows(events.TABLE, "visitor_id", sessions.EVENT_COLUMNS, days))
-    kernel = partial(sessions.summarize_sessions, began=frozenset(began))
+    kernel = partial(sessions.summarize_sessions, began=frozenset(began), time_zone=context.inputs.time_zone)
     written = context.runner.run(kernel, stored, {"sessions": Write(sessions.TABLE, gather=True)})
     opened.commit(written.files["sessions"], began)
 

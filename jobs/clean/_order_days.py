@@ -99,7 +99,10 @@ def _choose_kernel(lake: Lake, settings: Settings, source: Source, rates: pl.Dat
         rates=rates,
         currency=source.currency,
         limits=_order_rows.Limits(
-            Decimal(str(settings.clean.most_amount)), settings.clean.first_day, "quantity" in source.columns("orders")
+            Decimal(str(settings.clean.most_amount)),
+            settings.clean.first_day,
+            "quantity" in source.columns("orders"),
+            settings.business_time_zone,
         ),
         null_words=load_policy(settings.policy).null_words,
     )

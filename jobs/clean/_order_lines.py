@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from jobs import business_day
 from jobs.clean._order_versions import FOREVER, ORDER, SNAPSHOTS
 
 _ORDER_DAY = [*ORDER, "day"]
@@ -67,7 +68,9 @@ def mark_own_sales(standing: pl.DataFrame) -> pl.DataFrame:
     return standing.with_columns(is_own_sale=is_turned & ~pl.col("position").is_in(beside))
 
 
-def date_returns(returned: pl.DataFrame, sales: pl.DataFrame, outcomes: pl.DataFrame, content: list[str]) -> pl.DataFrame:
+def date_returns(
+    returned: pl.DataFrame, sales: pl.DataFrame, outcomes: pl.DataFrame, content: list[str], time_zone: str
+) -> pl.DataFrame:
     """Return the returns with `at`, when they happened; one with the number and line of its own sale undoes that order.
 
     Without line numbers the product stands for the line.
@@ -85,7 +88,7 @@ def date_returns(returned: pl.DataFrame, sales: pl.DataFrame, outcomes: pl.DataF
         return returned.with_columns(at="ordered_at")
     of_orders = outcomes.join(own.select(ORDER), ORDER, "semi", nulls_equal=True)
     of_orders = of_orders.with_columns(is_first_file=pl.col("file_rank") == pl.col("file_rank").min().over(ORDER))
-    file_time = pl.col("_file_day").cast(pl.Datetime("us", "UTC"))
+    file_time = business_day.start_of_day(pl.col("_file_day"), time_zone)
     seen_at = pl.coalesce("updated_at", pl.when(~pl.col("is_first_file")).then(file_time))
     same = [*ORDER, "day", "line", *content]
     seen = of_orders.group_by(same).agg(seen_at=seen_at.min())

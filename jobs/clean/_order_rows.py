@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs import parsing
+from jobs import business_day, parsing
 from jobs.bronze import orders as bronze_orders
 from jobs.clean import _ids, _money, _rows, returns
 from jobs.clean._return_matching import UNKNOWN_PRODUCT
@@ -35,11 +35,13 @@ class Limits:
     """What an order may be: `most_amount` of a line, home currency, and its first possible day.
 
     A row without a quantity is one piece where the source has no quantities (`has_quantity`), or where it has an amount.
+    Days are those of `time_zone`.
     """
 
     most_amount: Decimal = Decimal(1_000_000_000)
     first_day: date = date(1990, 1, 1)
     has_quantity: bool = True
+    time_zone: str = business_day.UTC
 
 
 def find_orders(raw: pa.Table, null_words: _ids.NullWords) -> pa.Array:
@@ -62,7 +64,7 @@ def type_rows(
 
     `position` is the number of the row. Beside it what was noted of ids (_ids.clean_ids).
     """
-    lines, noted = _type_lines(raw, currency, null_words)
+    lines, noted = _type_lines(raw, currency, limits, null_words)
     typed = _name_kinds(_count_pieces(lines, limits))
     priced = _add_product(typed, products, currency)
     rated = _money.add_amounts(_money.add_rate(priced, rates, currency), limits.most_amount)
@@ -76,7 +78,7 @@ def rename_original(raw: pa.Table) -> pa.Table:
     return renamed.drop_columns(["undoes_order_id"])
 
 
-def _type_lines(raw: pa.Table, currency: str, null_words: _ids.NullWords) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _type_lines(raw: pa.Table, currency: str, limits: Limits, null_words: _ids.NullWords) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the columns of each row in their types; and what was noted of ids."""
     ids, noted = _ids.clean_ids(raw, _IDS, null_words)
     texts = ids.rename({"original_order_id": "undoes_order_id"}).hstack(parsing.clean_texts(raw, _TEXTS))
@@ -93,6 +95,8 @@ def _type_lines(raw: pa.Table, currency: str, null_words: _ids.NullWords) -> tup
         currency=pl.col("currency").str.to_uppercase().fill_null(currency),
         kind=pl.col("kind").str.to_lowercase().fill_null("sale"),
         line_kind=pl.col("line_kind").str.to_lowercase(),
+        ordered_on=business_day.to_day(pl.col("ordered_at"), limits.time_zone),
+        updated_on=business_day.to_day(pl.col("updated_at"), limits.time_zone),
     )
     return lines, noted
 
@@ -151,8 +155,8 @@ def _list_rules(limits: Limits) -> dict[str, pl.Expr]:
         "left_out": pl.col("_left_out"),
         "no_time": pl.col("ordered_at").is_null(),
         "scientific_id": pl.col("has_scientific_id"),
-        "implausible_day": _rows.is_before(pl.col("ordered_at"), limits.first_day),
-        "future": pl.col("ordered_at").dt.date() > pl.col("day"),
+        "implausible_day": pl.col("ordered_on") < limits.first_day,
+        "future": pl.col("ordered_on") > pl.col("day"),
         "no_order_id": pl.col("order_id").is_null(),
         **{rule: (kind == word) | (line_kind == word) for word, rule in _NO_SALE.items()},
         "unknown_kind": ~kind.is_in(["sale", *returns.UNDOING, *_NO_SALE]) | ~line_kind.is_in([*LINE_KINDS, *_NO_SALE]),

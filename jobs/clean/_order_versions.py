@@ -43,7 +43,8 @@ def find_intervals(rows: pl.DataFrame, content: list[str]) -> pl.DataFrame:
     """Add is_current, whether a row is of the newest version; and since and until, the days from and until which it stands.
 
     Both days are null for a row that never stands. `content` are the columns that make a version another one. Rows need
-    position, _delivery, shop, order_id, day, line, is_undoing, ordered_at, updated_at, _file_day, file_rank, _row and rules.
+    position, _delivery, shop, order_id, day, line, is_undoing, ordered_at, updated_at, updated_on,
+    _file_day, file_rank, _row and rules.
     About 0.3 µs of CPU a row, and 3 µs for one of an order or line with several versions.
     """
     units = _add_units(rows)
@@ -79,7 +80,7 @@ def _add_units(rows: pl.DataFrame) -> pl.DataFrame:
         rows.lazy()
         .filter((is_snapshot | pl.col("line").is_not_null()) & is_readable)
         .select(
-            "position", *ORDER, "updated_at", "_file_day", "file_rank", "_row", "line", "is_undoing",
+            "position", *ORDER, "updated_at", "updated_on", "_file_day", "file_rank", "_row", "line", "is_undoing",
             unit_delivery="_delivery",
             unit_day=of_changes.then("day"),
             unit_line=of_changes.then("line"),
@@ -123,13 +124,14 @@ def _list_versions(several: pl.DataFrame, rows: pl.DataFrame, content: list[str]
         .agg(
             "position",
             version_updated_at=pl.col("updated_at").max(),
+            version_updated_on=pl.col("updated_on").max(),
             version_file_day=pl.col("_file_day").max(),
             contents=pl.col("content").unique().sort().cast(pl.String).str.join(","),
         )
         .sort([*_UNIT, *_NEWEST_LAST])
     )  # fmt: skip
     before, after = pl.col("contents").shift(1).over(_UNIT), pl.col("contents").shift(-1).over(_UNIT)
-    written_on = pl.coalesce(pl.col("version_updated_at").dt.date(), "version_file_day").fill_null(_FIRST_DAY)
+    written_on = pl.coalesce("version_updated_on", "version_file_day").fill_null(_FIRST_DAY)
     is_other = before.is_null() | (before != pl.col("contents"))
     dated = versions.with_columns(
         is_newest=after.is_null(),

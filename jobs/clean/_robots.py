@@ -11,6 +11,7 @@ from functools import cache
 import polars as pl
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
+from jobs import business_day
 from jobs.config.settings import Clean
 
 # Attributes that are equal for all events of a fleet, besides the time.
@@ -176,16 +177,17 @@ def _repeats_itself() -> pl.Expr:
     return same & says_what
 
 
-def flag_round_the_clock_activity(events: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+def flag_round_the_clock_activity(events: pl.DataFrame, settings: Clean, time_zone: str = business_day.UTC) -> pl.DataFrame:
     """Set bot_rule and is_bot by the rule that looks beyond the day; an earlier rule is kept. Needs active_since."""
     name = "around_the_clock"
     is_same_day = pl.col("visitor_day") == pl.col("visitor_day").shift(1)
     is_ping = (is_same_day & (pl.col("event_type") == "other") & _repeats_itself()).fill_null(False)
+    hour = business_day.to_local_time(pl.col("event_at"), time_zone).dt.hour()
     days = (
         events.filter(~is_ping)
         .group_by("visitor_day", maintain_order=True)
         .agg(
-            hours=pl.lit(2, pl.UInt32).pow(pl.col("event_at").dt.hour()).cast(pl.UInt32).bitwise_or(),
+            hours=pl.lit(2, pl.UInt32).pow(hour).cast(pl.UInt32).bitwise_or(),
             unbroken=(pl.col("event_at") - pl.col("active_since")).max(),
         )
     )

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from jobs import business_day
 from jobs.clean import rules as declared
+from jobs.config.settings import Settings
 from jobs.quality.reconciliation import Account
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
@@ -48,9 +50,9 @@ def take_origin(raw: pa.Table) -> pl.DataFrame:
     return origin.with_row_index("position")
 
 
-def is_before(time: pl.Expr, first_day: date) -> pl.Expr:
-    """Return whether a time is before the first plausible day: the rule `implausible_day` of events and orders."""
-    return time.dt.date() < first_day
+def describe_zone(settings: Settings) -> tuple[str, ...]:
+    """Return what the fingerprint of a day says of the shop's time zone: nothing where it is UTC."""
+    return () if settings.business_time_zone == business_day.UTC else (settings.business_time_zone,)
 
 
 def find_broken_rules(raw: pa.Table, typed: pl.DataFrame, rules: Mapping[str, pl.Expr]) -> pl.Series:

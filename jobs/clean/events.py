@@ -15,7 +15,7 @@ from datetime import date
 import polars as pl
 import pyarrow as pa
 
-from jobs import parsing
+from jobs import business_day, parsing
 from jobs.clean import _ids, _people, _repeats, _robots, _rows, events_rejects, identities, sessions, visitor_days
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
@@ -24,7 +24,7 @@ TYPES = ("view", "search", "add_to_cart", "remove_from_cart", "begin_checkout", 
 
 SCHEMA = """
     event_id STRING NOT NULL COMMENT 'id of the event; made from what it is where the source has none',
-    day DATE NOT NULL COMMENT 'day it happened, UTC',
+    day DATE NOT NULL COMMENT 'day it happened, in the business time zone',
     event_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
     visitor_id STRING NOT NULL COMMENT 'device or browser; the customer where the source knows no devices',
     customer_id STRING COMMENT 'customer known at that time; null while unknown',
@@ -65,8 +65,8 @@ _RULES = {
     "no_time": pl.col("event_at").is_null(),
     "scientific_id": pl.col("has_scientific_id"),
     "implausible_day": pl.col("is_implausible"),
-    "future": pl.col("event_at").dt.date() > pl.col("day"),
-    "too_late": pl.col("event_at").dt.date() < pl.col("day"),
+    "future": pl.col("own_day") > pl.col("day"),
+    "too_late": pl.col("own_day") < pl.col("day"),
     "no_visitor": pl.col("visitor_id").is_null(),
     "unknown_type": pl.col("event_type").is_null(),
 }
@@ -83,7 +83,8 @@ def find_visitors(raw: pa.Table, null_words: _ids.NullWords) -> pa.Array:
 class Inputs:
     """What the rows of bronze.events are cleaned with, besides other rows: the same for all of a run.
 
-    `mapped` are the columns that the source has, and `people` says whom ids and e-mail addresses name.
+    `mapped` are the columns that the source has, and `people` says whom ids and e-mail addresses name. Days
+    and hours are those of `time_zone`.
     """
 
     people: _people.People
@@ -91,6 +92,7 @@ class Inputs:
     settings: Clean
     mapped: Collection[str]
     null_words: _ids.NullWords
+    time_zone: str = business_day.UTC
 
 
 def classify_events(tables: dict[str, pa.Table], inputs: Inputs) -> dict[str, pa.Table]:
@@ -111,7 +113,9 @@ def classify_events(tables: dict[str, pa.Table], inputs: Inputs) -> dict[str, pa
     kept = accepted.filter(~is_repeated).drop("position").with_row_index("position")
     counts = _robots.count_fingerprints(kept, settings) if "visitor_id" in inputs.mapped else _robots.NO_COUNTS
     outputs = {
-        "kept": kept.drop("position", "_file", "_row", "client_time", "email_key", "has_scientific_id", "is_implausible"),
+        "kept": kept.drop(
+            "position", "_file", "_row", "client_time", "email_key", "has_scientific_id", "is_implausible", "own_day"
+        ),
         "visitors": kept.group_by("visitor_id").agg(is_named=pl.col("known_customer_id").is_not_null().any()),
         "fingerprints": counts,
         "agents": kept.select("user_agent").unique(),
@@ -144,9 +148,9 @@ def _type_events(raw: pa.Table, inputs: Inputs) -> tuple[pl.DataFrame, pl.DataFr
         price=pl.when(pl.col("price") > 0).then("price"),
         is_anonymous=pl.col("customer_id").is_null() & pl.col("email_key").is_null(),
         has_scientific_id=_ids.is_scientific(noted),
-        is_implausible=pl.col("event_at").dt.date() < inputs.settings.first_day,
+        own_day=business_day.to_day(pl.col("event_at"), inputs.time_zone),
     )
-    return rows, noted
+    return rows.with_columns(is_implausible=pl.col("own_day") < inputs.settings.first_day), noted
 
 
 def _visitor(texts: pl.DataFrame) -> pl.Series:
@@ -197,8 +201,8 @@ def clean_visitors(tables: dict[str, pa.Table], fleets: pl.DataFrame, crawlers: 
     settings, mapped = inputs.settings, inputs.mapped
     kept, later, before, others = (_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))
     before = before.filter(pl.col("day").is_not_null())  # older lakes have links without one
-    rows = _order_by_visitor(kept, later, _frame(tables["open"]), settings)
-    placed = _place_in_sessions(_flag_robots(rows, crawlers, fleets, settings), settings)
+    rows = _order_by_visitor(kept, later, _frame(tables["open"]), inputs)
+    placed = _place_in_sessions(_flag_robots(rows, crawlers, fleets, settings), inputs)
     fresh = placed.filter(~pl.col("is_stored"))
     new_days = visitor_days.summarize_visitor_days(fresh, has_visitors="visitor_id" in mapped)
     outputs = {"links": before.clear(), "linked": before.clear().select("visitor_id")}
@@ -232,13 +236,13 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows))
 
 
-def _order_by_visitor(kept: pl.DataFrame, later: pl.DataFrame, before: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+def _order_by_visitor(kept: pl.DataFrame, later: pl.DataFrame, before: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
     """Return the rows of each visitor together in the order of time, of equal moments those of days before first.
 
     Of the days `before` only events count whose session may go on (`is_earlier`). `is_stored` are `later` events.
     """
-    midnight = (pl.col("day") + pl.duration(days=1)).cast(pl.Datetime("us", "UTC"))
-    is_open = pl.col("event_at") >= midnight - pl.duration(minutes=settings.session_gap_minutes)
+    midnight = business_day.start_of_day(pl.col("day").dt.offset_by("1d"), inputs.time_zone)
+    is_open = pl.col("event_at") >= midnight - pl.duration(minutes=inputs.settings.session_gap_minutes)
     was = {f"was_{column}": pl.col(column) for column in _PLACES}
     rows = pl.concat(
         [
@@ -264,10 +268,10 @@ def number_visitor_days(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(visitor_day=pl.struct("visitor", "day").rle_id())
 
 
-def _place_in_sessions(rows: pl.DataFrame, settings: Clean) -> pl.DataFrame:
+def _place_in_sessions(rows: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
     """Return the fresh and the stored events in their sessions, with the robots that only these show."""
-    placed = number_visitor_days(sessions.assign_sessions(rows, settings))
-    return _robots.flag_round_the_clock_activity(placed, settings)
+    placed = number_visitor_days(sessions.assign_sessions(rows, inputs.settings))
+    return _robots.flag_round_the_clock_activity(placed, inputs.settings, inputs.time_zone)
 
 
 def _find_changed_days(placed: pl.DataFrame) -> list[date]:

@@ -55,7 +55,6 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean, shared: pl.DataFr
     return links.with_columns(
         valid_from=pl.when(is_first).then("first_at").otherwise("observed_at"),
         valid_to=pl.when(~is_last).then(pl.col("observed_at").shift(-1)),
-        day=pl.col("observed_at").dt.date(),
     ).with_columns(
         rule=pl.when(pl.col("valid_from") < pl.col("observed_at")).then(pl.lit("back_to_first_event"))
         .when("is_mailed").then(pl.lit("mail"))
@@ -64,10 +63,10 @@ def link_visitors(visitor_days: pl.DataFrame, settings: Clean, shared: pl.DataFr
 
 
 def _list_sightings(visitor_days: pl.DataFrame) -> pl.DataFrame:
-    """Return (visitor_id, observed_at, customer_id) in the order of visitor and time."""
+    """Return (visitor_id, day, observed_at, customer_id) in the order of visitor and time."""
     seen = (
         visitor_days.filter(pl.col("seen").list.len() > 0)
-        .select("visitor_id", "seen")
+        .select("visitor_id", "day", "seen")
         .explode("seen", empty_as_null=False)
         .unnest("seen")
     )
@@ -83,7 +82,7 @@ def find_shared_visitors(sightings: pl.DataFrame, settings: Clean) -> pl.DataFra
     most = settings.max_customers_per_visitor
     often = sightings.group_by("visitor_id").agg(n=pl.len()).filter(pl.col("n") > most)
     many = sightings.join(often, "visitor_id", "semi").filter(pl.col("customer_id").n_unique().over("visitor_id") > most)
-    days = many.select("visitor_id", "customer_id", day=pl.col("observed_at").dt.date()).unique().sort(pl.all())
+    days = many.select("visitor_id", "customer_id", "day").unique().sort(pl.all())
     again = pl.col("day").shift(-1).over("visitor_id", "customer_id")
     until = pl.min_horizontal(again, pl.col("day") + timedelta(days=settings.customers_within_days))
     steps = pl.concat(
@@ -129,7 +128,7 @@ def _add_link(events: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
             linked=pl.lit(None, pl.String), observed_on=pl.lit(None, pl.Date), shared_since=pl.lit(None, pl.Date)
         )
     intervals = links.select(
-        "visitor_id", "valid_from", "valid_to", "shared_since", linked="customer_id", observed_on=pl.col("observed_at").dt.date()
+        "visitor_id", "valid_from", "valid_to", "shared_since", linked="customer_id", observed_on="day"
     ).sort("valid_from")
     numbered = events.with_row_index("row")
     of_linked = numbered.select("row", "visitor_id", "event_at").join(intervals.select("visitor_id"), "visitor_id", "semi")
@@ -168,14 +167,14 @@ def find_changed_days(visitor_days: pl.DataFrame, before: pl.DataFrame, after: p
 
 def _effect(days: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """What the links say of the events that these visitors had on these days."""
-    links = links.drop("day", "rule")
+    links = links.drop("rule").rename({"day": "observed_on"})
     on_the_day = (pl.col("valid_from") <= pl.col("last_at")) & (
         pl.col("valid_to").is_null() | (pl.col("valid_to") > pl.col("first_at"))
     )
     return days.select("visitor_id", "day", "first_at", "last_at").join(links, "visitor_id", "inner").filter(on_the_day).select(
         "visitor_id", "day", "customer_id", "shared_since", start=pl.max_horizontal("valid_from", "first_at"),
         end=pl.when(pl.col("valid_to") <= pl.col("last_at")).then("valid_to"),
-        identified_on=pl.max_horizontal("day", pl.col("observed_at").dt.date()),
+        identified_on=pl.max_horizontal("day", "observed_on"),
     )  # fmt: skip
 
 

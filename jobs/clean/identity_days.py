@@ -15,7 +15,7 @@ from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
 SCHEMA = """
-    day DATE NOT NULL COMMENT 'day, UTC',
+    day DATE NOT NULL COMMENT 'day, in the business time zone',
     named_in STRING NOT NULL COMMENT 'events or orders',
     customer_id STRING COMMENT 'customer id that the rows name; null where they name an address alone',
     email_key STRING COMMENT 'keyed hash of the e-mail address that they name',

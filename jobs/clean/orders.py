@@ -23,6 +23,7 @@ from datetime import date
 import polars as pl
 import pyarrow as pa
 
+from jobs import business_day
 from jobs.clean import (
     _ids,
     _money,
@@ -46,7 +47,7 @@ SCHEMA = """
     line_id STRING COMMENT 'id of the line as received; null where the source has none',
     known_from DATE COMMENT 'day from which the order is known to be so: its own day, or that of a later version',
     known_until DATE COMMENT 'day from which it no longer is; 9999-12-31 for what holds now',
-    day DATE NOT NULL COMMENT 'day of the order, UTC',
+    day DATE NOT NULL COMMENT 'day of the order, in the business time zone',
     ordered_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
     customer_id STRING COMMENT 'customer; null for an unknown guest',
     product_id STRING NOT NULL COMMENT 'product; its name where it has no code, what the line is where it is none',
@@ -102,12 +103,13 @@ def classify_orders(
     outcomes, content = _order_outcomes.find_outcomes(ruled, raw)
     owners = _order_owners.find_owners(outcomes, people)
     standing = _list_standing(outcomes, content)
-    settled = _order_money.settle_orders(*_split_sales_and_returns(standing, outcomes, content, owners), outcomes, currency)
+    parts = _split_sales_and_returns(standing, outcomes, content, owners, limits.time_zone)
+    settled = _order_money.settle_orders(*parts, outcomes, currency)
     own_sales = standing.filter("is_own_sale")["position"].implode()
     counted = _order_owners.add_owner(outcomes, owners).with_columns(is_own_sale=pl.col("position").is_in(own_sales))
     outputs = {
         "lines": _to_lines(settled.sales),
-        "returned": _to_returned(settled.returns),
+        "returned": _to_returned(settled.returns, limits.time_zone),
         "measures": pl.concat([_money.measure_rows(counted), settled.measures, _ids.measure_corrections(raw, noted)]),
         "customers": counted.select("day", "customer_id").drop_nulls().unique(),
     }
@@ -123,7 +125,7 @@ def _list_standing(outcomes: pl.DataFrame, content: list[str]) -> pl.DataFrame:
 
 
 def _split_sales_and_returns(
-    standing: pl.DataFrame, outcomes: pl.DataFrame, content: list[str], owners: pl.DataFrame
+    standing: pl.DataFrame, outcomes: pl.DataFrame, content: list[str], owners: pl.DataFrame, time_zone: str
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the standing rows as (sales with their versions, returns with `at`, when they happened).
 
@@ -132,7 +134,8 @@ def _split_sales_and_returns(
     is_now = pl.col("until") == pl.lit(FOREVER)
     sales = standing.filter(~pl.col("is_return") | (pl.col("is_own_sale") & is_now))
     returned = _order_owners.add_owner(standing.filter(pl.col("is_return") & is_now), owners)
-    return _order_owners.list_states(sales, owners), _order_lines.date_returns(returned, sales.filter(is_now), outcomes, content)
+    dated = _order_lines.date_returns(returned, sales.filter(is_now), outcomes, content, time_zone)
+    return _order_owners.list_states(sales, owners), dated
 
 
 def _to_lines(sales: pl.DataFrame) -> pl.DataFrame:
@@ -141,11 +144,12 @@ def _to_lines(sales: pl.DataFrame) -> pl.DataFrame:
     return named.with_columns(pl.col("quantity").abs(), is_unmatched=pl.lit(False)).select(_UNRETURNED)
 
 
-def _to_returned(rows: pl.DataFrame) -> pl.DataFrame:
+def _to_returned(rows: pl.DataFrame, time_zone: str) -> pl.DataFrame:
     """Return returns with the columns returns.LINE. One of an unknown number of pieces has the quantity 0."""
     returned = rows.with_columns(
         quantity=pl.when("is_counted").then(pl.col("quantity").abs()).otherwise(_ZERO),
-        amount=(pl.col("gross") - pl.col("discount")).cast(_MONEY), row_day="day", day=pl.col("at").dt.date(),
+        amount=(pl.col("gross") - pl.col("discount")).cast(_MONEY), row_day="day",
+        day=business_day.to_day(pl.col("at"), time_zone),
     )  # fmt: skip
     numbered = _order_lines.number_repeated_returns(returned)
     return numbered.with_columns(returns.order_key(), returns.price_key()).select(returns.LINE)
@@ -206,13 +210,15 @@ def add_returns(lines: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
     An earlier version has what was given back before it ended, and no more pieces than it has.
     """
     key = ["shop", "order_id", "line_no", "day"]
-    undoing = returned.drop_nulls("order_id").drop("day").rename({"order_day": "day"})
-    undoing = undoing.select(*key, "returned_at", "return_order_id", "return_line_no", "quantity", "amount", "kind", "rule")
+    undoing = returned.drop_nulls("order_id").rename({"day": "returned_on", "order_day": "day"})
+    undoing = undoing.select(
+        *key, "returned_on", "returned_at", "return_order_id", "return_line_no", "quantity", "amount", "kind", "rule"
+    )
     undoing = undoing.sort("returned_at", "return_order_id", "return_line_no")
     is_past = pl.col("known_until") < pl.lit(FOREVER)
     past = lines.filter(is_past).select(*key, "known_until").unique()
     before = undoing.join(past, key, "inner", nulls_equal=True, maintain_order="left")
-    before = before.filter(pl.col("returned_at").dt.date() < pl.col("known_until"))
+    before = before.filter(pl.col("returned_on") < pl.col("known_until"))
     undoing = pl.concat([undoing.with_columns(known_until=pl.lit(FOREVER)), before.select(*undoing.columns, "known_until")])
     totals = undoing.group_by(*key, "known_until").agg(
         returned_quantity=pl.col("quantity").filter(pl.col("rule") != "by_amount").sum().cast(_MONEY),

@@ -108,6 +108,7 @@ def _clean_due_days(
 def _fingerprint_days(settings: Settings, source: Source, entries: dict[date, dict], rates: dict) -> dict[date, str]:
     """Return the fingerprint of everything that the rows of each landed day depend on."""
     shared = (_rows.VERSION, settings.clean, source.currency, _ids.describe(load_policy(settings.policy).null_words))
+    shared += _rows.describe_zone(settings)
     return {
         day: reconciliation.fingerprint_inputs(*shared, *entry["files"], *_money.rates_for(rates, day, settings.clean.rate_days))
         for day, entry in entries.items()

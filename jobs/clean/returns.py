@@ -24,7 +24,7 @@ SCHEMA = """
     shop STRING COMMENT 'shop of the return and of its order; null where the source has one',
     return_order_id STRING NOT NULL COMMENT 'the return or credit note',
     return_line_no INT NOT NULL COMMENT 'its line',
-    day DATE NOT NULL COMMENT 'day of the return, UTC',
+    day DATE NOT NULL COMMENT 'day of the return, in the business time zone',
     returned_at TIMESTAMP NOT NULL COMMENT 'when, UTC',
     customer_id STRING COMMENT 'customer of the order undone, else of the return; null for an unknown guest',
     product_id STRING NOT NULL COMMENT 'product; what the line is where it is none and has no code',

@@ -10,12 +10,13 @@ from datetime import date, timedelta
 import polars as pl
 import pyarrow as pa
 
+from jobs import business_day
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
 SCHEMA = """
     session_id STRING NOT NULL COMMENT 'session',
-    day DATE NOT NULL COMMENT 'day it began, UTC',
+    day DATE NOT NULL COMMENT 'day it began, in the business time zone',
     customer_id STRING COMMENT 'last customer known in it',
     visitor_id STRING NOT NULL COMMENT 'device or browser',
     started_at TIMESTAMP NOT NULL COMMENT 'first event',
@@ -42,14 +43,16 @@ EVENT_COLUMNS = (
 )  # fmt: skip
 
 
-def summarize_sessions(tables: dict[str, pa.Table], began: Collection[date]) -> dict[str, pa.Table]:
+def summarize_sessions(
+    tables: dict[str, pa.Table], began: Collection[date], time_zone: str = business_day.UTC
+) -> dict[str, pa.Table]:
     """Return clean.sessions as `sessions`, one row per session of these `events` that began on one of the days `began`.
 
     Key: visitor. Input: EVENT_COLUMNS of clean.events. Sorted by day and session. A group-by: about 0.5 µs of CPU an event.
     """
     events = pl.DataFrame(pl.from_arrow(tables["events"])).sort("event_at", "event_id")
     sessions = events.group_by("session_id", maintain_order=True).agg(
-        pl.col("session_started_at").first().dt.date().alias("day"),
+        pl.col("session_started_at").first(),
         pl.col("customer_id").drop_nulls().last(),
         pl.col("visitor_id").first(),
         started_at=pl.col("event_at").first(),
@@ -60,6 +63,7 @@ def summarize_sessions(tables: dict[str, pa.Table], began: Collection[date]) -> 
         is_bot=pl.col("is_bot").any(),
         was_cut=(pl.col("active_since") < pl.col("session_started_at")).any(),
     )
+    sessions = sessions.with_columns(day=business_day.to_day(pl.col("session_started_at"), time_zone))
     of_days = sessions.filter(pl.col("day").is_in(list(began)))
     return {"sessions": of_days.sort("day", "session_id").select(TABLE.columns).to_arrow()}
 
@@ -91,8 +95,8 @@ def make_session_ids(visitors: pl.Series, starts: pl.Series) -> pl.Series:
     return pl.Series([hashlib.md5(f"{visitor}|{start}".encode()).hexdigest() for visitor, start in keys], dtype=pl.String)  # noqa: S324
 
 
-def days_began(cleaned: list[date], settings: Clean) -> tuple[list[date], list[date]]:
+def days_began(cleaned: list[date], settings: Clean, time_zone: str) -> tuple[list[date], list[date]]:
     """Return the days on which a session with an event on one of the cleaned days may have begun, and the days of its events."""
-    reach = [timedelta(days=n) for n in range(-(-settings.session_max_hours // 24) + 1)]
+    reach = [timedelta(days=n) for n in range(business_day.count_session_days(settings.session_max_hours, time_zone))]
     began = sorted({day - before for day in cleaned for before in reach})
     return began, sorted({day + after for day in began for after in reach})

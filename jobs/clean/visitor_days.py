@@ -11,7 +11,7 @@ from jobs.storage.table import Table
 
 SCHEMA = """
     visitor_id STRING NOT NULL COMMENT 'device or browser',
-    day DATE NOT NULL COMMENT 'day, UTC',
+    day DATE NOT NULL COMMENT 'day, in the business time zone',
     first_at TIMESTAMP NOT NULL COMMENT 'first event of the day',
     last_at TIMESTAMP NOT NULL COMMENT 'last event of the day',
     seen ARRAY<STRUCT<observed_at: TIMESTAMP, customer_id: STRING>> NOT NULL COMMENT 'when events named another customer',

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from jobs.errors import UserError
 
@@ -18,10 +19,17 @@ _OTHER_VARIABLES = {
 }  # fmt: skip
 
 
+_NO_ZONES = ("Factory", "localtime")  # of the database, but none of any place
 _LEAST_SECRET = 16  # characters, below which a key can be guessed
 BEST = "best"  # the representation that the gate chooses
 KMEANS = "kmeans"
 MAX_UNPACKED_GIB = 64.0
+
+
+class TimeZone(str):
+    """A name of the IANA time zone database, as in Europe/Berlin."""
+
+    __slots__ = ()
 
 
 def _choice(default: str, *others: str):
@@ -129,6 +137,7 @@ class Settings:
     source: str
     input: str
     policy: str = "conf/policy.toml"
+    business_time_zone: TimeZone = TimeZone("UTC")  # noqa: RUF009  a text
     stall_minutes: float = _within(60.0, 5)
     engine: str = _choice("auto", "local", "spark")
     local_max_rows: int = _within(100_000_000, 0)
@@ -236,9 +245,20 @@ def _parse_integers(value: str | list[int]) -> tuple[int, ...]:
     return tuple(int(number) for number in (value.split(",") if isinstance(value, str) else value))
 
 
+def _parse_time_zone(value: str) -> TimeZone:
+    try:
+        ZoneInfo(value)
+    except OSError:  # a folder of zones
+        raise ValueError(value) from None
+    if value in _NO_ZONES:
+        raise ValueError(value)
+    return TimeZone(value)
+
+
 # Parsers for types whose constructor does not read a value of TOML or a variable's text, with their description for errors.
 _PARSERS = {
     bool: (_parse_boolean, "true or false"),
+    TimeZone: (_parse_time_zone, "a time zone, as in Europe/Berlin"),
     date: (lambda value: date.fromisoformat(str(value)), "a day, as in 1990-01-01"),
     tuple[str, ...]: (_parse_texts, 'texts, as in ["MyShop/", "MyTill/"] or MyShop/,MyTill/'),
     tuple[int, ...]: (_parse_integers, "whole numbers, as in [256, 128] or 256,128"),

@@ -32,7 +32,7 @@ _SCORES = ["reconstruction_error", "isolation_score"]
 
 SCHEMA = """
     customer_id STRING COMMENT 'Customer',
-    day DATE COMMENT 'As of the end of this day, UTC',
+    day DATE COMMENT 'As of the end of this day, in the business time zone',
     model_version STRING COMMENT 'Version of the encoder',
     vector ARRAY<FLOAT> COMMENT 'Coordinates in the space of this model and representation; not comparable across them',
     reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers the model was trained on',

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from jobs import catalogue
+from jobs import business_day, catalogue
 from jobs.catalogue import DailyAggregate
 from jobs.clean import events as clean_events
 from jobs.clean import orders as clean_orders
@@ -37,12 +37,12 @@ ORDERS = find_columns(clean_orders.TABLE.columns, [*_OF_ORDERS, *_texts("line", 
 RETURNS = ("customer_id", "day", "shop", "return_order_id", "return_line_no", "kind", "amount")
 
 
-def write_steps() -> dict[str, str]:
-    """Return the SQL of the daily aggregates step by step, made from the catalogue."""
+def write_steps(time_zone: str = business_day.UTC) -> dict[str, str]:
+    """Return the SQL of the daily aggregates step by step, made from the catalogue. Hours are those of `time_zone`."""
     return {
         "shared_events": "FROM events WHERE shared_since IS NOT NULL",
-        "known_events": _known_events(),
-        "session_parts": _session_parts(),
+        "known_events": _known_events(time_zone),
+        "session_parts": _session_parts(time_zone),
         "split_sessions": _SPLIT_SESSIONS,
         "split_parts": f"FROM session_parts SEMI JOIN split_sessions USING ({_SESSION})",
         "session_states": _session_states(),
@@ -51,9 +51,9 @@ def write_steps() -> dict[str, str]:
         "hits": _HITS,
         "visits": _visits(),
         "sold_lines": _SOLD_LINES,
-        "cancelled": _CANCELLED,
+        "cancelled": _cancelled(time_zone),
         "lines": _LINES,
-        "orders_summed": _orders_summed(),
+        "orders_summed": _orders_summed(time_zone),
         "order_stretches": _ORDER_STRETCHES,
         "changed_days": _CHANGED_DAYS,
         "order_days": _ORDER_DAYS,
@@ -80,9 +80,14 @@ def write_results() -> dict[str, str]:
     return {"customer_days": rows, **values}
 
 
-def _known_events() -> str:
+def _known_events(time_zone: str) -> str:
     """Events with a customer, and from when until when they were known to be theirs: before and after a change."""
-    columns = ", ".join(name for name in EVENTS if name not in ("customer_id", "identified_on"))
+    columns = ", ".join(
+        [
+            *(name for name in EVENTS if name not in ("customer_id", "identified_on")),
+            f"{business_day.to_local_sql('event_at', time_zone)} AS local_at",
+        ]
+    )
     return f"""SELECT customer_id, identified_on, DATE '{FOREVER}' AS known_until, {columns} FROM events
 WHERE NOT is_bot AND shared_since IS NULL AND customer_id IS NOT NULL
 UNION ALL
@@ -96,9 +101,9 @@ SELECT customer_id, greatest(identified_on, shared_since), DATE '{FOREVER}', {co
 WHERE NOT is_bot AND customer_id IS NOT NULL"""  # noqa: S608
 
 
-def _session_parts() -> str:
+def _session_parts(time_zone: str) -> str:
     """Per session: its events of one day that were known together."""
-    return f"""SELECT {_KEYS}, session_id, session_started_at::DATE AS began,
+    return f"""SELECT {_KEYS}, session_id, {business_day.to_local_sql("session_started_at", time_zone)}::DATE AS began,
     {_aggregate_rows("event")},
     min(event_at) AS first_at, max(event_at) AS last_at
 FROM known_events GROUP BY ALL"""  # noqa: S608
@@ -163,17 +168,24 @@ _SOLD_LINES = f"""SELECT * EXCLUDE (known_from, known_until), greatest(day, know
     coalesce(known_until, DATE '{FOREVER}') AS version_until
 FROM orders WHERE customer_id IS NOT NULL AND quantity > 0"""  # noqa: S608
 _ORDER = "customer_id, day, identified_on, version_until, shop, order_id"
-# Versions of orders of which all products were cancelled, and on which day.
-_CANCELLED = f"""SELECT {_ORDER}, max(CASE WHEN line_kind = 'product' THEN returned_at::DATE END) AS cancelled_on
+
+
+def _cancelled(time_zone: str) -> str:
+    """Versions of orders of which all products were cancelled, and on which day."""
+    returned_at = business_day.to_local_sql("returned_at", time_zone)
+    return f"""SELECT {_ORDER}, max(CASE WHEN line_kind = 'product' THEN {returned_at}::DATE END) AS cancelled_on
 FROM sold_lines GROUP BY {_ORDER}
 HAVING bool_and(line_kind <> 'product' OR status = 'cancelled') AND cancelled_on IS NOT NULL"""  # noqa: S608
+
+
 _LINES = f"""SELECT sold_lines.*, least(sold_lines.version_until, cancelled_on) AS known_until
 FROM sold_lines LEFT JOIN cancelled ON {_same_values("sold_lines", "cancelled", _ORDER)}"""  # noqa: S608
 
 
-def _orders_summed() -> str:
+def _orders_summed(time_zone: str) -> str:
     """Each version of an order, until all its products are cancelled and to its own end where that differs: `counts_until`."""
-    return f"""SELECT *, unnest(list_distinct([known_until, version_until])) AS counts_until,
+    local_at = business_day.to_local_sql("ordered_at", time_zone)
+    return f"""SELECT *, {local_at} AS local_at, unnest(list_distinct([known_until, version_until])) AS counts_until,
     day IN (FROM holidays) AS before_holiday
 FROM (
     SELECT {_ORDER}, known_until,

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from jobs import catalogue
+from jobs import business_day, catalogue
 from jobs.catalogue import DailyAggregate
 from jobs.clean import events as clean_events
 from jobs.clean import orders as clean_orders
@@ -48,7 +48,7 @@ def _declared(aggregate: DailyAggregate) -> str:
 SCHEMA = ",\n    ".join(
     [
         "customer_id STRING NOT NULL COMMENT 'customer'",
-        "day DATE NOT NULL COMMENT 'day, UTC'",
+        "day DATE NOT NULL COMMENT 'day, in the business time zone'",
         "identified_on DATE NOT NULL COMMENT 'day from which this is known of the day'",
         "known_until DATE NOT NULL COMMENT 'day from which it no longer holds: a device shared by too many, an order cancelled "
         "or changed; 9999-12-31 for what stays'",
@@ -63,9 +63,10 @@ _VERSION = 7  # raise it when the same clean rows become other daily aggregates:
 
 
 def aggregate_customer_days(
-    tables: dict[str, pa.Table | Scan], due: Collection[date], holidays: Collection[date]
+    tables: dict[str, pa.Table | Scan], due: Collection[date], holidays: Collection[date], time_zone: str = business_day.UTC
 ) -> dict[str, pa.Table]:
-    """Return features.customer_days of the days `due` as `customer_days`; `holidays` are the days near a public one.
+    """Return features.customer_days of the days `due` as `customer_days`; `holidays` are the days near a public one, and
+    hours are those of `time_zone`.
 
     Key: customer, or these days. Inputs: `events` of these days and of those into which a session may go on, `moved`, those of
     them that were given to another customer before (none where it is left out), `orders` and `returns` of these days, with the
@@ -75,7 +76,7 @@ def aggregate_customer_days(
         name: pa.table({"day": pa.array(sorted(values), pa.date32())}) for name, values in (("due", due), ("holidays", holidays))
     }
     tables = {"moved": EVENTS_SCHEMA.empty_table(), **tables}
-    results = run_steps({**tables, **days}, write_steps(), write_results(), views=("known_events", "sold_lines"))
+    results = run_steps({**tables, **days}, write_steps(time_zone), write_results(), views=("known_events", "sold_lines"))
     rows = results["customer_days"]
     for p in HISTOGRAMS:
         rows = rows.append_column(p.name, _to_lists(rows[f"n_{p.name}"], results[p.name]))
@@ -97,7 +98,8 @@ def find_customers(events: pa.Table) -> pa.Array:
 
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     """Bring the daily aggregates up to date for `days` and for every earlier day whose clean rows have changed."""
-    reach = range(-(-settings.clean.session_max_hours // 24) + 1)  # a session may go on for so many days
+    zone = settings.business_time_zone
+    reach = range(business_day.count_session_days(settings.clean.session_max_hours, zone))
     of_events, of_orders = (reconciliation.read_revisions(lake, table) for table in ("clean.events", "clean.orders"))
     known_days = {day for day in {*of_events, *of_orders} if day <= days[-1]}
     holidays = _holidays.days_near_holidays(settings.features.holiday_country, known_days)
@@ -114,7 +116,7 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     calls = []
     for portion in _split_days(due, rows_per_day):
         n_buckets = count_buckets(sum(rows_per_day[day] for day in portion) // BUCKET_SIZE)
-        kernel = partial(aggregate_customer_days, due=portion, holidays=holidays)
+        kernel = partial(aggregate_customer_days, due=portion, holidays=holidays, time_zone=zone)
         rows = _list_rows(portion, {_after(day, n) for day in portion for n in reach})
         calls += [Call(kernel, rows, bucket, n_buckets) for bucket in range(n_buckets)]
     opened = lake.open_for_write(TABLE)

@@ -12,7 +12,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from jobs import catalogue
+from jobs import business_day, catalogue
 from jobs.catalogue import DailyAggregate, WindowedAggregate
 from jobs.clean import customers as clean_customers
 from jobs.config.settings import Settings
@@ -28,7 +28,7 @@ from jobs.storage.table import Table
 
 _FIXED = """
     customer_id STRING NOT NULL COMMENT 'customer',
-    day DATE NOT NULL COMMENT 'as of the end of this day, UTC',
+    day DATE NOT NULL COMMENT 'as of the end of this day, in the business time zone',
     is_active BOOLEAN NOT NULL COMMENT 'any event or order in the last dormant_days days; else dormant',
     first_known_day DATE NOT NULL COMMENT 'registered or first seen',
     first_seen_day DATE COMMENT 'first day with an event, order (cancelled ones too) or return',
@@ -84,7 +84,11 @@ RECORDS = ("customer_id", "day", "registered_at", "country")
 
 
 def compute_features(
-    tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int, accounts: Mapping[date, Accounts] | None = None
+    tables: dict[str, pa.Table | Scan],
+    days: Sequence[date],
+    dormant_days: int,
+    accounts: Mapping[date, Accounts] | None = None,
+    time_zone: str = business_day.UTC,
 ) -> dict[str, pa.Table]:
     """Return features.customers as of each of a few days as `customers`.
 
@@ -95,17 +99,17 @@ def compute_features(
     """
     if accounts:
         merged = {day: merge_rows(tables, accounts[day], day) for day in days}
-        return {"customers": pa.concat_tables([_compute_days(merged[day], [day], dormant_days) for day in days])}
-    return {"customers": _compute_days(tables, days, dormant_days)}
+        return {"customers": pa.concat_tables([_compute_days(merged[day], [day], dormant_days, time_zone) for day in days])}
+    return {"customers": _compute_days(tables, days, dormant_days, time_zone)}
 
 
-def _compute_days(tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int) -> pa.Table:
+def _compute_days(tables: dict[str, pa.Table | Scan], days: Sequence[date], dormant_days: int, time_zone: str) -> pa.Table:
     results = {f"customers_{n}": _result(n, day, dormant_days) for n, day in enumerate(days)}
-    rows = run_steps(tables, write_steps(days), results, views=("known_days",))
+    rows = run_steps(tables, write_steps(days, time_zone), results, views=("known_days",))
     return pa.concat_tables([rows[name] for name in results])
 
 
-def write_steps(days: Sequence[date]) -> dict[str, str]:
+def write_steps(days: Sequence[date], time_zone: str = business_day.UTC) -> dict[str, str]:
     """Return the SQL of what the features of these days are made of, step by step, from the catalogue."""
     known_by = " + ".join(
         f"{1 << n} * (day <= DATE '{day}' AND identified_on <= DATE '{day}' AND known_until > DATE '{day}')::INT"
@@ -126,7 +130,7 @@ def write_steps(days: Sequence[date]) -> dict[str, str]:
             f"sale_windows_{n}": _windows("sales", _OF_SALES, n, days),
             **{f"{name}_sums_{n}": _histogram_sums(name, n, day) for name in _HISTOGRAMS},
             f"gaps_{n}": _gaps(n, day),
-            f"registered_{n}": _registered(day),
+            f"registered_{n}": _registered(day, time_zone),
         }
     return steps
 
@@ -246,10 +250,11 @@ FROM (
 GROUP BY customer_id"""  # noqa: S608
 
 
-def _registered(day: date) -> str:
+def _registered(day: date, time_zone: str) -> str:
     """Customers with a record by the day: their newest country, and since when they are known."""
+    registered_on = f"{business_day.to_local_sql('registered_at', time_zone)}::DATE"
     return f"""SELECT customer_id, arg_max_null(country, day) AS country,
-    min(least(registered_at::DATE, CASE WHEN day > DATE '1970-01-01' THEN day END)) AS registered_day
+    min(least({registered_on}, CASE WHEN day > DATE '1970-01-01' THEN day END)) AS registered_day
 FROM records WHERE day <= DATE '{day}'
 GROUP BY customer_id HAVING coalesce(registered_day <= DATE '{day}', true)"""  # noqa: S608
 
@@ -301,7 +306,10 @@ def _write_days(lake: Lake, settings: Settings, days: Sequence[date]) -> None:
             },
             count_buckets(n_rows // (SCAN_SIZE if is_plain and runner.name == "local" else BUCKET_SIZE)),
         )
-        kernel = partial(compute_features, days=days, dormant_days=settings.features.dormant_days, accounts=accounts)
+        kernel = partial(
+            compute_features, days=days, dormant_days=settings.features.dormant_days, accounts=accounts,
+            time_zone=settings.business_time_zone,
+        )  # fmt: skip
         files = runner.run(kernel, inputs, {"customers": Write(TABLE, gather=True)}).files["customers"]
     written = {file.partition["day"] for file in files}
     if missing := [day for day in days if str(day) not in written]:

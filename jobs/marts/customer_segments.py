@@ -50,7 +50,7 @@ SCHEMA = """
     segment_name STRING COMMENT 'Name of the segment, unique per day',
     since_day DATE COMMENT 'First day of the present stay in the segment',
     previous_segment_id INT COMMENT 'Segment on the known day before since_day; null: not known on it',
-    as_of_day DATE COMMENT 'Nothing after the end of this day (UTC) is in this row',
+    as_of_day DATE COMMENT 'Nothing after the end of this day (business time zone) is in this row',
     recency_days BIGINT COMMENT 'Days since the last event or order; null: never any',
     orders_365d BIGINT COMMENT 'Orders in the last 365 days',
     net_365d DECIMAL(18,4) COMMENT 'Net amount of the orders of the last 365 days, home currency',

@@ -24,7 +24,7 @@ from jobs.traits import DORMANT, Trait
 MONEY_STEP = Decimal("0.0001")  # of DECIMAL(18,4)
 
 SCHEMA = """
-    day DATE COMMENT 'As of the end of this day, UTC',
+    day DATE COMMENT 'As of the end of this day, in the business time zone',
     segment_id INT COMMENT 'Segment; 0: dormant',
     segment_name STRING COMMENT 'Name of the segment',
     n_customers BIGINT COMMENT 'Customers in the segment',

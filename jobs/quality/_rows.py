@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs import business_day
 from jobs.errors import UserError
 from jobs.storage import delta
 from jobs.storage.lake import Lake
@@ -60,12 +61,16 @@ class Rows:
 
 
 @contextmanager
-def open_rows(lake: Lake, table: str, first: date | None = None, last: date | None = None) -> Iterator[Rows]:
+def open_rows(
+    lake: Lake, table: str, first: date | None = None, last: date | None = None, time_zone: str = business_day.UTC
+) -> Iterator[Rows]:
     """Open the rows of a table from the day `first` to `last` as the view CHECKED.
+
+    In SQL, local_time(time) is a time by the shop's clock: that of `time_zone`.
 
     Raises UserError where the table was not written.
     """
-    with _connect() as connection:
+    with _connect(time_zone) as connection:
         rows = Rows(connection, [])
         rows.columns.extend(rows.add_table(lake, table, CHECKED, first, last))
         yield rows
@@ -80,11 +85,12 @@ def open_arrow_rows(table: pa.Table) -> Iterator[Rows]:
         yield rows
 
 
-def _connect() -> duckdb.DuckDBPyConnection:
+def _connect(time_zone: str = business_day.UTC) -> duckdb.DuckDBPyConnection:
     """Open a connection with views of its own to the database of this process."""
     connection = _open_database().cursor()
     connection.execute("SET python_enable_replacements = false")  # a suite names tables, not variables of Python
     connection.execute("SET enable_progress_bar = false")
+    connection.execute(f"CREATE TEMP MACRO local_time(utc_time) AS {business_day.to_local_sql('utc_time', time_zone)}")
     return connection
 
 

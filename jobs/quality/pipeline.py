@@ -78,7 +78,7 @@ def check_table(lake: Lake, settings: Settings, suite: Suite, days: list[date], 
     started = time.monotonic()
     last = days[-1]
     first = min(days[0], last_checked + timedelta(days=1)) if last_checked and suite.by_day else None
-    with open_rows(lake, suite.name, first, last if suite.by_day else None) as rows:
+    with open_rows(lake, suite.name, first, last if suite.by_day else None, settings.business_time_zone) as rows:
         by_day = profiles.profile_days(lake, suite, rows, first, last)
         results, bad_rows = check_rows(lake, suite, rows, by_day, last)
         new_days = {day for day in by_day if first and day >= first}

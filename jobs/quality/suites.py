@@ -13,7 +13,8 @@ A file's `meta` may hold:
 
 rows             `days`: the rows that a refresh brought are checked; `table`: all rows, every time
 profile          `days` or `table`: figures for each day, or for the whole table; the same as `rows` where it is missing
-derived          columns by SQL of DuckDB, window functions included: what two columns say of each other
+derived          columns by SQL of DuckDB, window functions included: what two columns say of each other; local_time(time) is a
+                 time by the shop's clock
 links            columns that are 1 where a row's columns are not in another table; null where that table is empty or the row
                  does not fulfil `where`
 figures          SQL aggregates; `as_of` is the refreshed day. Every table has: rows, volume, days_behind (see profiles.py)

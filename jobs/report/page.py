@@ -67,7 +67,8 @@ def _render_page(settings: Settings, day: date) -> str:
     profiles.sort(key=dormant_last)
     shop = load_source(settings.source)
     sections = _summarize_segments(settings, day, profiles, shop.currency) | _summarize_run(settings, day)
-    return _load_template().render(day=day, source=shop.name.replace("_", " "), currency=shop.currency, **sections)
+    shared = {"source": shop.name.replace("_", " "), "currency": shop.currency, "time_zone": settings.business_time_zone}
+    return _load_template().render(day=day, **shared, **sections)
 
 
 def _summarize_segments(settings: Settings, day: date, profiles: list[dict], currency: str) -> dict:

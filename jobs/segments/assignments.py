@@ -21,7 +21,7 @@ from jobs.storage.table import Table
 
 SCHEMA = """
     customer_id STRING COMMENT 'Customer',
-    day DATE COMMENT 'As of the end of this day, UTC',
+    day DATE COMMENT 'As of the end of this day, in the business time zone',
     segment_id INT COMMENT 'Segment; 0: dormant',
     distance DOUBLE COMMENT 'Euclidean distance from the centre of the segment; null for dormant',
     runner_up_id INT COMMENT 'Segment with the second nearest centre; null for dormant',

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
+from jobs import business_day
 from jobs.bronze import files
 from jobs.bronze import pipeline as bronze
 from jobs.bronze._new_files import MappedFiles
@@ -52,7 +53,9 @@ def examine_source(settings: Settings, source: Source, now: datetime, most_rows:
     with scratch.open_scratch() as folder, redirect_stdout(io.StringIO()) as said:
         lake = Lake(None, f"{folder}/lake")
         settings = replace(settings, engine="local", lake=lake.root)
-        new = bronze.land_first_rows(lake, settings, source, now.date(), now, most_rows)
+        new = bronze.land_first_rows(
+            lake, settings, source, business_day.find_day(now, settings.business_time_zone), now, most_rows
+        )
         days = files.read_days(lake, [f"bronze.{table}" for table in new if table in ("events", "orders")])
         landed = replace(source, mappings={table: source.mappings[table] for table in new})
         if days:

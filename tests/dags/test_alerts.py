@@ -51,6 +51,16 @@ def test_an_unpublished_day_is_an_alert_for_scheduled_runs_only(caplog, monkeypa
     ]
 
 
+def test_an_unpublished_day_is_that_of_the_shop(caplog, monkeypatch):
+    monkeypatch.delenv("AIRFLOW__SHOAL__ALERT_URL", raising=False)
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://shoal")
+    monkeypatch.setenv("SHOAL_BUSINESS_TIME_ZONE", "Asia/Tokyo")
+    monkeypatch.setattr(alerts.RuntimeTaskInstance, "get_task_states", lambda **query: {})
+    run = {"dag_id": "d", "dag_run_id": "r", "run_type": "scheduled", "data_interval_start": "2026-11-19T17:00:00Z"}
+    asyncio.run(alerts.alert_unpublished_day({"dag_run": run}, deadline="06:00"))
+    assert "shoal: 2026-11-20 is not published by 06:00 Asia/Tokyo (publish: not begun)" in caplog.text
+
+
 @pytest.mark.parametrize(("text", "interval"), [("06:00", timedelta(hours=28)), ("23:59", timedelta(hours=45, minutes=59))])
 def test_the_deadline_of_a_day_is_that_time_of_the_next_day(monkeypatch, text, interval):
     monkeypatch.setenv("AIRFLOW__SHOAL__PUBLISHED_BY", text)

@@ -3,6 +3,7 @@
 import ast
 import copy
 import os
+import runpy
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from airflow.timetables.base import DataInterval, TimeRestriction
 
 from dags.daily_refresh import refresh
 from dags.day import day
+from dags.processes import business_time_zone
 from tests.dags.stand_in import ROOT
 
 CHAIN = [
@@ -157,6 +159,53 @@ def test_the_day_of_a_run(parameter, interval_start, run_after, expected):
     moment = lambda text: text and datetime.fromisoformat(f"{text}:00+00:00")  # noqa: E731
     run = SimpleNamespace(data_interval_start=moment(interval_start), run_after=moment(run_after))
     assert day({"day": parameter}, run) == expected
+
+
+@pytest.mark.parametrize(
+    ("interval_start", "run_after", "expected"),
+    [
+        ("2026-11-19T10:00", "2026-11-20T10:00", "2026-11-19"),  # 02:00 in winter
+        ("2026-03-08T10:00", "2026-03-09T09:00", "2026-03-08"),  # the day on which two o'clock is left out
+        ("2026-11-20T05:00", "2026-11-20T09:00", "2026-11-19"),
+        (None, "2026-11-20T10:00", "2026-11-19"),
+        (None, "2026-11-20T09:59", "2026-11-18"),
+        (None, "2026-03-09T09:00", "2026-03-08"),  # 02:00 in summer time, 23 hours after the day began
+    ],
+)
+def test_the_day_of_a_run_is_that_of_the_shop(monkeypatch, interval_start, run_after, expected):
+    monkeypatch.setenv("SHOAL_BUSINESS_TIME_ZONE", "America/Los_Angeles")
+    moment = lambda text: text and datetime.fromisoformat(f"{text}:00+00:00")  # noqa: E731
+    run = SimpleNamespace(data_interval_start=moment(interval_start), run_after=moment(run_after))
+    assert day({"day": None}, run) == expected
+
+
+@pytest.mark.parametrize(
+    ("last", "runs"),
+    [
+        ("2026-03-06T10:00", ["2026-03-08T10:00", "2026-03-09T09:00", "2026-03-10T09:00"]),
+        ("2026-10-30T09:00", ["2026-11-01T10:00", "2026-11-02T10:00", "2026-11-03T10:00"]),
+    ],
+)
+def test_the_schedule_is_at_two_by_the_clock_of_the_shop_and_each_day_has_one_run(monkeypatch, last, runs):
+    monkeypatch.setenv("SHOAL_BUSINESS_TIME_ZONE", "America/Los_Angeles")
+    timetable = coerce_to_core_timetable(runpy.run_path(str(ROOT / "dags" / "daily_refresh.py"))["refresh"].timetable)
+    moment = datetime.fromisoformat(f"{last}:00+00:00")
+    interval, days, seen = DataInterval(moment, moment + timedelta(days=1)), [], []
+    for _ in runs:
+        info = timetable.next_dagrun_info(
+            last_automated_data_interval=interval, restriction=TimeRestriction(earliest=None, latest=None, catchup=True)
+        )
+        interval = info.data_interval
+        seen.append(f"{info.run_after:%Y-%m-%dT%H:%M}")
+        days.append(day({"day": None}, SimpleNamespace(data_interval_start=interval.start, run_after=info.run_after)))
+    assert seen == runs
+    assert days == [f"{datetime.fromisoformat(run) - timedelta(days=1):%Y-%m-%d}" for run in runs]
+
+
+def test_a_zone_that_does_not_exist_leaves_the_message_to_the_first_step(monkeypatch):
+    for name in ("Mars/Phobos", "America", "../etc"):
+        monkeypatch.setenv("SHOAL_BUSINESS_TIME_ZONE", name)
+        assert business_time_zone().key == "UTC"
 
 
 @pytest.mark.parametrize(
