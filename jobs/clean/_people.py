@@ -57,7 +57,8 @@ def read_learned(lake: Lake, source: Source) -> pl.DataFrame | None:
 
 def learns_addresses(source: Source) -> bool:
     """Return whether orders and events say who holds an address, because no customers file does."""
-    return "email_key" not in source.columns("customers")
+    has_addresses = any("email_key" in source.columns(table) for table in _BRONZE)
+    return has_addresses and "email_key" not in source.columns("customers")
 
 
 def name_customers(rows: pl.DataFrame, people: People) -> pl.DataFrame:
