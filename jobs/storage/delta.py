@@ -29,14 +29,6 @@ def is_written(path: str) -> bool:
     return any(_is_commit(info.base_name) for info in filesystem.get_file_info(selector))
 
 
-def remove_unfinished_log(path: str) -> None:
-    """Remove the log folder of a table without a commit: Spark takes any log folder for a table and would create none."""
-    filesystem, base = open_filesystem(path)
-    folder = f"{base}/_delta_log"
-    if filesystem.get_file_info(folder).type == fs.FileType.Directory and not is_written(path):
-        filesystem.delete_dir(folder)
-
-
 def open_table(root: str, name: str, version: int | None = None) -> DeltaTable:
     """Open a table of a lake, at its newest version where none is given. Raises UserError where it was not written."""
     table = open_if_written(root, name, version)

@@ -39,7 +39,7 @@ def test_each_customer_of_the_latest_day_has_one_row_with_the_current_interval(s
 def test_reasons_name_the_features_that_separate_the_customer_from_the_runner_up(shop):
     rows = rows_by_customer(shop)
 
-    by_night = r"0\.[78]\d* of the time on the site from 0 to 6 o'clock UTC, typical of the runner-up 0\.(1\d*|0[89]\d*)"
+    by_night = r"0\.[78]\d* of the time on the site from 0 to 6 by the shop's clock, typical of the runner-up 0\.(1\d*|0[89]\d*)"
     assert re.fullmatch(by_night, rows["nightly-3"]["reasons"][0])
     assert rows["nightly-3"]["runner_up_name"] in {row["segment_name"] for row in rows.values()} - {
         rows["nightly-3"]["segment_name"]

@@ -181,7 +181,7 @@ def test_names_and_descriptions_come_from_the_planted_types(shop, version, day):
     nightly = rows[shop.segment_of("nightly", day)]
     assert nightly["name"].startswith("By night")
     assert nightly["description"].startswith("50 customers: 0.8")
-    assert "of the time on the site from 0 to 6 o'clock UTC (average 0." in nightly["description"]
+    assert "of the time on the site from 0 to 6 by the shop's clock (average 0." in nightly["description"]
     assert nightly["n_customers"] == 50
     assert nightly["center"] == pytest.approx(planted.vector(planted.Customer("", planted.TYPES["nightly"]), version), abs=0.1)
     assert nightly["outlier_distance"] > nightly["radius"] > 0
