@@ -39,7 +39,7 @@ SCHEMA = """
     device STRING COMMENT 'kind of device, lower case',
     country STRING COMMENT 'country',
     is_bot BOOLEAN NOT NULL COMMENT 'a robot by one of the rules',
-    bot_rule STRING COMMENT 'the rule: user_agent, rate, no_human_pause, even_pauses, one_hit_fleet or around_the_clock',
+    bot_rule STRING COMMENT 'user_agent, rate, no_human_pause, even_pauses, one_hit_fleet, address_fleet or around_the_clock',
     channel STRING COMMENT 'where the visit came from',
     session_started_at TIMESTAMP NOT NULL COMMENT 'first event of the session',
     active_since TIMESTAMP NOT NULL COMMENT 'start of the activity without a silence, which may span cut sessions',

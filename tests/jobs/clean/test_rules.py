@@ -1,6 +1,7 @@
 """The rules of cleaning: each declared once, each in use, the page made from them."""
 
 import csv
+import json
 from datetime import date
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jobs.clean import _rows, rules
+from jobs.clean import _rows, events, rules
 from jobs.config.settings import HOME, Clean
+from jobs.quality import suites
 from jobs.sample import writer
 
 SOURCES = "".join(path.read_text() for path in (HOME / "jobs" / "clean").glob("*.py") if path.name != "rules.py")
@@ -25,6 +27,15 @@ def test_every_rule_is_declared_once_and_explained():
 @pytest.mark.parametrize("name", sorted({rule.name for rule in rules.RULES}))
 def test_a_declared_rule_is_in_use(name):
     assert f'"{name}"' in SOURCES
+
+
+def test_the_check_of_bot_rules_knows_every_rule_that_flags_events():
+    flagging = {rule.name for rule in rules.RULES if (rule.table, rule.kind) == ("events", rules.FLAGGED)}
+    suite = json.loads((suites.SUITES / "clean" / "events.json").read_text())
+    checks = [e["kwargs"] for e in suite["expectations"] if e["type"] == "expect_column_values_to_be_in_set"]
+    assert [set(check["value_set"]) for check in checks if check["column"] == "bot_rule"] == [flagging]
+    comment = next(column.comment for column in events.TABLE.fields if column.name == "bot_rule")
+    assert {name for name in flagging if name in comment} == flagging
 
 
 def test_a_rule_that_is_not_declared_cannot_be_used():
