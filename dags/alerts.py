@@ -29,7 +29,6 @@ def publication_deadline() -> DeadlineAlert | None:
 
     It is a time by the shop's clock, and an hour later or earlier on the day when summer time begins or ends.
 
-
     Raises ValueError where the setting is not a time.
     """
     if not (text := conf.get("shoal", "published_by", fallback="06:00")):
