@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 UTC = "UTC"
+FOREVER = date(9999, 12, 31)  # the end of what still holds
 _SKIPPED_HOURS = (0, 1, 24)  # after midnight, when a day may begin: summer time or another calendar day may skip the first ones
 
 

@@ -10,8 +10,9 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from jobs.bronze import rates as bronze_rates
+from jobs.business_day import FOREVER
 from jobs.clean import _ids, _money, _order_rows, _people, _return_days, _rows, orders, orders_rejects, products, returns
-from jobs.clean._order_versions import FOREVER, SNAPSHOTS
+from jobs.clean._order_versions import SNAPSHOTS
 from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source

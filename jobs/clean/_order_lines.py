@@ -3,7 +3,8 @@
 import polars as pl
 
 from jobs import business_day
-from jobs.clean._order_versions import FOREVER, ORDER, SNAPSHOTS
+from jobs.business_day import FOREVER
+from jobs.clean._order_versions import ORDER, SNAPSHOTS
 
 _ORDER_DAY = [*ORDER, "day"]
 # The columns of a row that lines and returns are made of.

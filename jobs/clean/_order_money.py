@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from jobs.clean._order_versions import FOREVER, ORDER
+from jobs.business_day import FOREVER
+from jobs.clean._order_versions import ORDER
 from jobs.clean._spreading import from_units, spread, to_units
 
 LINE_NUMBERS = {"postage": -1, "tax": -2}  # of the lines that we make; numbers of a source are not below 0

@@ -2,7 +2,8 @@
 
 import polars as pl
 
-from jobs.clean._order_versions import FOREVER, ORDER
+from jobs.business_day import FOREVER
+from jobs.clean._order_versions import ORDER
 from jobs.clean._people import People
 
 _ORDER_DAY = [*ORDER, "day"]

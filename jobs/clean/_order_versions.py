@@ -13,7 +13,8 @@ from datetime import date
 
 import polars as pl
 
-FOREVER = date(9999, 12, 31)  # the end of what still holds
+from jobs.business_day import FOREVER
+
 SNAPSHOTS = "snapshots"
 ORDER = ["shop", "order_id"]  # a number is unique within its shop
 _FIRST_DAY = date(1, 1, 1)

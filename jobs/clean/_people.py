@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from jobs.bronze import events as bronze_events
 from jobs.bronze import orders as bronze_orders
+from jobs.business_day import FOREVER
 from jobs.clean import _ids, _rows, customers, identity_alarms, identity_days
 from jobs.config.settings import Settings
 from jobs.config.source_mapping import Source
@@ -21,7 +22,6 @@ from jobs.storage.rows import Rows, read_rows
 
 _BRONZE = {"events": bronze_events.TABLE, "orders": bronze_orders.TABLE}
 _HOLDER = ["email_key", "customer_id", "day"]
-_NEVER = date(9999, 12, 31)
 _BUCKET_SIZE = 4  # times that of the other kernels: four narrow columns are read
 
 
@@ -195,7 +195,7 @@ def _find_due_days(lake: Lake, before: People, after: People) -> dict[str, set[d
 def _as_spans(people: People) -> pl.DataFrame:
     """Return the shared and the merged ids with their owners: customer_id, owner, since, until."""
     changes = pl.concat([people.merges, people.shared.select("customer_id", pl.lit(None, pl.String).alias("owner"), "since")])
-    until = pl.col("since").shift(-1).over("customer_id").fill_null(_NEVER)
+    until = pl.col("since").shift(-1).over("customer_id").fill_null(FOREVER)
     return changes.sort("customer_id", "since").with_columns(until=until)
 
 

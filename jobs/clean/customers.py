@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs import account_merges, parsing
+from jobs.business_day import FOREVER
 from jobs.clean import _ids, _rows, _versions
 from jobs.storage.table import Table
 
@@ -23,7 +24,6 @@ SCHEMA = """
 TABLE = Table("clean.customers", __doc__.split("\n\n")[0], SCHEMA)
 VALUES = ["email_key", "registered_at", "country", "merged_into", "attributes_text"]
 _UNKNOWN = date(1970, 1, 1)
-_NEVER = date(9999, 12, 31)
 _OWNER = {"email_key": pl.String, "owner": pl.String, "since": pl.Date, "until": pl.Date}
 NO_SHARED = pl.DataFrame(schema={"customer_id": pl.String, "since": pl.Date})  # where guests share no customer id
 
@@ -109,7 +109,7 @@ def find_shared_mails(
     of_nobody = [
         {"email_key": row["email_key"], "since": row["since"], "n_customers": row["n"]}
         for row in followed
-        if row["n"] > most and row["until"] == _NEVER
+        if row["n"] > most and row["until"] == FOREVER
     ]
     return pl.concat([plain.drop_nulls("since"), pl.DataFrame(of_nobody, schema=plain.schema)])
 
@@ -143,7 +143,7 @@ def _follow_holders(held: pl.DataFrame, merges: pl.DataFrame, shared: pl.DataFra
         days |= {shared_since[holder] for holder, _ in holders if holder in shared_since}
         spans = [(day, *_name_holder(holders, day, owners, shared_since, most)) for day in sorted(days) if day >= holders[0][1]]
         for place, (day, owner, n) in enumerate(spans):
-            until = spans[place + 1][0] if place + 1 < len(spans) else _NEVER
+            until = spans[place + 1][0] if place + 1 < len(spans) else FOREVER
             if rows and (rows[-1]["email_key"], rows[-1]["owner"], rows[-1]["n"]) == (key, owner, n):
                 rows[-1]["until"] = until
             else:
@@ -156,7 +156,7 @@ def _name_holder(holders: list, day: date, owners: dict, shared_since: dict, mos
     accounts = [
         next((owner for since, owner in reversed(owners.get(holder, [])) if since <= day), holder)
         for holder, since in holders
-        if since <= day and day < shared_since.get(holder, _NEVER)
+        if since <= day and day < shared_since.get(holder, FOREVER)
     ]
     n = len(set(accounts))
     return (accounts[-1] if 1 <= n <= most else None), n
@@ -169,7 +169,7 @@ def list_mail_holders(rows: pl.DataFrame) -> pl.DataFrame:
     """
     held = rows.drop_nulls("email_key").group_by("email_key", owner="customer_id").agg(since=pl.col("day").min())
     return held.sort("email_key", "since", "owner").with_columns(
-        until=pl.col("since").shift(-1).over("email_key").fill_null(_NEVER),
+        until=pl.col("since").shift(-1).over("email_key").fill_null(FOREVER),
         nth=pl.int_range(1, pl.len() + 1).over("email_key"),
     )
 

@@ -24,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs import business_day
+from jobs.business_day import FOREVER
 from jobs.clean import (
     _ids,
     _money,
@@ -37,7 +38,6 @@ from jobs.clean import (
     orders_rejects,
     returns,
 )
-from jobs.clean._order_versions import FOREVER
 from jobs.storage.table import Table
 
 SCHEMA = """

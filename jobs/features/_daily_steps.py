@@ -1,14 +1,12 @@
 """The SQL of features.customer_days, made from the catalogue, and the columns of the clean tables that it reads."""
 
-from datetime import date
-
 from jobs import business_day, catalogue
+from jobs.business_day import FOREVER
 from jobs.catalogue import DailyAggregate
 from jobs.clean import events as clean_events
 from jobs.clean import orders as clean_orders
 from jobs.features._query import find_columns
 
-FOREVER = date(9999, 12, 31)
 _KEYS = "customer_id, day, identified_on, known_until"
 _SCALAR = [p for p in catalogue.DAILY_AGGREGATES if p.operation != "histogram"]
 HISTOGRAMS = [p for p in catalogue.DAILY_AGGREGATES if p.operation == "histogram"]
