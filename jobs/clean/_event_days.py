@@ -111,7 +111,7 @@ def _find_days_that_repeat(context: _Context, cleaned: Result) -> list[date]:
     if not later:
         return []
     before = _read_purchases(context, context.due)
-    after = visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(cleaned.collected["purchases"])))
+    after = visitor_days.list_purchases(_rows.to_frame(cleaned.collected["purchases"]))
     pairs = ((before, after), (after, before))
     changed = pl.concat([rows.join(others, before.columns, "anti", nulls_equal=True) for rows, others in pairs])
     if changed.is_empty():
@@ -132,13 +132,13 @@ def _find_days_that_repeat(context: _Context, cleaned: Result) -> list[date]:
 def _read_purchases(context: _Context, days: list[date]) -> pl.DataFrame:
     """Return the purchases of stored days (visitor_days.list_purchases)."""
     rows = read_rows(context.lake.root, Rows(visitor_days.TABLE, "visitor_id", ("visitor_id", "day", "purchases"), days))
-    return visitor_days.list_purchases(pl.DataFrame(pl.from_arrow(rows)))
+    return visitor_days.list_purchases(_rows.to_frame(rows))
 
 
 def _clean_visitors(context: _Context, classified: Result) -> Result:
     """Clean the typed events of the due days, and follow their sessions into later days for as long as these change."""
     agents = pl.Series(pl.from_arrow(classified.collected["agents"]["user_agent"])).unique()
-    fingerprints = pl.DataFrame(pl.from_arrow(classified.collected["fingerprints"]))
+    fingerprints = _rows.to_frame(classified.collected["fingerprints"])
     fleets = _robots.find_fleets(fingerprints, context.settings)
     crawlers = _robots.find_crawlers(agents, context.settings.app_agents)
     kernel = partial(events.clean_visitors, fleets=fleets, crawlers=crawlers, inputs=context.inputs)
@@ -229,7 +229,7 @@ def _account(
     name = events.TABLE.name
     is_corrected = ds.field("day").isin(days) & ds.field("clock_skew_seconds").is_valid()
     corrected = {day: {"clock_skew": Decimal(n)} for (day,), n in context.lake.count_by(name, ["day"], is_corrected).items()}
-    ids = _ids.group_measures(pl.DataFrame(pl.from_arrow(classified.collected["corrections"])))
+    ids = _ids.group_measures(_rows.to_frame(classified.collected["corrections"]))
     _ids.log_corrections(name, ids.values())
     measures = {day: corrected.get(day, {}) | ids.get(day, {}) for day in days}
     rows_out = _rows.count_by_day(context.lake, name, days)

@@ -120,7 +120,7 @@ def _multiply(lines: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     with duckdb.connect() as connection:
         connection.register("lines", lines.select(names).to_arrow())
-        return pl.DataFrame(pl.from_arrow(connection.sql(query).to_arrow_table()))
+        return _rows.to_frame(connection.sql(query).to_arrow_table())
 
 
 def measure_rows(outcomes: pl.DataFrame) -> pl.DataFrame:

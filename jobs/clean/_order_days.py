@@ -82,7 +82,7 @@ def _add_days_of_moved_orders(lake: Lake, due: list[date], landed: Iterable[date
 
 
 def _read_orders(lake: Lake, rows: Rows) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(read_rows(lake.root, rows)))
+    return _rows.to_frame(read_rows(lake.root, rows))
 
 
 def _read_rates(lake: Lake, settings: Settings, source: Source) -> pl.DataFrame:
@@ -138,7 +138,7 @@ def _measure_days(lake: Lake, classified: Result, days: list[date]) -> dict[date
     was sold. `given_back` and `net` are by the day of the rows, which is the refund date or that of the order; with what is
     uncounted of returns they stay as they are when a later day gives a return another line.
     """
-    rows, named = (pl.DataFrame(pl.from_arrow(classified.collected[name])) for name in ("measures", "customers"))
+    rows, named = (_rows.to_frame(classified.collected[name]) for name in ("measures", "customers"))
     measures: dict[date, dict[str, Decimal]] = {}
     for day, measure, value in rows.group_by("day", "measure").agg(pl.col("value").sum()).iter_rows():
         measures.setdefault(day, {"customers": Decimal(0)})[measure] = value

@@ -122,7 +122,7 @@ def refresh_people(
         files = result.files["rows"]
         shared = _find_shared_customers(lake, settings, result, due)
         if learned is not None:
-            learned = pl.concat([learned, _frame(result.collected["holders"])])
+            learned = pl.concat([learned, _rows.to_frame(result.collected["holders"])])
     after = list_people(accounts, learned, shared.select("customer_id", "since"), settings.clean.max_customers_per_mail)
     for table, days in _find_due_days(lake, before, after).items():
         mark_due(f"clean.{table}", days)
@@ -159,7 +159,7 @@ def _list_identities(
 def _find_shared_customers(lake: Lake, settings: Settings, result: Result, due: list[date]) -> pl.DataFrame:
     """Return the ids that guests share: customer_id, since, n. Those of days before the due ones are as they are stored."""
     earlier = identity_alarms.read_shared_customers(lake, with_n=True).filter(pl.col("since") < min(due))
-    frames = {name: _frame(result.collected[name]) for name in ("shared", "counts", "largest")}
+    frames = {name: _rows.to_frame(result.collected[name]) for name in ("shared", "counts", "largest")}
     far = identity_days.find_far_larger(frames["counts"], frames["largest"], settings.clean)
     recent = pl.concat([frames["shared"], far]).filter(pl.col("since") >= min(due))
     return identity_days.take_first(pl.concat([earlier, recent]))
@@ -168,7 +168,7 @@ def _find_shared_customers(lake: Lake, settings: Settings, result: Result, due: 
 def _read_holders(lake: Lake, without: list[date]) -> pl.DataFrame:
     """Return who was named together with an address on the stored days, but for some: email_key, customer_id, day."""
     days = set(lake.days(identity_days.TABLE.name)).difference(without)
-    rows = _frame(read_rows(lake.root, Rows(identity_days.TABLE, "customer_id", tuple(_HOLDER), days)))
+    rows = _rows.to_frame(read_rows(lake.root, Rows(identity_days.TABLE, "customer_id", tuple(_HOLDER), days)))
     return rows.drop_nulls(["email_key", "customer_id"]).select(_HOLDER)
 
 
@@ -184,7 +184,7 @@ def _find_due_days(lake: Lake, before: People, after: People) -> dict[str, set[d
         if changed.is_empty():
             continue
         keys = changed[key].unique().to_arrow().cast("string")
-        asked = _frame(read_rows(lake.root, Rows(identity_days.TABLE, key, ("day", "named_in", key), only=keys))).unique()
+        asked = _rows.to_frame(read_rows(lake.root, Rows(identity_days.TABLE, key, ("day", "named_in", key), only=keys))).unique()
         answers = [_look_up(asked, spans, key) for spans in (old, new)]
         differing = pl.concat([a.join(b, a.columns, "anti", nulls_equal=True) for a, b in (answers, reversed(answers))])
         for name, day in differing.select("named_in", "day").unique().iter_rows():
@@ -203,7 +203,3 @@ def _look_up(asked: pl.DataFrame, spans: pl.DataFrame, key: str) -> pl.DataFrame
     """Return what each key means from each day on: all spans that end after it, none of them beginning before it."""
     held = asked.join(spans, key, "inner").filter(pl.col("until") > pl.col("day"))
     return held.with_columns(since=pl.max_horizontal("since", "day"))
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))

@@ -10,10 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.clean import _money, orders, returns
+from jobs.clean import _money, _rows, orders, returns
 from jobs.engine.runner import Result, Runner
 from jobs.engine.tasks import COLLECT
 from jobs.quality import reconciliation
@@ -51,8 +50,8 @@ def write_returns(
     the due ones of which the two tables now say something else, which have another revision.
     """
     keys = (returns.order_key("return_order_id"), returns.price_key())
-    stored = returns.fill_rows(_frame(lake.read_arrow(returns.TABLE))).with_columns(*keys)
-    returned, is_due = _frame(classified.collected["returned"]), pl.col("row_day").is_in(due)
+    stored = returns.fill_rows(_rows.to_frame(lake.read_arrow(returns.TABLE))).with_columns(*keys)
+    returned, is_due = _rows.to_frame(classified.collected["returned"]), pl.col("row_day").is_in(due)
     lines = _select_lines(runner, classified, _list_keys(returned, stored))
     others = stored.filter(~is_due)
     changed = [returned, lines, stored.filter(is_due | pl.col("order_day").is_in(due))]
@@ -109,7 +108,7 @@ def _select_lines(runner: Runner, classified: Result, keys: pl.Series) -> pl.Dat
     """Return the order lines of the due days that have one of these keys of matching."""
     kernel = partial(orders.select_lines, keys=keys)
     selected = runner.run(kernel, {"lines": classified.kept["lines"]}, {"lines": COLLECT})
-    return _frame(selected.collected["lines"])
+    return _rows.to_frame(selected.collected["lines"])
 
 
 def _find_alone(rows: pl.DataFrame, returned: pl.DataFrame) -> pl.DataFrame:
@@ -124,7 +123,7 @@ def _read_rows(lake: Lake, due: list[date], order_keys: pl.Series, product_ids: 
     days = set(lake.days(orders.TABLE.name)).difference(due) if len(order_keys) + len(product_ids) else ()
     ids = {"order_id": returns.list_order_ids(order_keys), "product_id": product_ids}
     is_in = [pc.field(name).isin(values.to_arrow().cast("string")) for name, values in ids.items()]
-    rows = _frame(read_rows(lake.root, Rows(orders.TABLE, "order_id", days=days, where=is_in[0] | is_in[1])))
+    rows = _rows.to_frame(read_rows(lake.root, Rows(orders.TABLE, "order_id", days=days, where=is_in[0] | is_in[1])))
     return orders.fill_versions(rows)
 
 
@@ -137,7 +136,3 @@ def _take_keys(rows: list[pl.DataFrame], column: str, among: pl.Series | None = 
 def _list_keys(*rows: pl.DataFrame) -> pl.Series:
     """Return the keys of matching of these rows, of orders and of prices."""
     return _take_keys([part.select(key=pl.col(name)) for part in rows for name in ("order_key", "price_key")], "key")
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))

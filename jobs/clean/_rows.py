@@ -39,6 +39,11 @@ def rejects_table(name: str, columns: tuple[str, ...], origin: str = "") -> Tabl
     )
 
 
+def to_frame(rows: pa.Table) -> pl.DataFrame:
+    """Return a table as a frame, not copied where the types allow."""
+    return pl.DataFrame(pl.from_arrow(rows))
+
+
 def take_column(rows: pa.Table, name: str) -> pl.Series:
     """Return a column as a series of that name."""
     return pl.Series(pl.from_arrow(rows[name])).alias(name)

@@ -60,7 +60,7 @@ def find_merges(customers: pa.Table) -> pl.DataFrame:
 
     `owner` is at the end of a chain of merges, and is the account itself where a merge was taken back.
     """
-    return account_merges.find_owners(_frame(customers.select(["customer_id", "day", "merged_into"])))
+    return account_merges.find_owners(_rows.to_frame(customers.select(["customer_id", "day", "merged_into"])))
 
 
 def add_known_customer(rows: pl.DataFrame, mails: pl.DataFrame, shared: pl.DataFrame = NO_SHARED) -> pl.DataFrame:
@@ -116,7 +116,7 @@ def find_shared_mails(
 
 def _split_holders(customers: pa.Table, learned: pl.DataFrame | None, shared: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the holders of addresses (list_mail_holders): of those that stay as they are, and of those to be followed by day."""
-    rows = _frame(customers.select(["email_key", "customer_id", "day"])) if learned is None else learned
+    rows = _rows.to_frame(customers.select(["email_key", "customer_id", "day"])) if learned is None else learned
     held = list_mail_holders(rows)
     moving = pl.concat([find_merges(customers)["customer_id"], shared["customer_id"]]).unique()
     if moving.is_empty():
@@ -172,7 +172,3 @@ def list_mail_holders(rows: pl.DataFrame) -> pl.DataFrame:
         until=pl.col("since").shift(-1).over("email_key").fill_null(FOREVER),
         nth=pl.int_range(1, pl.len() + 1).over("email_key"),
     )
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))

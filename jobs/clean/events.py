@@ -108,7 +108,7 @@ def classify_events(tables: dict[str, pa.Table], inputs: Inputs) -> dict[str, pa
     rules = _rows.find_broken_rules(raw, typed, _RULES)
     is_refused = rules.list.len() > 0
     accepted = _people.name_customers(_identify_events(typed.filter(~is_refused)), inputs.people)
-    repeated = _repeats.find_repeated(accepted, visitor_days.list_purchases(_frame(tables["earlier"])), settings)
+    repeated = _repeats.find_repeated(accepted, visitor_days.list_purchases(_rows.to_frame(tables["earlier"])), settings)
     is_repeated = pl.repeat(False, len(accepted), eager=True).scatter(repeated["row"], True)
     kept = accepted.filter(~is_repeated).drop("position").with_row_index("position")
     counts = _robots.count_fingerprints(kept, settings) if "visitor_id" in inputs.mapped else _robots.NO_COUNTS
@@ -199,9 +199,9 @@ def clean_visitors(tables: dict[str, pa.Table], fleets: pl.DataFrame, crawlers: 
     `later`, of links and of other stored events that change. Sorted by day. About 1.5 µs of CPU a row.
     """
     settings, mapped = inputs.settings, inputs.mapped
-    kept, later, before, others = (_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))
+    kept, later, before, others = (_rows.to_frame(tables[name]) for name in ("kept", "later", "links", "visitor_days"))
     before = before.filter(pl.col("day").is_not_null())  # older lakes have links without one
-    rows = _order_by_visitor(kept, later, _frame(tables["open"]), inputs)
+    rows = _order_by_visitor(kept, later, _rows.to_frame(tables["open"]), inputs)
     placed = _place_in_sessions(_flag_robots(rows, crawlers, fleets, settings), inputs)
     fresh = placed.filter(~pl.col("is_stored"))
     new_days = visitor_days.summarize_visitor_days(fresh, has_visitors="visitor_id" in mapped)
@@ -228,12 +228,8 @@ def restate_events(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
 
     Key: visitor. Output: `events`, sorted by day. About 0.5 µs of CPU a row.
     """
-    restated = _restate(*(_frame(tables[name]) for name in ("events", "links", "linked")))
+    restated = _restate(*(_rows.to_frame(tables[name]) for name in ("events", "links", "linked")))
     return {"events": restated.sort("day", "visitor_id", "event_at", "event_id").to_arrow()}
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
 
 
 def _order_by_visitor(kept: pl.DataFrame, later: pl.DataFrame, before: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:

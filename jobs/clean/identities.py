@@ -14,7 +14,7 @@ from datetime import date, timedelta
 import polars as pl
 import pyarrow as pa
 
-from jobs.clean import customers
+from jobs.clean import _rows, customers
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
@@ -192,7 +192,7 @@ def replace_links(tables: dict[str, pa.Table], days: Collection[date]) -> dict[s
 
     Key: visitor. Sorted by day, visitor and time. About 0.3 µs of CPU a link.
     """
-    stored, links, linked = (pl.DataFrame(pl.from_arrow(tables[name])) for name in ("stored", "links", "linked"))
+    stored, links, linked = (_rows.to_frame(tables[name]) for name in ("stored", "links", "linked"))
     others = stored.join(linked, "visitor_id", "anti")
     rows = pl.concat([others, links.filter(pl.col("day").is_in(list(days)))])
     return {"links": rows.sort("day", "visitor_id", "valid_from").to_arrow()}

@@ -7,7 +7,7 @@ customer by it.
 import polars as pl
 import pyarrow as pa
 
-from jobs.clean import customers, identities
+from jobs.clean import _rows, customers, identities
 from jobs.config.settings import Clean
 from jobs.progress import log
 from jobs.storage.lake import Lake
@@ -26,19 +26,19 @@ SHARED_CUSTOMER = "shared_customer"
 
 def read_shared_customers(lake: Lake, with_n: bool = False) -> pl.DataFrame:
     """Return the customer ids that guests share: customer_id, since, and on request n."""
-    alarms = pl.DataFrame(pl.from_arrow(lake.read_arrow(TABLE))).filter(pl.col("rule") == SHARED_CUSTOMER)
+    alarms = _rows.to_frame(lake.read_arrow(TABLE)).filter(pl.col("rule") == SHARED_CUSTOMER)
     return alarms.select("since", customer_id="id", n="n_customers").select(["customer_id", "since", *(["n"] if with_n else [])])
 
 
 def write_shared_customers(lake: Lake, shared: pl.DataFrame) -> None:
     """Replace the alarms of customer ids by these: customer_id, since, n."""
-    others = pl.DataFrame(pl.from_arrow(lake.read_arrow(TABLE))).filter(pl.col("rule") != SHARED_CUSTOMER)
+    others = _rows.to_frame(lake.read_arrow(TABLE)).filter(pl.col("rule") != SHARED_CUSTOMER)
     _write(lake, [others, _to_alarms(SHARED_CUSTOMER, shared.rename({"customer_id": "id", "n": "n_customers"}))])
 
 
 def find_alarms(links: pa.Table, mails: pl.DataFrame) -> list[pl.DataFrame]:
     """Return the alarms of visitors, out of clean.identities, and of addresses, out of customers.find_shared_mails."""
-    shared = pl.DataFrame(pl.from_arrow(links)).drop_nulls("shared_since")
+    shared = _rows.to_frame(links).drop_nulls("shared_since")
     visitors = shared.group_by(id="visitor_id", since="shared_since").agg(n_customers=pl.col("customer_id").n_unique())
     return [_to_alarms("shared_visitor", visitors), _to_alarms("shared_mail", mails.rename({"email_key": "id"}))]
 
@@ -68,7 +68,7 @@ def run(lake: Lake, learned: pl.DataFrame | None, settings: Clean) -> None:
 
 def _drop_shared(links: pa.Table, shared: pl.DataFrame) -> pa.Table:
     """Return the links of visitors without those of customer ids that guests share, which end by themselves."""
-    rows = pl.DataFrame(pl.from_arrow(links))
+    rows = _rows.to_frame(links)
     return rows.join(shared, "customer_id", "anti").to_arrow() if len(shared) else links
 
 

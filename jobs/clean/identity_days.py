@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs import parsing
-from jobs.clean import _ids
+from jobs.clean import _ids, _rows
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
@@ -40,7 +40,7 @@ def find_identity(rows: pa.Table, null_words: _ids.NullWords) -> pa.Array:
 
 def find_stored_identity(rows: pa.Table) -> pa.Array:
     """Return the key of rows of clean.identity_days."""
-    return _frame(rows).select(pl.coalesce("customer_id", "email_key")).to_series().to_arrow()
+    return _rows.to_frame(rows).select(pl.coalesce("customer_id", "email_key")).to_series().to_arrow()
 
 
 def list_identities(tables: dict[str, pa.Table], settings: Clean, null_words: _ids.NullWords) -> dict[str, pa.Table]:
@@ -53,7 +53,7 @@ def list_identities(tables: dict[str, pa.Table], settings: Clean, null_words: _i
     of CPU a row.
     """
     fresh = pl.concat([_count_named(tables[name], name, null_words) for name in COUNTED])
-    rows = pl.concat([fresh, _frame(tables["stored"])])
+    rows = pl.concat([fresh, _rows.to_frame(tables["stored"])])
     totals = rows.drop_nulls("customer_id").group_by("day", "named_in", "customer_id").agg(pl.col("n").sum())
     outputs = {
         "rows": fresh.sort("day", "named_in", "customer_id", "email_key"),
@@ -107,7 +107,3 @@ def find_far_larger(counts: pl.DataFrame, largest: pl.DataFrame, settings: Clean
         pl.col("n") > settings.shared_customer_factor * pl.col("percentile")
     )
     return take_first(far.select("customer_id", pl.col("day").alias("since"), "n"))
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))

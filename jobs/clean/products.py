@@ -54,7 +54,7 @@ def build_products(raw: pa.Table, outcomes: pl.DataFrame) -> pa.Table:
 
 def find_product_validity(products: pa.Table) -> pl.DataFrame:
     """Return what an order takes from a product, and when: key, since, until (exclusive), category, price, currency."""
-    versions = pl.DataFrame(pl.from_arrow(products.select(["product_id", "day", *_LOOKED_UP])))
+    versions = _rows.to_frame(products.select(["product_id", "day", *_LOOKED_UP]))
     return _versions.find_validity(versions, "product_id", _LOOKED_UP)
 
 

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs import business_day
+from jobs.clean import _rows
 from jobs.config.settings import Clean
 from jobs.storage.table import Table
 
@@ -50,7 +51,7 @@ def summarize_sessions(
 
     Key: visitor. Input: EVENT_COLUMNS of clean.events. Sorted by day and session. A group-by: about 0.5 µs of CPU an event.
     """
-    events = pl.DataFrame(pl.from_arrow(tables["events"])).sort("event_at", "event_id")
+    events = _rows.to_frame(tables["events"]).sort("event_at", "event_id")
     sessions = events.group_by("session_id", maintain_order=True).agg(
         pl.col("session_started_at").first(),
         pl.col("customer_id").drop_nulls().last(),
