@@ -1,7 +1,13 @@
-"""Calls that run at the same time."""
+"""Calls that run at the same time, in threads or in processes."""
 
-from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import atexit
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -17,3 +23,38 @@ def run_in_parallel(calls: Mapping[_Key, Callable[[], Any]]) -> dict[_Key, Any]:
     with ThreadPoolExecutor(THREADS) as pool:
         futures = {key: pool.submit(call) for key, call in calls.items()}
     return {key: future.result() for key, future in futures.items()}
+
+
+@contextmanager
+def call_in_process(function: Callable[..., Any], *arguments: Any) -> Iterator[Future]:
+    """Call a function in a process of its own beside the block, which may wait for the result.
+
+    Where the block fails, the process is killed. Its result raises BrokenProcessPool where the process has died.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),))
+    others = set(multiprocessing.active_children())
+    future = pool.submit(function, *arguments)
+    try:
+        yield future
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def end_with_parent(parent: int) -> None:
+    """End this worker process when the one that started it is gone, even by SIGKILL: it would wait for work for good.
+
+    At its own end nothing is freed: that takes time, and some libraries complain of each other's order.
+    """
+    atexit.register(os._exit, 0)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

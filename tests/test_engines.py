@@ -23,7 +23,7 @@ class Opened:
     def __init__(self, spark):
         self._spark = spark
 
-    def begin(self):
+    def begin(self, is_short=False):
         """It has begun."""
 
     def open(self):

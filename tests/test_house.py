@@ -34,7 +34,17 @@ FOUNDATION = {
     "traits",
 }
 MAY_IMPORT = {
-    "autoencoder": {"config", "storage", "catalogue", "errors", "garbage", "progress", "cli.text_table", "autoencoder"},
+    "autoencoder": {
+        "config",
+        "storage",
+        "catalogue",
+        "concurrency",
+        "errors",
+        "garbage",
+        "progress",
+        "cli.text_table",
+        "autoencoder",
+    },
     **{layer: FOUNDATION | {layer} for layer in flow.TABLES},
 }
 # clean counts what came in by the register of landed files

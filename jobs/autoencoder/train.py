@@ -6,11 +6,14 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from functools import partial
 from importlib.metadata import version as library_version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from jobs.autoencoder.checkpoint import CheckpointFile
 from jobs.autoencoder.customers import Customers, input_fingerprint, read_customers
 from jobs.autoencoder.evaluation import evaluate
 from jobs.autoencoder.export import write_meta, write_model
-from jobs.autoencoder.fitting import fit_autoencoder, select_device
+from jobs.autoencoder.fitting import MAX_NUMBERS_FOR_ONE_THREAD, fit_autoencoder, select_device
 from jobs.autoencoder.model import principal_components
 from jobs.autoencoder.onnx_graph import TrainedModel, build_encoder
 from jobs.autoencoder.preprocessing import FIT_CUSTOMERS
@@ -29,11 +32,13 @@ from jobs.autoencoder.profile import profile_values
 from jobs.autoencoder.searched_settings import apply_searched_settings, default_scaling
 from jobs.autoencoder.tracking import Tracker, open_tracker
 from jobs.autoencoder.training_data import TrainingData, prepare_training_data
+from jobs.concurrency import call_in_process
 from jobs.config.policy import Column, Policy, load_policy
 from jobs.config.settings import Settings, Train
 from jobs.errors import UserError
 from jobs.storage import models
 
+MIN_NUMBERS_FOR_A_PROCESS = 100_000  # fewer are trained on before a process has imported torch
 FORMAT = 6  # raise it when the same inputs are to give another model
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 _SETTINGS_WITHOUT_EFFECT_ON_WEIGHTS = {
@@ -53,6 +58,13 @@ class TrainingPlan:
     search: str | None  # name of the search
 
 
+class Backtest(NamedTuple):
+    """The encoder of the backtest as ONNX, and its part of meta.json; None where it is left out."""
+
+    encoder: bytes | None
+    meta: dict | None
+
+
 def train_model(settings: Settings, day: date) -> str:
     """Train on the customers of `day`, save the model, make it the champion from `day` on, and return its version.
 
@@ -67,18 +79,22 @@ def train_model(settings: Settings, day: date) -> str:
         if models.exists(settings.models, plan.version):
             log(f"{plan.version} already exists with the same inputs; not trained again")
         else:
-            data = prepare_training_data(customers, plan.settings, plan.policy)
-            del customers  # as read, they take as much memory as all else
-            with open_tracker(settings, plan.version, log) if is_first else nullcontext(Tracker([], log)) as tracker:
+            n_numbers = len(customers.ids) * len(customers.feature_names)
+            with (
+                _open_backtest(partial(_train_backtest, settings, day, plan), n_numbers, log) as finish_backtest,
+                open_tracker(settings, plan.version, log) if is_first else nullcontext(Tracker([], log)) as tracker,
+            ):
+                data = prepare_training_data(customers, plan.settings, plan.policy)
+                del customers  # as read, they take as much memory as all else
                 checkpoint = CheckpointFile(settings.models, plan.version, settings.train.checkpoint_seconds)
                 trained, meta = _train(data, plan, checkpoint, tracker, log)
                 verification_rows = data.verification_rows
-                del data  # the backtest reads as many customers again
-                backtest_model, backtest = _backtest(settings, day, plan, log)
+                del data  # the backtest may read as many customers again
+                backtest = finish_backtest()
                 seconds = round(time.perf_counter() - started, 1)
-                meta = {"version": plan.version, **meta, "backtest": backtest, "search": plan.search, "seconds": seconds}
+                meta = {"version": plan.version, **meta, "backtest": backtest.meta, "search": plan.search, "seconds": seconds}
                 if is_first:
-                    _save_model(settings.models, trained, verification_rows, backtest_model, meta, tracker)
+                    _save_model(settings.models, trained, verification_rows, backtest.encoder, meta, tracker)
         if is_first:
             models.promote(settings.models, plan.version, since=day)
         log(f"{plan.version} is champion from {day} on")
@@ -182,34 +198,57 @@ def _format_figure(figure: float | None) -> str:
     return "not known" if figure is None else f"{figure:.3f}"
 
 
-def _backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log) -> tuple[TrainedModel | None, dict | None]:
-    """Train the same on the customers of train.backtest_days earlier; return that model and its part of meta.json.
+@contextmanager
+def _open_backtest(train: Callable[[Log], Backtest], n_numbers: int, log: Log) -> Iterator[Callable[[], Backtest]]:
+    """Yield a function that returns the backtest of a model of so many numbers.
+
+    It is trained beside the block in a process of its own where the block trains in one thread, and after it elsewhere: two
+    large trainings take the memory of two.
+    """
+    is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 and (os.cpu_count() or 1) > 1 and select_device() == "cpu"
+    if not is_alone or not MIN_NUMBERS_FOR_A_PROCESS <= n_numbers <= MAX_NUMBERS_FOR_ONE_THREAD:
+        yield partial(train, log)
+        return
+    with call_in_process(train, log) as backtest:
+
+        def finish() -> Backtest:
+            try:
+                return backtest.result()
+            except BrokenProcessPool:
+                log("backtest: its process died, perhaps for want of memory; it is trained once more")
+                return train(log)
+
+        yield finish
+
+
+def _train_backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log) -> Backtest:
+    """Train the same on the customers of train.backtest_days earlier.
 
     By this model the gate of the segments measures how well the vector predicts what customers did next: the model of `day` has
     already seen that.
     """
     if not settings.train.backtest_days:
-        return None, None
+        return Backtest(None, None)
     earlier_day = day - timedelta(days=settings.train.backtest_days)
     try:
         customers = read_customers(settings.lake, earlier_day, settings.train.min_customers, settings.train.memory_share)
     except UserError as error:
         log(f"no backtest: {error}")
-        return None, {"day": earlier_day.isoformat(), "left_out": str(error)}
+        return Backtest(None, {"day": earlier_day.isoformat(), "left_out": str(error)})
     log(f"backtest: the same training as of {earlier_day}, {len(customers.ids)} active customers")
     data = prepare_training_data(customers, plan.settings, plan.policy)
     del customers
     checkpoint = CheckpointFile(settings.models, f"{plan.version}-backtest", settings.train.checkpoint_seconds)
-    trained, meta = _train(data, plan, checkpoint, Tracker([], log), log)
+    trained, meta = _train(data, plan, checkpoint, Tracker([], log), lambda text: log(f"backtest: {text}"))
     names = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
-    return trained, {name: meta[name] for name in names}
+    return Backtest(build_encoder(trained).SerializeToString(), {name: meta[name] for name in names})
 
 
 def _save_model(
     models_root: str,
     trained: TrainedModel,
     verification_rows: tuple[np.ndarray, np.ndarray],
-    backtest_model: TrainedModel | None,
+    backtest_encoder: bytes | None,
     meta: dict,
     tracker: Tracker,
 ) -> None:
@@ -218,8 +257,8 @@ def _save_model(
 
     def write_files(folder: Path) -> None:
         write_model(folder, trained, verification_rows, meta)
-        if backtest_model:
-            (folder / models.BACKTEST).write_bytes(build_encoder(backtest_model).SerializeToString())
+        if backtest_encoder:
+            (folder / models.BACKTEST).write_bytes(backtest_encoder)
         if warnings := tracker.log_model(folder, meta):
             write_meta(folder, meta | {"warnings": warnings})
 

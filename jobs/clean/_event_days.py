@@ -56,7 +56,7 @@ def clean_event_days(
     """
     n_rows = sum(rows_in[day] for day in due)
     with open_runner(lake, settings, n_rows) as runner:
-        context = _Context(lake, runner, _read_inputs(lake, settings, source), due, count_buckets(n_rows))
+        context = _Context(lake, runner, _read_inputs(lake, settings, source), due, count_buckets(n_rows, at_once=2))
         opened = {table.name: lake.open_for_write(table) for table in _TABLES}
         classified = _classify(context)
         opened[events_rejects.TABLE.name].commit(classified.files["rejects"], due)

@@ -39,6 +39,8 @@ def find_crawlers(agents: pl.Series, app_agents: Collection[str] = ()) -> pl.Ser
     """
     candidates = agents.drop_nulls()
     candidates = candidates.filter(candidates.str.contains(f"(?i:{'|'.join(_PATTERNS)})"))
+    if candidates.is_empty():
+        return candidates
     as_listed, lower = _compile_patterns()
     crawlers = [
         agent

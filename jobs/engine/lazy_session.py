@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 class LazySession:
     """A session that begin() starts to open in a thread, open() waits for, and close() ends."""
 
-    def __init__(self, name: str, opener: "Callable[[str], SparkSession] | None" = None):
+    def __init__(self, name: str, opener: "Callable[[str, bool], SparkSession] | None" = None):
         """`name` is that of the step in Spark; `opener` takes the place of jobs.engine.session.open_session()."""
         self._name = name
         self._opener = opener
         self._opening: Future[SparkSession] | None = None
 
-    def begin(self) -> None:
-        """Start to open the session beside what is being done; a second call does nothing."""
+    def begin(self, is_short: bool = False) -> None:
+        """Start to open the session beside what is being done, for short work or long; a second call does nothing."""
         if self._opening is None:
             thread = ThreadPoolExecutor(1, "spark")
-            self._opening = thread.submit(self._open)
+            self._opening = thread.submit(self._open, is_short)
             thread.shutdown(wait=False)
 
     def open(self) -> "SparkSession":
@@ -51,12 +51,12 @@ class LazySession:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _open(self) -> "SparkSession":
+    def _open(self, is_short: bool) -> "SparkSession":
         started = time.monotonic()
         if self._opener is None:
             from jobs.engine.session import open_session  # pyspark takes half a second
 
             self._opener = open_session
-        session = self._opener(self._name)
+        session = self._opener(self._name, is_short)
         log(f"open  Spark {session.version} {time.monotonic() - started:45.1f} s")
         return session

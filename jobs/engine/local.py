@@ -4,10 +4,7 @@ Rows that fit into one bucket are worked on in this process and in memory. More 
 worker holds one bucket at a time.
 """
 
-import atexit
 import os
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from jobs import watchdog
+from jobs.concurrency import end_with_parent
 from jobs.engine import buckets
 from jobs.engine.buckets import InMemory, Piece, Spilled, Split, SplitAgain, join
 from jobs.engine.tasks import (
@@ -213,24 +211,9 @@ class LocalRunner:
         if self._pool is None:
             os.environ["POLARS_MAX_THREADS"] = "1"  # of the workers: each has a CPU of its own
             self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=get_context("spawn"), initializer=_end_with_parent, initargs=(os.getpid(),)
+                self._workers, mp_context=get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
             )
         return self._pool
-
-
-def _end_with_parent(parent: int) -> None:
-    """End this worker when the process that started it is gone, even by SIGKILL: the pool would wait for it for good.
-
-    At its own end nothing is freed: that takes time, and some libraries complain of each other's order.
-    """
-    atexit.register(os._exit, 0)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Run(NamedTuple):

@@ -34,9 +34,12 @@ class Runner(Protocol):
         """End the workers and remove what they left."""
 
 
-def count_buckets(n_rows: int) -> int:
-    """Return the number of buckets in which `n_rows` rows fit into memory, a bucket for each worker at a time."""
-    return max(1, -(-n_rows // ROWS_PER_BUCKET))
+def count_buckets(n_rows: int, at_once: int = 1) -> int:
+    """Return the number of buckets in which `n_rows` rows fit into memory, a bucket for each worker at a time.
+
+    The rows of so many buckets `at_once` are left in one, for this process: it begins sooner than workers that are to be started.
+    """
+    return 1 if n_rows <= at_once * ROWS_PER_BUCKET else -(-n_rows // ROWS_PER_BUCKET)
 
 
 @contextmanager

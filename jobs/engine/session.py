@@ -31,8 +31,11 @@ _SEMANTICS = {
 }
 
 
-def open_session(name: str) -> SparkSession:
-    """Open a session for one step: in process, submitted, or a client of the Spark Connect server that SHOAL_REMOTE names."""
+def open_session(name: str, is_short: bool = False) -> SparkSession:
+    """Open a session for one step: in process, submitted, or a client of the Spark Connect server that SHOAL_REMOTE names.
+
+    In process, a JVM for short work compiles quickly instead of well.
+    """
     for logger in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         logging.getLogger(logger).disabled = True  # pyspark also raises what it logs there as JSON
     remote = os.environ.get("SHOAL_REMOTE")
@@ -45,6 +48,8 @@ def open_session(name: str) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName(name)
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # then the JVM has started already
+    if is_short and not is_submitted:
+        _compile_quickly()
     own = {} if is_submitted else {**_ON_THIS_MACHINE, "spark.local.dir": _make_scratch()}
     for key, value in {**_DELTA, **_SEMANTICS, **own}.items():
         builder = builder.config(key, value)
@@ -52,6 +57,13 @@ def open_session(name: str) -> SparkSession:
     if not session.conf.get("spark.master").startswith("local"):
         watchdog.work_elsewhere()
     return session
+
+
+def _compile_quickly() -> None:
+    """Have the JVM that is started next use its quick compiler alone, unless its options say something about that."""
+    options = os.environ.get("SPARK_SUBMIT_OPTS", "")
+    if "Tiered" not in options:
+        os.environ["SPARK_SUBMIT_OPTS"] = f"{options} -XX:TieredStopAtLevel=1".strip()
 
 
 def _make_scratch() -> str:

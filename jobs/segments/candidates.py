@@ -2,7 +2,8 @@
 
 Input: features.customers and encoded.customers of the day the model is first clustered on, features.customers of the day of
 the model's backtest and features.customer_days since. At most `segment.sample` active customers are used, chosen by a hash of
-their id, so that the choice does not depend on order or partitions. The rows of a model are written once.
+their id, so that the choice does not depend on order or partitions. The rows of a model are written once, those of the other
+methods than K-Means after the rest, because only people read them.
 
 The learned embedding is tried with every number of clusters. The scaled raw features and their principal components (PCA) are
 clustered with the number that was chosen, and the gate compares the three. The model store keeps the gate's decision: the
@@ -14,7 +15,7 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.config.settings import Settings
+from jobs.config.settings import KMEANS, Settings
 from jobs.errors import UserError
 from jobs.segments import _inputs
 from jobs.storage import models
@@ -74,6 +75,23 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         _keep_live_model(lake, settings, day, champion)
     elif chosen != champion["representation"]:
         models.promote(settings.models, version, date.fromisoformat(champion["since"]), chosen)
+
+
+def add_alternatives(lake: Lake, settings: Settings, day: date) -> None:
+    """Add the rows of the other methods than K-Means to those of the day's champion, where it was evaluated on this day.
+
+    They are for comparison: nothing that follows on the day needs them.
+    """
+    version = _inputs.champion_version(settings, day)
+    columns = ["model_version", "day", "k", "representation", "method", "chosen", "decision"]
+    rows = lake.read_small_table(TABLE, columns, (ds.field("model_version") == version) & (ds.field("day") == day))
+    chosen = next((row for row in rows if row["chosen"]), None)
+    if chosen is None or any(row["method"] != KMEANS for row in rows):
+        return
+    from jobs.segments.model_selection.evaluate import list_alternatives
+
+    alternatives = pa.Table.from_pylist(list_alternatives(lake, settings, chosen), TABLE.arrow_schema)
+    lake.replace_where(TABLE, alternatives, (ds.field("model_version") == version) & (ds.field("method") != KMEANS))
 
 
 def _keep_live_model(lake: Lake, settings: Settings, day: date, champion: dict) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Session(Protocol):
     """A Spark session that is opened when it is first used: jobs.engine.lazy_session.LazySession."""
 
-    def begin(self) -> None:
-        """Start to open the session beside what is being done."""
+    def begin(self, is_short: bool = False) -> None:
+        """Start to open the session beside what is being done, for short work or long."""
 
     def open(self) -> "SparkSession":
         """Return the session, once it is open."""
@@ -51,10 +51,13 @@ class Lake:
         """Whether a Spark session is open or about to be."""
         return self._session is not None and self._session.is_begun
 
-    def begin_session(self) -> None:
-        """Start to open the Spark session where it is not open yet, for somebody who will need it in a while."""
+    def begin_session(self, is_short: bool = False) -> None:
+        """Start to open the Spark session where it is not open yet, for somebody who will need it in a while.
+
+        `is_short` says that the work takes seconds when the JVM is warm.
+        """
         if self._session is not None:
-            self._session.begin()
+            self._session.begin(is_short)
 
     def path(self, name: str) -> str:
         """Return where the table `<layer>.<table>` lies."""

@@ -14,22 +14,23 @@ from jobs.errors import UserError
 from jobs.segments._fit_pool import open_fit_pool
 from jobs.segments.model_selection import k_sweep
 
-MAX_CUSTOMERS = 10_000  # of more, in many dimensions, HDBSCAN takes longer than the whole sweep
+MAX_CUSTOMERS = 5_000  # HDBSCAN compares each with each: of 10,000 that takes ten times as long
 MICRO_CLUSTERS = 500  # that Ward's method joins
 _STARTS = 3
 
 Predict = Callable[[np.ndarray], np.ndarray]  # n x latent -> n labels, -1: in no cluster
 
 
-def add_alternatives(rows: list[dict], vectors: np.ndarray, segment: Segment) -> list[dict]:
-    """Return the rows of K-Means, of which one is chosen, and those of the other methods; the row of segment.method is chosen.
+def choose_method(rows: list[dict], vectors: np.ndarray, segment: Segment) -> list[dict]:
+    """Return the rows of K-Means, of which one is chosen; where segment.method is another method, its row is chosen instead.
 
-    `vectors` (n x latent) are the customers of the sample. Raises UserError where segment.method finds no clusters.
+    Those of all other methods come with it then. `vectors` (n x latent) are the customers of the sample. Raises UserError where
+    segment.method finds no clusters.
     """
-    k = next(row["k"] for row in rows if row["chosen"])
-    rows = [row | {"method": KMEANS} for row in rows] + [row | {"chosen": False} for row in try_alternatives(vectors, k, segment)]
     if segment.method == KMEANS:
         return rows
+    k = next(row["k"] for row in rows if row["chosen"])
+    rows = [row | {"method": KMEANS} for row in rows] + list(try_alternatives(vectors, k, segment))
     chosen = next(row for row in rows if row["method"] == segment.method)
     if "centers" not in chosen:
         raise UserError(f"segment: {segment.method} finds {chosen['refused_by']}; choose another segment.method")
@@ -39,7 +40,7 @@ def add_alternatives(rows: list[dict], vectors: np.ndarray, segment: Segment) ->
 def try_alternatives(vectors: np.ndarray, k: int, segment: Segment) -> Iterator[dict]:
     """Yield a row, by columns of segments.candidates, for each method with vectors (n x latent) in k clusters.
 
-    HDBSCAN finds the number of clusters itself; its figures are those of the customers it puts into one.
+    None is chosen. HDBSCAN finds the number of clusters itself; its figures are those of the customers it puts into one.
     """
     vectors = vectors[:MAX_CUSTOMERS]
     resamples = k_sweep.draw_resamples(len(vectors), segment)
@@ -50,7 +51,7 @@ def try_alternatives(vectors: np.ndarray, k: int, segment: Segment) -> Iterator[
             drawn = [np.unique(rows) for rows in resamples] if fit is _fit_hdbscan else resamples
             samples = [vectors, *(vectors[rows] for rows in drawn)]
             labels, *resampled = pool.map(lambda sample, fit=fit: fit(sample, k, segment)(vectors), samples)
-            row = {"method": method, **_evidence(vectors, labels), "stability": k_sweep.stability(resampled)}
+            row = {"method": method, "chosen": False, **_evidence(vectors, labels), "stability": k_sweep.stability(resampled)}
             k_sweep.log_trial(vectors, method, row, started)
             yield row
 

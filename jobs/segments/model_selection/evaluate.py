@@ -13,7 +13,7 @@ from jobs.errors import UserError
 from jobs.progress import log
 from jobs.segments import _inputs
 from jobs.segments._sample import draw_sample, draw_vectors
-from jobs.segments.model_selection.alternatives import add_alternatives
+from jobs.segments.model_selection.alternatives import choose_method, try_alternatives
 from jobs.segments.model_selection.backtest import Backtest
 from jobs.segments.model_selection.gate import LIVE, Candidate, choose_representation, davies_bouldin
 from jobs.segments.model_selection.k_sweep import Trial, sweep_k, try_each_k
@@ -47,7 +47,7 @@ def evaluate_model(lake: Lake, settings: Settings, day: date, champion: dict) ->
     if representation == BEST:
         rows, n = compare_representations(lake, settings, day, champion)
         return _add_columns(rows, version, day, n)
-    vectors, live = _represent_sample(lake, settings, day, version), read_live_model(lake, settings, champion)
+    vectors, live = _read_vectors(lake, settings, day, version), read_live_model(lake, settings, champion)
     live_k = len(live.centres) if live else None
     return list_candidates(vectors, version, day, settings.segment, representation, live_k)
 
@@ -63,14 +63,23 @@ def list_candidates(
     """Return the rows of segments.candidates for one representation, without the gate; one of them is chosen.
 
     `vectors` (n x latent) are those of the sample of `day` under the model `version`; `live_k` is the number of live segments.
-    Raises UserError as sweep_k() and add_alternatives() do.
+    Raises UserError as sweep_k() and choose_method() do.
     """
-    rows = add_alternatives([trial.row for trial in sweep_k(vectors, day, segment, live_k)], vectors, segment)
+    rows = choose_method([trial.row for trial in sweep_k(vectors, day, segment, live_k)], vectors, segment)
     facts = {
         "representation": representation,
         "decision": f"segment.representation is {representation}: the gate did not compare representations",
     }
     return _add_columns([row | facts for row in rows], version, day, len(vectors))
+
+
+def list_alternatives(lake: Lake, settings: Settings, chosen: dict) -> list[dict]:
+    """Return the rows of segments.candidates of the other methods than K-Means, beside the row of it that was chosen."""
+    version, day, representation = (chosen[name] for name in ("model_version", "day", "representation"))
+    vectors = _represent_sample(lake, settings, day, version, representation)
+    facts = {name: chosen[name] for name in ("representation", "decision")}
+    rows = [row | facts for row in try_alternatives(vectors, chosen["k"], settings.segment)]
+    return _add_columns(rows, version, day, len(vectors))
 
 
 def compare_representations(lake: Lake, settings: Settings, day: date, champion: dict) -> tuple[list[dict], int]:
@@ -132,14 +141,14 @@ def _measure_candidates(
 
 
 def _list_rows(candidate: Candidate, clusterings: Clusterings, published: str, space: np.ndarray, segment: Segment) -> list[dict]:
-    """Return the rows of one representation: every k that was tried, and the alternative methods where it is published."""
+    """Return the rows of one representation: every k that was tried, and what choose_method adds where it is published."""
     name, trial = candidate.name, clusterings.trials[candidate.name]
     columns = _measure_columns(candidate)
     if name != published:
         columns["refused_by"] = trial.row["refused_by"] or f"gate: {published} is published"
     trials = clusterings.sweeps.get(name, [trial])
     rows = [trial.row | (columns if trial.row["k"] == clusterings.k else {}) for trial in trials]
-    rows = add_alternatives(rows, space, segment) if name == published else [row | {"chosen": False} for row in rows]
+    rows = choose_method(rows, space, segment) if name == published else [row | {"chosen": False} for row in rows]
     return [row | {"representation": name} for row in rows]
 
 
@@ -149,12 +158,17 @@ def _measure_columns(candidate: Candidate) -> dict:
     return {"stability": candidate.stability, "common_davies_bouldin": candidate.davies_bouldin} | interval
 
 
-def _represent_sample(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
+def _read_vectors(lake: Lake, settings: Settings, day: date, version: str) -> np.ndarray:
     """Return the sample of the day's customers (n x d) as the representation that the settings name."""
     representation, n = settings.segment.representation, settings.segment.sample
     if representation == LEARNED_EMBEDDING:
         return draw_vectors(_inputs.read_active(lake, version, day), n)
-    sample = draw_sample(lake, day, models.meta(settings.models, version), n)
+    return _represent_sample(lake, settings, day, version, representation)
+
+
+def _represent_sample(lake: Lake, settings: Settings, day: date, version: str, representation: str) -> np.ndarray:
+    """Return the sample of the day's customers (n x d) as a representation of a model."""
+    sample = draw_sample(lake, day, models.meta(settings.models, version), settings.segment.sample)
     return load_encoder(settings.models, version, [REPRESENTATIONS[representation]]).run(*sample.inputs)[0]
 
 

@@ -120,9 +120,10 @@ def try_each_k(vectors: np.ndarray, ks: list[int], segment: Segment, resample_re
     A k with too small a cluster is not clustered on resamples, and has no stability, unless `resample_refused`.
     """
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning), open_fit_pool() as pool:
-        for k in ks:
+        first_fits = [pool.submit(_fit_best_seed, vectors, None, k, segment) for k in ks]
+        for k, first_fit in zip(ks, first_fits, strict=True):
             started = time.monotonic()
-            fit = pool.submit(_fit_best_seed, vectors, None, k, segment).result()
+            fit = first_fit.result()
             sizes = np.bincount(fit.labels, minlength=k)
             is_resampled = resample_refused or _find_small_cluster(sizes, segment) is None
             samples = draw_resamples(len(vectors), segment) if is_resampled else []

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from jobs.autoencoder import export, isolation_forest, preprocessing
+from jobs.autoencoder import export, isolation_forest, preprocessing, train
 from jobs.autoencoder.customers import read_customers
 from jobs.autoencoder.model import Autoencoder, Sizes, principal_components
 from jobs.autoencoder.onnx_graph import OUTPUTS, TrainedModel, build_encoder
@@ -144,7 +144,9 @@ def test_the_files_agree_with_each_other(settings, shop):
         np.testing.assert_allclose(output, golden[name], rtol=1e-5, atol=1e-5)
 
 
-def test_the_encoder_of_the_backtest_is_that_of_a_training_on_the_earlier_day(settings, shop):
+@pytest.mark.parametrize("min_numbers", [0, 10**9], ids=["in a process beside the model", "after it"])
+def test_the_encoder_of_the_backtest_is_that_of_a_training_on_the_earlier_day(settings, shop, monkeypatch, min_numbers):
+    monkeypatch.setattr(train, "MIN_NUMBERS_FOR_A_PROCESS", min_numbers)
     earlier_day = shop.day - timedelta(days=30)
     shop.write(settings.lake, shop.values())
     shop.write(settings.lake, shop.values(seed=6), mode="append", day=[earlier_day] * 300)

@@ -20,7 +20,7 @@ class StandIn:
         self.opened, self.stopped, self.may_open = [], 0, threading.Event()
         self.may_open.set()
 
-    def open(self, name):
+    def open(self, name, is_short=False):
         self.may_open.wait()
         self.opened.append((name, threading.current_thread()))
         return self
@@ -61,7 +61,7 @@ def test_begin_opens_in_a_thread_and_the_first_use_waits(stand_in, tmp_path):
 
 
 def test_what_keeps_a_session_from_opening_is_raised_where_it_is_used():
-    def fail(name):
+    def fail(name, is_short):
         raise UserError("no Java")
 
     with LazySession("day", fail) as session:

@@ -8,7 +8,7 @@ import pytest
 from jobs.config.settings import Segment
 from jobs.errors import UserError
 from jobs.segments import candidates
-from jobs.segments.model_selection import evaluate
+from jobs.segments.model_selection import alternatives, evaluate
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 
@@ -75,7 +75,9 @@ def test_where_every_k_is_refused_the_most_stable_is_chosen_and_the_log_says_so(
 def test_alternative_methods_have_as_many_clusters_and_the_same_figures():
     vectors = make_vectors({"loyal": 60, "returner": 70, "nightly": 50, "rare": 60})
 
-    rows = {row["method"]: row for row in evaluate.list_candidates(vectors, "v1", DAY, SMALL) if row["k"] == 4}
+    (kmeans,) = [row for row in list_kmeans(vectors, "v1", DAY, SMALL) if row["chosen"]]
+
+    rows = {row["method"]: row for row in [kmeans, *alternatives.try_alternatives(vectors, 4, SMALL)]}
 
     assert list(rows) == ["kmeans", "bisecting", "gaussian_mixture", "ward", "hdbscan"]
     for method, row in rows.items():
@@ -91,7 +93,7 @@ def test_customers_whom_hdbscan_leaves_out_are_reported_and_excluded_from_the_fi
     strays = random.uniform(-60, 60, size=(40, 3))
     vectors = np.concatenate([random.normal(place, 0.1, size=(200, 3)) for place in (0, 5)] + [strays])
 
-    (row,) = [row for row in evaluate.list_candidates(vectors, "v1", DAY, SMALL) if row["method"] == "hdbscan"]
+    (row,) = [row for row in alternatives.try_alternatives(vectors, 2, SMALL) if row["method"] == "hdbscan"]
 
     assert row["k"] == 2
     assert row["refused_by"].endswith(" % of the customers in no cluster")

@@ -122,6 +122,22 @@ def test_otherwise_the_better_baseline_is_published_and_the_day_must_be_encoded_
     ]
 
 
+def test_other_methods_on_what_is_published_are_added_for_comparison_once(run_gate):
+    rows, _ = run_gate("v1", DAY, DULL, DULL, SHARP)
+    assert {row["method"] for row in rows} == {"kmeans"}
+
+    candidates.add_alternatives(run_gate.lake, run_gate.settings, DAY)
+    with_others = run_gate.lake.read_small_table(candidates.TABLE)
+    candidates.add_alternatives(run_gate.lake, run_gate.settings, DAY)
+
+    others = [row for row in with_others if row["method"] != "kmeans"]
+    assert {row["method"] for row in others} == {"bisecting", "gaussian_mixture", "ward", "hdbscan"}
+    facts = {(row["representation"], row["decision"], row["chosen"]) for row in others}
+    assert facts == {("features", rows[0]["decision"], False)}
+    assert [row for row in with_others if row["method"] == "kmeans"] == rows
+    assert run_gate.lake.read_small_table(candidates.TABLE) == with_others
+
+
 def test_the_live_model_stays_champion_where_no_representation_of_the_new_model_beats_it(run_gate):
     run_gate("v1", DAY, SHARP, DULL, DULL)
     rows, champion = run_gate("v2", LATER, DULL, DULL, DULL)
