@@ -15,6 +15,11 @@ _Key = TypeVar("_Key", bound=Hashable)
 THREADS = 2  # while one call waits for Spark's driver, the other computes
 
 
+def count_threads() -> int:
+    """Return how many threads this process may compute in: a worker process has one, because there is one for each CPU."""
+    return 1 if os.environ.get("POLARS_MAX_THREADS") == "1" else os.cpu_count() or 1
+
+
 def run_in_parallel(calls: Mapping[_Key, Callable[[], Any]]) -> dict[_Key, Any]:
     """Run the calls in `THREADS` threads and return each result by the key of its call, in the order of `calls`.
 

@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import pyarrow as pa
 
+from jobs.concurrency import count_threads
 from jobs.errors import UserError
 from jobs.storage import models
 from jobs.storage.table import Table
@@ -26,15 +28,20 @@ class Encoder(Protocol):
 
 
 class OnnxEncoder:
-    """An ONNX encoder that is sent to worker processes as bytes; each process opens one session with one thread."""
+    """An ONNX encoder that is sent to worker processes as bytes; each process opens one session."""
 
     def __init__(self, content: bytes, outputs: Sequence[str]):
         self.content, self.outputs = content, outputs
 
     def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, ...]:
         inputs = {"features": matrix} | ({"attributes": attributes} if attributes.shape[1] else {})
-        session, starts = _open_session(self.content), range(0, max(len(matrix), 1), _BATCH_ROWS)
-        parts = [session.run(self.outputs, {k: v[start : start + _BATCH_ROWS] for k, v in inputs.items()}) for start in starts]
+        session = _open_session(self.content)
+
+        def encode(start: int) -> list[np.ndarray]:
+            return session.run(self.outputs, {name: values[start : start + _BATCH_ROWS] for name, values in inputs.items()})
+
+        with ThreadPoolExecutor(count_threads()) as pool:
+            parts = list(pool.map(encode, range(0, max(len(matrix), 1), _BATCH_ROWS)))
         return tuple(np.concatenate(output) for output in zip(*parts, strict=True))
 
 
@@ -83,5 +90,5 @@ def load_encoder(root: str, version: str, outputs: Sequence[str], file: str = "e
 @functools.lru_cache(maxsize=1)
 def _open_session(content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # there is a worker per core
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # each batch is one thread's
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -37,6 +37,7 @@ from jobs.storage.table import Column, Table
 PROPERTIES = {"delta.dataSkippingNumIndexedCols": "4"}
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # of a partition, in a path
 _LONGEST_BOUND = 32  # characters of a text in a file's bounds
+_ROWS_PER_GROUP = 65_536  # of a file: each group is read by one thread
 
 
 @dataclass(frozen=True)
@@ -285,7 +286,7 @@ def _write_file(root: str, table: Table, rows: pa.Table, partition: dict[str, st
     filesystem, base = open_filesystem(f"{delta.table_path(root, table.name)}/{path}")
     filesystem.create_dir(base.rsplit("/", 1)[0], recursive=True)
     with filesystem.open_output_stream(base) as stream:
-        pq.write_table(rows, stream, compression="snappy", write_statistics=False)
+        pq.write_table(rows, stream, compression="snappy", write_statistics=False, row_group_size=_ROWS_PER_GROUP)
     n_bytes = filesystem.get_file_info(base).size
     return File(path, partition, n_bytes, rows.num_rows, json.dumps(_measure_file(table, rows)))
 

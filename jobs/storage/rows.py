@@ -1,6 +1,5 @@
 """Rows of stored tables as Arrow, read without Spark, from the files that the log names."""
 
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 
+from jobs.concurrency import count_threads
 from jobs.storage import delta
 from jobs.storage.files import open_filesystem
 from jobs.storage.table import Table
@@ -122,8 +122,7 @@ def read_files(root: str, rows: Rows, files: list[StoredFile]) -> pa.Table:
     conditions += [pc.field(rows.key).isin(rows.only)] if rows.only is not None else []
     conditions += [rows.where] if rows.where is not None else []
     condition = reduce(pc.Expression.__and__, conditions) if conditions else None
-    is_alone = os.environ.get("POLARS_MAX_THREADS") != "1"  # a worker has one CPU
-    table = dataset.to_table(columns=rows.schema.names, filter=condition, use_threads=is_alone)
+    table = dataset.to_table(columns=rows.schema.names, filter=condition, use_threads=count_threads() > 1)
     return table.cast(rows.schema)
 
 

@@ -21,8 +21,9 @@ def to_matrix(lists: pa.ListArray | pa.ChunkedArray, dtype: DTypeLike = np.float
     """
     if isinstance(lists, pa.ChunkedArray):
         lists = lists.combine_chunks()
-    values = lists.flatten().to_numpy(zero_copy_only=False).astype(dtype)
-    return values.reshape(len(lists), -1 if len(lists) else 1)
+    flat = lists.flatten()
+    values = flat.to_numpy(zero_copy_only=False)  # a copy where there are nulls
+    return values.astype(dtype, copy=not flat.null_count).reshape(len(lists), -1 if len(lists) else 1)
 
 
 def to_lists(matrix: np.ndarray) -> pa.ListArray:
