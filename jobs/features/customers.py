@@ -65,7 +65,10 @@ _AGES = sorted({age for w in _SCALAR if w.days for age in (w.before, w.before + 
 _SUMMED = list(dict.fromkeys(w.daily_aggregate for w in _SCALAR))
 _OF_VISITS = [p for p in _SUMMED if p.source in ("event", "session", "search") or p.name == "active_days"]
 _OF_SALES = [p for p in _SUMMED if p not in _OF_VISITS]
-_SOLD = " OR ".join(f"{p.name} <> 0" for p in _OF_SALES)  # few days have an order or a return
+# Few days have an order or a return.
+_SALES_HISTOGRAMS = [p.name for p in catalogue.DAILY_AGGREGATES if p.name in _HISTOGRAMS and p.source == "product"]
+_IN_SALES = [*(p.name for p in _OF_SALES), *_SALES_HISTOGRAMS]
+_SOLD = " OR ".join([*(f"{p.name} <> 0" for p in _OF_SALES), *(f"{name} IS NOT NULL" for name in _SALES_HISTOGRAMS)])
 _DAYS_AT_ONCE = 2  # such as a day and that of the backtest
 _FULL_DAYS = max(catalogue.HISTOGRAM_DAYS, *(w.before + w.days for w in _SCALAR if w.days))
 _ACTED, _ORDERED = "events > 0 OR orders > 0 OR gross > 0", "orders > 0"  # who cancelled an order had acted
@@ -118,7 +121,7 @@ def write_steps(days: Sequence[date], time_zone: str = business_day.UTC) -> dict
     steps = {
         "known_days": f"SELECT * FROM (SELECT *, {known_by} AS known_by FROM recent) WHERE known_by > 0",  # noqa: S608
         "visits": _sum_spans("known_days", days, _OF_VISITS, _SEEN),
-        "sold": f"SELECT customer_id, day, known_by, {', '.join(p.name for p in _OF_SALES)} FROM known_days WHERE {_SOLD}",  # noqa: S608
+        "sold": f"SELECT customer_id, day, known_by, {', '.join(_IN_SALES)} FROM known_days WHERE {_SOLD}",  # noqa: S608
         "sales": _sum_spans("sold", days, _OF_SALES, {}),
         "before": f"SELECT * FROM (SELECT *, {known_by} AS known_by FROM older) WHERE known_by > 0",  # noqa: S608
         **{f"{name}_values": _values(name, days) for name in _HISTOGRAMS},
@@ -207,9 +210,10 @@ def _values(name: str, days: Sequence[date]) -> str:
         is_read = f"{_knows(n)} AND day > DATE '{day - timedelta(days=catalogue.HISTOGRAM_DAYS)}'"
         columns.append(f"max(CASE WHEN {is_read} THEN day END) AS last_{n}")
         columns.append(f"sum(CASE WHEN {is_read} THEN entry.amount END) AS amount_{n}")
+    rows = "sold" if name in _SALES_HISTOGRAMS else "known_days"
     return f"""SELECT customer_id, entry.thing AS thing, {", ".join(columns)}
 FROM (SELECT customer_id, day, known_by, unnest({name}) AS entry
-    FROM known_days WHERE {name} IS NOT NULL AND day > DATE '{first}')
+    FROM {rows} WHERE {name} IS NOT NULL AND day > DATE '{first}')
 GROUP BY ALL"""  # noqa: S608
 
 
