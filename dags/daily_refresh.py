@@ -106,6 +106,7 @@ def daily_refresh():
         execution_timeout=timedelta(hours=1),
     )
     segment = lake_task("segment", execution_timeout=timedelta(hours=2))
+    score = lake_task("score", execution_timeout=timedelta(hours=1))
     publish = lake_task(
         "publish",
         *("--run-id", "{{ run_id }}", "--started-at", "{{ dag_run.start_date | ts }}"),
@@ -115,7 +116,8 @@ def daily_refresh():
     check_marts = lake_task("check marts", execution_timeout=timedelta(minutes=45))
     report = plain_task("report", execution_timeout=timedelta(minutes=30))
 
-    (land >> clean >> check_clean >> features >> check_features >> train >> encode >> segment >> publish >> check_marts >> report)
+    land >> clean >> check_clean >> features >> check_features >> train >> encode >> segment >> score >> publish >> check_marts
+    check_marts >> report
     check_features >> encode
 
 

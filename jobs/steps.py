@@ -58,7 +58,7 @@ def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> Non
     """Run these steps of the day in this process; training runs as a process of its own environment."""
     stall_limit = watchdog.end_if_stalled("refresh", format_days(options.days), settings.stall_minutes)
     with stall_limit as watch, lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
-        if any(step.command[0] in ("check", "encode") for step in steps):
+        if any(step.command[0] in ("check", "encode", "score") for step in steps):
             from jobs.quality import pipeline
 
             pipeline.preload()
@@ -160,6 +160,15 @@ def _segment(lake: "Lake", settings: Settings, options: Options) -> None:
     pipeline.run(lake, settings, options.days, encode_again)
 
 
+def _score(lake: "Lake", settings: Settings, options: Options) -> None:
+    from jobs.quality import pipeline as quality
+    from jobs.scores import pipeline as scores
+
+    quality.preload()
+    scores.run(lake, settings, options.days, options.retrain)
+    quality.run(lake, settings, "scores", options.days)
+
+
 def _publish(lake: "Lake", settings: Settings, options: Options) -> None:
     from jobs.engine.runner import choose_engine
     from jobs.marts import pipeline
@@ -176,6 +185,7 @@ _LAKE_STEPS = {
     "features": _features,
     "encode": _encode,
     "segment": _segment,
+    "score": _score,
     "publish": _publish,
 }
 

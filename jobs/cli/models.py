@@ -1,4 +1,4 @@
-"""`shoal models`: the trained models compared, and which of them is champion since when."""
+"""`shoal models`: the trained models of a family compared, and which of them is champion since when."""
 
 import json
 from datetime import date
@@ -8,33 +8,42 @@ from jobs.errors import UserError
 from jobs.storage import models
 
 _LEFT_OUT_OF_SHOW = ("profile", "epochs", "policy")  # hundreds of numbers for machines; meta.json has them
-_FIGURES = ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA", "trustworthiness")
+_FIGURES = {
+    models.FAMILY: ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA", "trustworthiness"),
+    models.CUSTOMER_VALUES: ("customers", "repeat buyers", "method", "money deviance", "of last period", "of segment mean"),
+}
 
 
-def print_models(root: str) -> None:
+def print_models(root: str, family: str) -> None:
     """Print every model, newest last, with its figures, the days since which it is champion, and its representation."""
-    versions = models.versions(root)
+    versions = models.versions(root, family)
     if not versions:
-        raise UserError(f"models: none in {root}; run first: shoal train --day D")
+        step = "train" if family == models.FAMILY else "score"
+        raise UserError(f"models: none in {root}/{family}; run first: shoal {step} --day D")
     champion_since: dict[str, list[str]] = {}
-    for entry in models.champion_history(root):
+    for entry in models.champion_history(root, family):
         is_learned = entry["representation"] == models.LEARNED_EMBEDDING
-        by = "" if is_learned else f" by {entry['representation']}"
+        by = "" if is_learned or family != models.FAMILY else f" by {entry['representation']}"
         champion_since.setdefault(entry["version"], []).append(entry["since"] + by)
-    rows = [[version, *_figures(models.meta(root, version)), ", ".join(champion_since.get(version, []))] for version in versions]
-    print("\n".join(align_columns([["model", *_FIGURES, "champion since"], *rows], left={0, len(_FIGURES) + 1})))
+    rows = [
+        [version, *_figures(models.meta(root, version, family), family), ", ".join(champion_since.get(version, []))]
+        for version in versions
+    ]
+    names = _FIGURES[family]
+    print("\n".join(align_columns([["model", *names, "champion since"], *rows], left={0, len(names) + 1})))
 
 
-def print_model(root: str, version: str) -> None:
+def print_model(root: str, version: str, family: str) -> None:
     """Print what meta.json says of a model, without its long lists of numbers."""
-    meta = _read_meta(root, version)
+    meta = _read_meta(root, version, family)
     print(json.dumps({name: value for name, value in meta.items() if name not in _LEFT_OUT_OF_SHOW}, indent=1))
 
 
-def print_comparison(root: str, version: str, other_version: str) -> None:
+def print_comparison(root: str, version: str, other_version: str, family: str) -> None:
     """Print the figures of two models, and every setting, size, feature and library in which they differ."""
-    metas = [_read_meta(root, name) for name in (version, other_version)]
-    rows = [[name, *pair] for name, *pair in zip(_FIGURES, *map(_figures, metas), strict=True)]
+    metas = [_read_meta(root, name, family) for name in (version, other_version)]
+    figures = (_figures(meta, family) for meta in metas)
+    rows = [[name, *pair] for name, *pair in zip(_FIGURES[family], *figures, strict=True)]
     left, right = map(_flatten, metas)
     rows += [
         [name, left.get(name, "-"), right.get(name, "-")]
@@ -44,30 +53,35 @@ def print_comparison(root: str, version: str, other_version: str) -> None:
     print("\n".join(align_columns([["", version, other_version], *rows], left={0, 1, 2})))
 
 
-def promote_model(root: str, version: str, since: date | None) -> None:
+def promote_model(root: str, version: str, since: date | None, family: str) -> None:
     """Make a model champion from `since` on, or from the model's own day."""
-    since = since or date.fromisoformat(_read_meta(root, version)["day"])
-    models.promote(root, version, since)
+    since = since or date.fromisoformat(_read_meta(root, version, family)["day"])
+    models.promote(root, version, since, family=family)
     _print_champion(version, since.isoformat())
 
 
-def rollback_champion(root: str, since: date | None) -> None:
+def rollback_champion(root: str, since: date | None, family: str) -> None:
     """Make the champion before this one champion again."""
-    _print_champion(**models.rollback(root, since))
+    _print_champion(**models.rollback(root, since, family))
 
 
-def _read_meta(root: str, version: str) -> dict:
-    if not models.exists(root, version):
-        raise UserError(f"models: no model '{version}' in {root}; see: shoal models list")
-    return models.meta(root, version)
+def _read_meta(root: str, version: str, family: str) -> dict:
+    if not models.exists(root, version, family):
+        raise UserError(f"models: no model '{version}' in {root}/{family}; see: shoal models list")
+    return models.meta(root, version, family)
 
 
 def _print_champion(version: str, since: str) -> None:
-    print(f"{version} is champion from {since} on; days that were encoded with another model change when they are run again")
+    print(f"{version} is champion from {since} on; days that were made with another model change when they are run again")
 
 
-def _figures(meta: dict) -> list[str]:
+def _figures(meta: dict, family: str) -> list[str]:
     """Return the values of _FIGURES as texts; a model of an earlier version of Shoal lacks some."""
+    if family == models.CUSTOMER_VALUES:
+        measured = meta["backtest"]["figures"]
+        deviances = (measured.get(name, {}).get("net_deviance") for name in (meta["method"], "last_period", "segment_mean"))
+        texts = ["-" if value is None else f"{value:,.2f}" for value in deviances]
+        return [f"{meta['customers']:,}", f"{meta['repeat_buyers']:,}", meta["method"], *texts]
     sizes, epochs = meta.get("sizes", {}), meta.get("epochs", [])
     counts = (sum(meta.get("customers", {}).values()), len(meta.get("inputs", [])), sizes.get("latent", 0), len(epochs))
     errors = (meta.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))

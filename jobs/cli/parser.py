@@ -43,6 +43,8 @@ def _add_steps(commands) -> None:
         _add_source(parser)
         if command == "train":
             _add_training(parser)
+        if command == "score":
+            parser.add_argument("--retrain", action="store_true", help="fit the models again even while the champion is fresh")
         if command == "publish":
             parser.add_argument("--run-id", default="by_hand", help="name of the run in marts.refreshes")
             parser.add_argument("--started-at", type=_parse_time, default=None, help="when the run began, ISO 8601, UTC")
@@ -106,13 +108,14 @@ def _add_models(commands) -> None:
     ):
         parser = inner.add_parser(name, help=about)
         parser.set_defaults(run=_run_models, models_command=name)
+        parser.add_argument("--family", choices=flow.MODEL_FAMILIES, default="autoencoder", help="default: %(default)s")
         _add_source(parser)
         if name in ("show", "compare", "promote"):
             parser.add_argument("version")
         if name == "compare":
             parser.add_argument("other")
         if name in ("promote", "rollback"):
-            parser.add_argument("--since", type=_parse_day, default=None, help="first day that is encoded with it")
+            parser.add_argument("--since", type=_parse_day, default=None, help="first day that it is used for")
 
 
 def _add_pages(commands) -> None:
@@ -217,13 +220,13 @@ def _serve_marts(arguments: argparse.Namespace) -> None:
 def _run_models(arguments: argparse.Namespace) -> None:
     from jobs.cli import models
 
-    root = _settings(arguments).models
+    root, family = _settings(arguments).models, arguments.family
     {
-        "list": lambda: models.print_models(root),
-        "show": lambda: models.print_model(root, arguments.version),
-        "compare": lambda: models.print_comparison(root, arguments.version, arguments.other),
-        "promote": lambda: models.promote_model(root, arguments.version, arguments.since),
-        "rollback": lambda: models.rollback_champion(root, arguments.since),
+        "list": lambda: models.print_models(root, family),
+        "show": lambda: models.print_model(root, arguments.version, family),
+        "compare": lambda: models.print_comparison(root, arguments.version, arguments.other, family),
+        "promote": lambda: models.promote_model(root, arguments.version, arguments.since, family),
+        "rollback": lambda: models.rollback_champion(root, arguments.since, family),
     }[arguments.models_command]()
 
 

@@ -127,6 +127,17 @@ class Segment:
     method: str = _choice(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
+VALUES_BACKTEST_DAYS = 90  # columns of features.customers hold what customers ordered in so many last days
+
+
+@dataclass(frozen=True)
+class Scores:
+    retrain_every_days: int = _within(7, 0)
+    min_repeat_buyers: int = _within(100, 1)
+    min_gap_variation: float = _within(0.3, 0, 1)
+    seed: int = 17
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings. Roots are paths, relative ones from the project's folder, or object-store URIs."""
@@ -146,6 +157,7 @@ class Settings:
     features: Features = field(default_factory=Features)
     train: Train = field(default_factory=Train)
     segment: Segment = field(default_factory=Segment)
+    scores: Scores = field(default_factory=Scores)
 
 
 def load_settings(environment: dict[str, str] | None = None) -> Settings:

@@ -69,7 +69,7 @@ _OF_SALES = [p for p in _SUMMED if p not in _OF_VISITS]
 _SALES_HISTOGRAMS = [p.name for p in catalogue.DAILY_AGGREGATES if p.name in _HISTOGRAMS and p.source == "product"]
 _IN_SALES = [*(p.name for p in _OF_SALES), *_SALES_HISTOGRAMS]
 _SOLD = " OR ".join([*(f"{p.name} <> 0" for p in _OF_SALES), *(f"{name} IS NOT NULL" for name in _SALES_HISTOGRAMS)])
-_DAYS_AT_ONCE = 2  # such as a day and that of the backtest
+_DAYS_AT_ONCE = 3  # such as a day and those of the backtests
 _FULL_DAYS = max(catalogue.HISTOGRAM_DAYS, *(w.before + w.days for w in _SCALAR if w.days))
 _ACTED, _ORDERED = "events > 0 OR orders > 0 OR gross > 0", "orders > 0"  # who cancelled an order had acted
 _SEEN = {

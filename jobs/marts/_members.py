@@ -34,6 +34,8 @@ INTERVAL_COLUMNS = pa.schema(
     }
 )  # fmt: skip
 
+VALUE_COLUMNS = pa.schema({"customer_id": pa.string(), "expected_net_365d": MONEY, "p_alive": pa.float64()})
+
 
 class Scan(NamedTuple):
     """Columns and rows of a stored table, which may be more than fit into memory."""
@@ -62,6 +64,12 @@ def read_rows(scan: Scan) -> pa.Table:
 def to_input(scan: Scan) -> Produced:
     """Return the rows of a scan as an input of a kernel whose key is the customer."""
     return Produced(read_batches, (scan,), scan.schema, "customer_id")
+
+
+def list_values(lake: Lake, day: date) -> Produced:
+    """Return the rows of scores.customer_values of a day, VALUE_COLUMNS, as an input; none where the day has no scores."""
+    scan = Scan(lake.root, "scores.customer_values", VALUE_COLUMNS, ds.field("day") == day)
+    return Produced(read_batches, (scan,) if lake.exists(scan.table) else (), scan.schema, "customer_id")
 
 
 def scan_customers(lake: Lake, days: Collection[date], columns: Sequence[str]) -> Scan:

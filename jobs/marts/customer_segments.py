@@ -1,7 +1,7 @@
 """One row per customer, as of the latest published day: the segment, since when, how sure and why.
 
-Input: features.customers, segments.assignments, segments.definitions, segments.calibration, segments.history, and the
-encoder of the day. Publishing a day that is older than the published one changes nothing.
+Input: features.customers, segments.assignments, segments.definitions, segments.calibration, segments.history,
+scores.customer_values, and the encoder of the day. Publishing a day that is older than the published one changes nothing.
 
 Confidence is the share of refits under which customers with such a margin are in the same segment. About a customer first known
 fewer than `segment.known_days` days ago less is known. In proportion to the missing days, the segment's share of all active
@@ -60,7 +60,9 @@ SCHEMA = """
     runner_up_id INT COMMENT 'Segment with the second nearest centre; null for dormant',
     runner_up_name STRING COMMENT 'Name of that segment',
     reasons_hold BOOLEAN COMMENT 'Whether the customer moves to another segment once the reasons are as typical of the runner-up',
-    outlier_reason STRING COMMENT 'Far from the segment, unlike other customers, or both; null: no outlier'
+    outlier_reason STRING COMMENT 'Far from the segment, unlike other customers, or both; null: no outlier',
+    expected_net_365d DECIMAL(18,4) COMMENT 'Expected net amount of the next 365 days, home currency; null: never ordered',
+    p_alive DOUBLE COMMENT 'Probability of being a customer still, 0 to 1; null: never ordered, or no model beats a plain rule'
 """
 TABLE = Table(
     "marts.customer_segments",
@@ -110,11 +112,12 @@ def describe_customers(
     """Return marts.customer_segments as of `day`.
 
     Key: customer. Inputs: `customers`, `assignments` and, of the active customers alone, `vectors`, with the schemas of the
-    scans of _members; `memberships`, the intervals of segments.history that hold on the day. `names` are the names of the
+    scans of _members; `memberships`, the intervals of segments.history that hold on the day; `values` of the customers that have
+    any. `names` are the names of the
     segments by id, `attributes` the text columns that the encoder reads. `explainer` may be None where all customers are
     dormant. Output: `rows`, sorted by customer. About 40 µs of CPU an active customer, whom the encoder reads several times.
     """
-    members = _join_members(*(_frame(tables[name]) for name in ("assignments", "customers", "memberships")))
+    members = _join_members(*(_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values")))
     is_dormant = pl.col("segment_id") == DORMANT
     active, dormant = members.filter(~is_dormant), members.filter(is_dormant)
     explained = _explain_active(active, tables["vectors"], explainer, calibration, attributes, day)
@@ -129,10 +132,13 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows))
 
 
-def _join_members(assignments: pl.DataFrame, customers: pl.DataFrame, memberships: pl.DataFrame) -> pl.DataFrame:
-    """Return the customers that have features and a segment, with the first day of the stay and the segment before it."""
+def _join_members(
+    assignments: pl.DataFrame, customers: pl.DataFrame, memberships: pl.DataFrame, values: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the customers that have features and a segment, with the stay, the segment before it, and what they are worth."""
     stays = memberships.select("customer_id", "previous_segment_id", since_day="valid_from")
-    return assignments.join(customers, "customer_id", how="inner").join(stays, "customer_id", how="left")
+    members = assignments.join(customers, "customer_id", how="inner")
+    return members.join(stays, "customer_id", how="left").join(values, "customer_id", how="left")
 
 
 def _name_of(segment: str, names: dict[int, str]) -> pl.Expr:
@@ -254,7 +260,8 @@ def publish(lake: Lake, settings: Settings, day: date, inputs: Inputs) -> None:
         "memberships": _members.scan_history(lake, day, holds),
     }
     with open_runner(lake, settings, n_customers) as runner:
-        rows = runner.read({name: _members.to_input(scan) for name, scan in scans.items()}, _count_buckets(n_customers))
+        sources = {name: _members.to_input(scan) for name, scan in scans.items()} | {"values": _members.list_values(lake, day)}
+        rows = runner.read(sources, _count_buckets(n_customers))
         described = runner.run(kernel, rows, {"rows": COLLECT}).collected["rows"]
     # One file, in order, however many buckets there were.
     opened.commit(write_files(lake.root, TABLE, described.sort_by("customer_id")), None)

@@ -1,8 +1,8 @@
 """The one place where model files are read or written.
 
-`<models>/autoencoder/<version>/` holds one model, written whole or not at all. `<models>/autoencoder/champion.json`
-names the champion, and the day since which it is. A day is encoded with the model that was champion on it, so that a
-past day is rebuilt with the model it had.
+`<models>/<family>/<version>/` holds one model, written whole or not at all. `<models>/<family>/champion.json` names the
+champion, and the day since which it is. The family is the autoencoder where a function is not told another. A day is encoded
+with the model that was champion on it, so that a past day is rebuilt with the model it had.
 """
 
 import json
@@ -16,62 +16,69 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from jobs import flow
 from jobs.errors import UserError
 from jobs.storage.files import open_filesystem, read_if_exists, write_atomically
 
-FAMILY = "autoencoder"
+FAMILY, CUSTOMER_VALUES = flow.MODEL_FAMILIES
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 
-def champion(root: str, day: date) -> dict | None:
+def champion(root: str, day: date, family: str = FAMILY) -> dict | None:
     """Return the entry of champion_history() that holds on `day`, or None before the first."""
-    entries = [entry for entry in champion_history(root) if date.fromisoformat(entry["since"]) <= day]
+    entries = [entry for entry in champion_history(root, family) if date.fromisoformat(entry["since"]) <= day]
     return max(entries, key=lambda entry: entry["since"]) if entries else None
 
 
-def promote(root: str, version: str, since: date, representation: str | None = None) -> None:
+def is_due(root: str, day: date, every_days: int, family: str = FAMILY) -> bool:
+    """Return whether the champion of the day has been it for `every_days` days or more, or there is none."""
+    entry = champion(root, day, family)
+    return entry is None or (day - date.fromisoformat(entry["since"])).days >= every_days
+
+
+def promote(root: str, version: str, since: date, representation: str | None = None, family: str = FAMILY) -> None:
     """Make `version` the champion from the day `since` on, in one step.
 
     `representation` says which output of the model customers are clustered by; without it, the one last chosen for the
     version. Raises UserError where the version is not complete.
     """
-    if not exists(root, version):
-        raise UserError(f"models: {root}/{FAMILY}/{version} is not complete and cannot be champion; run shoal train --retrain")
-    history = champion_history(root)
+    if not exists(root, version, family):
+        raise UserError(f"models: {root}/{family}/{version} is not complete and cannot be champion; run shoal train --retrain")
+    history = champion_history(root, family)
     if representation is None:
         chosen = (entry["representation"] for entry in reversed(history) if entry["version"] == version)
         representation = next(chosen, LEARNED_EMBEDDING)
     new = {"version": version, "since": since.isoformat(), "representation": representation}
     entries = [entry for entry in history if entry["since"] != new["since"]]
     entries = sorted([*entries, new], key=lambda entry: entry["since"])
-    _write_json(root, "champion.json", entries[-1] | {"history": entries})
+    _write_json(root, "champion.json", entries[-1] | {"history": entries}, family)
 
 
-def rollback(root: str, since: date | None = None) -> dict:
+def rollback(root: str, since: date | None = None, family: str = FAMILY) -> dict:
     """Make the model that was champion before the newest one champion again; return its {"version", "since"}.
 
     It is champion from `since` on. Without `since` it takes the place of the newest one from that one's first day.
     Raises UserError where no other model was champion before.
     """
-    entries = champion_history(root)
+    entries = champion_history(root, family)
     earlier = [entry for entry in entries if entry["version"] != entries[-1]["version"]]
     if not earlier:
         raise UserError(
-            f"models: {root}/{FAMILY}/champion.json names no champion before this one; there is nothing to go back to"
+            f"models: {root}/{family}/champion.json names no champion before this one; there is nothing to go back to"
         )
     version, replaced_since = earlier[-1]["version"], date.fromisoformat(entries[-1]["since"])
     if since and since < replaced_since:
         raise UserError(
             f"models: {entries[-1]['version']} is champion since {replaced_since}, which is after {since}; name a later day"
         )
-    promote(root, version, since or replaced_since)
+    promote(root, version, since or replaced_since, family=family)
     return {"version": version, "since": (since or replaced_since).isoformat()}
 
 
-def champion_history(root: str) -> list[dict]:
+def champion_history(root: str, family: str = FAMILY) -> list[dict]:
     """Return the champions, oldest first, each as {"version", "since", "representation"}; `since` in ISO 8601."""
-    path = f"{_family_folder(root)}/champion.json"
+    path = f"{_family_folder(root, family)}/champion.json"
     if (content := read_if_exists(path)) is None:
         return []
     try:
@@ -82,20 +89,20 @@ def champion_history(root: str) -> list[dict]:
         raise UserError(f"models: {path} is damaged; restore it or remove it and train again") from None
 
 
-def versions(root: str) -> list[str]:
+def versions(root: str, family: str = FAMILY) -> list[str]:
     """Return the names of the complete models in order; a name begins with the model's day."""
-    filesystem, base = open_filesystem(_family_folder(root))
+    filesystem, base = open_filesystem(_family_folder(root, family))
     entries = filesystem.get_file_info(fs.FileSelector(base, allow_not_found=True))
     names = (entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
-    return sorted(name for name in names if not name.startswith(".") and exists(root, name))
+    return sorted(name for name in names if not name.startswith(".") and exists(root, name, family))
 
 
-def save(root: str, version: str, write: Callable[[Path], None]) -> None:
+def save(root: str, version: str, write: Callable[[Path], None], family: str = FAMILY) -> None:
     """Let `write` fill an empty folder and publish it as `version` in one step; a retry replaces an earlier folder.
 
     Raises UserError where the folder cannot be written.
     """
-    filesystem, base = open_filesystem(_family_folder(root))
+    filesystem, base = open_filesystem(_family_folder(root, family))
     is_local = isinstance(filesystem, fs.LocalFileSystem)
     with _write_errors(f"{base}/{version}"):
         if is_local:
@@ -114,9 +121,9 @@ def save(root: str, version: str, write: Callable[[Path], None]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def read(root: str, version: str, name: str) -> bytes:
+def read(root: str, version: str, name: str, family: str = FAMILY) -> bytes:
     """Return the bytes of one file of a model. Raises UserError where it is missing or cannot be read."""
-    filesystem, path = open_filesystem(f"{_family_folder(root)}/{version}/{name}")
+    filesystem, path = open_filesystem(f"{_family_folder(root, family)}/{version}/{name}")
     try:
         with filesystem.open_input_file(path) as file:
             return file.read()
@@ -126,9 +133,9 @@ def read(root: str, version: str, name: str) -> bytes:
         raise UserError(f"models: {path} cannot be read: {error}") from None
 
 
-def meta(root: str, version: str) -> dict:
+def meta(root: str, version: str, family: str = FAMILY) -> dict:
     """Return meta.json of a model: its settings, sizes, figures and inputs."""
-    return _read_json(root, version, "meta.json")
+    return _read_json(root, version, "meta.json", family)
 
 
 def golden(root: str, version: str) -> dict[str, list]:
@@ -188,31 +195,31 @@ def local_root(root: str) -> Path | None:
     return Path(path) if isinstance(filesystem, fs.LocalFileSystem) else None
 
 
-def exists(root: str, version: str) -> bool:
+def exists(root: str, version: str, family: str = FAMILY) -> bool:
     """Return whether the version is there and complete; a path is no version."""
-    filesystem, base = open_filesystem(_family_folder(root))
+    filesystem, base = open_filesystem(_family_folder(root, family))
     return "/" not in version and filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
 
 
-def _family_folder(root: str) -> str:
-    return f"{root}/{FAMILY}"
+def _family_folder(root: str, family: str = FAMILY) -> str:
+    return f"{root}/{family}"
 
 
 def _checkpoint(root: str, version: str) -> str:
     return f"{_family_folder(root)}/.checkpoint-{version}.safetensors"
 
 
-def _read_json(root: str, version: str, name: str) -> dict:
+def _read_json(root: str, version: str, name: str, family: str = FAMILY) -> dict:
     try:
-        return json.loads(read(root, version, name))
+        return json.loads(read(root, version, name, family))
     except ValueError:
         raise UserError(
-            f"models: {_family_folder(root)}/{version}/{name} is damaged; train again: shoal train --retrain"
+            f"models: {_family_folder(root, family)}/{version}/{name} is damaged; train again: shoal train --retrain"
         ) from None
 
 
-def _write_json(root: str, name: str, values: dict) -> None:
-    path = f"{_family_folder(root)}/{name}"
+def _write_json(root: str, name: str, values: dict, family: str = FAMILY) -> None:
+    path = f"{_family_folder(root, family)}/{name}"
     with _write_errors(path):
         write_atomically(path, json.dumps(values, indent=1).encode())
 

@@ -23,7 +23,7 @@ from tests.dags.stand_in import ROOT
 
 CHAIN = [
     "land", "clean", "check_clean", "features", "check_features", "train",
-    "encode", "segment", "publish", "check_marts", "report",
+    "encode", "segment", "score", "publish", "check_marts", "report",
 ]  # fmt: skip
 EDGE = "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor"
 ALIAS = EDGE.replace(",", ", gpu:")

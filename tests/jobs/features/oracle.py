@@ -154,7 +154,8 @@ class History:
         }
 
     def money(self) -> dict:
-        row = {"orders_life": len(self.orders)}
+        ever = _sum(self.lines, "gross_amount") - _sum(self.lines, "discount_amount") - _sum(self.returns, "amount")
+        row = {"orders_life": len(self.orders), "order_days_life": len(self.order_days), "net_life": ever}
         for w in (7, 30, 90, 365):
             lines, orders, returns = self.last(self.lines, w), self.last(self.orders, w), self.last(self.returns, w)
             goods = [line for line in self.last(self.held, w) if line["line_kind"] == "product"]
@@ -164,6 +165,7 @@ class History:
             n = len(orders)
             row |= {
                 f"orders_{w}d": n,
+                f"order_days_{w}d": len({order["day"] for order in orders}),
                 f"net_{w}d": gross - discount - returned,
                 f"gross_{w}d": gross,
                 f"average_order_{w}d": _by(sum(paid), n),

@@ -29,8 +29,7 @@ def test_the_backtest_has_its_customers_where_a_training_is_due_and_they_are_not
 ):
     settings = load_settings({"SHOAL_MODELS": str(tmp_path)})
     if champion_since:
-        models.save(str(tmp_path), "v1", lambda folder: (folder / "meta.json").write_text("{}"))
-        models.promote(str(tmp_path), "v1", date.fromisoformat(champion_since))
+        promote(tmp_path, champion_since)
     lake = Lake(None, str(tmp_path / "lake"))
     write_days(lake, "features.customers", *((date.fromisoformat(day), FOREVER) for day in days_there))
     write_days(lake, "features.customer_days", (date(2026, 3, 1), FOREVER))
@@ -40,9 +39,27 @@ def test_the_backtest_has_its_customers_where_a_training_is_due_and_they_are_not
     assert backtest_days(lake, settings, DAY, retrain) == []
 
 
-def write_days(lake, table, *periods):
-    """Write rows of 1 March that are known from the first of two days until the second."""
+@pytest.mark.parametrize(
+    ("values_since", "expected"), [(None, ["2026-01-01"]), ("2026-03-25", ["2026-01-01"]), ("2026-03-31", [])]
+)
+def test_the_backtest_of_values_has_its_customers_too(tmp_path, values_since, expected):
+    settings = load_settings({"SHOAL_MODELS": str(tmp_path)})
+    promote(tmp_path, "2026-03-31")
+    if values_since:
+        promote(tmp_path, values_since, models.CUSTOMER_VALUES)
+    lake = Lake(None, str(tmp_path / "lake"))
+    write_days(lake, "features.customer_days", (date(2026, 1, 1), FOREVER), day=date(2026, 1, 1))
+    assert [str(day) for day in backtest_days(lake, settings, DAY, False)] == expected
+
+
+def promote(root, since, family=models.FAMILY):
+    models.save(str(root), "v1", lambda folder: (folder / "meta.json").write_text("{}"), family)
+    models.promote(str(root), "v1", date.fromisoformat(since), family=family)
+
+
+def write_days(lake, table, *periods, day=date(2026, 3, 1)):
+    """Write rows of a day that are known from the first of two days until the second."""
     columns = {"identified_on": [since for since, _ in periods], "known_until": [until for _, until in periods]}
-    days = columns["identified_on"] if table == "features.customers" else [date(2026, 3, 1) for _ in periods]
+    days = columns["identified_on"] if table == "features.customers" else [day for _ in periods]
     rows = pa.table({name: pa.array(values, pa.date32()) for name, values in {"day": days, **columns}.items()})
     write_deltalake(lake.path(table), rows, mode="overwrite", partition_by=["day"])

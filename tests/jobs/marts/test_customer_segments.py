@@ -127,6 +127,7 @@ def test_a_day_of_dormant_customers_needs_no_encoder():
         "vectors": pa.table({"customer_id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32()))}),
         "assignments": to_assignments([("a", 0), ("b", 0)]),
         "memberships": _members.INTERVAL_COLUMNS.empty_table(),
+        "values": _members.VALUE_COLUMNS.empty_table(),
     }
 
     rows = describe(tables, None)["rows"].to_pylist()
@@ -143,6 +144,7 @@ def test_a_customer_in_a_segment_without_a_vector_gives_a_one_line_error():
         "vectors": pa.table({"customer_id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32()))}),
         "assignments": to_assignments([("a", 1)]),
         "memberships": _members.INTERVAL_COLUMNS.empty_table(),
+        "values": _members.VALUE_COLUMNS.empty_table(),
     }
 
     with pytest.raises(UserError, match=r"^publish: 1 customers are in a segment on 2024-03-01 and not active in features"):

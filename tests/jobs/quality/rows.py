@@ -58,6 +58,7 @@ SECOND = {
     "features.customer_days": {"customer_id": "2"},
     "encoded.customers": {"customer_id": "2"},
     "features.customers": {"customer_id": "2"},
+    "scores.customer_values": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
     "marts.segment_changes": {"customer_id": "2"},
@@ -75,7 +76,7 @@ KEY_COLUMN = {
     "clean.identity_alarms": "id", "clean.identity_days": "customer_id", "marts.customer_segments": "customer_id",
     "marts.segment_profiles": "segment_id",
     "marts.segment_changes": "customer_id", "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
-    "encoded.customers": "customer_id",
+    "encoded.customers": "customer_id", "scores.customer_values": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},
@@ -130,6 +131,7 @@ BAD = {
         "windows_disagree": {"orders_90d": 2},
     },
     "encoded.customers": {"not_a_number": {"vector": [1.0, float("nan")]}},
+    "scores.customer_values": {"horizons_disagree": {"expected_net_90d": 2}},
     "marts.customer_segments": {
         "since_after_day": {"since_day": DAY + timedelta(days=1)},
         "unknown_segment": {"segment_id": 999},
@@ -165,6 +167,7 @@ ALSO_BROKEN = {
     ("features.customer_days", "gross"): {"does_not_add_up"},
     ("features.customer_days", "discount"): {"does_not_add_up"},
     ("features.customer_days", "returned"): {"does_not_add_up"},
+    ("scores.customer_values", "expected_orders_365d"): {"horizons_disagree"},
     ("marts.customer_segments", "segment_id"): {"unknown_segment"},
     ("marts.segment_profiles", "segment_id"): {"unknown_segment"},
     ("marts.segment_profiles", "share_of_day"): {"share"},

@@ -1,0 +1,55 @@
+"""The inputs of scores: customers of a day with what they ordered, and the segment they are in."""
+
+from datetime import date
+
+import polars as pl
+import pyarrow.dataset as ds
+
+from jobs.scores._forecasts import COLUMNS, describe_purchases
+from jobs.storage.lake import Lake
+from jobs.storage.rows import Rows, read_rows
+from jobs.storage.table import Table
+
+# The columns that are read.
+CUSTOMERS = Table(
+    "features.customers",
+    "What customers ordered, as of a day.",
+    """customer_id STRING, day DATE, first_order_day DATE, last_order_day DATE, order_days_life BIGINT, order_days_90d BIGINT,
+       net_life DECIMAL(18,4), net_90d DECIMAL(18,4), order_gap_days DOUBLE, order_gap_deviation_365d DOUBLE""",
+    partition="day",
+)
+ASSIGNMENTS = Table(
+    "segments.assignments", "The segment of a customer on a day.", "customer_id STRING, day DATE, segment_id INT", partition="day"
+)
+
+
+def customers_of(day: date) -> Rows:
+    """Return which rows hold the customers of a day, COLUMNS."""
+    return Rows(CUSTOMERS, "customer_id", COLUMNS, [day])
+
+
+def segments_of(day: date) -> Rows:
+    """Return which rows hold the segments of a day: (customer_id, segment_id)."""
+    return Rows(ASSIGNMENTS, "customer_id", ("customer_id", "segment_id"), [day])
+
+
+def read_buyers(lake: Lake, day: date) -> pl.DataFrame:
+    """Return describe_purchases() rows of a day with the `segment_id` that customers have on it, null where not known.
+
+    A day that is not segmented itself, such as that of a backtest, has the segments that segments.history knows of it.
+    """
+    buyers = describe_purchases(_to_frame(read_rows(lake.root, customers_of(day))))
+    segments = _to_frame(read_rows(lake.root, segments_of(day)))
+    if not len(segments):
+        segments = _read_history(lake, day)
+    return buyers.join(segments, "customer_id", "left")
+
+
+def _read_history(lake: Lake, day: date) -> pl.DataFrame:
+    holds = (ds.field("valid_from") <= day) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > day))
+    rows = lake.read_small_table("segments.history", ["customer_id", "segment_id"], holds)
+    return pl.DataFrame(rows, {"customer_id": pl.String, "segment_id": pl.Int32})
+
+
+def _to_frame(rows) -> pl.DataFrame:
+    return pl.DataFrame(pl.from_arrow(rows))
