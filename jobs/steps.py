@@ -58,7 +58,7 @@ def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> Non
     """Run these steps of the day in this process; training runs as a process of its own environment."""
     stall_limit = watchdog.end_if_stalled("refresh", format_days(options.days), settings.stall_minutes)
     with stall_limit as watch, lock_lake("refresh", settings, options.days), open_lake("refresh", settings) as lake:
-        if any(step.command[0] in ("check", "encode", "score") for step in steps):
+        if any(step.command[0] in ("check", "encode") for step in steps):
             from jobs.quality import pipeline
 
             pipeline.preload()
@@ -130,7 +130,9 @@ def _clean(lake: "Lake", settings: Settings, options: Options) -> None:
 def _check(lake: "Lake", settings: Settings, options: Options, layer: str) -> None:
     from jobs.quality import pipeline
 
-    pipeline.run(lake, settings, layer, options.days)
+    for checked in flow.CHECKED_TOGETHER.get(layer, (layer,)):
+        if checked == layer or all(lake.exists(f"{checked}.{table}") for table in flow.CHECKED_TABLES[checked]):
+            pipeline.run(lake, settings, checked, options.days)
 
 
 def _features(lake: "Lake", settings: Settings, options: Options) -> None:
@@ -161,12 +163,9 @@ def _segment(lake: "Lake", settings: Settings, options: Options) -> None:
 
 
 def _score(lake: "Lake", settings: Settings, options: Options) -> None:
-    from jobs.quality import pipeline as quality
-    from jobs.scores import pipeline as scores
+    from jobs.scores import pipeline
 
-    quality.preload()
-    scores.run(lake, settings, options.days, options.retrain)
-    quality.run(lake, settings, "scores", options.days)
+    pipeline.run(lake, settings, options.days, options.retrain)
 
 
 def _publish(lake: "Lake", settings: Settings, options: Options) -> None:

@@ -45,7 +45,12 @@ TABLE = Table(
     "One row per customer who ever ordered, and day: what they are expected to order and spend.",
     SCHEMA,
     partition="day",
-    checks={"has_customer": "customer_id IS NOT NULL", "a_probability": "p_alive IS NULL OR p_alive BETWEEN 0 AND 1"},
+    checks={
+        "has_customer": "customer_id IS NOT NULL",
+        "a_probability": "p_alive IS NULL OR p_alive BETWEEN 0 AND 1",
+        "not_negative": "expected_orders_30d >= 0 AND expected_net_30d >= 0",
+        "longer_holds_more": "expected_orders_30d <= expected_orders_90d AND expected_orders_90d <= expected_orders_365d",
+    },
 )
 
 

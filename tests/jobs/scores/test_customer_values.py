@@ -179,6 +179,17 @@ def test_a_model_that_does_not_beat_a_plain_rule_is_not_published():
     assert choose_method(figures, seed=1) == Decision("segment_mean", "no model could be fitted")
 
 
+def test_of_equal_models_the_one_that_lets_customers_of_one_purchase_leave_is_published():
+    random = np.random.default_rng(1)
+    rates = random.gamma(2.0, 1.0, 2000)
+    actual = Forecast(random.poisson(rates).astype(float), 10.0 * random.poisson(rates))
+    means = measure_forecast(Forecast(np.full(2000, actual.orders.mean()), np.full(2000, actual.net.mean())), actual)
+    true, near = (measure_forecast(Forecast(factor * rates, factor * 10 * rates), actual) for factor in (1.0, 1.3))
+    figures = {"last_period": means, "segment_mean": means, "bg_nbd": true}
+    assert choose_method(figures | {"mbg_nbd": true}, seed=1).method == "mbg_nbd"
+    assert choose_method(figures | {"mbg_nbd": near}, seed=1).method == "bg_nbd"
+
+
 def test_the_tenths_of_a_good_forecast_are_as_large_as_they_were_expected_to_be():
     random = np.random.default_rng(2)
     rates = random.gamma(2.0, 5.0, 50_000)
