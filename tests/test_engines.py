@@ -63,7 +63,7 @@ def test_spark_in_many_buckets_gives_the_rows_of_one_process(shop):
 def test_the_day_is_trained_encoded_segmented_and_published_on_spark(shop):
     settings, lake = (by_engine["spark"] for by_engine in shop)
     steps.train_in_own_environment(settings, LAST, retrain=False)
-    for command in (("encode",), ("segment",), ("publish",), ("check", "marts")):
+    for command in (("encode",), ("segment",), ("score",), ("publish",), ("check", "marts")):
         steps.run_on_lake(lake, command, settings, steps.Options([LAST]))
     (manifest,) = lake.read_small_table("marts.refreshes")
     assert (manifest["engine"], manifest["n_customers"]) == ("spark", lake.count_rows("features.customers", [LAST]))

@@ -16,7 +16,7 @@ from jobs.storage.lock import TOKEN_VARIABLE, hold_lake, lock_path
 
 STARTED_AT = datetime(2026, 11, 20, 2, tzinfo=UTC)
 WRITING_COMMANDS = [
-    ("land",), ("clean",), ("check", "clean"), ("features",), ("encode",), ("segment",), ("publish",), ("refresh",),
+    ("land",), ("clean",), ("check", "clean"), ("features",), ("encode",), ("segment",), ("score",), ("publish",), ("refresh",),
 ]  # fmt: skip
 HOLDER = """
 import sys, time
