@@ -14,7 +14,8 @@ from jobs.errors import UserError
 from jobs.segments._fit_pool import open_fit_pool
 from jobs.segments.model_selection import k_sweep
 
-MAX_CUSTOMERS = 5_000  # HDBSCAN compares each with each: of 10,000 that takes ten times as long
+MAX_CUSTOMERS = 10_000  # of more, in many dimensions, HDBSCAN takes longer than the whole sweep
+HDBSCAN_RESAMPLES = 3
 MICRO_CLUSTERS = 500  # that Ward's method joins
 _STARTS = 3
 
@@ -47,8 +48,9 @@ def try_alternatives(vectors: np.ndarray, k: int, segment: Segment) -> Iterator[
     with open_fit_pool() as pool:
         for method, fit in METHODS.items():
             started = time.monotonic()
-            # HDBSCAN's time grows with the square of the rows. It takes each customer of a resample once: 63 % of the rows.
-            drawn = [np.unique(rows) for rows in resamples] if fit is _fit_hdbscan else resamples
+            # HDBSCAN's time grows with the square of the rows. It takes each customer of a resample once, 63 % of the rows, and
+            # few resamples: fewer customers would be clustered less alike.
+            drawn = [np.unique(rows) for rows in resamples[:HDBSCAN_RESAMPLES]] if fit is _fit_hdbscan else resamples
             samples = [vectors, *(vectors[rows] for rows in drawn)]
             labels, *resampled = pool.map(lambda sample, fit=fit: fit(sample, k, segment)(vectors), samples)
             row = {"method": method, "chosen": False, **_evidence(vectors, labels), "stability": k_sweep.stability(resampled)}

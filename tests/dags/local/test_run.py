@@ -48,11 +48,11 @@ def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
     after = os.times()
     assert (code, err) == (1, "error: segment: stand-in ends with 2\n")
     assert lines[-2].split()[:2] == ["segment", "failed"]
-    assert "not run: publish, check_marts, report; see /" in lines[-1]
+    assert "not run: score, publish, check_marts, report; see /" in lines[-1]
     second = project.journal()[len(STEPS) :]
     assert [entry[0] for entry in second] == STEPS[:8]
     assert second[5] == ["train", "train", "--day", "2026-11-21", "--retrain"]
-    assert task_states(project) == ["skipped"] + ["success"] * 10  # the second run did not clear the first
+    assert task_states(project) == ["skipped"] + ["success"] * 11  # the second run did not clear the first
     assert count_open_runs(project) == 0
     # Airflow's own work, in seconds of a processor, which do not depend on the load. 11 measured, half of it for imports.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 25

@@ -119,8 +119,8 @@ def check_whole_run_and_its_report(project, port: int) -> None:
     project.plan(train=99)
     run = trigger(port, conf={"day": "2021-01-31"})
     wait_for(lambda: call_api(port, f"{RUNS}/{run}")["state"] == "success")
-    assert [entry[0] for entry in project.journal()[-11:]] == STEPS
-    assert {entry[entry.index("--day") + 1] for entry in project.journal()[-11:]} == {"2021-01-31"}
+    assert [entry[0] for entry in project.journal()[-len(STEPS) :]] == STEPS
+    assert {entry[entry.index("--day") + 1] for entry in project.journal()[-len(STEPS) :]} == {"2021-01-31"}
 
     page = report_page(port, run)
     with pytest.raises(urllib.error.HTTPError, match="404"):
