@@ -154,12 +154,21 @@ def make_events() -> list[dict]:
     return [{"day": DAY, "bot_rule": "rate" if i % 20 == 0 else None} for i in range(400)]
 
 
+def make_values() -> list[dict]:
+    """The customers of the active segments, each expected to spend 100 a segment number."""
+    return [
+        {"customer_id": c["customer_id"], "day": DAY, "model_version": VERSION, "method": "mbg_nbd", "p_alive": 0.5,
+         "expected_orders_365d": 2.0, "expected_net_365d": Decimal(100 * c["segment_id"])}
+        for c in make_customers() if c["segment_id"]
+    ]  # fmt: skip
+
+
 # The rows of each table for DAY, in the contract's columns.
 TABLES = {
     "marts.segment_profiles": make_profiles, "segments.definitions": make_definitions,
     "segments.assignments": make_customers, "encoded.customers": make_customers, "segments.candidates": make_candidates,
     "marts.segment_moves": make_moves, "marts.refreshes": make_refreshes, "quality.reconciliation": make_reconciliation,
-    "quality.results": make_results, "clean.events": make_events,
+    "quality.results": make_results, "clean.events": make_events, "scores.customer_values": make_values,
 }  # fmt: skip
 TYPES = {
     "net_365d": MONEY, "net_365d_per_customer": MONEY, "traits": pa.list_(TRAIT), "rejects": COUNTS, "duplicates": COUNTS,
@@ -169,7 +178,7 @@ TYPES = {
     "bot_rule": pa.string(), "column": pa.string(), "unexpected_count": pa.int64(),
     "observed": pa.string(), "description": pa.string(), "unexpected_share": pa.float64(), "refused_by": pa.string(),
     "separation": pa.float64(), "separation_low": pa.float64(), "separation_high": pa.float64(),
-    "common_davies_bouldin": pa.float64(),
+    "common_davies_bouldin": pa.float64(), "expected_net_365d": MONEY,
 }  # fmt: skip
 
 
@@ -206,8 +215,24 @@ def write_model(settings: Settings) -> None:
     models.promote(settings.models, VERSION, EVE)
 
 
+def write_value_model(settings: Settings) -> None:
+    """Write the facts of the model of values."""
+    figures = {"orders_deviance": 1.25, "net_deviance": 51.5, "net_deviance_interval": [46.5, 60.5], "net_error": 565.25}
+    meta = {
+        "reason": "mbg_nbd is better than last_period and segment_mean in orders and money",
+        "backtest": {"day": "2025-12-31", "figures": {
+            "mbg_nbd": figures | {"deciles": [(2356.0, 4263.0), (54.0, 121.0)]},
+            "last_period": figures | {"net_deviance": 525.0, "deciles": []},
+        }},
+    }  # fmt: skip
+    models.save(
+        settings.models, VERSION, lambda folder: (folder / "meta.json").write_text(json.dumps(meta)), models.CUSTOMER_VALUES
+    )
+
+
 def write_lake(settings: Settings) -> None:
     """Write all tables and the model."""
     for table, make_rows in TABLES.items():
         write_rows(settings.lake, table, make_rows())
     write_model(settings)
+    write_value_model(settings)

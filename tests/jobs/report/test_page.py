@@ -43,6 +43,19 @@ def test_the_page_shows_the_figures_of_the_segments(settings):
     assert "One day is published so far" in page["time"]
 
 
+def test_the_page_shows_what_customers_are_worth_and_whether_the_forecast_was_right(settings):
+    worth = Page(write_page(settings, DAY))["worth"]
+
+    net = sum(100 * i * SHOP[i][1] for i in (1, 2, 3))
+    assert f"{sum(SHOP[i][1] for i in (1, 2, 3)):,} customers who ever ordered are expected to bring {net:,} GBP" in worth
+    assert "MBG/NBD is better than the last 90 days and the mean of the segment in orders and money." in worth
+    share = f"{100 * 262 * 100 / net:.1f} %"
+    assert f"1 Many orders, high spend 262 26,200 {share} 100.00 2.00 50.0 %" in worth
+    assert "Dormant" not in worth  # none of them ever ordered
+    assert "MBG/NBD and Gamma-Gamma 1.25 51.5 46.5 to 60.5 565.25 published" in worth
+    assert "1 2,356 4,263 2 54 121" in worth
+
+
 def test_the_page_shows_why_these_segments_were_published(settings):
     page = Page(write_page(settings, DAY))
 
@@ -153,6 +166,7 @@ def test_the_order_of_rows_does_not_change_the_page(settings, tmp_path):
 def test_the_section_of_a_missing_table_says_so(bare_settings):
     page = Page(write_page(bare_settings, DAY))
 
+    assert "No values are on record" in page["worth"]
     assert "There is no map" in page["map"]
     assert "No moves are on record" in page["moves"]
     assert "not on record" in page["number"]
