@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import polars as pl
 import pyarrow.compute as pc
 
 from jobs.config.settings import Settings
@@ -27,22 +28,20 @@ def summarize_values(settings: Settings, day: date, segments: list[dict]) -> dic
     assignments = read_table(settings.lake, "segments.assignments", ["customer_id", "segment_id"], day)
     if not values or not assignments:
         return None
-    means = [(name, "mean") for name in ("p_alive", "expected_orders_365d")]
-    joined = values.join(assignments, "customer_id", join_type="inner").group_by("segment_id")
-    figures = joined.aggregate([("customer_id", "count"), ("expected_net_365d", "sum"), *means])
-    by_segment = {row["segment_id"]: row for row in figures.to_pylist() if row["customer_id_count"] >= settings.segment.min_cell}
-    total = sum(row["expected_net_365d_sum"] for row in by_segment.values()) or 1
+    buyers, members = (pl.DataFrame(pl.from_arrow(rows)) for rows in (values, assignments))
+    buyers = buyers.join(members, "customer_id", how="inner").sort("customer_id")  # means depend on the order
+    figures = buyers.group_by("segment_id", maintain_order=True).agg(
+        buyers=pl.len(),
+        net=pl.col("expected_net_365d").sum(),
+        orders=pl.col("expected_orders_365d").mean(),
+        p_alive=pl.col("p_alive").mean(),
+    )
+    by_segment = {row["segment_id"]: row for row in figures.to_dicts() if row["buyers"] >= settings.segment.min_cell}
+    total = sum(row["net"] for row in by_segment.values()) or 1
     rows = [
-        segment
-        | {
-            "buyers": row["customer_id_count"],
-            "net": row["expected_net_365d_sum"],
-            "net_share": float(row["expected_net_365d_sum"] / total),
-            "orders": row["expected_orders_365d_mean"],
-            "p_alive": row["p_alive_mean"],
-        }
+        segment | by_segment[segment["segment_id"]] | {"net_share": float(by_segment[segment["segment_id"]]["net"] / total)}
         for segment in segments
-        if (row := by_segment.get(segment["segment_id"]))
+        if segment["segment_id"] in by_segment
     ]
     method, version = values["method"][0].as_py(), values["model_version"][0].as_py()
     return {
