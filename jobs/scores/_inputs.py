@@ -3,6 +3,7 @@
 from datetime import date
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.scores._forecasts import COLUMNS, describe_purchases
@@ -20,6 +21,13 @@ CUSTOMERS = Table(
 )
 ASSIGNMENTS = Table(
     "segments.assignments", "The segment of a customer on a day.", "customer_id STRING, day DATE, segment_id INT", partition="day"
+)
+
+HISTORY = Table(
+    "segments.history",
+    "The intervals of a customer in segments.",
+    "customer_id STRING, segment_id INT, valid_from DATE, valid_to DATE",
+    partition="valid_to",
 )
 
 
@@ -42,14 +50,14 @@ def read_buyers(lake: Lake, day: date) -> pl.DataFrame:
     segments = _to_frame(read_rows(lake.root, segments_of(day)))
     if not len(segments):
         segments = _read_history(lake, day)
-    return buyers.join(segments, "customer_id", "left")
+    return buyers.join(segments, "customer_id", "left").sort("customer_id")  # sums depend on the order
 
 
 def _read_history(lake: Lake, day: date) -> pl.DataFrame:
     holds = (ds.field("valid_from") <= day) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > day))
-    rows = lake.read_small_table("segments.history", ["customer_id", "segment_id"], holds)
-    return pl.DataFrame(rows, {"customer_id": pl.String, "segment_id": pl.Int32})
+    rows = read_rows(lake.root, Rows(HISTORY, "customer_id", ("customer_id", "segment_id"), where=holds))
+    return _to_frame(rows)
 
 
-def _to_frame(rows) -> pl.DataFrame:
+def _to_frame(rows: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rows))

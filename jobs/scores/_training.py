@@ -36,7 +36,7 @@ def backtest_day(day: date) -> date:
     return day - timedelta(days=VALUES_BACKTEST_DAYS)
 
 
-def require_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -> tuple[str, ValueModel] | None:
+def prepare_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -> tuple[str, ValueModel] | None:
     """Return the version and the model of the day's champion, fitted first where one is due; None where nobody has an order."""
     if retrain or models.is_due(settings.models, day, settings.scores.retrain_every_days, _FAMILY):
         buyers = read_buyers(lake, day)

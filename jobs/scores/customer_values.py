@@ -65,7 +65,8 @@ def score_customers(tables: Tables, model: ValueModel, version: str, means: Mapp
     buyers = buyers.join(segments, "customer_id", "left").sort("customer_id")
     alive = probability_alive(model, buyers)
     columns = {"customer_id": buyers["customer_id"].to_arrow(), "day": buyers["day"].to_arrow()}
-    columns |= {name: pa.repeat(pa.scalar(text, pa.string()), len(buyers)) for name, text in _constants(model, version).items()}
+    constants = {"model_version": version, "method": model.method}
+    columns |= {name: pa.repeat(pa.scalar(text, pa.string()), len(buyers)) for name, text in constants.items()}
     columns["p_alive"] = pa.nulls(len(buyers), pa.float64()) if alive is None else pa.array(alive)
     for days in HORIZONS:
         forecast = make_forecast(model, buyers, days, means)
@@ -74,13 +75,9 @@ def score_customers(tables: Tables, model: ValueModel, version: str, means: Mapp
     return {"values": pa.table(columns).select(TABLE.columns).cast(TABLE.arrow_schema)}
 
 
-def _constants(model: ValueModel, version: str) -> dict[str, str]:
-    return {"model_version": version, "method": model.method}
-
-
 def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
     """Write the values of the day, by the champion of the day, which is fitted first where it is due or `retrain` asks for it."""
-    champion = _training.require_champion(lake, settings, day, retrain)
+    champion = _training.prepare_champion(lake, settings, day, retrain)
     if champion is None:
         lake.replace_rows(TABLE, TABLE.arrow_schema.empty_table(), [day])
         log(f"score {TABLE.name}: no customer has an order by {day}; values are left out")

@@ -14,8 +14,8 @@ from jobs.config.settings import VALUES_BACKTEST_DAYS, Scores, load_settings
 from jobs.scores import pipeline
 from jobs.scores._comparison import Decision, choose_method, measure_forecast
 from jobs.scores._forecasts import Forecast, mean_by_segment
-from jobs.scores._inputs import ASSIGNMENTS, CUSTOMERS, read_buyers
-from jobs.scores._training import require_champion
+from jobs.scores._inputs import ASSIGNMENTS, CUSTOMERS, HISTORY, read_buyers
+from jobs.scores._training import prepare_champion
 from jobs.scores.customer_values import HORIZONS, TABLE, score_customers
 from jobs.storage import models
 from jobs.storage.lake import Lake
@@ -140,6 +140,17 @@ def test_without_a_model_the_mean_of_the_segment_is_published(write_shop, capsys
         assert of_segment["expected_net_30d"].cast(float).to_numpy() == pytest.approx(net / 3, abs=1e-4)
 
 
+def test_an_earlier_day_has_the_segments_that_the_history_knows_of_it(write_shop):
+    lake, _ = write_shop(visit_at_random(3))
+    forever = {"customer_id": "c0000", "segment_id": 5, "valid_from": EARLIER, "valid_to": None}
+    until_then = {"customer_id": "c0001", "segment_id": 6, "valid_from": EARLIER - timedelta(days=1), "valid_to": EARLIER}
+    lake.replace_rows(HISTORY, pa.Table.from_pylist([forever, until_then], HISTORY.arrow_schema))
+    assert dict(read_buyers(lake, EARLIER).select("customer_id", "segment_id").iter_rows()) == {
+        "c0000": 5, "c0001": None, "c0002": None,
+    }  # fmt: skip
+    assert read_buyers(lake, DAY)["segment_id"].to_list() == [2, 1, 1]
+
+
 def test_a_shop_without_orders_has_no_values_and_says_so(write_shop, capsys):
     lake, settings = write_shop([[]] * 5)
     pipeline.run(lake, settings, [DAY], retrain=False)
@@ -150,7 +161,7 @@ def test_a_shop_without_orders_has_no_values_and_says_so(write_shop, capsys):
 
 def test_buckets_give_the_rows_of_one_bucket(write_shop):
     lake, settings = write_shop(visit_at_random(400))
-    version, model = require_champion(lake, settings, DAY, retrain=False)
+    version, model = prepare_champion(lake, settings, DAY, retrain=False)
     tables = {"customers": lake.read_arrow(CUSTOMERS, days=[DAY]), "segments": lake.read_arrow(ASSIGNMENTS, days=[DAY])}
     means = mean_by_segment(read_buyers(lake, DAY))
     whole = score_customers(tables, model, version, means)["values"]
