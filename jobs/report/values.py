@@ -11,8 +11,8 @@ from jobs.storage import models
 
 # What forecasts are made by, as people call it.
 METHODS = {
-    "mbg_nbd": "MBG/NBD and Gamma-Gamma",
-    "bg_nbd": "BG/NBD and Gamma-Gamma",
+    "mbg_nbd": "MBG/NBD",
+    "bg_nbd": "BG/NBD",
     "last_period": "As in the last 90 days",
     "segment_mean": "Mean of the segment",
 }

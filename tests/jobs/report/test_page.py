@@ -52,7 +52,7 @@ def test_the_page_shows_what_customers_are_worth_and_whether_the_forecast_was_ri
     share = f"{100 * 262 * 100 / net:.1f} %"
     assert f"1 Many orders, high spend 262 26,200 {share} 100.00 2.00 50.0 %" in worth
     assert "Dormant" not in worth  # none of them ever ordered
-    assert "MBG/NBD and Gamma-Gamma 1.25 51.5 46.5 to 60.5 565.25 published" in worth
+    assert "MBG/NBD 1.25 51.5 46.5 to 60.5 565.25 published" in worth
     assert "1 2,356 4,263 2 54 121" in worth
 
 
