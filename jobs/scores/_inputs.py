@@ -22,7 +22,6 @@ CUSTOMERS = Table(
 ASSIGNMENTS = Table(
     "segments.assignments", "The segment of a customer on a day.", "customer_id STRING, day DATE, segment_id INT", partition="day"
 )
-
 HISTORY = Table(
     "segments.history",
     "The intervals of a customer in segments.",
@@ -46,8 +45,8 @@ def read_buyers(lake: Lake, day: date) -> pl.DataFrame:
 
     A day that is not segmented itself, such as that of a backtest, has the segments that segments.history knows of it.
     """
-    buyers = describe_purchases(_to_frame(read_rows(lake.root, customers_of(day))))
-    segments = _to_frame(read_rows(lake.root, segments_of(day)))
+    buyers = describe_purchases(to_frame(read_rows(lake.root, customers_of(day))))
+    segments = to_frame(read_rows(lake.root, segments_of(day)))
     if not len(segments):
         segments = _read_history(lake, day)
     return buyers.join(segments, "customer_id", "left").sort("customer_id")  # sums depend on the order
@@ -56,8 +55,9 @@ def read_buyers(lake: Lake, day: date) -> pl.DataFrame:
 def _read_history(lake: Lake, day: date) -> pl.DataFrame:
     holds = (ds.field("valid_from") <= day) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > day))
     rows = read_rows(lake.root, Rows(HISTORY, "customer_id", ("customer_id", "segment_id"), where=holds))
-    return _to_frame(rows)
+    return to_frame(rows)
 
 
-def _to_frame(rows: pa.Table) -> pl.DataFrame:
+def to_frame(rows: pa.Table) -> pl.DataFrame:
+    """Return Arrow rows as a frame."""
     return pl.DataFrame(pl.from_arrow(rows))
