@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 _Key = TypeVar("_Key", bound=Hashable)
 
 THREADS = 2  # while one call waits for Spark's driver, the other computes
+# Read once, as Polars does: later, the local runner sets the variable for the workers that it starts.
+_COMPUTING_THREADS = int(os.environ.get("POLARS_MAX_THREADS") or os.cpu_count() or 1)
 
 
 def count_threads() -> int:
     """Return how many threads this process may compute in: a worker process has one, because there is one for each CPU."""
-    return 1 if os.environ.get("POLARS_MAX_THREADS") == "1" else os.cpu_count() or 1
+    return _COMPUTING_THREADS
 
 
 def run_in_parallel(calls: Mapping[_Key, Callable[[], Any]]) -> dict[_Key, Any]:

@@ -5,9 +5,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 
+from jobs.concurrency import count_threads
 from jobs.storage.rows import Scan
 from jobs.storage.scratch import open_scratch
 
@@ -27,7 +27,7 @@ def run_steps(
     Each step is stored as a table, because one query of all steps takes up to four times as long; those in `views` are
     computed by each of their readers, which is less where it is a copy of many columns.
     """
-    threads, cpus = pl.thread_pool_size(), os.cpu_count() or 1
+    threads, cpus = count_threads(), os.cpu_count() or 1
     percent = _PERCENT_OF_MEMORY if threads > 1 else max(1, _PERCENT_OF_MEMORY // cpus)
     with open_scratch() as folder, duckdb.connect() as connection:
         connection.execute(
