@@ -50,10 +50,10 @@ TABLES = {
         "products_rejects",
         "customers_rejects",
     ),
-    "features": ("customer_days", "customers"),
+    "features": ("customer_days", "customers", "outcomes"),
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
-    "scores": ("customer_values",),
+    "scores": ("customer_values", "customer_outcomes"),
     "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "refreshes"),
     "quality": ("results", "profiles", "quarantine", "reconciliation"),
 }
@@ -62,6 +62,6 @@ CHECKED_LAYERS = ("clean", "features", "encoded", "scores", "marts")
 CHECKED_TOGETHER = {"marts": ("scores", "marts")}
 # Rejects are bad rows by definition; quality.reconciliation counts each of them and stops the day where one is missing.
 CHECKED_TABLES = {layer: tuple(t for t in TABLES[layer] if not t.endswith("_rejects")) for layer in CHECKED_LAYERS}
-MODEL_FAMILIES = ("autoencoder", "customer_values")  # folders of the model store
+MODEL_FAMILIES = ("autoencoder", "customer_values", "customer_outcomes")  # folders of the model store
 NOT_DUE_EXIT_CODE = 99
 LAKE_BUSY_EXIT_CODE = 75  # EX_TEMPFAIL: another command holds the lock of the lake

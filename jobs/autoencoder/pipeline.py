@@ -6,6 +6,7 @@ from statistics import fmean
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs import outcome_schedule
 from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.errors import NotDue
@@ -16,26 +17,33 @@ from jobs.storage.delta import is_written, read_arrow, table_path
 
 
 def run(settings: Settings, day: date, retrain: bool) -> str:
-    """Train, export and promote the autoencoder of `day` if training is due or `retrain` is set, and return its version.
+    """Train, export and promote the autoencoder of `day` if training is due or `retrain` is set, and return the champion's version.
 
-    Raises NotDue while the champion of `day` is younger than `retrain_every_days`, was trained under today's policy file, and
-    customers have not drifted from those of its training. Raises UserError as train_model does.
+    It is due once the champion of `day` is `retrain_every_days` old, was trained under another policy file than today's, or
+    customers have drifted from those of its training. The networks of outcomes are trained on the days when the scores compare
+    them with others. Raises NotDue where neither is due, and UserError as train_model does.
     """
-    if not retrain:
-        _require_due(settings, day)
+    are_networks_due = outcome_schedule.is_fit_due(settings, day, retrain)
+    if (reason := None if retrain else _find_reason_against(settings, day)) and not are_networks_due:
+        raise NotDue(reason)
     with without_garbage_collection():
-        from jobs.autoencoder.train import train_model  # imports torch, which takes seconds; on most days training is not due
+        from jobs.autoencoder import outcome_networks  # imports torch, which takes seconds; on most days training is not due
+        from jobs.autoencoder.train import train_model
 
-    return train_model(settings, day)
+    version = models.champion(settings.models, day)["version"] if reason else train_model(settings, day)
+    if are_networks_due:
+        outcome_networks.run(settings, day)
+    return version
 
 
-def _require_due(settings: Settings, day: date) -> None:
+def _find_reason_against(settings: Settings, day: date) -> str | None:
+    """Return in words why no training of the autoencoder is due; None where one is."""
     champion = models.champion(settings.models, day)
     if champion is None:
-        return
+        return None
     meta, since = models.meta(settings.models, champion["version"]), date.fromisoformat(champion["since"])
     if meta.get("policy", {}).get("sha256") != load_policy(settings.policy).sha256:
-        return
+        return None
     age, drift = (day - since).days, _measure_drift(settings.lake, day, since, meta.get("inputs", []))
     drifted = {subject: psi for subject, psi in drift.items() if psi > settings.train.retrain_psi}
     if drifted:
@@ -43,7 +51,8 @@ def _require_due(settings: Settings, day: date) -> None:
         log(f"train  due: population stability index of {subject} {psi:.2f}, above {settings.train.retrain_psi}")
     elif age < settings.train.retrain_every_days:
         days_left = settings.train.retrain_every_days - age
-        raise NotDue(f"train: champion {champion['version']} since {since} is {age} days old, due in {days_left} days")
+        return f"train: champion {champion['version']} since {since} is {age} days old, due in {days_left} days"
+    return None
 
 
 def _measure_drift(lake: str, day: date, since: date, inputs: list[str]) -> dict[str, float]:

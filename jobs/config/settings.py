@@ -135,6 +135,7 @@ class Scores:
     retrain_every_days: int = _within(7, 0)
     min_repeat_buyers: int = _within(100, 1)
     min_gap_variation: float = _within(0.3, 0, 1)
+    outcomes_every_days: int = _within(28, 0)
     seed: int = 17
 
 
@@ -148,6 +149,7 @@ class Settings:
     source: str
     input: str
     policy: str = "conf/policy.toml"
+    outcomes: str = "conf/outcomes.toml"
     business_time_zone: TimeZone = TimeZone("UTC")  # noqa: RUF009  a text
     stall_minutes: float = _within(60.0, 5)
     engine: str = _choice("auto", "local", "spark")
@@ -177,7 +179,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     settings = _parse_section(Settings, values, str(path), "")
     return replace(
         settings,
-        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")},
+        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy", "outcomes")},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
     )
 

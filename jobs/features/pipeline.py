@@ -5,7 +5,7 @@ from datetime import date, timedelta
 import pyarrow.dataset as ds
 
 from jobs.config.settings import VALUES_BACKTEST_DAYS, Settings
-from jobs.features import customer_days, customers
+from jobs.features import customer_days, customers, outcomes
 from jobs.storage import models
 from jobs.storage.lake import Lake
 
@@ -13,15 +13,17 @@ from jobs.storage.lake import Lake
 def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:
     """Write features.customer_days for `days` and the earlier days that are due, then features.customers as of each day.
 
-    The customers as of earlier days come first where a training on the last day needs them too, which `retrain` asks for.
+    The customers as of earlier days come first where a training on the last day needs them too, which `retrain` asks for, and
+    what became of them since comes last.
     """
     customer_days.run(lake, settings, days)
     customers.run(lake, settings, [*backtest_days(lake, settings, days[-1], retrain), *days])
+    outcomes.run(lake, settings, days[-1], retrain)
 
 
 def backtest_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> list[date]:
     """Return the earlier days whose customers a training on `day` needs too, where one is due and they are not there."""
-    days = set()
+    days = set(outcomes.list_label_days(settings, day, retrain))
     if settings.train.backtest_days and (retrain or models.is_due(settings.models, day, settings.train.retrain_every_days)):
         days.add(day - timedelta(days=settings.train.backtest_days))
     if retrain or models.is_due(settings.models, day, settings.scores.retrain_every_days, models.CUSTOMER_VALUES):

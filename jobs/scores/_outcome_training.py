@@ -1,0 +1,262 @@
+"""The models of outcomes: when they are due, how contestants are compared, and where the winners are kept."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from jobs import outcome_schedule
+from jobs.concurrency import run_in_parallel
+from jobs.config.outcomes import Outcome, load_outcomes
+from jobs.config.settings import Settings
+from jobs.errors import UserError
+from jobs.outcome_cases import (
+    Cases,
+    Inputs,
+    Parts,
+    area_under_roc,
+    clear_columns,
+    find_separators,
+    load_inputs,
+    read_cases,
+    split_cases,
+)
+from jobs.progress import log
+from jobs.scores import _classifiers
+from jobs.scores._classification_metrics import (
+    choose_simplest,
+    choose_threshold,
+    log_losses,
+    measure,
+    trace_calibration,
+    trace_roc,
+)
+from jobs.scores._classifiers import Calibration, Classifier, Linear, from_record
+from jobs.storage import models
+from jobs.storage.lake import Lake
+
+FORMAT = 1  # raise it when the same inputs are to give another model
+PREVALENCE, RECENCY = "prevalence", "recency"
+BY_SPARK = ("logistic_regression", "linear_svm", "random_forest", "boosted_trees")  # the simplest first
+NETWORK = "network"
+WITH_VECTOR = "_with_vector"  # ends the name of a contestant that has the learned vector too
+_TOP_FEATURES = 10
+_FAMILY = models.CUSTOMER_OUTCOMES
+
+
+@dataclass(frozen=True)
+class OutcomeModel:
+    """What an outcome is predicted by. `refused` are columns of the matrix that are read as 0."""
+
+    outcome: str
+    method: str
+    classifier: Classifier
+    calibration: Calibration
+    refused: tuple[int, ...] = ()
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the score of each row of the matrix, on a scale of the classifier's own."""
+        return self.classifier.score(self.clear(matrix))
+
+    def clear(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the matrix without what is in the refused columns."""
+        return clear_columns(matrix, self.refused)
+
+    def to_record(self) -> dict:
+        """Return the model as JSON knows it."""
+        return {
+            "outcome": self.outcome,
+            "method": self.method,
+            "classifier": _classifiers.to_record(self.classifier),
+            "calibration": asdict(self.calibration),
+            "refused": list(self.refused),
+        }
+
+    @classmethod
+    def from_record(cls, record: dict) -> Self:
+        """Return the model of to_record()."""
+        curve = {name: tuple(value) if isinstance(value, list) else value for name, value in record["calibration"].items()}
+        classifier = _classifiers.from_record(record["classifier"])
+        return cls(record["outcome"], record["method"], classifier, Calibration(**curve), tuple(record["refused"]))
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The models of a day by outcome, the encoder that their inputs come from, and why outcomes were left out."""
+
+    version: str
+    encoder: str
+    models: Mapping[str, OutcomeModel]
+    left_out: Mapping[str, str]
+
+
+def prepare_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -> Champion | None:
+    """Return the models of the day's champion, fitted first where they are due; None where no outcome has a model."""
+    outcomes = load_outcomes(settings.outcomes)
+    if not outcomes:
+        return None
+    if outcome_schedule.is_fit_due(settings, day, retrain):
+        _train(lake, settings, day, outcomes)
+    entry = models.champion(settings.models, day, _FAMILY)
+    if entry is None:
+        return None
+    record = json.loads(models.read(settings.models, entry["version"], "model.json", _FAMILY))
+    fitted = {record["outcome"]: OutcomeModel.from_record(record) for record in record["models"]}
+    names = {outcome.name for outcome in outcomes}
+    missing = {name: "it was declared after the models were fitted" for name in names - set(fitted) - set(record["left_out"])}
+    left_out = {name: reason for name, reason in record["left_out"].items() if name in names}
+    kept = {name: model for name, model in fitted.items() if name in names}
+    return Champion(entry["version"], record["encoder"], kept, left_out | missing)
+
+
+def _train(lake: Lake, settings: Settings, day: date, outcomes: Sequence[Outcome]) -> None:
+    """Choose a model for each outcome, fit it, and make them champion from the day on."""
+    encoder = models.champion(settings.models, day)
+    if encoder is None:
+        raise UserError(f"score: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
+    inputs = load_inputs(settings.models, encoder["version"])
+    parts = {name: split_cases(cases) for name, cases in read_cases(lake.root, inputs, outcomes, day).items()}
+    left_out = {name: reason for name, reason in parts.items() if isinstance(reason, str)}
+    if len(left_out) < len(outcomes):
+        lake.begin_session()
+    networks = _read_networks(settings, day, inputs)
+    calls = {
+        outcome.name: partial(_choose_model, lake, settings, inputs, outcome, parts[outcome.name], networks.get(outcome.name, {}))
+        for outcome in outcomes
+        if outcome.name not in left_out
+    }
+    chosen = run_in_parallel(calls)
+    facts = {name: of_outcome for name, (_, of_outcome) in chosen.items()}
+    record = {
+        "encoder": encoder["version"],
+        "models": [model.to_record() for model, _ in chosen.values()],
+        "left_out": left_out,
+    }
+    meta = {"day": day.isoformat(), "encoder": encoder["version"], "outcomes": facts, "left_out": left_out}
+    content = json.dumps([FORMAT, record, meta], sort_keys=True)
+    version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    def write(folder: Path) -> None:
+        (folder / "model.json").write_text(json.dumps(record))
+        (folder / "meta.json").write_text(json.dumps({"version": version, **meta}, indent=1))
+
+    if not models.exists(settings.models, version, _FAMILY):
+        models.save(settings.models, version, write, _FAMILY)
+    models.promote(settings.models, version, day, family=_FAMILY)
+    log(f"score {version} predicts {len(chosen)} of {len(outcomes)} outcomes from {day} on")
+
+
+def _read_networks(settings: Settings, day: date, inputs: Inputs) -> dict[str, dict[str, Classifier]]:
+    """Return the networks that were trained on the day by outcome and part of the cases; none where none were."""
+    entry = models.champion(settings.models, day, models.OUTCOME_NETWORKS)
+    if entry is None or entry["since"] != day.isoformat():
+        return {}
+    record = json.loads(models.read(settings.models, entry["version"], "networks.json", models.OUTCOME_NETWORKS))
+    if record["encoder"] != inputs.version:
+        return {}
+    return {name: {part: from_record(of_part) for part, of_part in parts.items()} for name, parts in record["networks"].items()}
+
+
+def _choose_model(
+    lake: Lake, settings: Settings, inputs: Inputs, outcome: Outcome, parts: Parts, networks: Mapping[str, Classifier]
+) -> tuple[OutcomeModel, dict]:
+    """Return the model that is published for an outcome, and what people look at."""
+    seed = settings.scores.seed
+    refused = find_separators(parts.fit)
+    for column in refused:
+        log(f"score {outcome.name}: input {inputs.column_names[column]} alone separates the outcome and is refused")
+
+    def fit(names: Sequence[str], cases: Cases, calibration: Cases, part: str) -> dict[str, OutcomeModel]:
+        classifiers = _fit(lake, inputs, outcome, names, cases.without(refused), seed) | {NETWORK: networks.get(part)}
+        return {name: _calibrate(outcome, name, classifiers[name], calibration, refused) for name in names}
+
+    learned = [*BY_SPARK, *([NETWORK] if networks else [])]
+    contestants = fit([PREVALENCE, RECENCY, *learned], parts.fit, parts.calibration, "fit")
+    areas = {name: _measure_area(contestants[name], parts.calibration) for name in BY_SPARK}
+    contestants |= fit([max(areas, key=areas.get) + WITH_VECTOR], parts.fit, parts.calibration, "fit")
+    predictions, thresholds = {}, {}
+    for name, model in contestants.items():
+        thresholds[name] = choose_threshold(_predict(model, parts.calibration.matrix), parts.calibration.labels)
+        predictions[name] = _predict(model, parts.test.matrix)
+    labels = parts.test.labels
+    method = choose_simplest({name: log_losses(p, labels) for name, p in predictions.items()}, seed)
+    model = fit([method], parts.last_fit, parts.last_calibration, "last_fit")[method]
+    figures = {name: measure(p, labels, thresholds[name], seed) for name, p in predictions.items()}
+    loss = figures[method]["log_loss"].value
+    log(
+        f"score {outcome.name}: {method}, log loss {loss:.4f} against {figures[PREVALENCE]['log_loss'].value:.4f} of prevalence "
+        f"and {figures[RECENCY]['log_loss'].value:.4f} of recency; ROC-AUC {figures[method]['roc_auc'].value:.3f}"
+    )
+    return model, {
+        "method": method,
+        "label": outcome.label,
+        "window_days": outcome.window_days,
+        "days": parts.days,
+        "customers": {"fit": len(parts.fit.labels), "calibration": len(parts.calibration.labels), "test": len(labels)},
+        "prevalence": float(labels.mean()),
+        "threshold": thresholds[method],
+        "figures": {name: {measure_: list(figure) for measure_, figure in of.items()} for name, of in figures.items()},
+        "roc": {name: trace_roc(predictions[name], labels) for name in dict.fromkeys((RECENCY, method))},
+        "calibration": trace_calibration(predictions[method], labels),
+        "top_features": _rank_features(model, inputs, parts.test.matrix),
+        "refused": [inputs.column_names[column] for column in refused],
+    }
+
+
+def _measure_area(model: OutcomeModel, cases: Cases) -> float:
+    return area_under_roc(model.score(cases.matrix), cases.labels)
+
+
+def _fit(lake: Lake, inputs: Inputs, outcome: Outcome, names: Sequence[str], cases: Cases, seed: int) -> dict[str, Classifier]:
+    """Return the contestants of these names, fitted; networks are left out, because they are trained before."""
+    fitted: dict[str, Classifier] = {}
+    for name in {PREVALENCE, RECENCY}.intersection(names):
+        fitted[name] = _fit_rule(inputs, outcome, cases, name)
+    for ending, n_columns in (("", len(inputs.names)), (WITH_VECTOR, len(inputs.names) + inputs.latent)):
+        learned = [name for name in BY_SPARK if name + ending in names]
+        if learned:
+            from jobs.scores._spark_fits import fit_classifiers  # pyspark takes half a second
+
+            matrix = np.ascontiguousarray(cases.matrix[:, :n_columns])
+            classifiers = fit_classifiers(lake.spark, lake.root, learned, matrix, cases.labels, seed)
+            fitted |= {name + ending: classifier for name, classifier in classifiers.items()}
+    return fitted
+
+
+def _fit_rule(inputs: Inputs, outcome: Outcome, cases: Cases, name: str) -> Linear:
+    """Return a plain rule: all customers alike, or by the days since they ordered or were seen."""
+    weights = np.zeros(cases.matrix.shape[1])
+    if name == RECENCY:
+        column = inputs.recency_columns["order_recency_days" if outcome.ordered_within_days else "recency_days"]
+        weights[column] = 1.0 if area_under_roc(cases.matrix[:, column], cases.labels) >= 0.5 else -1.0
+    return Linear(weights, cases.matrix.mean(axis=0, dtype=np.float64))
+
+
+def _calibrate(outcome: Outcome, method: str, classifier: Classifier, cases: Cases, refused: tuple[int, ...]) -> OutcomeModel:
+    scores = classifier.score(cases.without(refused).matrix)
+    return OutcomeModel(outcome.name, method, classifier, Calibration.fit(scores, cases.labels), refused)
+
+
+def _predict(model: OutcomeModel, matrix: np.ndarray) -> np.ndarray:
+    return model.calibration.apply(model.score(matrix))
+
+
+def _rank_features(model: OutcomeModel, inputs: Inputs, matrix: np.ndarray) -> list[dict]:
+    """Return the inputs that move the scores most, by mean absolute contribution, and whether more of them raises the score."""
+    contributions = model.classifier.contributions(model.clear(matrix))
+    weights = np.abs(contributions).mean(axis=0)
+    top = [column for column in np.argsort(-weights, kind="stable")[:_TOP_FEATURES] if weights[column] > 0]
+    return [
+        {
+            "feature": inputs.column_names[column],
+            "weight": float(weights[column]),
+            "raises": bool(((matrix[:, column] - matrix[:, column].mean()) * contributions[:, column]).sum() > 0),
+        }
+        for column in top
+    ]
