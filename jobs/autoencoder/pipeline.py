@@ -17,7 +17,7 @@ from jobs.storage.delta import is_written, read_arrow, table_path
 
 
 def run(settings: Settings, day: date, retrain: bool) -> str:
-    """Train, export and promote the autoencoder of `day` if training is due or `retrain` is set, and return the champion's version.
+    """Train, export and promote the autoencoder of `day` if training is due or `retrain` is set. Return the champion.
 
     It is due once the champion of `day` is `retrain_every_days` old, was trained under another policy file than today's, or
     customers have drifted from those of its training. The networks of outcomes are trained on the days when the scores compare

@@ -7,9 +7,10 @@ from jobs.cli.text_table import align_columns
 from jobs.errors import UserError
 from jobs.storage import models
 
-_LEFT_OUT_OF_SHOW = ("profile", "epochs", "policy")  # hundreds of numbers for machines; meta.json has them
+_LEFT_OUT_OF_SHOW = ("profile", "epochs", "policy", "roc")  # hundreds of numbers for machines; meta.json has them
 _FIGURES = {
     models.FAMILY: ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA", "trustworthiness"),
+    models.CUSTOMER_OUTCOMES: ("outcomes", "left out", "encoder"),
     models.CUSTOMER_VALUES: ("customers", "repeat buyers", "method", "money deviance", "of last period", "of segment mean"),
 }
 
@@ -36,7 +37,14 @@ def print_models(root: str, family: str) -> None:
 def print_model(root: str, version: str, family: str) -> None:
     """Print what meta.json says of a model, without its long lists of numbers."""
     meta = _read_meta(root, version, family)
-    print(json.dumps({name: value for name, value in meta.items() if name not in _LEFT_OUT_OF_SHOW}, indent=1))
+    print(json.dumps(_leave_out(meta), indent=1))
+
+
+def _leave_out(meta: object) -> object:
+    """Return what meta.json says without _LEFT_OUT_OF_SHOW, at any depth."""
+    if not isinstance(meta, dict):
+        return meta
+    return {name: _leave_out(value) for name, value in meta.items() if name not in _LEFT_OUT_OF_SHOW}
 
 
 def print_comparison(root: str, version: str, other_version: str, family: str) -> None:
@@ -82,6 +90,9 @@ def _figures(meta: dict, family: str) -> list[str]:
         deviances = (measured.get(name, {}).get("net_deviance") for name in (meta["method"], "last_period", "segment_mean"))
         texts = ["-" if value is None else f"{value:,.2f}" for value in deviances]
         return [f"{meta['customers']:,}", f"{meta['repeat_buyers']:,}", meta["method"], *texts]
+    if family == models.CUSTOMER_OUTCOMES:
+        methods = ", ".join(f"{name} by {facts['method']}" for name, facts in meta["outcomes"].items())
+        return [methods or "-", ", ".join(meta["left_out"]) or "-", meta["encoder"]]
     sizes, epochs = meta.get("sizes", {}), meta.get("epochs", [])
     counts = (sum(meta.get("customers", {}).values()), len(meta.get("inputs", [])), sizes.get("latent", 0), len(epochs))
     errors = (meta.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))

@@ -2,8 +2,8 @@
 
 Inputs: features.customers as of the earlier day, who is eligible and what is known of them; features.customer_days of the days
 after it, as they are known on the day of the training; segments.history. Only customers who are eligible have a row, and no
-account that became part of another one since: what it did counts as the other's. Models are fitted on these rows. A day of more
-than MAX_CUSTOMERS customers has a random sample of them.
+account that became part of another one since: what it did counts as the other's. The table holds what the last training was
+made of, and nothing of those before. A day of more than MAX_CUSTOMERS customers has a random sample of them.
 """
 
 from collections.abc import Mapping
@@ -127,7 +127,7 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
                 known_on = as_of + timedelta(days=outcome.window_days)
                 parts.append(labels.with_columns(day=as_of, outcome=pl.lit(outcome.name), known_on=known_on))
     rows = pl.concat(parts).select(TABLE.columns).to_arrow().cast(TABLE.arrow_schema)
-    lake.replace_rows(TABLE, rows, label_days)
+    lake.replace_rows(TABLE, rows)
     log(f"features {TABLE.name}: {rows.num_rows:,} outcomes of {len(outcomes)} kinds as of {len(label_days)} earlier days")
 
 

@@ -35,6 +35,8 @@ INTERVAL_COLUMNS = pa.schema(
 )  # fmt: skip
 
 VALUE_COLUMNS = pa.schema({"customer_id": pa.string(), "expected_net_365d": MONEY, "p_alive": pa.float64()})
+OUTCOME_COLUMNS = pa.schema({"customer_id": pa.string(), "probability": pa.float64()})
+CHURN = "churn"  # the outcome of conf/outcomes.toml that has a column of its own
 
 
 class Scan(NamedTuple):
@@ -69,6 +71,13 @@ def to_input(scan: Scan) -> Produced:
 def list_values(lake: Lake, day: date) -> Produced:
     """Return the rows of scores.customer_values of a day, VALUE_COLUMNS, as an input; none where the day has no scores."""
     scan = Scan(lake.root, "scores.customer_values", VALUE_COLUMNS, ds.field("day") == day)
+    return Produced(read_batches, (scan,) if lake.exists(scan.table) else (), scan.schema, "customer_id")
+
+
+def list_churn(lake: Lake, day: date) -> Produced:
+    """Return the rows of scores.customer_outcomes that say who may churn, OUTCOME_COLUMNS, as an input; none without scores."""
+    where = (ds.field("day") == day) & (ds.field("outcome") == CHURN)
+    scan = Scan(lake.root, "scores.customer_outcomes", OUTCOME_COLUMNS, where)
     return Produced(read_batches, (scan,) if lake.exists(scan.table) else (), scan.schema, "customer_id")
 
 

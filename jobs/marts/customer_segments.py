@@ -62,7 +62,8 @@ SCHEMA = """
     reasons_hold BOOLEAN COMMENT 'Whether the customer moves to another segment once the reasons are as typical of the runner-up',
     outlier_reason STRING COMMENT 'Far from the segment, unlike other customers, or both; null: no outlier',
     expected_net_365d DECIMAL(18,4) COMMENT 'Expected net amount of the next 365 days, home currency; null: never ordered',
-    p_alive DOUBLE COMMENT 'Probability of being a customer still, 0 to 1; null: never ordered, or no model beats a plain rule'
+    p_alive DOUBLE COMMENT 'Probability of being a customer still, 0 to 1; null: never ordered, or no model beats a plain rule',
+    churn_90d DOUBLE COMMENT 'Probability of not ordering again in the usual time, at most 90 days; null: not eligible'
 """
 TABLE = Table(
     "marts.customer_segments",
@@ -112,12 +113,12 @@ def describe_customers(
     """Return marts.customer_segments as of `day`.
 
     Key: customer. Inputs: `customers`, `assignments` and, of the active customers alone, `vectors`, with the schemas of the
-    scans of _members; `memberships`, the intervals of segments.history that hold on the day; `values` of the customers that have
-    any. `names` are the names of the
-    segments by id, `attributes` the text columns that the encoder reads. `explainer` may be None where all customers are
-    dormant. Output: `rows`, sorted by customer. About 40 µs of CPU an active customer, whom the encoder reads several times.
+    scans of _members; `memberships`, the intervals of segments.history that hold on the day; `values` and `churn` of the
+    customers that have any. `names` are the names of the segments by id, `attributes` the text columns that the encoder reads.
+    `explainer` may be None where all customers are dormant. Output: `rows`, sorted by customer. About 40 µs of CPU an active
+    customer, whom the encoder reads several times.
     """
-    members = _join_members(*(_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values")))
+    members = _join_members(*(_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values", "churn")))
     is_dormant = pl.col("segment_id") == DORMANT
     active, dormant = members.filter(~is_dormant), members.filter(is_dormant)
     explained = _explain_active(active, tables["vectors"], explainer, calibration, attributes, day)
@@ -133,12 +134,13 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
 
 
 def _join_members(
-    assignments: pl.DataFrame, customers: pl.DataFrame, memberships: pl.DataFrame, values: pl.DataFrame
+    assignments: pl.DataFrame, customers: pl.DataFrame, memberships: pl.DataFrame, values: pl.DataFrame, churn: pl.DataFrame
 ) -> pl.DataFrame:
-    """Return the customers that have features and a segment, with the stay, the segment before it, and what they are worth."""
+    """Return the customers that have features and a segment, with the stay, the segment before it, and their scores."""
     stays = memberships.select("customer_id", "previous_segment_id", since_day="valid_from")
     members = assignments.join(customers, "customer_id", how="inner")
-    return members.join(stays, "customer_id", how="left").join(values, "customer_id", how="left")
+    members = members.join(stays, "customer_id", how="left").join(values, "customer_id", how="left")
+    return members.join(churn.select("customer_id", churn_90d="probability"), "customer_id", how="left")
 
 
 def _name_of(segment: str, names: dict[int, str]) -> pl.Expr:
@@ -260,7 +262,8 @@ def publish(lake: Lake, settings: Settings, day: date, inputs: Inputs) -> None:
         "memberships": _members.scan_history(lake, day, holds),
     }
     with open_runner(lake, settings, n_customers) as runner:
-        sources = {name: _members.to_input(scan) for name, scan in scans.items()} | {"values": _members.list_values(lake, day)}
+        scores = {"values": _members.list_values(lake, day), "churn": _members.list_churn(lake, day)}
+        sources = {name: _members.to_input(scan) for name, scan in scans.items()} | scores
         rows = runner.read(sources, _count_buckets(n_customers))
         described = runner.run(kernel, rows, {"rows": COLLECT}).collected["rows"]
     # One file, in order, however many buckets there were.

@@ -1,7 +1,7 @@
 """Fitted classifiers as arrays: they need no engine to score customers, and say what each input adds to a score.
 
-A matrix has a row per customer and a column per input; a classifier reads as many of its first columns as it was fitted on. A score is on a scale of the classifier's own; a calibration turns it into
-a probability.
+A matrix has a row per customer and a column per input; a classifier reads as many of its first columns as it was fitted on. A
+score is on a scale of the classifier's own; a calibration turns it into a probability.
 """
 
 from dataclasses import dataclass, fields

@@ -40,7 +40,7 @@ CONTRACT = [
     ("previous_segment_id", "INT"), ("as_of_day", "DATE"), ("recency_days", "BIGINT"), ("orders_365d", "BIGINT"),
     ("net_365d", "DECIMAL(18,4)"), ("confidence", "DOUBLE"), ("reasons", "ARRAY<STRING>"), ("model_version", "STRING"),
     ("runner_up_id", "INT"), ("runner_up_name", "STRING"), ("reasons_hold", "BOOLEAN"), ("outlier_reason", "STRING"),
-    ("expected_net_365d", "DECIMAL(18,4)"), ("p_alive", "DOUBLE"),
+    ("expected_net_365d", "DECIMAL(18,4)"), ("p_alive", "DOUBLE"), ("churn_90d", "DOUBLE"),
 ]  # fmt: skip
 
 

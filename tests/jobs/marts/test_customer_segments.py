@@ -128,6 +128,7 @@ def test_a_day_of_dormant_customers_needs_no_encoder():
         "assignments": to_assignments([("a", 0), ("b", 0)]),
         "memberships": _members.INTERVAL_COLUMNS.empty_table(),
         "values": _members.VALUE_COLUMNS.empty_table(),
+        "churn": _members.OUTCOME_COLUMNS.empty_table(),
     }
 
     rows = describe(tables, None)["rows"].to_pylist()
@@ -145,6 +146,7 @@ def test_a_customer_in_a_segment_without_a_vector_gives_a_one_line_error():
         "assignments": to_assignments([("a", 1)]),
         "memberships": _members.INTERVAL_COLUMNS.empty_table(),
         "values": _members.VALUE_COLUMNS.empty_table(),
+        "churn": _members.OUTCOME_COLUMNS.empty_table(),
     }
 
     with pytest.raises(UserError, match=r"^publish: 1 customers are in a segment on 2024-03-01 and not active in features"):

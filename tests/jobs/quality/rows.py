@@ -59,6 +59,8 @@ SECOND = {
     "encoded.customers": {"customer_id": "2"},
     "features.customers": {"customer_id": "2"},
     "scores.customer_values": {"customer_id": "2"},
+    "scores.customer_outcomes": {"customer_id": "2"},
+    "features.outcomes": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
     "marts.segment_changes": {"customer_id": "2"},
@@ -77,6 +79,7 @@ KEY_COLUMN = {
     "marts.segment_profiles": "segment_id",
     "marts.segment_changes": "customer_id", "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
     "encoded.customers": "customer_id", "scores.customer_values": "customer_id",
+    "scores.customer_outcomes": "customer_id", "features.outcomes": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},
@@ -131,6 +134,7 @@ BAD = {
         "windows_disagree": {"orders_90d": 2},
     },
     "encoded.customers": {"not_a_number": {"vector": [1.0, float("nan")]}},
+    "features.outcomes": {"known_before": {"known_on": DAY}},
     "scores.customer_values": {"horizons_disagree": {"expected_net_90d": 2}},
     "marts.customer_segments": {
         "since_after_day": {"since_day": DAY + timedelta(days=1)},
