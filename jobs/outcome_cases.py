@@ -111,7 +111,7 @@ CasesByDay = Mapping[date, tuple[Cases, np.ndarray]]
 
 @dataclass(frozen=True)
 class Parts:
-    """What contestants are fitted, calibrated and tested on, as of which days; and what the winner is fitted and calibrated on."""
+    """What contestants are fitted, calibrated and tested on, as of which days, and what the winner is made of."""
 
     fit: Cases
     calibration: Cases

@@ -69,16 +69,16 @@ def label_customers(
         .group_by("customer_id")
         .agg(pl.col("orders", "net", "returned").sum())
     )
-    known = eligible.join(sums, "customer_id", "left", maintain_order="left").with_columns(
+    outcomes = eligible.join(sums, "customer_id", "left", maintain_order="left").with_columns(
         pl.col("orders", "net", "returned").fill_null(0)
     )
     label = {
         "no_order": pl.col("orders") <= 0,
         "order": pl.col("orders") > 0,
         "return": pl.col("returned") > 0,
-        "top_net": (pl.col("net") > 0) & (pl.col("net").cast(pl.Float64) >= _quantile(known["net"], 1 - outcome.top_share)),
+        "top_net": (pl.col("net") > 0) & (pl.col("net").cast(pl.Float64) >= _quantile(outcomes["net"], 1 - outcome.top_share)),
     }[outcome.label]
-    return known.select("customer_id", label=label)
+    return outcomes.select("customer_id", label=label)
 
 
 def _derive_period(outcome: Outcome) -> pl.Expr:
@@ -147,8 +147,8 @@ def _read_later_days(lake: Lake, first: date, day: date, owners: Mapping[str, st
     What an account did that is part of another one on `day` counts as that one's.
     """
     days = [stored for stored in lake.days(customer_days.TABLE.name) if first < stored <= day]
-    known = (ds.field("identified_on") <= day) & (ds.field("known_until") > day)
-    rows = _to_frame(read_rows(lake.root, Rows(customer_days.TABLE, "customer_id", _DAYS, days, where=known)))
+    is_known = (ds.field("identified_on") <= day) & (ds.field("known_until") > day)
+    rows = _to_frame(read_rows(lake.root, Rows(customer_days.TABLE, "customer_id", _DAYS, days, where=is_known)))
     rows = rows.with_columns(pl.col("customer_id").replace(owners)) if owners else rows
     return rows.group_by("customer_id", "day").agg(pl.col("orders", "net", "returned").sum())
 

@@ -187,25 +187,39 @@ def _choose_model(
     labels = parts.test.labels
     method = choose_simplest({name: log_losses(p, labels) for name, p in predictions.items()}, seed)
     model = fit([method], parts.last_fit, parts.last_calibration, "last_fit")[method]
-    figures = {name: measure(p, labels, thresholds[name], seed) for name, p in predictions.items()}
-    loss = figures[method]["log_loss"].value
-    log(
-        f"score {outcome.name}: {method}, log loss {loss:.4f} against {figures[PREVALENCE]['log_loss'].value:.4f} of prevalence "
-        f"and {figures[RECENCY]['log_loss'].value:.4f} of recency; ROC-AUC {figures[method]['roc_auc'].value:.3f}"
-    )
     return model, {
-        "method": method,
         "label": outcome.label,
         "window_days": outcome.window_days,
         "days": parts.days,
         "customers": {"fit": len(parts.fit.labels), "calibration": len(parts.calibration.labels), "test": len(labels)},
+        "top_features": _rank_features(model, inputs, parts.test.matrix),
+        "refused": [inputs.column_names[column] for column in refused],
+        **_measure_contestants(outcome.name, method, predictions, thresholds, labels, seed),
+    }
+
+
+def _measure_contestants(
+    outcome: str,
+    method: str,
+    predictions: Mapping[str, np.ndarray],
+    thresholds: Mapping[str, float],
+    labels: np.ndarray,
+    seed: int,
+) -> dict:
+    """Return the measures of each contestant and the curves of the winner, and log how it did against the plain rules."""
+    figures = {name: measure(p, labels, thresholds[name], seed) for name, p in predictions.items()}
+    winner, *rules = (figures[name]["log_loss"].value for name in (method, PREVALENCE, RECENCY))
+    log(
+        f"score {outcome}: {method}, log loss {winner:.4f} against {rules[0]:.4f} of prevalence and {rules[1]:.4f} of recency; "
+        f"ROC-AUC {figures[method]['roc_auc'].value:.3f}"
+    )
+    return {
+        "method": method,
         "prevalence": float(labels.mean()),
         "threshold": thresholds[method],
         "figures": {name: {measure_: list(figure) for measure_, figure in of.items()} for name, of in figures.items()},
         "roc": {name: trace_roc(predictions[name], labels) for name in dict.fromkeys((RECENCY, method))},
         "calibration": trace_calibration(predictions[method], labels),
-        "top_features": _rank_features(model, inputs, parts.test.matrix),
-        "refused": [inputs.column_names[column] for column in refused],
     }
 
 

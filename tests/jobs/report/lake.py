@@ -163,12 +163,22 @@ def make_values() -> list[dict]:
     ]  # fmt: skip
 
 
+def make_outcomes() -> list[dict]:
+    """The customers of the active segments, each the more likely to churn the higher the number of the segment."""
+    return [
+        {"customer_id": c["customer_id"], "day": DAY, "outcome": "churn", "window_days": 90, "model_version": VERSION,
+         "probability": 0.2 * c["segment_id"]}
+        for c in make_customers() if c["segment_id"]
+    ]  # fmt: skip
+
+
 # The rows of each table for DAY, in the contract's columns.
 TABLES = {
     "marts.segment_profiles": make_profiles, "segments.definitions": make_definitions,
     "segments.assignments": make_customers, "encoded.customers": make_customers, "segments.candidates": make_candidates,
     "marts.segment_moves": make_moves, "marts.refreshes": make_refreshes, "quality.reconciliation": make_reconciliation,
     "quality.results": make_results, "clean.events": make_events, "scores.customer_values": make_values,
+    "scores.customer_outcomes": make_outcomes,
 }  # fmt: skip
 TYPES = {
     "net_365d": MONEY, "net_365d_per_customer": MONEY, "traits": pa.list_(TRAIT), "rejects": COUNTS, "duplicates": COUNTS,
@@ -230,9 +240,26 @@ def write_value_model(settings: Settings) -> None:
     )
 
 
+def write_outcome_models(settings: Settings) -> None:
+    """Write the facts of the models of outcomes."""
+    measures = ("log_loss", "roc_auc", "pr_auc", "brier", "precision", "recall", "f1", "accuracy")
+    churn = {
+        "method": "logistic_regression", "days": {"fit": ["2025-07-04"], "calibration": ["2025-10-02"], "test": ["2025-12-31"]},
+        "customers": {"test": 713}, "prevalence": 0.348, "refused": ["leaves_next_week"],
+        "figures": {name: {m: [value, value - 0.1, value + 0.1] for m in measures}
+                    for name, value in (("prevalence", 0.686), ("logistic_regression", 0.578))},
+        "roc": {"recency": [[0, 0], [1, 1]], "logistic_regression": [[0, 0], [0.25, 0.75], [1, 1]]},
+        "calibration": [[0.1, 0.12, 70], [0.6, 0.5, 71]],
+        "top_features": [{"feature": "order_recency_days", "weight": 1.5, "raises": True}],
+    }  # fmt: skip
+    meta = json.dumps({"outcomes": {"churn": churn}})
+    models.save(settings.models, VERSION, lambda folder: (folder / "meta.json").write_text(meta), models.CUSTOMER_OUTCOMES)
+
+
 def write_lake(settings: Settings) -> None:
     """Write all tables and the model."""
     for table, make_rows in TABLES.items():
         write_rows(settings.lake, table, make_rows())
     write_model(settings)
     write_value_model(settings)
+    write_outcome_models(settings)

@@ -56,6 +56,18 @@ def test_the_page_shows_what_customers_are_worth_and_whether_the_forecast_was_ri
     assert "1 2,356 4,263 2 54 121" in worth
 
 
+def test_the_page_shows_what_may_become_of_customers_and_how_well_it_can_be_predicted(settings):
+    outcomes = Page(write_page(settings, DAY))["outcomes"]
+
+    n = SHOP[2][1]
+    assert "Churn, in 90 days: Logistic regression" in outcomes
+    assert f"2 {SHOP[2][0]} {n:,} {round(0.4 * n):,} 40.0 %" in outcomes
+    assert "tested as of 2025-12-31 on 713 other customers, of whom it came true for 34.8 %" in outcomes
+    assert "Refused, because it alone separates the outcome: leaves_next_week" in outcomes
+    assert "Logistic regression published 0.578 0.478 to 0.678" in outcomes
+    assert "more order_recency_days : more likely" in outcomes.replace(":", " :").replace("  ", " ")
+
+
 def test_the_page_shows_why_these_segments_were_published(settings):
     page = Page(write_page(settings, DAY))
 
@@ -167,6 +179,7 @@ def test_the_section_of_a_missing_table_says_so(bare_settings):
     page = Page(write_page(bare_settings, DAY))
 
     assert "No values are on record" in page["worth"]
+    assert "No outcomes are on record" in page["outcomes"]
     assert "There is no map" in page["map"]
     assert "No moves are on record" in page["moves"]
     assert "not on record" in page["number"]

@@ -1,0 +1,146 @@
+"""scores.customer_outcomes: how a model is chosen, and what its rows say."""
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.config.outcomes import Outcome
+from jobs.config.settings import load_settings
+from jobs.engine.lazy_session import LazySession
+from jobs.outcome_cases import MIN_CASES, Cases, Inputs, find_separators, split_cases
+from jobs.scores import _outcome_training, customer_outcomes
+from jobs.scores._classifiers import Calibration, Linear
+from jobs.scores._outcome_training import OutcomeModel
+from jobs.storage.lake import Lake
+
+DAY = date(2024, 6, 1)
+CHURN = Outcome("churn", "no_order", 90, ordered_within_days=90)
+FEATURES = ("recency_days", "order_recency_days", "orders_90d")
+
+
+class PlainEncoder:
+    """Gives the features as inputs, 0 for a missing one, and their sum as the learned vector."""
+
+    def run(self, matrix, attributes):
+        inputs = np.nan_to_num(matrix)
+        return inputs, inputs.sum(axis=1, keepdims=True)
+
+
+INPUTS = Inputs("v1", PlainEncoder(), FEATURES, (), FEATURES, latent=1)
+
+
+def make_cases(n: int, seed: int, informative: bool = True) -> tuple[Cases, np.ndarray]:
+    """Cases in which customers with few orders churn, or anybody does; and the tenths that they are in."""
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(n, 3)).astype(np.float32)
+    matrix = np.hstack([features, features.sum(axis=1, keepdims=True), random.random((n, 2))]).astype(np.float32)
+    odds = -2 * features[:, 2] if informative else np.zeros(n)
+    return Cases(matrix, (random.random(n) < 1 / (1 + np.exp(-odds))).astype(np.int8)), np.arange(n) % 10
+
+
+def test_contestants_are_fitted_on_other_customers_and_earlier_days_than_they_are_tested_on():
+    days = [DAY - timedelta(days=90 * n) for n in (3, 2, 1)]
+    cases = {day: make_cases(500, seed) for seed, day in enumerate(days)}
+    parts = split_cases(cases)
+    assert parts.days == {"fit": [str(days[0])], "calibration": [str(days[1])], "test": [str(days[2])]}
+    assert [len(part.labels) for part in (parts.fit, parts.calibration, parts.test)] == [300, 200, 200]
+    assert len(parts.last_fit.labels) == 900
+    two = split_cases({day: cases[day] for day in days[1:]})
+    assert two.days == {"fit": [str(days[1])], "calibration": [str(days[1])], "test": [str(days[2])]}
+    single = split_cases({days[2]: cases[days[2]]})
+    assert [len(part.labels) for part in (single.fit, single.calibration, single.test)] == [300, 100, 100]
+    rows = [row.tobytes() for part in (single.fit, single.calibration, single.test) for row in part.matrix]
+    assert len(set(rows)) == 500
+
+
+def test_too_few_cases_are_said_in_words():
+    few, tenths = make_cases(500, 1)
+    labels = np.zeros(500, np.int8)
+    labels[: MIN_CASES - 1] = 1
+    reason = split_cases({DAY: (replace(few, labels=labels), tenths)})
+    assert reason == "at most 39 customers of an earlier day have the rarer outcome, fewer than 40"
+    assert split_cases({}).startswith("at most 0 customers")
+
+
+def test_an_input_that_knows_the_outcome_is_found():
+    cases, _ = make_cases(500, 1)
+    cases.matrix[:, 1] = -5.0 * cases.labels
+    assert find_separators(cases) == (1,)
+
+
+@pytest.fixture
+def choose(spark, tmp_path, monkeypatch):
+    """A function that returns the published model and its facts for cases of one day."""
+
+    monkeypatch.setattr(_outcome_training, "BY_SPARK", ("logistic_regression", "random_forest"))
+
+    def choose(cases: tuple[Cases, np.ndarray]):
+        lake = Lake(LazySession("test", lambda *_: spark), str(tmp_path / "lake"))
+        return _outcome_training._choose_model(lake, load_settings({}), INPUTS, CHURN, split_cases({DAY: cases}), {})
+
+    return choose
+
+
+def test_a_learned_model_is_published_where_it_beats_the_plain_rules(choose):
+    cases, tenths = make_cases(1500, 3)
+    cases.matrix[:, 0] = cases.labels  # leaks
+    model, facts = choose((cases, tenths))
+    assert model.method == facts["method"] == "logistic_regression"  # nothing more complicated is better
+    assert facts["refused"] == ["recency_days"]
+    assert set(facts["figures"]) >= {"prevalence", "recency", "random_forest"}
+    assert any(name.endswith("_with_vector") for name in facts["figures"])
+    assert facts["figures"]["logistic_regression"]["log_loss"][2] < facts["figures"]["recency"]["log_loss"][1]
+    assert facts["top_features"][0]["feature"] == "orders_90d"
+    assert facts["top_features"][0]["raises"] is False
+    again = OutcomeModel.from_record(json.loads(json.dumps(model.to_record())))
+    assert np.array_equal(again.score(cases.matrix), model.score(cases.matrix))
+    cases.matrix[:, 0] = 1 - cases.matrix[:, 0]
+    assert np.array_equal(again.score(cases.matrix), model.score(cases.matrix))  # a refused input is not read
+
+
+def test_everyone_has_the_same_probability_where_nothing_foretells_the_outcome(choose):
+    model, facts = choose(make_cases(1500, 4, informative=False))
+    assert model.method == "prevalence"
+    assert facts["top_features"] == []
+
+
+def test_rows_say_how_likely_it_is_in_which_tenth_and_why():
+    n = 40
+    table = INPUTS.table
+    customers = [
+        {"customer_id": f"c{number:02}", "day": DAY, "vector": [1.0, float(number), float(number % 4)],
+         "last_seen_day": DAY, "last_order_day": DAY - timedelta(days=0 if number else 90)}
+        for number in range(n)
+    ]  # fmt: skip
+    rows = pa.Table.from_pylist(
+        customers, pa.schema([table.arrow_schema.field(name) for name in INPUTS.customers_of(DAY).columns])
+    )
+    model = OutcomeModel(
+        "churn", "logistic_regression", Linear(np.array([0, 1.0, 0.01]), np.array([1, 20.0, 2])), Calibration(0.2, -4)
+    )
+    edges = {"churn": np.quantile(np.arange(1, n), np.arange(1, 10) / 10)}
+    scored = customer_outcomes.score_customers({"customers": rows}, [(CHURN, model)], INPUTS, "v1", edges, DAY)["outcomes"]
+    first, *_, last = scored.to_pylist()
+    assert len(scored) == n - 1  # c00 ordered too long ago
+    assert (first["customer_id"], first["decile"], last["customer_id"], last["decile"]) == ("c01", 10, "c39", 1)
+    assert first["probability"] < 0.05 < 0.9 < last["probability"]
+    assert last["drivers"] == [
+        {"feature": "order_recency_days", "value": 39.0, "raises": True},
+        {"feature": "orders_90d", "value": 3.0, "raises": True},
+    ]
+    assert [driver["feature"] for driver in scored.to_pylist()[1]["drivers"]] == [
+        "order_recency_days"
+    ]  # c02: orders are the mean
+    assert (last["method"], last["model_version"], last["window_days"]) == ("logistic_regression", "v1", 90)
+
+
+def test_a_shop_without_declared_outcomes_has_an_empty_table_and_no_complaint(tmp_path):
+    (tmp_path / "outcomes.toml").write_text("")
+    settings = replace(load_settings({}), outcomes=str(tmp_path / "outcomes.toml"), models=str(tmp_path / "models"))
+    lake = Lake(None, str(tmp_path / "lake"))
+    assert customer_outcomes.run(lake, settings, DAY, retrain=True) is None
+    assert lake.read_arrow(customer_outcomes.TABLE).num_rows == 0
