@@ -24,7 +24,6 @@ LABELS = Table(
     "features.outcomes",
     "Whether an outcome came true after a day.",
     "customer_id STRING, day DATE, outcome STRING, label BOOLEAN",
-    partition="day",
 )
 RECENCIES = ("recency_days", "order_recency_days")  # plain rules
 _NEVER_DAYS = 3650.0  # since an order, of a customer who never ordered

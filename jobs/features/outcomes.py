@@ -36,7 +36,7 @@ SCHEMA = """
     label BOOLEAN NOT NULL COMMENT 'whether it came true from the day after `day` to known_on'
 """
 TABLE = Table(
-    "features.outcomes", __doc__.split("\n\n")[0], SCHEMA, "day", {"known_later": "known_on > day"},
+    "features.outcomes", __doc__.split("\n\n")[0], SCHEMA, checks={"known_later": "known_on > day"},
 )  # fmt: skip
 HISTORY = Table(
     "segments.history",
@@ -44,6 +44,7 @@ HISTORY = Table(
     "customer_id STRING, segment_id INT, valid_from DATE, valid_to DATE",
     partition="valid_to",
 )
+_LABELLED = {"customer_id": pl.String, "day": pl.Date, "outcome": pl.String, "known_on": pl.Date, "label": pl.Boolean}
 _CUSTOMERS = ("customer_id", "last_seen_day", "last_order_day", "order_gap_days")
 _DAYS = ("customer_id", "day", "identified_on", "known_until", "orders", "net", "returned")
 
@@ -109,15 +110,15 @@ def list_label_days(settings: Settings, day: date, retrain: bool) -> list[date]:
 
 def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
     """Write the outcomes of the earlier days that a training on `day` needs, where one is due or `retrain` asks for it."""
-    label_days = set(list_label_days(settings, day, retrain)).intersection(lake.days(customers.TABLE.name))
-    if not label_days:
+    if not outcome_schedule.is_fit_due(settings, day, retrain) and lake.exists(TABLE.name):
         return
-    outcomes = load_outcomes(settings.outcomes)
+    label_days = set(list_label_days(settings, day, retrain)).intersection(lake.days(customers.TABLE.name))
+    outcomes = load_outcomes(settings.outcomes) if label_days else ()
     marked = {outcome.name: _read_file(settings, outcome) for outcome in outcomes if outcome.label == "table"}
     _, accounts = read_accounts(lake, [day])
     owners = dict(accounts[day].owners) if accounts else {}
-    later = _read_later_days(lake, min(label_days), day, owners)
-    parts = []
+    later = _read_later_days(lake, min(label_days, default=day), day, owners)
+    parts = [pl.DataFrame(schema=_LABELLED)]
     for as_of in sorted(label_days):
         eligible = _read_customers(lake, as_of, owners)
         since = later.filter(pl.col("day") > as_of)
@@ -125,8 +126,9 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
             if as_of in outcome.label_days(day):
                 labels = label_customers(eligible, since, outcome, as_of, marked.get(outcome.name))
                 known_on = as_of + timedelta(days=outcome.window_days)
-                parts.append(labels.with_columns(day=as_of, outcome=pl.lit(outcome.name), known_on=known_on))
-    rows = pl.concat(parts).select(TABLE.columns).to_arrow().cast(TABLE.arrow_schema)
+                labels = labels.with_columns(day=as_of, outcome=pl.lit(outcome.name), known_on=known_on)
+                parts.append(labels.select(TABLE.columns))
+    rows = pl.concat(parts).to_arrow().cast(TABLE.arrow_schema)
     lake.replace_rows(TABLE, rows)
     log(f"features {TABLE.name}: {rows.num_rows:,} outcomes of {len(outcomes)} kinds as of {len(label_days)} earlier days")
 

@@ -27,7 +27,7 @@ DAY, FOREVER = date(2026, 4, 1), date.max
 def test_the_backtest_has_its_customers_where_a_training_is_due_and_they_are_not_there(
     tmp_path, champion_since, retrain, days_there, expected
 ):
-    settings = load_settings({"SHOAL_MODELS": str(tmp_path)})
+    settings = no_outcomes(tmp_path)
     if champion_since:
         promote(tmp_path, champion_since)
     lake = Lake(None, str(tmp_path / "lake"))
@@ -43,13 +43,30 @@ def test_the_backtest_has_its_customers_where_a_training_is_due_and_they_are_not
     ("values_since", "expected"), [(None, ["2026-01-01"]), ("2026-03-25", ["2026-01-01"]), ("2026-03-31", [])]
 )
 def test_the_backtest_of_values_has_its_customers_too(tmp_path, values_since, expected):
-    settings = load_settings({"SHOAL_MODELS": str(tmp_path)})
+    settings = no_outcomes(tmp_path)
     promote(tmp_path, "2026-03-31")
     if values_since:
         promote(tmp_path, values_since, models.CUSTOMER_VALUES)
     lake = Lake(None, str(tmp_path / "lake"))
     write_days(lake, "features.customer_days", (date(2026, 1, 1), FOREVER), day=date(2026, 1, 1))
     assert [str(day) for day in backtest_days(lake, settings, DAY, False)] == expected
+
+
+def test_a_fit_of_outcomes_has_the_customers_of_the_earlier_days_that_are_known(tmp_path):
+    promote(tmp_path, "2026-03-31")
+    promote(tmp_path, "2026-03-31", models.CUSTOMER_VALUES)
+    settings, lake = load_settings({"SHOAL_MODELS": str(tmp_path)}), Lake(None, str(tmp_path / "lake"))
+    write_days(lake, "features.customer_days", (date(2026, 1, 15), FOREVER), day=date(2026, 1, 15))
+    # 30 days each for the next order; of the windows of 90 days the first begins before anybody was known
+    assert [str(day) for day in backtest_days(lake, settings, DAY, False)] == ["2026-01-31", "2026-03-02"]
+    promote(tmp_path, "2026-03-10", models.CUSTOMER_OUTCOMES)
+    assert backtest_days(lake, settings, DAY, False) == []
+
+
+def no_outcomes(root):
+    """Settings without outcomes, so that only the other trainings need customers."""
+    (root / "outcomes.toml").write_text("")
+    return load_settings({"SHOAL_MODELS": str(root), "SHOAL_OUTCOMES": str(root / "outcomes.toml")})
 
 
 def promote(root, since, family=models.FAMILY):

@@ -36,6 +36,7 @@ GOOD = {
         "net": 7, "gross": 10, "discount": 2, "returned": 1, "events": 9, "known_until": date(9999, 12, 31),
     },
     "features.customers": {"is_active": True, "vector": [1.0, None, 3.0]},
+    "features.outcomes": {"known_on": DAY + timedelta(days=30)},
     "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5, "reasons_hold": True},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
