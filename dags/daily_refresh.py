@@ -44,6 +44,7 @@ PUBLISHED = [
     Asset("marts.segment_profiles"),
     Asset("marts.segment_changes"),
     Asset("marts.segment_moves"),
+    Asset("marts.segment_demand"),
     Asset("marts.refreshes"),
 ]
 

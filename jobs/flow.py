@@ -54,7 +54,7 @@ TABLES = {
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "scores": ("customer_values",),
-    "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "refreshes"),
+    "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "segment_demand", "refreshes"),
     "quality": ("results", "profiles", "quarantine", "reconciliation"),
 }
 CHECKED_LAYERS = ("clean", "features", "encoded", "scores", "marts")
