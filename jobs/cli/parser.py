@@ -76,7 +76,9 @@ def _add_results(commands) -> None:
     parser = commands.add_parser("segments", help="The published segments as a table.")
     parser.set_defaults(run=_print_segments)
     _add_source(parser)
-    parser = commands.add_parser("changes", help="Who was added to, changed or left a segment since an earlier day.")
+    parser = commands.add_parser(
+        "changes", help="Who was added to, changed or left a segment, or crossed a threshold, since an earlier day."
+    )
     parser.add_argument("--since", type=_parse_day, required=True, help="the earlier day, YYYY-MM-DD")
     parser.add_argument("--day", type=_parse_day, help="the later day; default: the latest published one")
     parser.add_argument("--out", type=Path, help="a row for each customer as this .csv or .parquet file")
@@ -196,7 +198,7 @@ def _print_segments(arguments: argparse.Namespace) -> None:
 def _print_changes(arguments: argparse.Namespace) -> None:
     from jobs.cli.changes import print_changes
 
-    print_changes(_settings(arguments).lake, arguments.since, arguments.day, arguments.out)
+    print_changes(_settings(arguments), arguments.since, arguments.day, arguments.out)
 
 
 def _print_reconciliation(arguments: argparse.Namespace) -> None:

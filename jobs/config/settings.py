@@ -148,6 +148,7 @@ class Settings:
     source: str
     input: str
     policy: str = "conf/policy.toml"
+    activation: str = "conf/activation.toml"
     business_time_zone: TimeZone = TimeZone("UTC")  # noqa: RUF009  a text
     stall_minutes: float = _within(60.0, 5)
     engine: str = _choice("auto", "local", "spark")
@@ -177,7 +178,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     settings = _parse_section(Settings, values, str(path), "")
     return replace(
         settings,
-        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy")},
+        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy", "activation")},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
     )
 
