@@ -33,16 +33,16 @@ class Period(NamedTuple):
     day: date
 
 
-def choose_period(lake: str, since: date | None, day: date | None) -> Period:
+def choose_period(lake: str, since: date | None, day: date | None, command: str = "changes") -> Period:
     """Return the period to `day`, the latest published day where None, from `since`, the published day before where None.
 
-    Before the first published day nobody was known, and a period begins the day before. Raises UserError where `day` is not
-    published or not after `since`.
+    Before the first published day nobody was known. Raises UserError, in the name of `command`, where `day` is not published
+    or not after `since`.
     """
     published = set(read_arrow(lake, "marts.refreshes", ["day"])["day"].to_pylist())
     day = day or max(published, default=None)
     if day not in published:
-        raise UserError(f"changes: {day} is not published in {lake}; run first: shoal refresh --day {day}")
+        raise UserError(f"{command}: {day} is not published in {lake}; run first: shoal refresh --day {day}")
     since = since or max((earlier for earlier in published if earlier < day), default=date.min)
     if since >= day:
         raise UserError(f"changes: --since {since} is not before {day}; name an earlier day")

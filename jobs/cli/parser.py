@@ -45,6 +45,8 @@ def _add_steps(commands) -> None:
             _add_training(parser)
         if command == "score":
             parser.add_argument("--retrain", action="store_true", help="fit the models again even while the champion is fresh")
+        if command == "notify":
+            parser.add_argument("--dead-letters", action="store_true", help="also send what earlier days have not got accepted")
         if command == "publish":
             parser.add_argument("--run-id", default="by_hand", help="name of the run in marts.refreshes")
             parser.add_argument("--started-at", type=_parse_time, default=None, help="when the run began, ISO 8601, UTC")
@@ -180,6 +182,7 @@ def _run_step(arguments: argparse.Namespace) -> None:
         getattr(arguments, "run_id", "by_hand"),
         getattr(arguments, "started_at", None),
         _search(arguments) if arguments.command == "train" else None,
+        getattr(arguments, "dead_letters", False),
     )
     steps.run_command(command, _settings(arguments), options)
 

@@ -17,7 +17,7 @@ THRESHOLD_REACHED, THRESHOLD_LEFT = "threshold_reached", "threshold_left"
 EVENTS = (SEGMENT_ENTERED, SEGMENT_LEFT, THRESHOLD_REACHED, THRESHOLD_LEFT)
 HORIZONS = (30, 90, 365)
 VALUES = ("p_alive", *(f"expected_{what}_{days}d" for what in ("orders", "net") for days in HORIZONS))  # scores.customer_values
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _LEAST_SECRET = 16  # characters, below which a key can be guessed
 
 
@@ -134,7 +134,7 @@ def _is_address(value: Any) -> bool:
     """
     try:
         parts = urlsplit(value)
-        is_secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _THIS_MACHINE)
+        is_secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in THIS_MACHINE)
         return is_secure and bool(parts.hostname) and not (parts.username or parts.password) and parts.port != 0
     except (ValueError, AttributeError, TypeError):
         return False
