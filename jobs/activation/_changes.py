@@ -69,7 +69,7 @@ def net_changes(steps: pa.Table) -> pa.Table:
     change = pc.if_else(first.is_null(), "added", pc.if_else(last.is_null(), "removed", "changed"))
     # A customer without a segment at either end came and went; one with the same segment at both has come back to it.
     differs = pc.fill_null(pc.not_equal(first, last), pc.xor(first.is_null(), last.is_null()))
-    return rows.append_column("change", change).select(SEGMENT_CHANGES.names).filter(differs)
+    return rows.append_column("change", change).select(SEGMENT_CHANGES.names).filter(differs).sort_by("customer_id")
 
 
 def read_crossings(lake: str, thresholds: Sequence[Threshold], period: Period) -> pa.Table:

@@ -98,6 +98,11 @@ def _add_results(commands) -> None:
     parser.add_argument("--port", type=int, default=10000, help="default: %(default)s")
     parser.set_defaults(run=_serve_marts)
     _add_source(parser)
+    parser = commands.add_parser("serve", help="A read-only HTTP API over the latest published day; until Ctrl-C.")
+    parser.add_argument("--host", default="127.0.0.1", help="who may reach it, with the token; default: this machine only")
+    parser.add_argument("--port", type=int, default=8090, help="default: %(default)s")
+    parser.set_defaults(run=_serve_api)
+    _add_source(parser)
 
 
 def _add_models(commands) -> None:
@@ -220,6 +225,12 @@ def _serve_marts(arguments: argparse.Namespace) -> None:
     from jobs.cli.bi import serve_marts
 
     serve_marts(_settings(arguments).lake, arguments.host, arguments.port)
+
+
+def _serve_api(arguments: argparse.Namespace) -> None:
+    from jobs.cli.serve import serve_api
+
+    serve_api(_settings(arguments).lake, arguments.host, arguments.port)
 
 
 def _run_models(arguments: argparse.Namespace) -> None:

@@ -12,10 +12,10 @@ from jobs.errors import UserError
 
 HOME = Path(__file__).resolve().parent.parent.parent
 
-# Variables of Shoal that are no settings of a job: where the environments are, the secret, the name of the settings file.
+# Variables of Shoal that are no settings of a job: where the environments are, the secrets, the name of the settings file.
 _OTHER_VARIABLES = {
     "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_LOCK_TOKEN", "SHOAL_PARENT", "SHOAL_REMOTE", "SHOAL_SESSION_FILE",
-    "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME", "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
+    "SHOAL_API_TOKEN", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME", "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
 }  # fmt: skip
 
 
