@@ -60,7 +60,11 @@ def publish(lake: Lake, day: date, hour: int = 12) -> None:
         table.name for table in (customer_segments.TABLE, segment_profiles.TABLE, segment_changes.TABLE, customer_values.TABLE)
     ]
     names += [table.name for table in (OUTCOMES, RECOMMENDATIONS) if lake.exists(table.name)]
-    facts = {"run_id": f"{day} {hour}", "day": day, "finished_at": datetime(day.year, day.month, day.day, hour, tzinfo=UTC)}
+    facts = {
+        "run_id": f"{day} {hour}",
+        "day": day,
+        "finished_at": datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(hours=hour),
+    }
     row = refreshes.build_manifest(facts, {}, {name: lake.version(name) for name in names})
     lake.replace_rows(refreshes.TABLE, pa.concat_tables([lake.read_arrow(refreshes.TABLE), row]))
 
@@ -229,7 +233,7 @@ def test_a_new_publication_is_served_and_half_of_one_is_not(lake):
 
 def test_the_publication_of_an_older_day_leaves_the_later_day(lake):
     write_day(lake, NEXT, {c: 2 for c in IDS})
-    publish(lake, FIRST, 23)
+    publish(lake, FIRST, hour=48)
     followed = following.Follower(lake.root)
 
     assert followed.snapshot.day == NEXT
