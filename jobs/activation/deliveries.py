@@ -4,7 +4,7 @@ A row is written as soon as the receiver has answered, so that a run that is kil
 the status `dead` are the dead letters; the next run of their day sends them again.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 
 import polars as pl
@@ -56,11 +56,18 @@ class Log:
         self._opened.append(write_files(self._lake.root, TABLE, pa.Table.from_pylist(list(rows), TABLE.arrow_schema)))
         self._n_added += 1
 
-    def settle(self) -> None:
-        """Keep one row of each change in one file: that it was accepted, else the last one."""
+    def settle(self, ids: Mapping[str, Sequence[str]]) -> None:
+        """Keep one row of each change in one file: that it was accepted, else the last one.
+
+        `ids` are those of the changes of the day by webhook. A dead letter that is none of them any more is dropped, as where
+        the day was published again.
+        """
         rows = pl.DataFrame(pl.from_arrow(self._lake.read_arrow(TABLE, days=[self._day])))
         in_order = rows.sort("webhook", "event_id", pl.col("status") == ACCEPTED, "answered_at")
         last = in_order.unique(["webhook", "event_id"], keep="last", maintain_order=True)
+        for webhook, valid in ids.items():
+            is_void = (pl.col("webhook") == webhook) & (pl.col("status") == DEAD) & ~pl.col("event_id").is_in(list(valid))
+            last = last.filter(~is_void)
         if self._n_added > 1 or len(last) < len(rows):
             self._lake.replace_rows(TABLE, last.to_arrow().cast(TABLE.arrow_schema), [self._day])
 

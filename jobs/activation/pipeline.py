@@ -47,19 +47,23 @@ def _notify_day(
     changes = read_segment_changes(lake.root, period)
     crossings = read_crossings(lake.root, activation.thresholds, period)
     names = _read_names(lake, day)
-    holdouts = _read_holdouts(lake)
+    held_out = _read_holdouts(lake) & {*changes["customer_id"].to_pylist(), *crossings["customer_id"].to_pylist()}
     deliveries = Log(lake, day)
-    failed = []
+    failed, ids = [], {}
     for webhook in activation.webhooks:
-        events = list_events(changes, crossings, names, webhook, day, holdouts)
+        events = list_events(changes, crossings, names, webhook, day, held_out)
+        ids[webhook.name] = [event["id"] for event in events]
         accepted = deliveries.list_accepted(webhook.name)
         unsent = [event for event in events if event["id"] not in accepted]
         n_dead = sum(_send_events(deliveries, webhook, unsent, day, secrets[webhook.name], clock))
         counts = f"{len(unsent) - n_dead:,} of {len(events):,} changes accepted now, {len(events) - len(unsent):,} before"
-        log(f"notify {webhook.name}, {day}: {counts}, {n_dead:,} kept as dead letters; {len(holdouts):,} customers held out")
+        log(
+            f"notify {webhook.name}, {day}: {counts}, {n_dead:,} kept as dead letters;"
+            f" {len(held_out):,} customers of holdouts left out"
+        )
         if n_dead:
             failed.append(f"webhook {webhook.name}, {day}: {n_dead:,} of {len(unsent):,} changes were not accepted")
-    deliveries.settle()
+    deliveries.settle(ids)
     return failed
 
 

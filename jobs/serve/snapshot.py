@@ -28,7 +28,8 @@ OUTCOMES = Table(
     "scores.customer_outcomes",
     "How probable it is that a customer does something.",
     """customer_id STRING, day DATE, outcome STRING COMMENT 'What may happen, such as churn',
-       probability DOUBLE COMMENT 'How probable it is, 0 to 1', decile INT COMMENT 'Tenth of the customers by probability'""",
+       window_days INT COMMENT 'In how many days to come', probability DOUBLE COMMENT 'How probable it is, 0 to 1',
+       decile INT COMMENT 'Tenth of the customers by probability, 1: the highest', method STRING COMMENT 'By what it was made'""",
     partition="day",
 )
 RECOMMENDATIONS = Table(

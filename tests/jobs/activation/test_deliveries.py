@@ -101,7 +101,7 @@ def test_customers_of_a_holdout_are_left_out_and_counted(lake, receiver, capsys)
     notify(lake, receiver)
 
     assert receiver.summarize() == ALL[2:]
-    assert "1 customers held out" in capsys.readouterr().out
+    assert "1 customers of holdouts left out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("failures", [[500, 503], ["hang"], ["close"], [429, 408]])
@@ -146,6 +146,18 @@ def test_dead_letters_of_an_earlier_day_are_sent_on_request_and_before_the_later
     notify(lake, receiver, [later], dead_letters=True)
 
     assert receiver.summarize() == ALL
+
+
+def test_a_dead_letter_that_is_no_change_any_more_is_dropped(lake, receiver):
+    receiver.script = [404]
+    with pytest.raises(UserError):
+        notify(lake, receiver)
+    write_deltalake(lake.path("marts.customer_segments"), pa.table({"customer_id": ["c1"], "holdout": [True]}))
+
+    notify(lake, receiver)
+
+    assert receiver.summarize() == ALL[2:]
+    assert {(row["customer_id"], row["status"]) for row in read_log(lake)} == {(c, "accepted") for c in ("c2", "c3", "c4")}
 
 
 @pytest.mark.parametrize(("status", "n_requests", "n_accepted"), [(401, 1, 0), (302, 1, 0), (400, 3, 3)])
