@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 from jobs.config.activation import Threshold
 from jobs.errors import UserError
 from jobs.progress import log
-from jobs.storage.delta import list_days, read_arrow
+from jobs.storage.delta import is_written, list_days, read_arrow, read_columns, table_path
 
 REACHED, LEFT = "reached", "left"
 SEGMENT_CHANGES = pa.schema(
@@ -70,6 +70,15 @@ def net_changes(steps: pa.Table) -> pa.Table:
     # A customer without a segment at either end came and went; one with the same segment at both has come back to it.
     differs = pc.fill_null(pc.not_equal(first, last), pc.xor(first.is_null(), last.is_null()))
     return rows.append_column("change", change).select(SEGMENT_CHANGES.names).filter(differs).sort_by("customer_id")
+
+
+def read_holdouts(lake: str) -> set[str]:
+    """Return the customers whom no campaign may reach, so that its effect can be measured; none before there are holdouts."""
+    name = "marts.customer_segments"
+    path = table_path(lake, name)
+    if not is_written(path) or "holdout" not in read_columns(path):
+        return set()
+    return set(read_arrow(lake, name, ["customer_id"], where=ds.field("holdout"))["customer_id"].to_pylist())
 
 
 def read_crossings(lake: str, thresholds: Sequence[Threshold], period: Period) -> pa.Table:

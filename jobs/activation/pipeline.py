@@ -6,17 +6,14 @@ from itertools import islice
 
 import pyarrow.dataset as ds
 
-from jobs.activation._changes import choose_period, read_crossings, read_segment_changes
+from jobs.activation._changes import choose_period, read_crossings, read_holdouts, read_segment_changes
 from jobs.activation._messages import list_events, write_messages
 from jobs.activation._sending import Answer, send_message
 from jobs.activation.deliveries import ACCEPTED, DEAD, Log, list_days_of_dead_letters
 from jobs.config.activation import Activation, Webhook
 from jobs.errors import UserError
 from jobs.progress import log
-from jobs.storage import delta
 from jobs.storage.lake import Lake
-
-CUSTOMERS = "marts.customer_segments"
 
 
 def run(
@@ -47,7 +44,7 @@ def _notify_day(
     changes = read_segment_changes(lake.root, period)
     crossings = read_crossings(lake.root, activation.thresholds, period)
     names = _read_names(lake, day)
-    held_out = _read_holdouts(lake) & {*changes["customer_id"].to_pylist(), *crossings["customer_id"].to_pylist()}
+    held_out = read_holdouts(lake.root) & {*changes["customer_id"].to_pylist(), *crossings["customer_id"].to_pylist()}
     deliveries = Log(lake, day)
     failed, ids = [], {}
     for webhook in activation.webhooks:
@@ -103,10 +100,3 @@ def _to_rows(events: Sequence[dict], webhook: Webhook, day: date, answer: Answer
 def _read_names(lake: Lake, day: date) -> dict[int, str]:
     rows = lake.read_small_table("marts.segment_profiles", ["segment_id", "segment_name"], ds.field("day") == day)
     return {row["segment_id"]: row["segment_name"] for row in rows}
-
-
-def _read_holdouts(lake: Lake) -> set[str]:
-    """Return the customers whom no campaign may reach, so that its effect can be measured; none before there are holdouts."""
-    if not lake.exists(CUSTOMERS) or "holdout" not in delta.read_columns(lake.path(CUSTOMERS)):
-        return set()
-    return {row["customer_id"] for row in lake.read_small_table(CUSTOMERS, ["customer_id"], ds.field("holdout"))}

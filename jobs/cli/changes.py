@@ -5,15 +5,23 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
-from jobs.activation._changes import CROSSINGS, SEGMENT_CHANGES, choose_period, read_crossings, read_segment_changes
+from jobs.activation._changes import (
+    CROSSINGS,
+    SEGMENT_CHANGES,
+    choose_period,
+    read_crossings,
+    read_holdouts,
+    read_segment_changes,
+)
 from jobs.cli.text_table import align_columns
 from jobs.config.activation import load_activation
 from jobs.config.settings import Settings
 from jobs.errors import UserError
 
-COLUMNS = list(dict.fromkeys([*SEGMENT_CHANGES.names, *CROSSINGS.names]))
+COLUMNS = [*dict.fromkeys([*SEGMENT_CHANGES.names, *CROSSINGS.names]), "holdout"]
 WRITERS = {".csv": csv.write_csv, ".parquet": parquet.write_table}
 
 
@@ -24,15 +32,17 @@ def print_changes(settings: Settings, since: date, day: date | None, out: Path |
     thresholds = load_activation(settings.activation).thresholds
     crossings = read_crossings(settings.lake, thresholds, period)
     if out:
-        write_changes(combine_changes(changes, crossings), out)
+        write_changes(combine_changes(changes, crossings, read_holdouts(settings.lake)), out)
     print(format_changes(changes, period.since, period.day))
     if thresholds:
         print(f"\n{format_crossings(crossings)}")
 
 
-def combine_changes(changes: pa.Table, crossings: pa.Table) -> pa.Table:
-    """Return COLUMNS of both; what a row lacks is null."""
-    return pa.concat_tables([changes, crossings], promote_options="default").select(COLUMNS)
+def combine_changes(changes: pa.Table, crossings: pa.Table, holdouts: set[str]) -> pa.Table:
+    """Return COLUMNS of both; what a row lacks is null. `holdouts` are the customers whom no campaign may reach."""
+    rows = pa.concat_tables([changes, crossings], promote_options="default")
+    is_held_out = pc.is_in(rows["customer_id"], value_set=pa.array(sorted(holdouts), pa.string()))
+    return rows.append_column("holdout", is_held_out).select(COLUMNS)
 
 
 def format_changes(changes: pa.Table, since: date, day: date) -> str:
