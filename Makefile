@@ -32,7 +32,7 @@ ENVIRONMENTS := $(DONE)/spark $(DONE)/train $(DONE)/airflow
 UV := requirements/uv.sh
 export VENV
 
-.PHONY: help setup refresh test up down worker bi bench lint format lock clean environments spark-home secret sample
+.PHONY: help setup refresh test up down worker bi serve bench lint format lock clean environments spark-home secret sample
 
 help: ## Show this list
 	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [ENGINE=spark] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
@@ -46,6 +46,7 @@ up: ## Start Airflow with the daily schedule and its web page on localhost
 down: ## Stop Airflow
 worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:8080, the same LAKE= and MODELS= as there
 bi: ## Serve the marts of a lake to BI tools over JDBC until Ctrl-C: LAKE=, PORT=10000
+serve: ## Serve the latest published day over HTTP until Ctrl-C: SHOAL_API_TOKEN, LAKE=, PORT=8090
 bench: ## Measure time and memory, also of what one would use instead: PARTS="features daily" EVENTS=1000000
 lint: ## Check the style
 format: ## Format the sources
@@ -94,7 +95,7 @@ secret: $(DONE)/spark
 
 refresh up down worker: export SHOAL_SOURCE = $(SOURCE)
 refresh up down worker: export SHOAL_INPUT = $(INPUT)
-refresh up down worker bi: export SHOAL_LAKE = $(LAKE)
+refresh up down worker bi serve: export SHOAL_LAKE = $(LAKE)
 refresh up down worker: export SHOAL_MODELS = $(MODELS)
 refresh up down worker: export SHOAL_REPORTS = $(REPORTS)
 ifneq ($(ENGINE),)
@@ -140,6 +141,9 @@ worker: $(DONE)/airflow $(DONE)/train
 
 bi: $(DONE)/spark spark-home
 	@exec $(SPARK)/shoal bi $(if $(PORT),--port $(PORT))
+
+serve: $(DONE)/spark
+	@exec $(SPARK)/shoal serve $(if $(PORT),--port $(PORT))
 
 # --- Quality
 

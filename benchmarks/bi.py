@@ -20,6 +20,7 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from benchmarks import measure
 from jobs.marts import customer_segments, segment_moves, segment_profiles
 from jobs.storage.lake import Lake
+from jobs.storage.table import Table
 
 CUSTOMERS, DAYS, SEGMENTS, REPEAT = 1_000_000, 365, 8, 9
 LAST = date(2026, 3, 31)  # as in QUERIES
@@ -73,7 +74,7 @@ def _write_year(root: str, n: int) -> None:
             path = lake.path(module.TABLE.name)
             schema = DeltaTable(path).to_pyarrow_dataset().schema
             write_deltalake(path, pa.Table.from_pylist(rows, schema), mode="append" if module.TABLE.partition else "overwrite")
-    lake.replace_rows(customer_segments.TABLE, _make_customers(n))
+    lake.replace_rows(customer_segments.TABLE, make_customers(n))
 
 
 def _make_day(day: date) -> Iterator[tuple]:
@@ -88,8 +89,8 @@ def _make_day(day: date) -> Iterator[tuple]:
     yield customer_segments, [{"customer_id": f"customer-{i}", "segment_id": i, "as_of_day": day} for i in range(SEGMENTS)]
 
 
-def _make_customers(n: int) -> pa.Table:
-    """Return n customers in the order of their ids, each with three reasons."""
+def make_customers(n: int) -> pa.Table:
+    """Return n rows of marts.customer_segments in the order of their ids, each with three reasons."""
     ids, random = pl.int_range(n, dtype=pl.Int32), np.random.default_rng(3)
     drawn = pl.DataFrame({name: random.random(n) for name in ("stay", "recency", "orders", "net", "confidence", "a", "b", "c")})
     texts = [
@@ -113,7 +114,15 @@ def _make_customers(n: int) -> pa.Table:
         reasons_hold=pl.lit(value=True),
         outlier_reason=pl.lit(None, pl.String),
     )
-    return customers.to_arrow()
+    return complete_rows(customer_segments.TABLE, customers.to_arrow())
+
+
+def complete_rows(table: Table, rows: pa.Table) -> pa.Table:
+    """Return rows with the columns of the contract; those that they lack are null."""
+    missing = [field for field in table.arrow_schema if field.name not in rows.column_names]
+    for field in missing:
+        rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ PUBLISHED = [
     Asset("marts.segment_profiles"),
     Asset("marts.segment_changes"),
     Asset("marts.segment_moves"),
+    Asset("marts.segment_demand"),
     Asset("marts.refreshes"),
 ]
 
@@ -115,9 +116,10 @@ def daily_refresh():
     )
     check_marts = lake_task("check marts", execution_timeout=timedelta(minutes=45))
     report = plain_task("report", execution_timeout=timedelta(minutes=30))
+    notify = plain_task("notify", execution_timeout=timedelta(hours=2))
 
     land >> clean >> check_clean >> features >> check_features >> train >> encode >> segment >> score >> publish >> check_marts
-    check_marts >> report
+    check_marts >> report >> notify
     check_features >> encode
 
 

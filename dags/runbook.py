@@ -49,4 +49,10 @@ clear from `segment`.""",
     "report": """Writes the page in `<reports>/<day>/`, which the tab Report of the run's page shows.
 
 **Red:** the tables are complete and only the page is missing. Clear this task.""",
+    "notify": """Sends the day's changes to the webhooks of `conf/activation.toml`.
+
+**Pink:** no webhook is declared.
+
+**Red:** a receiver did not accept everything; the line says which and why. Once it works, clear this task: it sends what is
+left. For earlier days too: `shoal notify --dead-letters --day D`.""",
 }

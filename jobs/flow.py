@@ -30,6 +30,7 @@ STEPS = (
     Step("publish", ("publish",), "spark", "The tables BI reads; the day's manifest row comes last."),
     Step("check_marts", ("check", "marts"), "spark", "Great Expectations on scores.* and marts.*."),
     Step("report", ("report",), "plain", "The page a person looks at."),
+    Step("notify", ("notify",), "plain", "Webhooks of the day's changes, where conf/activation.toml declares some."),
 )
 
 TABLES = {
@@ -54,7 +55,8 @@ TABLES = {
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "scores": ("customer_values", "customer_outcomes"),
-    "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "refreshes"),
+    "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "segment_demand", "refreshes"),
+    "activation": ("deliveries",),
     "quality": ("results", "profiles", "quarantine", "reconciliation"),
 }
 CHECKED_LAYERS = ("clean", "features", "encoded", "scores", "marts")

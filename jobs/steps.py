@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from jobs import flow, watchdog
 from jobs.config.settings import HOME, Settings
-from jobs.errors import UserError
+from jobs.errors import NotDue, UserError
 from jobs.progress import format_days, log
 from jobs.storage import scratch
 from jobs.storage.lock import hold_lake
@@ -39,6 +39,7 @@ class Options:
     run_id: str = "by_hand"  # of marts.refreshes
     started_at: datetime | None = None  # when the run began; None: now
     search: Search | None = None
+    dead_letters: bool = False  # of earlier days: whether `notify` sends them again
 
 
 def run_command(command: tuple[str, ...], settings: Settings, options: Options) -> None:
@@ -49,6 +50,8 @@ def run_command(command: tuple[str, ...], settings: Settings, options: Options) 
             _train(settings, options)
         elif command == ("report",):
             _report(settings, options.days)
+        elif command == ("notify",) and not _has_webhooks(settings):
+            raise NotDue(f"no webhook is declared in {settings.activation}")
         else:
             with lock_lake(name, settings, options.days), open_lake(name, settings) as lake:
                 run_on_lake(lake, command, settings, options)
@@ -68,7 +71,7 @@ def refresh(settings: Settings, steps: list[flow.Step], options: Options) -> Non
                 train_in_own_environment(settings, options.days[-1], options.retrain)
             elif step.name == "report":
                 _report(settings, options.days)
-            else:
+            elif step.name != "notify" or _has_webhooks(settings):
                 run_on_lake(lake, step.command, settings, options)
 
 
@@ -177,6 +180,20 @@ def _publish(lake: "Lake", settings: Settings, options: Options) -> None:
     pipeline.run(lake, settings, options.days, options.run_id, started_at, partial(datetime.now, UTC), engine)
 
 
+def _has_webhooks(settings: Settings) -> bool:
+    from jobs.config.activation import load_activation
+
+    return bool(load_activation(settings.activation).webhooks)
+
+
+def _notify(lake: "Lake", settings: Settings, options: Options) -> None:
+    from jobs.activation import pipeline
+    from jobs.config.activation import load_activation
+
+    activation = load_activation(settings.activation)
+    pipeline.run(lake, activation, options.days, partial(datetime.now, UTC), options.dead_letters)
+
+
 _LAKE_STEPS = {
     "land": _land,
     "clean": _clean,
@@ -186,6 +203,7 @@ _LAKE_STEPS = {
     "segment": _segment,
     "score": _score,
     "publish": _publish,
+    "notify": _notify,
 }
 
 

@@ -94,7 +94,9 @@ def test_every_table_is_checked_but_for_rejects_and_layers_without_a_check():
     """Rejects and quality.* would take a refresh more than a second longer; docs/adr/validation.md says what holds them."""
     unchecked = {f"{layer}.{table}" for layer, table in TABLES if table not in flow.CHECKED_TABLES.get(layer, ())}
     rejects = {f"clean.{table}_rejects" for table in ("events", "orders", "products", "customers")}
-    without_check = {f"{layer}.{table}" for layer in ("bronze", "segments", "quality") for table in flow.TABLES[layer]}
+    without_check = {
+        f"{layer}.{table}" for layer in ("bronze", "segments", "activation", "quality") for table in flow.TABLES[layer]
+    }
     assert unchecked == rejects | without_check
 
 

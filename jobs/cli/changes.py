@@ -1,4 +1,4 @@
-"""`shoal changes`: which customers' segments differ between the ends of two days, from marts.segment_changes."""
+"""`shoal changes`: whose segments, and sides of a threshold, differ between the ends of two days."""
 
 import os
 from datetime import date
@@ -6,53 +6,43 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from pyarrow import csv, parquet
 
+from jobs.activation._changes import (
+    CROSSINGS,
+    SEGMENT_CHANGES,
+    choose_period,
+    read_crossings,
+    read_holdouts,
+    read_segment_changes,
+)
 from jobs.cli.text_table import align_columns
+from jobs.config.activation import load_activation
+from jobs.config.settings import Settings
 from jobs.errors import UserError
-from jobs.storage.delta import read_arrow
 
-COLUMNS = ["customer_id", "change", "from_segment_id", "to_segment_id", "day"]
+COLUMNS = [*dict.fromkeys([*SEGMENT_CHANGES.names, *CROSSINGS.names]), "holdout"]
 WRITERS = {".csv": csv.write_csv, ".parquet": parquet.write_table}
 
 
-def print_changes(lake: str, since: date, day: date | None, out: Path | None) -> None:
-    """Print how many customers were added, changed and removed; write a row of each to `out`, where it is named."""
-    changes, day = read_changes(lake, since, day)
+def print_changes(settings: Settings, since: date, day: date | None, out: Path | None) -> None:
+    """Print how many customers changed, and crossed a threshold; write a row of each change to `out`, where it is named."""
+    period = choose_period(settings.lake, since, day)
+    changes = read_segment_changes(settings.lake, period)
+    thresholds = load_activation(settings.activation).thresholds
+    crossings = read_crossings(settings.lake, thresholds, period)
     if out:
-        write_changes(changes, out)
-    print(format_changes(changes, since, day))
+        write_changes(combine_changes(changes, crossings, read_holdouts(settings.lake)), out)
+    print(format_changes(changes, period.since, period.day))
+    if thresholds:
+        print(f"\n{format_crossings(crossings)}")
 
 
-def read_changes(lake: str, since: date, day: date | None) -> tuple[pa.Table, date]:
-    """Return COLUMNS of the customers whose segment at the end of `day` differs from that at the end of `since`, and `day`.
-
-    `day` is the latest published day where it is None. Before the first known day no customer is in a segment.
-    Raises UserError where `day` is not published or not after `since`.
-    """
-    published = read_arrow(lake, "marts.refreshes", ["day"])["day"]
-    day = day or pc.max(published).as_py()
-    if day not in published.to_pylist():
-        raise UserError(f"changes: {day} is not published in {lake}; run first: shoal refresh --day {day}")
-    if since >= day:
-        raise UserError(f"changes: --since {since} is not before {day}; name an earlier day")
-    between = (ds.field("day") > since) & (ds.field("day") <= day)
-    return net_changes(read_arrow(lake, "marts.segment_changes", where=between)), day
-
-
-def net_changes(steps: pa.Table) -> pa.Table:
-    """Return COLUMNS of the customers that changes of consecutive days move in all; `day` is that of the last change."""
-    ordered = steps.sort_by([("customer_id", "ascending"), ("day", "ascending")])
-    with_nulls = pc.ScalarAggregateOptions(skip_nulls=False)
-    ends = [("from_segment_id", "first", with_nulls), ("to_segment_id", "last", with_nulls), ("day", "last", with_nulls)]
-    rows = ordered.group_by("customer_id", use_threads=False).aggregate(ends)
-    rows = rows.rename_columns(["customer_id", *(name for name, *_ in ends)])
-    first, last = rows["from_segment_id"], rows["to_segment_id"]
-    change = pc.if_else(first.is_null(), "added", pc.if_else(last.is_null(), "removed", "changed"))
-    # A customer without a segment at either end came and went; one with the same segment at both has come back to it.
-    differs = pc.fill_null(pc.not_equal(first, last), pc.xor(first.is_null(), last.is_null()))
-    return rows.append_column("change", change).select(COLUMNS).filter(differs)
+def combine_changes(changes: pa.Table, crossings: pa.Table, holdouts: set[str]) -> pa.Table:
+    """Return COLUMNS of both; what a row lacks is null. `holdouts` are the customers whom no campaign may reach."""
+    rows = pa.concat_tables([changes, crossings], promote_options="default")
+    is_held_out = pc.is_in(rows["customer_id"], value_set=pa.array(sorted(holdouts), pa.string()))
+    return rows.append_column("holdout", is_held_out).select(COLUMNS)
 
 
 def format_changes(changes: pa.Table, since: date, day: date) -> str:
@@ -62,6 +52,14 @@ def format_changes(changes: pa.Table, since: date, day: date) -> str:
     lines = [["" if value is None else str(value) for value in row.values()] for row in pairs.to_pylist()]
     table = align_columns([["change", "from", "to", "customers"], *lines], left={0})
     return "\n".join([*table, "", f"from the end of {since} to the end of {day}: {changes.num_rows:,} customers"])
+
+
+def format_crossings(crossings: pa.Table) -> str:
+    """Return the number of customers by threshold and side as a table for the terminal."""
+    sides = crossings.group_by(["threshold", "change"]).aggregate([([], "count_all")])
+    rows = sides.sort_by([("threshold", "ascending"), ("change", "descending")]).to_pylist()
+    lines = [[row["threshold"], row["change"], str(row["count_all"])] for row in rows]
+    return "\n".join(align_columns([["threshold", "change", "customers"], *lines], left={0, 1}))
 
 
 def write_changes(changes: pa.Table, out: Path) -> None:

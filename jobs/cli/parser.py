@@ -45,6 +45,8 @@ def _add_steps(commands) -> None:
             _add_training(parser)
         if command == "score":
             parser.add_argument("--retrain", action="store_true", help="fit the models again even while the champion is fresh")
+        if command == "notify":
+            parser.add_argument("--dead-letters", action="store_true", help="also send what earlier days have not got accepted")
         if command == "publish":
             parser.add_argument("--run-id", default="by_hand", help="name of the run in marts.refreshes")
             parser.add_argument("--started-at", type=_parse_time, default=None, help="when the run began, ISO 8601, UTC")
@@ -76,7 +78,9 @@ def _add_results(commands) -> None:
     parser = commands.add_parser("segments", help="The published segments as a table.")
     parser.set_defaults(run=_print_segments)
     _add_source(parser)
-    parser = commands.add_parser("changes", help="Who was added to, changed or left a segment since an earlier day.")
+    parser = commands.add_parser(
+        "changes", help="Who was added to, changed or left a segment, or crossed a threshold, since an earlier day."
+    )
     parser.add_argument("--since", type=_parse_day, required=True, help="the earlier day, YYYY-MM-DD")
     parser.add_argument("--day", type=_parse_day, help="the later day; default: the latest published one")
     parser.add_argument("--out", type=Path, help="a row for each customer as this .csv or .parquet file")
@@ -93,6 +97,11 @@ def _add_results(commands) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="who may reach it, without a password; default: this machine only")
     parser.add_argument("--port", type=int, default=10000, help="default: %(default)s")
     parser.set_defaults(run=_serve_marts)
+    _add_source(parser)
+    parser = commands.add_parser("serve", help="A read-only HTTP API over the latest published day; until Ctrl-C.")
+    parser.add_argument("--host", default="127.0.0.1", help="who may reach it, with the token; default: this machine only")
+    parser.add_argument("--port", type=int, default=8090, help="default: %(default)s")
+    parser.set_defaults(run=_serve_api)
     _add_source(parser)
 
 
@@ -178,6 +187,7 @@ def _run_step(arguments: argparse.Namespace) -> None:
         getattr(arguments, "run_id", "by_hand"),
         getattr(arguments, "started_at", None),
         _search(arguments) if arguments.command == "train" else None,
+        getattr(arguments, "dead_letters", False),
     )
     steps.run_command(command, _settings(arguments), options)
 
@@ -196,7 +206,7 @@ def _print_segments(arguments: argparse.Namespace) -> None:
 def _print_changes(arguments: argparse.Namespace) -> None:
     from jobs.cli.changes import print_changes
 
-    print_changes(_settings(arguments).lake, arguments.since, arguments.day, arguments.out)
+    print_changes(_settings(arguments), arguments.since, arguments.day, arguments.out)
 
 
 def _print_reconciliation(arguments: argparse.Namespace) -> None:
@@ -215,6 +225,12 @@ def _serve_marts(arguments: argparse.Namespace) -> None:
     from jobs.cli.bi import serve_marts
 
     serve_marts(_settings(arguments).lake, arguments.host, arguments.port)
+
+
+def _serve_api(arguments: argparse.Namespace) -> None:
+    from jobs.cli.serve import serve_api
+
+    serve_api(_settings(arguments).lake, arguments.host, arguments.port)
 
 
 def _run_models(arguments: argparse.Namespace) -> None:

@@ -12,10 +12,10 @@ from jobs.errors import UserError
 
 HOME = Path(__file__).resolve().parent.parent.parent
 
-# Variables of Shoal that are no settings of a job: where the environments are, the secret, the name of the settings file.
+# Variables of Shoal that are no settings of a job: where the environments are, the secrets, the name of the settings file.
 _OTHER_VARIABLES = {
     "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_LOCK_TOKEN", "SHOAL_PARENT", "SHOAL_REMOTE", "SHOAL_SESSION_FILE",
-    "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME", "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
+    "SHOAL_API_TOKEN", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME", "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
 }  # fmt: skip
 
 
@@ -127,6 +127,8 @@ class Segment:
     method: str = _choice(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
+# Settings that are paths or URIs; relative ones begin at the project's folder.
+_ROOTS = ("lake", "models", "reports", "input", "policy", "outcomes", "activation")
 VALUES_BACKTEST_DAYS = 90  # columns of features.customers hold what customers ordered in so many last days
 
 
@@ -150,6 +152,7 @@ class Settings:
     input: str
     policy: str = "conf/policy.toml"
     outcomes: str = "conf/outcomes.toml"
+    activation: str = "conf/activation.toml"
     business_time_zone: TimeZone = TimeZone("UTC")  # noqa: RUF009  a text
     stall_minutes: float = _within(60.0, 5)
     engine: str = _choice("auto", "local", "spark")
@@ -179,7 +182,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     settings = _parse_section(Settings, values, str(path), "")
     return replace(
         settings,
-        **{root: _absolute(getattr(settings, root)) for root in ("lake", "models", "reports", "input", "policy", "outcomes")},
+        **{root: _absolute(getattr(settings, root)) for root in _ROOTS},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
     )
 

@@ -6,10 +6,10 @@ from functools import partial
 
 from jobs.concurrency import run_in_parallel
 from jobs.config.settings import Settings
-from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
+from jobs.marts import customer_segments, refreshes, segment_changes, segment_demand, segment_moves, segment_profiles
 from jobs.storage.lake import Lake
 
-OTHER_TABLES = (segment_profiles, segment_changes, segment_moves)
+OTHER_TABLES = (segment_profiles, segment_changes, segment_moves, segment_demand)
 
 
 def run(

@@ -108,23 +108,31 @@ class OpenTable:
         removes = [action for action in _list_removals(self.stored, self.table, None) if action.path in paths]
         return self._commit(files, removes, rewritten)
 
+    def append(self, files: Collection[File]) -> None:
+        """Add the rows of `files` to those that are there, without a line of progress."""
+        self._write_entry([file.to_action() for file in files], sum(file.n_rows for file in files))
+
     def _commit(self, files: Collection[File], removes: list[RemoveAction], rewritten: Collection[File] = ()) -> int:
-        adds = [file.to_action() for file in (*files, *rewritten)]
         n_rows = sum(file.n_rows for file in files)
-        if adds or removes:
+        self._write_entry([*(file.to_action() for file in (*files, *rewritten)), *removes], n_rows)
+        seconds = time.monotonic() - self.opened_at
+        log(f"wrote {self.table.name:<28} {n_rows:>12,} rows {seconds:7.1f} s  version {self.stored.version()}")
+        return n_rows
+
+    def _write_entry(self, actions: list[AddAction | RemoveAction], n_rows: int) -> None:
+        """Write one entry of the log, unless it would be empty."""
+        if actions:
+            adds = [action for action in actions if isinstance(action, AddAction)]
             metrics = {"operationMetrics": {"numOutputRows": str(n_rows), "numFiles": str(len(adds))}}
             with storage_errors(self.root, self.table):
                 self.stored.create_write_transaction(
-                    [*adds, *removes],
+                    actions,
                     mode="append",  # what is replaced is removed by name
                     schema=self.stored.schema(),
                     partition_by=[self.table.partition] if self.table.partition else [],
                     commit_properties=CommitProperties(custom_metadata=metrics, max_commit_retries=0),
                 )
             self.stored.update_incremental()
-        seconds = time.monotonic() - self.opened_at
-        log(f"wrote {self.table.name:<28} {n_rows:>12,} rows {seconds:7.1f} s  version {self.stored.version()}")
-        return n_rows
 
 
 def open_for_write(root: str, table: Table) -> OpenTable:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 STEPS = [
     "land", "clean", "check_clean", "features", "check_features", "train",
-    "encode", "segment", "score", "publish", "check_marts", "report",
+    "encode", "segment", "score", "publish", "check_marts", "report", "notify",
 ]  # fmt: skip
 
 

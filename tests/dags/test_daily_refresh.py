@@ -23,7 +23,7 @@ from tests.dags.stand_in import ROOT
 
 CHAIN = [
     "land", "clean", "check_clean", "features", "check_features", "train",
-    "encode", "segment", "score", "publish", "check_marts", "report",
+    "encode", "segment", "score", "publish", "check_marts", "report", "notify",
 ]  # fmt: skip
 EDGE = "LocalExecutor,airflow.providers.edge3.executors.EdgeExecutor"
 ALIAS = EDGE.replace(",", ", gpu:")
@@ -67,7 +67,7 @@ def test_a_lookup_during_parsing_would_be_noticed(tmp_path):
 
 def test_tasks_and_edges_are_one_chain_and_encode_knows_whether_the_day_was_skipped_before_train():
     edges = {task.task_id: sorted(task.downstream_task_ids) for task in refresh.tasks}
-    assert edges == {step: [after] for step, after in pairwise(CHAIN)} | {"check_features": ["encode", "train"], "report": []}
+    assert edges == {step: [after] for step, after in pairwise(CHAIN)} | {"check_features": ["encode", "train"], "notify": []}
 
 
 def test_each_task_runs_its_own_command():
@@ -81,7 +81,11 @@ def test_each_task_runs_its_own_command():
 
 
 def test_spark_steps_share_one_slot_and_training_has_its_own_queue():
-    assert {t.task_id: t.pool for t in refresh.tasks if t.pool != "spark"} == {"train": "gpu", "report": "default_pool"}
+    assert {t.task_id: t.pool for t in refresh.tasks if t.pool != "spark"} == {
+        "train": "gpu",
+        "report": "default_pool",
+        "notify": "default_pool",
+    }
     assert {t.task_id: t.queue for t in refresh.tasks if t.queue != "default"} == {"train": "gpu"}
 
 
@@ -116,7 +120,7 @@ def test_only_publish_has_outlets_which_are_the_published_tables():
         "publish": [
             "segments.assignments", "segments.history",
             "marts.customer_segments", "marts.segment_profiles", "marts.segment_changes", "marts.segment_moves",
-            "marts.refreshes",
+            "marts.segment_demand", "marts.refreshes",
         ]
     }  # fmt: skip
 

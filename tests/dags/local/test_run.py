@@ -31,12 +31,12 @@ def test_airflows_own_commands_work_on_the_same_home(project):
 
 
 def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
-    project.plan(train=99)
+    project.plan(train=99, notify=99)
     code, lines, err = run_local(project, "run", "--day", "2026-11-20")
     assert (code, err) == (0, "")
     assert re.fullmatch(r"refresh 2026-11-20, log .*/refresh-2026-11-20-\w+\.log", lines[0])
     assert [tuple(line.split()[:2]) for line in lines[1:-1]] == [
-        (step, "skipped" if step == "train" else "done") for step in STEPS
+        (step, "skipped" if step in ("train", "notify") else "done") for step in STEPS
     ]
     assert [entry[0] for entry in project.journal()] == STEPS
     assert {entry[entry.index("--day") + 1] for entry in project.journal()} == {"2026-11-20"}
@@ -48,11 +48,11 @@ def test_a_day_runs_from_end_to_end_in_one_process_a_line_per_step(project):
     after = os.times()
     assert (code, err) == (1, "error: segment: stand-in ends with 2\n")
     assert lines[-2].split()[:2] == ["segment", "failed"]
-    assert "not run: score, publish, check_marts, report; see /" in lines[-1]
+    assert "not run: score, publish, check_marts, report, notify; see /" in lines[-1]
     second = project.journal()[len(STEPS) :]
     assert [entry[0] for entry in second] == STEPS[:8]
     assert second[5] == ["train", "train", "--day", "2026-11-21", "--retrain"]
-    assert task_states(project) == ["skipped"] + ["success"] * 11  # the second run did not clear the first
+    assert task_states(project) == ["skipped"] * 2 + ["success"] * 11  # the second run did not clear the first
     assert count_open_runs(project) == 0
     # Airflow's own work, in seconds of a processor, which do not depend on the load. 11 measured, half of it for imports.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 25

@@ -74,6 +74,24 @@ def test_the_table_counts_changes_by_pair_of_segments(segments, capsys):
     assert lines[-1] == f"from the end of 2024-03-01 to the end of 2024-03-05: {len(expected)} customers"
 
 
+def test_who_crossed_a_threshold_is_counted_and_in_the_file(segments, tmp_path, monkeypatch, capsys):
+    (tmp_path / "activation.toml").write_text('[[threshold]]\nname = "leaving"\ncolumn = "p_alive"\nbelow = 0.5\n')
+    monkeypatch.setenv("SHOAL_ACTIVATION", str(tmp_path / "activation.toml"))
+    rows = [(DAYS[1], "c1", 0.9), (DAYS[1], "c2", 0.1), (DAYS[3], "c1", 0.2), (DAYS[3], "c2", 0.3)]
+    columns = dict(zip(("day", "customer_id", "p_alive"), map(list, zip(*rows, strict=True)), strict=True))
+    write_deltalake(str(tmp_path / "lake/scores/customer_values"), pa.table(columns), partition_by=["day"])
+
+    held_out = pa.table({"customer_id": ["c1", "c2"], "holdout": [True, False]})
+    write_deltalake(str(tmp_path / "lake/marts/customer_segments"), held_out)
+
+    assert main(["changes", "--since", str(DAYS[1]), "--out", str(tmp_path / "changes.parquet")]) == 0
+
+    assert {r["customer_id"] for r in parquet.read_table(tmp_path / "changes.parquet").to_pylist() if r["holdout"]} == {"c1"}
+    crossed = [row for row in parquet.read_table(tmp_path / "changes.parquet").to_pylist() if row["threshold"]]
+    assert [(row["customer_id"], row["change"], row["value"], row["day"]) for row in crossed] == [("c1", "reached", 0.2, DAYS[3])]
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["leaving", "reached", "1"]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -19,7 +19,7 @@ from deltalake import DeltaTable, write_deltalake
 from impala.dbapi import connect
 
 from jobs import flow
-from jobs.marts import customer_segments, refreshes, segment_changes, segment_moves, segment_profiles
+from jobs.marts import customer_segments, refreshes, segment_changes, segment_demand, segment_moves, segment_profiles
 from jobs.storage.lake import Lake
 from tests.jobs.conftest import LAST
 
@@ -50,7 +50,7 @@ def table(shop):
 
 
 def test_every_published_table_has_reader_version_1(shop):
-    for module in (customer_segments, segment_profiles, segment_changes, segment_moves):
+    for module in (customer_segments, segment_profiles, segment_changes, segment_moves, segment_demand):
         protocol = DeltaTable(shop.lake.path(module.TABLE.name)).protocol()
         assert protocol.min_reader_version == 1
         assert protocol.min_writer_version <= 4
@@ -97,7 +97,7 @@ def test_the_log_has_the_bounds_of_the_columns_that_reports_filter_on(table):
 
 
 def test_every_published_table_has_its_constraints(shop):
-    for module in (customer_segments, segment_profiles, segment_moves):
+    for module in (customer_segments, segment_profiles, segment_moves, segment_demand):
         kept = DeltaTable(shop.lake.path(module.TABLE.name)).metadata().configuration
         assert module.TABLE.checks
         assert {name: kept[f"delta.constraints.{name}"] for name in module.TABLE.checks} == module.TABLE.checks

@@ -42,6 +42,7 @@ GOOD = {
     "marts.segment_profiles": {"share": 0.6, "traits": None},
     "marts.segment_changes": {"change": "changed", "to_segment_id": 2},
     "marts.segment_moves": {"to_segment_id": 2, "previous_day": DAY - timedelta(days=1)},
+    "marts.segment_demand": {"orders": 2},
     "marts.refreshes": {"status": "published", "n_customers": 2, "table_versions": {"clean.orders": 3}},
 }  # fmt: skip
 # What a second good row differs in from the first.
@@ -66,6 +67,7 @@ SECOND = {
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
     "marts.segment_changes": {"customer_id": "2"},
     "marts.segment_moves": {"from_segment_id": 3},
+    "marts.segment_demand": {"segment_id": 2},
     "marts.refreshes": {"run_id": "2"},
 }
 BETWEEN, IN_SET, NOT_NULL, REGEX = (
@@ -79,6 +81,7 @@ KEY_COLUMN = {
     "clean.identity_alarms": "id", "clean.identity_days": "customer_id", "marts.customer_segments": "customer_id",
     "marts.segment_profiles": "segment_id",
     "marts.segment_changes": "customer_id", "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
+    "marts.segment_demand": "segment_id",
     "encoded.customers": "customer_id", "scores.customer_values": "customer_id",
     "scores.customer_outcomes": "customer_id", "features.outcomes": "customer_id",
 }  # fmt: skip
@@ -158,6 +161,11 @@ BAD = {
         "unknown_from": {"from_segment_id": 999},
         "unknown_to": {"to_segment_id": 999},
     },
+    "marts.segment_demand": {
+        "returned_over_units": {"returned_units": 2},
+        "customers_over_orders": {"customers": 3},
+        "unknown_segment": {"segment_id": 999},
+    },
     "marts.refreshes": {"finished_before_it_began": {"finished_at": NOON - timedelta(hours=1)}},
 }  # fmt: skip
 # (table, column whose expectation fails): columns whose expectations must then fail too
@@ -179,6 +187,9 @@ ALSO_BROKEN = {
     ("marts.segment_profiles", "n_customers"): {"outliers_over_customers"},
     ("marts.segment_changes", "from_segment_id"): {"unknown_from"},
     ("marts.segment_changes", "to_segment_id"): {"unknown_to"},
+    ("marts.segment_demand", "segment_id"): {"unknown_segment"},
+    ("marts.segment_demand", "orders"): {"customers_over_orders"},
+    ("marts.segment_demand", "units"): {"returned_over_units"},
     ("marts.segment_moves", "from_segment_id"): {"unknown_from"},
     ("marts.segment_moves", "to_segment_id"): {"unknown_to"},
     **{

@@ -1,0 +1,1 @@
+"""Acting on what was published: what changed between two days, and who is told of it."""

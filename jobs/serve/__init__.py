@@ -1,0 +1,1 @@
+"""A read-only HTTP API over the marts, for tools that cannot read Delta tables."""
