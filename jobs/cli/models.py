@@ -11,6 +11,7 @@ _LEFT_OUT_OF_SHOW = ("profile", "epochs", "policy")  # hundreds of numbers for m
 _FIGURES = {
     models.FAMILY: ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA", "trustworthiness"),
     models.CUSTOMER_VALUES: ("customers", "repeat buyers", "method", "money deviance", "of last period", "of segment mean"),
+    models.RECOMMENDATIONS: ("customers", "products offered", "method", "NDCG", "of popularity"),
 }
 
 
@@ -82,6 +83,11 @@ def _figures(meta: dict, family: str) -> list[str]:
         deviances = (measured.get(name, {}).get("net_deviance") for name in (meta["method"], "last_period", "segment_mean"))
         texts = ["-" if value is None else f"{value:,.2f}" for value in deviances]
         return [f"{meta['customers']:,}", f"{meta['repeat_buyers']:,}", meta["method"], *texts]
+    if family == models.RECOMMENDATIONS:
+        measured = meta["backtest"]["figures"]
+        values = (measured.get(name, {}).get("ndcg") for name in (meta["method"], "popularity"))
+        texts = ["-" if value is None else f"{value:.4f}" for value in values]
+        return [f"{meta['customers']:,}", f"{meta['offered']:,}", meta["method"], *texts]
     sizes, epochs = meta.get("sizes", {}), meta.get("epochs", [])
     counts = (sum(meta.get("customers", {}).values()), len(meta.get("inputs", [])), sizes.get("latent", 0), len(epochs))
     errors = (meta.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))

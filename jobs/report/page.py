@@ -1,7 +1,6 @@
 """The page of a day: one HTML file, readable without a network.
 
-Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.customer_values,
-quality.*, clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the model. The section of a
+Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*, quality.*, clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the model. The section of a
 table that has nothing for the day says so.
 """
 
@@ -20,6 +19,7 @@ from jobs.report import (
     model_choice,
     model_facts,
     overview,
+    recommendations,
     values,
 )
 from jobs.report._segments import dormant_last
@@ -86,6 +86,7 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
         "headline": headline,
         "segments": segments,
         "worth": values.summarize_values(settings, day, segments),
+        "offers": recommendations.summarize_recommendations(settings, day, segments),
         "map": customer_map.draw_map(settings.lake, day, version, definitions, segments),
         "sizes": history.draw_sizes(settings.lake, day, names),
         "moves": history.summarize_moves(read("marts.segment_moves", day=day), names),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 RANK = 32
-REGULARIZATION = 0.1  # times the number of a customer's or product's interactions
+REGULARIZATION = 0.3  # times the number of a customer's or product's interactions
 CONFIDENCE = 1.0  # by which a weight raises the confidence in an interaction
 ITERATIONS = 10
 # Sums of two addends do not depend on their order, sums of three do: a fit is the same whichever of two tasks ends first.

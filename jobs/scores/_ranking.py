@@ -82,7 +82,7 @@ def choose_contestant(figures: Mapping[str, Figures], seed: int) -> Decision:
 
 
 def choose_weights(figures: Mapping[str, Figures], customers: np.ndarray) -> dict[str, float]:
-    """Return the weights of a blend: by how much each component's NDCG is above that of popularity, for these customers.
+    """Return the weights of a blend: the square of how much each component's NDCG is above that of popularity, for these customers.
 
     The weights add up to 1; there are none where no component is above.
     """
@@ -91,7 +91,7 @@ def choose_weights(figures: Mapping[str, Figures], customers: np.ndarray) -> dic
         for name in (CO_PURCHASE, CONTENT, ALS)
         if name in figures
     }
-    leads = {name: lead for name, lead in leads.items() if lead > 0}
+    leads = {name: lead**2 for name, lead in leads.items() if lead > 0}
     return {name: lead / sum(leads.values()) for name, lead in leads.items()}
 
 

@@ -28,7 +28,7 @@ from jobs.scores._recommender import (
 )
 
 MAX_TESTED = 20_000  # customers by whom contestants are compared
-POPULARITY_HALF_LIFE_DAYS = 30  # after which a buyer counts half for the popularity of a product
+POPULARITY_HALF_LIFE_DAYS = 14  # after which a buyer counts half for the popularity of a product
 SEGMENT_PRIOR = 50.0  # buyers of the whole shop that a segment has besides its own
 _SCALED_ON = 2_000  # customers
 

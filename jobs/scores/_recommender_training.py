@@ -3,10 +3,12 @@
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
@@ -128,7 +130,7 @@ def _read_signals(
     kernel = partial(collect_history, days=days, shop=shop, share=share)
     outputs = dict.fromkeys(("now", "earlier", "since", "categories_now", "categories_earlier"), COLLECT)
     with open_runner(lake, settings, n_rows) as runner:
-        collected = runner.run(kernel, runner.read(rows, count_buckets(n_rows)), outputs).collected
+        collected = runner.run(kernel, runner.read(rows, count_buckets(n_rows, at_once=2)), outputs).collected
     frames = {name: pl.DataFrame(pl.from_arrow(table)) for name, table in collected.items()}
     names = dict(zip(days, ("now", "earlier"), strict=True))
     signals = {
@@ -195,17 +197,22 @@ def _save(settings: Settings, day: date, history: History, recommender: Recommen
     version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def write(folder: Path) -> None:
-        for name, table in files.items():
-            pq.write_table(table, folder / f"{name}.parquet")
-        (folder / "model.json").write_text(json.dumps(to_record(recommender), indent=1))
         segments = summarize_segments(history.weighed, history.segments, recommender.products, settings.segment.min_cell)
         (folder / "segments.json").write_text(json.dumps(segments, indent=1))
-        (folder / "meta.json").write_text(json.dumps({"version": version, **meta}, indent=1))
+        write_recommender(folder, recommender, {"version": version, **meta})
 
     if not models.exists(settings.models, version, _FAMILY):
         models.save(settings.models, version, write, _FAMILY)
     models.promote(settings.models, version, day, decision.method, _FAMILY)
     log(f"score {version} is champion from {day} on: {decision.method}; {decision.reason}")
+
+
+def write_recommender(folder: Path, recommender: Recommender, meta: Mapping = MappingProxyType({})) -> None:
+    """Write the files that prepare_champion() reads, and the facts of the model."""
+    for name, table in to_files(recommender).items():
+        pq.write_table(table, folder / f"{name}.parquet")
+    (folder / "model.json").write_text(json.dumps(to_record(recommender), indent=1))
+    (folder / "meta.json").write_text(json.dumps(dict(meta), indent=1))
 
 
 def _hash_rows(table: pa.Table) -> str:

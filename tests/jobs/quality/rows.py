@@ -37,6 +37,7 @@ GOOD = {
     },
     "features.customers": {"is_active": True, "vector": [1.0, None, 3.0]},
     "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
+    "scores.recommendations": {"method": "als"},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5, "reasons_hold": True},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
     "marts.segment_changes": {"change": "changed", "to_segment_id": 2},
@@ -59,6 +60,7 @@ SECOND = {
     "encoded.customers": {"customer_id": "2"},
     "features.customers": {"customer_id": "2"},
     "scores.customer_values": {"customer_id": "2"},
+    "scores.recommendations": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
     "marts.segment_changes": {"customer_id": "2"},
@@ -77,6 +79,7 @@ KEY_COLUMN = {
     "marts.segment_profiles": "segment_id",
     "marts.segment_changes": "customer_id", "marts.segment_moves": "from_segment_id", "marts.refreshes": "run_id",
     "encoded.customers": "customer_id", "scores.customer_values": "customer_id",
+    "scores.recommendations": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},
