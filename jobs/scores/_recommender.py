@@ -22,8 +22,9 @@ SEGMENT_POPULARITY, POPULARITY = "segment_popularity", "popularity"
 PERSONAL = (CO_PURCHASE, CONTENT, ALS)  # components, the simplest first
 BLEND = "blend"
 PRIOR_PRODUCTS = 2.0  # a customer with so many products counts as much as the prior
-_SCORES_AT_ONCE = 16_000_000  # of customers by products, 4 bytes each
-_GROUP = 128  # products of which the largest score is looked at first
+_CUSTOMERS_AT_ONCE = 4_000
+_SCORES_AT_ONCE = 2_000_000  # of customers by products, 4 bytes each
+_GROUP = 32  # products of which the largest score is looked at first
 _LEFT_OUT = np.float32(-1.0)  # the score of a product that a customer is not to get
 
 
@@ -70,40 +71,54 @@ class Recommender:
 
     def recommend(self, interactions: Interactions, segments: np.ndarray) -> Lists:
         """Return the lists of customers in these `segments` (n), -1 where it is not known."""
-        n = len(segments)
-        size = max(1, _SCORES_AT_ONCE // max(1, len(self.offered)))
-        parts = []
-        for start in range(0, n, size):
-            first, last = np.searchsorted(interactions.customers, [start, min(n, start + size)])
-            some = Interactions(*(values[first:last] for values in interactions))
-            parts.append(self._recommend_block(some._replace(customers=some.customers - start), segments[start : start + size]))
-        if not parts:
-            return Lists(*(np.zeros((0, LENGTH), kind) for kind in (np.int64, np.float64, np.int8)))
+        parts = [
+            self._recommend_some(_select_customers(interactions, rows), segments[rows])
+            for rows in _list_slices(len(segments), _CUSTOMERS_AT_ONCE)
+        ]
         return Lists(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def _recommend_block(self, interactions: Interactions, segments: np.ndarray) -> Lists:
+    def _recommend_some(self, interactions: Interactions, segments: np.ndarray) -> Lists:
         n = len(segments)
         counts = np.bincount(interactions.customers, minlength=n)
         evidence = counts / (counts + PRIOR_PRODUCTS)
         prior_rows = self._find_prior_rows(segments)
-        prior_weights = 1 - evidence if self.is_personal else np.ones(n)
-        left = np.zeros((n, self._right.shape[1]), np.float32)
-        left[np.arange(n), prior_rows] = prior_weights
+        left = np.zeros((n, len(self._right)), np.float32)
+        left[np.arange(n), prior_rows] = 1 - evidence if self.is_personal else 1
         if self.weights.get(ALS):
-            left[:, len(self.priors) :] = self._fold_in(interactions, n) * evidence[:, None]
-        sparse_scores = {
-            name: self._score_similar(interactions, evidence, name) for name in self.similarities if self.weights.get(name)
+            left[:, len(self.priors) :] = fold_in(self.factors, *interactions[:3], n) * evidence[:, None]
+        similar = {c: self._score_similar(interactions, evidence, c) for c in self.similarities if self.weights.get(c)}
+        parts = [
+            self._find_best(left[rows], {c: matrix[rows] for c, matrix in similar.items()}, _select_customers(interactions, rows))
+            for rows in _list_slices(n, max(1, _SCORES_AT_ONCE // max(1, len(self.offered))))
+        ]
+        places, is_shown, similar_parts = (np.concatenate(columns, axis=-2) for columns in zip(*parts, strict=True))
+        return _sort_lists(places, self._split_scores(places, left, prior_rows, similar_parts), is_shown)
+
+    def _find_best(
+        self, left: np.ndarray, similar: Mapping[str, sparse.csr_matrix], interactions: Interactions
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the places of the largest scores of some customers, in no order, which are above 0, and their similar parts.
+
+        The parts are (components x n x LENGTH). So few customers are scored at once that the CPU has their scores near.
+        """
+        n, m = len(left), len(self.offered)
+        scores = left @ self._right
+        cells = {
+            component: np.repeat(np.arange(n) * m, np.diff(matrix.indptr)) + matrix.indices for component, matrix in similar.items()
         }
-        scores = left @ self._right.T
-        flat = scores.ravel()
-        for of_component in sparse_scores.values():
-            rows = np.repeat(np.arange(n), np.diff(of_component.indptr))
-            flat[rows * len(self.offered) + of_component.indices] += of_component.data
-        self._leave_out(flat, interactions)
+        for component, matrix in similar.items():
+            scores.ravel()[cells[component]] += matrix.data
+        self._leave_out(scores.ravel(), interactions)
         places = find_largest(scores, LENGTH)
-        parts = self._split_scores(places, left, sparse_scores, prior_rows)
         is_shown = np.take_along_axis(scores, places, axis=1) > 0
-        return _sort_lists(places, parts, is_shown)
+        parts = np.zeros((len(COMPONENTS), *places.shape))
+        numbers = np.full(n * m, -1, np.int32)  # of the places, by cell
+        numbers[(np.arange(n)[:, None] * m + places).ravel()] = np.arange(places.size)
+        for component, matrix in similar.items():
+            hits = numbers[cells[component]]
+            is_place = hits >= 0
+            parts[COMPONENTS.index(component)].ravel()[hits[is_place]] = matrix.data[is_place]
+        return places, is_shown, parts
 
     def _find_prior_rows(self, segments: np.ndarray) -> np.ndarray:
         rows = np.zeros(len(segments), np.int64)
@@ -119,11 +134,11 @@ class Recommender:
 
     @cached_property
     def _right(self) -> np.ndarray:
-        """What the product of a customer's prior and factors with gives the scores: offered x (priors, factors)."""
-        columns = [self.priors.T]
+        """What the product of a customer's prior and factors with gives the scores: (priors, factors) x offered."""
+        rows = [self.priors]
         if self.weights.get(ALS):
-            columns.append(self.factors[self.offered] * (self.weights[ALS] / self.als_scale))
-        return np.ascontiguousarray(np.concatenate(columns, axis=1), np.float32)
+            rows.append(self.factors[self.offered].T * (self.weights[ALS] / self.als_scale))
+        return np.ascontiguousarray(np.concatenate(rows), np.float32)
 
     @cached_property
     def _positions_offered(self) -> np.ndarray:
@@ -131,18 +146,15 @@ class Recommender:
         positions[self.offered] = np.arange(len(self.offered))
         return positions
 
-    def _fold_in(self, interactions: Interactions, n: int) -> np.ndarray:
-        return fold_in(self.factors, interactions.customers, interactions.products, interactions.weights, n)
-
     def _score_similar(self, interactions: Interactions, evidence: np.ndarray, name: str) -> sparse.csr_matrix:
         """Return the scores by similarity of customers x offered, with the largest of each customer scaled to their evidence."""
         shape = (len(evidence), len(self.products))
         profile = sparse.csr_matrix((interactions.weights, (interactions.customers, interactions.products)), shape, np.float32)
         similar = (profile @ self.similarities[name]).tocsr()
-        similar.sort_indices()
-        largest = similar.max(axis=1).toarray().ravel()
+        counts, largest = np.diff(similar.indptr), np.zeros(len(evidence))
+        largest[counts > 0] = np.maximum.reduceat(similar.data, similar.indptr[:-1][counts > 0]) if similar.nnz else 0
         factor = np.divide(self.weights[name] * evidence, largest, out=np.zeros(len(evidence)), where=largest > 0)
-        similar.data *= np.repeat(factor, np.diff(similar.indptr)).astype(np.float32)
+        similar.data *= np.repeat(factor, counts).astype(np.float32)
         return similar
 
     def _leave_out(self, flat: np.ndarray, interactions: Interactions) -> None:
@@ -150,37 +162,21 @@ class Recommender:
         is_out = interactions.is_done & (positions >= 0)
         flat[interactions.customers[is_out] * len(self.offered) + positions[is_out]] = _LEFT_OUT
 
-    def _split_scores(
-        self, places: np.ndarray, left: np.ndarray, sparse_scores: Mapping[str, sparse.csr_matrix], prior_rows: np.ndarray
-    ) -> np.ndarray:
+    def _split_scores(self, places: np.ndarray, left: np.ndarray, prior_rows: np.ndarray, similar_parts: np.ndarray) -> np.ndarray:
         """Return what each component of COMPONENTS adds to the scores at some places: components x n x LENGTH.
 
         In double precision, so that the order of a list does not depend on the customers that are scored together.
         """
-        n, length = places.shape
-        parts = np.zeros((len(COMPONENTS), n, length))
-        n_priors = len(self.priors)
-        prior = left[np.arange(n), prior_rows][:, None].astype(np.float64) * self.priors[prior_rows[:, None], places]
+        parts = similar_parts.copy()
+        prior = left[np.arange(len(places)), prior_rows][:, None].astype(np.float64) * self.priors[prior_rows[:, None], places]
         is_segment = prior_rows[:, None] > 0
         parts[COMPONENTS.index(SEGMENT_POPULARITY)] = np.where(is_segment, prior, 0)
         parts[COMPONENTS.index(POPULARITY)] = np.where(is_segment, 0, prior)
         if self.weights.get(ALS):
-            factors = self._right[:, n_priors:].astype(np.float64)
+            n_priors = len(self.priors)
+            factors = np.ascontiguousarray(self._right[n_priors:].T, np.float64)
             parts[COMPONENTS.index(ALS)] = np.einsum("nf,nlf->nl", left[:, n_priors:], factors[places])
-        for name, of_component in sparse_scores.items():
-            parts[COMPONENTS.index(name)] = _look_up(of_component, places)
         return parts
-
-
-def _look_up(matrix: sparse.csr_matrix, columns: np.ndarray) -> np.ndarray:
-    """Return the values of some columns (n x m) of each of n rows of a matrix with sorted indices."""
-    n_columns = matrix.shape[1]
-    keys = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * n_columns + matrix.indices
-    if not len(keys):
-        return np.zeros(columns.shape)
-    queries = np.arange(len(columns))[:, None] * n_columns + columns
-    positions = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
-    return np.where(keys[positions] == queries, matrix.data[positions], 0)
 
 
 def _sort_lists(places: np.ndarray, parts: np.ndarray, is_shown: np.ndarray) -> Lists:
@@ -207,15 +203,25 @@ def find_largest(scores: np.ndarray, k: int) -> np.ndarray:
     n_groups = m // _GROUP
     if n_groups <= 2 * k:
         return np.argpartition(scores, m - k, axis=1)[:, m - k :]
-    whole = n_groups * _GROUP
-    largest = scores[:, :whole].reshape(n, n_groups, _GROUP).max(axis=2)
+    whole = n_groups * _GROUP  # a group is every n_groups-th column, so that groups are compared side by side
+    largest = scores[:, :whole].reshape(n, _GROUP, n_groups).max(axis=1)
     groups = np.argpartition(largest, n_groups - k, axis=1)[:, n_groups - k :]
-    columns = (groups[:, :, None] * _GROUP + np.arange(_GROUP)).reshape(n, -1)
-    rest = np.broadcast_to(np.arange(whole, m), (n, m - whole))
-    columns = np.concatenate([columns, rest], axis=1)
-    candidates = np.take_along_axis(scores, columns, axis=1)
-    best = np.argpartition(candidates, candidates.shape[1] - k, axis=1)[:, -k:]
+    members = (groups[:, :, None] + np.arange(_GROUP) * n_groups).reshape(n, -1)
+    columns = np.concatenate([members, np.broadcast_to(np.arange(whole, m), (n, m - whole))], axis=1)
+    best = np.argpartition(np.take_along_axis(scores, columns, axis=1), columns.shape[1] - k, axis=1)[:, -k:]
     return np.take_along_axis(columns, best, axis=1)
+
+
+def _list_slices(n: int, size: int) -> list[slice]:
+    """Return slices of so many rows, at least one."""
+    return [slice(start, min(n, start + size)) for start in range(0, max(n, 1), size)]
+
+
+def _select_customers(interactions: Interactions, rows: slice) -> Interactions:
+    """Return the interactions of some customers, who are numbered from 0 on."""
+    first, last = np.searchsorted(interactions.customers, [rows.start, rows.stop])
+    some = Interactions(*(values[first:last] for values in interactions))
+    return some._replace(customers=some.customers - rows.start)
 
 
 def number_interactions(
