@@ -17,7 +17,19 @@ from benchmarks.generator import Shop
 # Parts with a command line of their own, as far as their files are here: python -m benchmarks.NAME --help
 SEPARATE_PARTS = [
     name
-    for name in ("robots", "validation", "equality", "fuzz", "training", "encoding", "planted", "segments", "publishing", "recommendations", "bi")
+    for name in (
+        "robots",
+        "validation",
+        "equality",
+        "fuzz",
+        "training",
+        "encoding",
+        "planted",
+        "segments",
+        "publishing",
+        "recommendations",
+        "bi",
+    )
     if (Path(__file__).parent / f"{name}.py").exists()
 ]
 PARTS = ("features", "daily", "skew", "sizes", "flow", *SEPARATE_PARTS)

@@ -1,8 +1,9 @@
 """`python -m benchmarks.recommendations`: ten of 20,000 products for each of a million customers, beside MLlib's own way.
 
-The recommender is a made-up blend of all components with factors of rank 32, so that nothing is fitted. One process is measured as
-the step `score` runs it: it reads 15 order lines a customer, folds each customer in, scores all products and writes the table. MLlib
-does the same for fewer customers with `recommendForAllUsers`, which knows neither the other components nor what to leave out.
+The recommender is a made-up blend of all components with factors of rank 32, so that nothing is fitted. One process is measured
+as the step `score` runs it: it reads 15 order lines a customer, folds each customer in, scores all products and writes the table.
+MLlib does the same for fewer customers with `recommendForAllUsers`, which knows neither the other components nor what to leave
+out.
 """
 
 import argparse
@@ -53,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="shoal_bench_") as folder:
         write_shop(Lake(None, f"{folder}/lake"), n)
         version = f"{DAY}-made-up"
-        models.save(f"{folder}/models", version, partial(write_recommender, recommender=make_recommender()), models.RECOMMENDATIONS)
+        models.save(
+            f"{folder}/models", version, partial(write_recommender, recommender=make_recommender()), models.RECOMMENDATIONS
+        )
         models.promote(f"{folder}/models", version, DAY, BLEND, models.RECOMMENDATIONS)
         script = Path(folder) / "score.py"
         script.write_text(RUN)

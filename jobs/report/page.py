@@ -1,7 +1,8 @@
 """The page of a day: one HTML file, readable without a network.
 
-Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*, quality.*, clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the model. The section of a
-table that has nothing for the day says so.
+Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*, quality.*,
+clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the models. The section of a table that
+has nothing for the day says so.
 """
 
 from datetime import date

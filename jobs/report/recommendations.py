@@ -29,7 +29,7 @@ def summarize_recommendations(settings: Settings, day: date, segments: list[dict
     if not rows:
         return None
     version, counts = rows["model_version"][0].as_py(), rows.group_by("method").aggregate([([], "count_all")]).to_pylist()
-    counts = sorted(counts, key=lambda row: -row["count_all"])
+    counts.sort(key=lambda row: (-row["count_all"], row["method"]))
     return {
         "n_customers": pc.sum(pc.equal(rows["rank"], 1)).as_py(),
         "parts": [{"name": METHODS[row["method"]], "share": row["count_all"] / rows.num_rows} for row in counts],

@@ -19,9 +19,7 @@ CUSTOMERS = Table(
        net_life DECIMAL(18,4), net_90d DECIMAL(18,4), order_gap_days DOUBLE, order_gap_deviation_365d DOUBLE""",
     partition="day",
 )
-ACTIVE = Table(
-    "features.customers", "Who is active.", "customer_id STRING, day DATE, is_active BOOLEAN", partition="day"
-)
+ACTIVE = Table("features.customers", "Who is active.", "customer_id STRING, day DATE, is_active BOOLEAN", partition="day")
 ASSIGNMENTS = Table(
     "segments.assignments", "The segment of a customer on a day.", "customer_id STRING, day DATE, segment_id INT", partition="day"
 )

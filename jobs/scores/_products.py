@@ -1,7 +1,7 @@
 """What is known of products as of a day: which are offered, which are bought again, and which are like others.
 
-- Offered: something was done with it in the last OFFERED_DAYS days, or it was listed then. Where the shop sends a list of products,
-  it must be in it.
+- Offered: something was done with it in the last OFFERED_DAYS days, or it was listed then. Where the shop sends a list of
+  products, it must be in it.
 - Repeatable: at least MIN_REPEAT_SHARE of its buyers bought it on two days or more. A product of few buyers has, besides its own,
   REPEAT_PRIOR buyers like those of its category, and a category those of the shop.
 """
@@ -23,10 +23,11 @@ _WORD = re.compile(r"[^\W\d_]{2,}")  # words of letters: a number says what is i
 
 
 def describe_products(weighed: pl.DataFrame, categories: pl.DataFrame, listed: pl.DataFrame, day: date) -> pl.DataFrame:
-    """Return the products of weigh_signals() rows and those that are listed: product_id, name, category, is_offered, is_repeatable.
+    """Return the products of weigh_signals() rows and those that are listed.
 
-    `categories` are (product_id, category) as sent with orders and events, and `listed` are (product_id, name, category, day) of
-    the shop's own list, none where it sends none. Sorted by product.
+    Columns: product_id, name, category, is_offered, is_repeatable. `categories` are (product_id, category) as sent with orders
+    and events, and `listed` are (product_id, name, category, day) of the shop's own list, none where it sends none. Sorted by
+    product.
     """
     done = weighed.group_by("product_id").agg(
         last_day=pl.col("last_day").max(),
@@ -57,7 +58,9 @@ def find_co_purchases(customers: np.ndarray, products: np.ndarray, n_products: i
 
     A purchase is a position of `customers` and `products`; each pair is there once.
     """
-    bought = sparse.csr_matrix((np.ones(len(products), np.float32), (products, customers)), (n_products, int(customers.max(initial=-1)) + 1))
+    bought = sparse.csr_matrix(
+        (np.ones(len(products), np.float32), (products, customers)), (n_products, int(customers.max(initial=-1)) + 1)
+    )
     norms = np.sqrt(np.diff(bought.indptr) + SHRINKAGE)
     return _find_neighbours(sparse.diags_array((1 / norms).astype(np.float32)) @ bought, offered)
 
@@ -81,7 +84,7 @@ def find_similar_content(products: pl.DataFrame, offered: np.ndarray) -> sparse.
 
 
 def _find_neighbours(vectors: sparse.csr_matrix, offered: np.ndarray) -> sparse.csr_matrix:
-    """Return the products of vectors (products x d) with those of the offered, the NEIGHBOURS largest of each row; not with itself."""
+    """Return the products of vectors (products x d) with the offered ones, the NEIGHBOURS largest of a row, not with itself."""
     vectors = vectors.tocsr()
     right = vectors[offered].T.tocsc()
     columns_of = np.full(vectors.shape[0], -1)

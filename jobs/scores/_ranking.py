@@ -82,9 +82,9 @@ def choose_contestant(figures: Mapping[str, Figures], seed: int) -> Decision:
 
 
 def choose_weights(figures: Mapping[str, Figures], customers: np.ndarray) -> dict[str, float]:
-    """Return the weights of a blend: the square of how much each component's NDCG is above that of popularity, for these customers.
+    """Return the weights of a blend, which add up to 1, from the NDCG of these customers.
 
-    The weights add up to 1; there are none where no component is above.
+    A component weighs the square of how much it is above popularity. There are no weights where none is above.
     """
     leads = {
         name: float((figures[name].ndcg - figures[POPULARITY].ndcg)[customers].mean())

@@ -104,7 +104,8 @@ class Recommender:
         n, m = len(left), len(self.offered)
         scores = left @ self._right
         cells = {
-            component: np.repeat(np.arange(n) * m, np.diff(matrix.indptr)) + matrix.indices for component, matrix in similar.items()
+            component: np.repeat(np.arange(n) * m, np.diff(matrix.indptr)) + matrix.indices
+            for component, matrix in similar.items()
         }
         for component, matrix in similar.items():
             scores.ravel()[cells[component]] += matrix.data
@@ -162,7 +163,9 @@ class Recommender:
         is_out = interactions.is_done & (positions >= 0)
         flat[interactions.customers[is_out] * len(self.offered) + positions[is_out]] = _LEFT_OUT
 
-    def _split_scores(self, places: np.ndarray, left: np.ndarray, prior_rows: np.ndarray, similar_parts: np.ndarray) -> np.ndarray:
+    def _split_scores(
+        self, places: np.ndarray, left: np.ndarray, prior_rows: np.ndarray, similar_parts: np.ndarray
+    ) -> np.ndarray:
         """Return what each component of COMPONENTS adds to the scores at some places: components x n x LENGTH.
 
         In double precision, so that the order of a list does not depend on the customers that are scored together.
@@ -235,7 +238,9 @@ def number_interactions(
     product_rows = products.select("product_id", "is_repeatable").with_row_index("product")
     rows = weighed.join(customer_rows, "customer_id", "inner").join(product_rows, "product_id", "inner")
     rows = rows.sort("customer", pl.col("weight"), "product", descending=[False, True, False])
-    rows = rows.with_columns(place=pl.int_range(pl.len()).over("customer"), is_done=(pl.col("bought_days") > 0) & ~pl.col("is_repeatable"))
+    rows = rows.with_columns(
+        place=pl.int_range(pl.len()).over("customer"), is_done=(pl.col("bought_days") > 0) & ~pl.col("is_repeatable")
+    )
     rows = rows.filter((pl.col("place") < most) | pl.col("is_done")).sort("customer", "product")
     return Interactions(
         rows["customer"].to_numpy().astype(np.int64),

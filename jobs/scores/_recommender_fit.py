@@ -92,7 +92,7 @@ def _find_scale(factors: np.ndarray, interactions: Interactions, offered: np.nda
 def _find_priors(history: History, products: pl.DataFrame, offered: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     """Return the segments, and the popularity of offered products in all and in each segment, at most 1.
 
-    The popularity is the number of buyers, those of long ago less. A segment has SEGMENT_PRIOR buyers of the shop besides its own.
+    The popularity is the number of buyers, those of long ago less. A segment has SEGMENT_PRIOR buyers of the shop too.
     """
     weighed = history.weighed
     bought = weighed.filter(pl.col("bought_days") > 0)
@@ -152,8 +152,8 @@ def _blend_halves(show: Callable[[Mapping[str, float]], np.ndarray], figures: Ma
 
 def find_segments(customers: pl.Series, segments: pl.DataFrame) -> np.ndarray:
     """Return the segment of each customer out of (customer_id, segment_id), -1 where it is not known."""
-    known = pl.DataFrame({"customer_id": customers}).join(segments, "customer_id", "left", maintain_order="left")
-    return known["segment_id"].fill_null(-1).to_numpy()
+    rows = pl.DataFrame({"customer_id": customers}).join(segments, "customer_id", "left", maintain_order="left")
+    return rows["segment_id"].fill_null(-1).to_numpy()
 
 
 def _find_shares(weighed: pl.DataFrame, places: pl.DataFrame) -> np.ndarray:
@@ -182,7 +182,9 @@ def to_files(recommender: Recommender) -> dict[str, pa.Table]:
     )
     is_offered = pl.Series("is_offered", np.isin(np.arange(n), recommender.offered))
     products = recommender.products.with_columns(is_offered, factors.cast(pl.List(pl.Float32)))
-    return {name: frame.to_arrow() for name, frame in (("products", products), ("neighbours", pl.concat(parts)), ("priors", priors))}
+    return {
+        name: frame.to_arrow() for name, frame in (("products", products), ("neighbours", pl.concat(parts)), ("priors", priors))
+    }
 
 
 def from_files(tables: Mapping[str, pa.Table], record: Mapping) -> Recommender:

@@ -59,10 +59,10 @@ _HASHES = 1_000_000
 
 
 def prepare_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -> tuple[str, Recommender] | str:
-    """Return the version and the recommender of the day's champion, fitted first where one is due; in words where there is none."""
-    if retrain or models.is_due(settings.models, day, settings.scores.retrain_every_days, _FAMILY):
-        if obstacle := _train(lake, settings, day):
-            return obstacle
+    """Return the version and the recommender of the day's champion, fitted first where due; in words why there is none."""
+    is_due = retrain or models.is_due(settings.models, day, settings.scores.retrain_every_days, _FAMILY)
+    if is_due and (obstacle := _train(lake, settings, day)):
+        return obstacle
     version = models.champion(settings.models, day, _FAMILY)["version"]
     read = partial(models.read, settings.models, version, family=_FAMILY)
     tables = {name: pq.read_table(io.BytesIO(read(f"{name}.parquet"))) for name in ("products", "neighbours", "priors")}
@@ -81,9 +81,7 @@ def _train(lake: Lake, settings: Settings, day: date) -> str | None:
     recommender = fit_recommender(now, _fit_in_spark(lake, settings.scores.seed) if uses_factors else None)
     if len(recommender.offered) <= LENGTH:
         return f"{len(recommender.offered)} products are offered on {day}, no more than the {LENGTH} of a list"
-    recommender = replace(
-        recommender, weights=dict(comparison.weights), uses_segments=comparison.decision.method != POPULARITY
-    )
+    recommender = replace(recommender, weights=dict(comparison.weights), uses_segments=comparison.decision.method != POPULARITY)
     _save(settings, day, now, recommender, comparison)
     return None
 

@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from jobs.config.settings import Settings

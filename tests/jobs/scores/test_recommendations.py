@@ -22,6 +22,7 @@ from jobs.storage.lake import Lake
 DAY = date(2024, 6, 1)
 GROUP_SIZE, TASTE_SIZE = 60, 30  # customers, and products that they like
 FOREVER = date.max
+DEFAULTS = Scores()
 
 
 def days_ago(n: int) -> date:
@@ -45,7 +46,7 @@ def event(customer: str | None, product: str, ago: int, **differences) -> dict:
 
 
 def buy_by_taste(seed: int = 1) -> list[dict]:
-    """Return the orders of two groups of customers, a and b, who buy on two days before the test and one within, by their taste."""
+    """Return the orders of two groups, a and b, who buy by their taste on two days before the test and on one within."""
     random = np.random.default_rng(seed)
     return [
         order(f"{taste}{number:02}", f"{taste}-{product:02}", ago)
@@ -91,14 +92,15 @@ def write_shop(tmp_path):
     Customers are those of orders and events and the `others`. Segments are by customer; those of `dormant` are not active.
     """
 
-    def write(orders, events=(), products=(), segments=None, others=(), dormant=(), scores=Scores()):
+    def write(orders, events=(), products=(), segments=None, others=(), dormant=(), scores=DEFAULTS):
         lake = Lake(None, str(tmp_path / "lake"))
         for table, rows in ((ORDERS, orders), (EVENTS, events), (PRODUCTS, products)):
             if rows:
                 lake.replace_rows(table, pa.Table.from_pylist(list(rows), table.arrow_schema))
         ids = sorted({row["customer_id"] for row in [*orders, *events]} | {*others})
-        known = [{"customer_id": c, "day": d, "is_active": c not in dormant} for c in ids for d in (DAY, DAY + timedelta(days=1))]
-        lake.replace_rows(ACTIVE, pa.Table.from_pylist(known, ACTIVE.arrow_schema))
+        days = (DAY, DAY + timedelta(days=1))
+        customers = [{"customer_id": c, "day": day, "is_active": c not in dormant} for c in ids for day in days]
+        lake.replace_rows(ACTIVE, pa.Table.from_pylist(customers, ACTIVE.arrow_schema))
         rows = [{"customer_id": c, "day": DAY, "segment_id": s} for c, s in (segments or {}).items()]
         lake.replace_rows(ASSIGNMENTS, pa.Table.from_pylist(rows, ASSIGNMENTS.arrow_schema))
         return lake, replace(load_settings({}), lake=lake.root, models=str(tmp_path / "models"), scores=scores)
@@ -242,7 +244,8 @@ def test_buckets_give_the_rows_of_one_bucket(write_shop):
 
     def score(customers: list[str]) -> pa.Table:
         is_in = {
-            name: rows.filter(pa.compute.is_in(rows["customer_id"], pa.array(customers, pa.string()))) for name, rows in tables.items()
+            name: rows.filter(pa.compute.is_in(rows["customer_id"], pa.array(customers, pa.string())))
+            for name, rows in tables.items()
         }
         return recommend_products(is_in, recommender, version, DAY, Shop(has_orders=True))["recommendations"]
 

@@ -80,9 +80,13 @@ def to_figures(hit_rates: np.ndarray):
 
 def test_a_contestant_is_published_only_where_it_is_better_than_all_simpler_ones():
     weak, strong = to_figures(np.full(2000, 0.1)), to_figures(np.full(2000, 0.3))
-    assert choose_contestant({"popularity": weak, "als": weak}, 1) == Decision("popularity", "nothing is better than popularity in NDCG")
+    assert choose_contestant({"popularity": weak, "als": weak}, 1) == Decision(
+        "popularity", "nothing is better than popularity in NDCG"
+    )
     decision = choose_contestant({"popularity": weak, "co_purchase": strong, "als": strong, "blend": weak}, 1)
-    assert decision == Decision("co_purchase", "co_purchase is better than popularity and blend in NDCG; als is not better than it")
+    assert decision == Decision(
+        "co_purchase", "co_purchase is better than popularity and blend in NDCG; als is not better than it"
+    )
     assert choose_contestant({"popularity": weak, "co_purchase": weak, "als": strong}, 1).method == "als"
 
 
@@ -103,7 +107,9 @@ def weigh(customer: str, product: str, bought_days: int = 1) -> dict:
 def test_a_product_is_repeatable_by_its_own_buyers_and_one_of_few_by_those_of_its_category():
     rows = [weigh(f"c{n}", "milk", 1 + (n < 20)) for n in range(100)] + [weigh(f"c{n}", "sofa") for n in range(100)]
     rows += [weigh("c1", "cream"), weigh("c1", "chair")]
-    categories = pl.DataFrame({"product_id": ["milk", "cream", "sofa", "chair"], "category": ["dairy", "dairy", "seats", "seats"]})
+    categories = pl.DataFrame(
+        {"product_id": ["milk", "cream", "sofa", "chair"], "category": ["dairy", "dairy", "seats", "seats"]}
+    )
     listed = pl.DataFrame(schema={"product_id": pl.String, "name": pl.String, "category": pl.String, "day": pl.Date})
     products = describe_products(pl.DataFrame(rows), categories, listed, DAY)
     assert dict(products.select("product_id", "is_repeatable").iter_rows()) == {
@@ -113,7 +119,9 @@ def test_a_product_is_repeatable_by_its_own_buyers_and_one_of_few_by_those_of_it
 
 def test_products_of_the_same_words_are_alike_and_a_word_of_all_says_nothing():
     names = ["red wool scarf", "blue wool scarf", "red clay pot", "steel pot", "the"]
-    products = pl.DataFrame({"name": [f"the {name}" for name in names], "category": [None] * len(names)}, schema_overrides={"category": pl.String})
+    products = pl.DataFrame(
+        {"name": [f"the {name}" for name in names], "category": [None] * len(names)}, schema_overrides={"category": pl.String}
+    )
     similar = find_similar_content(products, np.arange(len(names))).toarray()
     assert similar[0].argmax() == 1
     assert similar[3].argmax() == 2
@@ -133,10 +141,14 @@ def test_a_segment_is_marked_by_what_it_buys_more_than_others_and_pairs_by_more_
     rows = [weigh(f"a{n}", product) for n in range(20) for product in ("tea", "pot")]
     rows += [weigh(f"a{n}", "soap") for n in range(10)] + [weigh(f"b{n}", "soap") for n in range(80)] + [weigh("a20", "milk")]
     segments = pl.DataFrame([{"customer_id": f"{s}{n}", "segment_id": i} for i, s in ((1, "a"), (2, "b")) for n in range(90)])
-    products = pl.DataFrame({"product_id": ["tea", "pot", "soap", "milk"], "name": ["Tea", "Pot", None, "Milk"], "category": ["x"] * 4})
+    products = pl.DataFrame(
+        {"product_id": ["tea", "pot", "soap", "milk"], "name": ["Tea", "Pot", None, "Milk"], "category": ["x"] * 4}
+    )
     first, second = summarize_segments(pl.DataFrame(rows), segments, products, min_cell=5)
     assert [(row["name"], row["buyers"], row["lift"]) for row in first["products"]] == [
         ("Pot", 20, pytest.approx(101 / 21)), ("Tea", 20, pytest.approx(101 / 21)),
     ]  # fmt: skip
-    assert [(row["names"], row["buyers"], row["lift"]) for row in first["pairs"][:1]] == [(["Pot", "Tea"], 20, pytest.approx(21 / 20))]
+    assert [(row["names"], row["buyers"], row["lift"]) for row in first["pairs"][:1]] == [
+        (["Pot", "Tea"], 20, pytest.approx(21 / 20))
+    ]
     assert (second["segment_id"], second["buyers"], second["pairs"]) == (2, 80, [])
