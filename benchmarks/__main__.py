@@ -28,6 +28,7 @@ SEPARATE_PARTS = [
         "segments",
         "publishing",
         "recommendations",
+        "tastes",
         "bi",
     )
     if (Path(__file__).parent / f"{name}.py").exists()

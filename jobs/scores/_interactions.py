@@ -20,7 +20,7 @@ from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
 
-EVENT_DAYS = 90  # views and carts older than this do not count
+EVENT_DAYS = 180  # views and carts older than this do not count
 HALF_LIFE_DAYS = 60  # after which an interaction counts half
 PURCHASE = "purchase"
 WEIGHTS = {"view": 1.0, "add_to_cart": 3.0, PURCHASE: 5.0}  # of a kind, once a customer, product and day

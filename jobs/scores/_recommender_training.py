@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.config.settings import Settings
@@ -48,7 +49,7 @@ from jobs.storage.table import Table
 
 FORMAT = 1  # raise it when the same inputs are to give another recommender
 TEST_DAYS = 30  # of purchases that contestants are compared on
-MAX_CUSTOMERS = 200_000  # that a recommender is fitted on, chosen by a hash: more change little of what products have in common
+MAX_CUSTOMERS = 200_000  # active ones whom a recommender is fitted on, by a hash: more change little of what products share
 PRODUCTS = Table(
     "clean.products",
     "What the shop says of its products, from a day on.",
@@ -120,8 +121,8 @@ def _read_signals(
 
     Of a sample of the customers.
     """
-    n_customers = lake.count_rows(_inputs.CUSTOMERS.name, [day])
-    share = min(1.0, MAX_CUSTOMERS / max(n_customers, 1))
+    n_active = lake.count_by(_inputs.ACTIVE.name, ["is_active"], ds.field("day") == day)[True,]
+    share = min(1.0, MAX_CUSTOMERS / max(n_active, 1))
     days = (day, day - timedelta(days=TEST_DAYS))
     rows = interactions_of(lake, shop, day, EVENT_DAYS + TEST_DAYS)
     n_rows = sum(lake.count_rows(of.table.name, of.days) for of in rows.values() if lake.exists(of.table.name))

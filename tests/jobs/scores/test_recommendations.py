@@ -291,7 +291,7 @@ def test_an_event_counts_for_whom_it_was_known_to_be_on_the_day():
         event(None, "shared before", 1, former_customer_id="c", shared_since=DAY),
         event(None, "shared tomorrow", 1, former_customer_id="c", shared_since=tomorrow),
         event("part", "of an account that is part of another", 1),
-        event("c", "long ago", 90),
+        event("c", "long ago", 180),
         event("c", "bought", 1, event_type="purchase"),
     ]
     kept = ["kept", "of an account that is part of another", "shared tomorrow"]
