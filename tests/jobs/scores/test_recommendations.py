@@ -1,5 +1,6 @@
 """scores.recommendations: which products a customer gets, and which are left out."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from jobs.cli.models import print_models
 from jobs.config.settings import Scores, load_settings
 from jobs.scores import _recommender_training, recommendations
 from jobs.scores._factors import RANK, fold_in
@@ -133,13 +135,16 @@ def test_a_list_has_products_of_the_customers_taste(write_shop):
     assert rows.sort("customer_id", "rank").select((pl.col("score").diff() <= 0).over("customer_id").all()).item()
 
 
-def test_popularity_is_published_where_nothing_beats_it(write_shop):
+def test_popularity_is_published_where_nothing_beats_it(write_shop, capsys):
     lake, settings = write_shop(buy_at_random())
     recommendations.run(lake, settings, DAY, retrain=False)
     assert (read_meta(settings)["method"], read_meta(settings)["reason"]) == (
         "popularity", "nothing is better than popularity in NDCG",
     )  # fmt: skip
     assert set(lake.read_arrow(TABLE)["method"].to_pylist()) == {"popularity"}
+    capsys.readouterr()
+    print_models(settings.models, models.RECOMMENDATIONS)
+    assert re.search(r"products offered +method +NDCG +of popularity[^\n]*\n.*\n.* 120 +30 +popularity ", capsys.readouterr().out)
 
 
 def test_what_was_bought_is_left_out_unless_it_is_bought_again(write_shop):
