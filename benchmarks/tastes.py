@@ -39,7 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
         lake, shop = options.lake or f"{folder}/lake", Path(options.input or f"{folder}/input")
         if not options.lake:
             writer.write_shop(shop, options.customers, DAYS, SEED, LAST_DAY)
-            environment = {"SHOAL_LAKE": lake, "SHOAL_INPUT": str(shop), "SHOAL_MODELS": f"{folder}/models", "SHOAL_REPORTS": folder}
+            environment = {
+                "SHOAL_LAKE": lake,
+                "SHOAL_INPUT": str(shop),
+                "SHOAL_MODELS": f"{folder}/models",
+                "SHOAL_REPORTS": folder,
+            }
             environment |= {"SHOAL_SOURCE": "sample", "SHOAL_SECRET": "a made-up shop has none"}
             command = measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(LAST_DAY))
             if subprocess.run(command, cwd=measure.ROOT, env={**os.environ, **environment}, check=False).returncode:
@@ -70,7 +75,7 @@ def _print_shares(lake: str, shop: Path) -> None:
 
 
 def find_favoured(rows: pl.DataFrame, types: pl.DataFrame) -> pl.DataFrame:
-    """Return (customer_id, product_id) rows of customers with a type, with `is_favoured`: its type likes the product's category."""
+    """Return (customer_id, product_id) rows of customers with a type, with `is_favoured`: the type likes the category."""
     numbered = {letter: number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz"[: len(CATEGORIES)])}
     favoured = [(name, numbered[letter]) for name, kind in TYPES.items() for letter in kind.likes]
     favours = pl.DataFrame(favoured, ["type", "category"], orient="row").with_columns(is_favoured=pl.lit(True))

@@ -56,8 +56,9 @@ class Shop:
 def read_shop(lake: Lake, settings: Settings, day: date) -> Shop:
     """Return what is known of the shop on a day."""
     merges = account_merges.find_owners(pl.DataFrame(pl.from_arrow(lake.read_arrow(_ACCOUNTS))))
-    has_orders = any(d <= day for d in lake.days(ORDERS.name)) if lake.exists(ORDERS.name) else False
-    return Shop(has_orders, settings.business_time_zone, account_merges.find_owners_on(merges, day))
+    return Shop(
+        any(d <= day for d in lake.days(ORDERS.name)), settings.business_time_zone, account_merges.find_owners_on(merges, day)
+    )
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _read_signals(
     share = min(1.0, MAX_CUSTOMERS / max(n_active, 1))
     days = (day, day - timedelta(days=TEST_DAYS))
     rows = interactions_of(lake, shop, day, EVENT_DAYS + TEST_DAYS)
-    n_rows = sum(lake.count_rows(of.table.name, of.days) for of in rows.values() if lake.exists(of.table.name))
+    n_rows = sum(lake.count_rows(of.table.name, of.days) for of in rows.values())
     kernel = partial(collect_history, days=days, shop=shop, share=share)
     outputs = dict.fromkeys(("now", "earlier", "since", "categories_now", "categories_earlier"), COLLECT)
     with open_runner(lake, settings, n_rows) as runner:

@@ -12,6 +12,7 @@ import pytest
 
 from jobs.cli.models import print_models
 from jobs.config.settings import Scores, load_settings
+from jobs.engine.lazy_session import LazySession
 from jobs.scores import _recommender_training, recommendations
 from jobs.scores._factors import RANK, fold_in
 from jobs.scores._inputs import ACTIVE, ASSIGNMENTS
@@ -257,6 +258,16 @@ def test_buckets_give_the_rows_of_one_bucket(write_shop):
     names = sorted(tables["customers"]["customer_id"].to_pylist())
     parts = pa.concat_tables([score(names[::7]), score([name for name in names if name not in names[::7]])])
     assert parts.sort_by([("customer_id", "ascending"), ("rank", "ascending")]).equals(score(names))
+
+
+def test_spark_in_several_buckets_gives_the_rows_of_one_process(write_shop, spark, monkeypatch):
+    lake, settings = write_shop(buy_by_taste(), events=[event(f"a{n:02}", "b-00", 3) for n in range(9)])
+    recommendations.run(lake, settings, DAY, retrain=False)
+    before = lake.read_arrow(TABLE).sort_by([("customer_id", "ascending"), ("rank", "ascending")])
+    monkeypatch.setattr(recommendations, "CUSTOMERS_PER_BUCKET", 50)
+    session = LazySession("tests", lambda name, is_short: spark)
+    recommendations.run(Lake(session, lake.root), replace(settings, engine="spark"), DAY, retrain=False)
+    assert lake.read_arrow(TABLE).sort_by([("customer_id", "ascending"), ("rank", "ascending")]).equals(before)
 
 
 def list_products(orders=(), events=(), has_orders=True, owners=None) -> list[tuple[str, str, str]]:
