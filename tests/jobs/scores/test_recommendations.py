@@ -152,9 +152,9 @@ def test_what_was_bought_is_left_out_unless_it_is_bought_again(write_shop):
     """The five foods are bought by everyone on two days; each of the gifts is bought by a customer once."""
     random = np.random.default_rng(1)
     tastes = [(f"a{n:02}", random.permutation(np.arange(5, 40))[:6]) for n in range(GROUP_SIZE)]
-    orders = [order(customer, f"a-{p:02}", 60 - 10 * i, category="gift") for customer, some in tastes for i, p in enumerate(some)]
+    orders = [order(customer, f"a-{p:02}", 20 - 2 * i, category="gift") for customer, some in tastes for i, p in enumerate(some)]
     foods = [f"a-{p:02}" for p in range(5)]
-    orders += [order(customer, food, ago, category="food") for customer, _ in tastes for food in foods for ago in (50, 20)]
+    orders += [order(customer, food, ago, category="food") for customer, _ in tastes for food in foods for ago in (25, 5)]
     lake, settings = write_shop(orders)
     recommendations.run(lake, settings, DAY, retrain=False)
     lists = read_lists(lake)
@@ -213,7 +213,8 @@ def test_without_enough_orders_or_products_the_table_is_empty_and_says_so(write_
 
 
 def test_a_young_shop_gets_popularity_because_nothing_can_be_compared(write_shop):
-    lake, settings = write_shop([row | {"day": days_ago(5), "known_from": days_ago(5)} for row in buy_by_taste()])
+    orders = [row | {"day": days_ago(5), "known_from": days_ago(5)} for row in buy_by_taste()]
+    lake, settings = write_shop(orders, [event(f"v{n}", "a-00", ago) for n in range(60) for ago in (40, 5)])
     recommendations.run(lake, settings, DAY, retrain=False)
     since = days_ago(TEST_DAYS)
     assert read_meta(settings)["reason"] == f"0 customers known on {since} bought since, too few to compare contestants"
@@ -302,7 +303,7 @@ def test_an_event_counts_for_whom_it_was_known_to_be_on_the_day():
     tomorrow = DAY + timedelta(days=1)
     rows = [
         event("c", "kept", 1),
-        event("c", "of tomorrow", -1),
+        event("c", "of tomorrow", -1, identified_on=DAY),
         event("c", "identified tomorrow", 1, identified_on=tomorrow),
         event(None, "shared before", 1, former_customer_id="c", shared_since=DAY),
         event(None, "shared tomorrow", 1, former_customer_id="c", shared_since=tomorrow),
