@@ -30,6 +30,7 @@ from jobs.scores._interactions import (
     read_shop,
     weigh_signals,
 )
+from jobs.scores._products import describe_products
 from jobs.scores._ranking import Decision
 from jobs.scores._recommender import ALS, LENGTH, POPULARITY, Recommender
 from jobs.scores._recommender_fit import (
@@ -80,8 +81,6 @@ def _train(lake: Lake, settings: Settings, day: date) -> str | None:
     comparison = _compare(lake, settings, earlier, since)
     uses_factors = ALS in comparison.weights
     recommender = fit_recommender(now, _fit_in_spark(lake, settings.scores.seed) if uses_factors else None)
-    if len(recommender.offered) <= LENGTH:
-        return f"{len(recommender.offered)} products are offered on {day}, no more than the {LENGTH} of a list"
     recommender = replace(recommender, weights=dict(comparison.weights), uses_segments=comparison.decision.method != POPULARITY)
     _save(settings, day, now, recommender, comparison)
     return None
@@ -89,6 +88,8 @@ def _train(lake: Lake, settings: Settings, day: date) -> str | None:
 
 def _compare(lake: Lake, settings: Settings, earlier: History, since: pl.DataFrame) -> Comparison:
     """Compare contestants; popularity is published where too few customers bought to compare them."""
+    if obstacle := _find_obstacle(earlier, settings.scores.min_buyers):
+        return Comparison(Decision(POPULARITY, f"contestants cannot be compared: {obstacle}"), {}, {}, 0)
     tested = since.join(earlier.weighed.select("customer_id").unique(), "customer_id", "semi")["customer_id"].n_unique()
     if tested < settings.scores.min_buyers:
         reason = f"{tested} customers known on {earlier.day} bought since, too few to compare contestants"
@@ -108,9 +109,13 @@ def _fit_in_spark(lake: Lake, seed: int) -> FitFactors:
 
 
 def _find_obstacle(history: History, min_buyers: int) -> str | None:
+    """Return in words why a recommender cannot be fitted; None where it can."""
     buyers = history.weighed.filter(pl.col("bought_days") > 0)["customer_id"].n_unique()
     if buyers < min_buyers:
         return f"{buyers} customers bought a product by {history.day}, fewer than scores.min_buyers = {min_buyers}"
+    products = describe_products(history.weighed, history.categories, history.listed, history.day)
+    if (offered := int(products["is_offered"].sum())) <= LENGTH:
+        return f"{offered} products are offered on {history.day}, no more than the {LENGTH} of a list"
     return None
 
 

@@ -216,9 +216,24 @@ def test_a_young_shop_gets_popularity_because_nothing_can_be_compared(write_shop
     orders = [row | {"day": days_ago(5), "known_from": days_ago(5)} for row in buy_by_taste()]
     lake, settings = write_shop(orders, [event(f"v{n}", "a-00", ago) for n in range(60) for ago in (40, 5)])
     recommendations.run(lake, settings, DAY, retrain=False)
-    since = days_ago(TEST_DAYS)
-    assert read_meta(settings)["reason"] == f"0 customers known on {since} bought since, too few to compare contestants"
+    reason = f"0 customers bought a product by {days_ago(TEST_DAYS)}, fewer than scores.min_buyers = 50"
+    assert read_meta(settings)["reason"] == f"contestants cannot be compared: {reason}"
     assert set(lake.read_arrow(TABLE)["method"].to_pylist()) == {"popularity"}
+
+
+@pytest.mark.parametrize(
+    ("earlier_products", "earlier_ago", "reason"),
+    [
+        ("old", 200, f"contestants cannot be compared: 0 products are offered on {days_ago(30)}, no more than the 10 of a list"),
+        ("a", 60, f"0 customers known on {days_ago(30)} bought since, too few to compare contestants"),
+    ],
+    ids=["all products are new", "nobody came back"],
+)
+def test_where_nothing_can_be_compared_popularity_is_published(write_shop, earlier_products, earlier_ago, reason):
+    orders = [order(f"e{n}", f"{earlier_products}-{n % 30:02}", earlier_ago) for n in range(GROUP_SIZE)]
+    lake, settings = write_shop(orders + [row for row in buy_by_taste() if row["day"] == days_ago(10)])
+    recommendations.run(lake, settings, DAY, retrain=False)
+    assert (read_meta(settings)["method"], read_meta(settings)["reason"]) == ("popularity", reason)
 
 
 def test_a_day_again_has_the_same_rows_and_the_next_day_the_same_model(write_shop):
