@@ -71,14 +71,19 @@ def choose_contestant(figures: Mapping[str, Figures], seed: int) -> Decision:
     """
     best, reason = POPULARITY, "nothing is better than popularity in NDCG"
     for name in CONTESTANTS:
-        if name in figures and name != best and _leads(figures[name].ndcg - figures[best].ndcg, seed):
+        if name in figures and name != best and is_better(figures[name], figures[best], seed):
             best = name
     if best != POPULARITY:
-        beaten = [name for name in figures if name != best and _leads(figures[best].ndcg - figures[name].ndcg, seed)]
+        beaten = [name for name in figures if name != best and is_better(figures[best], figures[name], seed)]
         reason = f"{best} is better than {' and '.join(beaten)} in NDCG"
         if level := [name for name in figures if name not in (best, *beaten)]:
             reason += f"; {' and '.join(level)} {'are' if level[1:] else 'is'} not better than it"
     return Decision(best, reason)
+
+
+def is_better(figures: Figures, others: Figures, seed: int) -> bool:
+    """Return whether the NDCG is higher than that of another contestant in 97.5 % of the resamples."""
+    return bool(np.percentile(_resample_means(figures.ndcg - others.ndcg, seed), _INTERVAL[0]) > 0)
 
 
 def choose_weights(figures: Mapping[str, Figures], customers: np.ndarray) -> dict[str, float]:
@@ -113,10 +118,6 @@ def _coverage(figures: Figures, rows: np.ndarray | slice) -> float:
     """Return the share of the products that are in any list of some customers."""
     lists = figures.lists[rows]
     return float(np.bincount(lists[lists >= 0], minlength=figures.n_products).astype(bool).mean())
-
-
-def _leads(difference: np.ndarray, seed: int) -> bool:
-    return bool(np.percentile(_resample_means(difference, seed), _INTERVAL[0]) > 0)
 
 
 def _find_interval(values: np.ndarray) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import sparse
 from jobs.scores._factors import fold_in
 from jobs.scores._interactions import MOST_PRODUCTS
 from jobs.scores._products import describe_products, find_co_purchases, find_similar_content
-from jobs.scores._ranking import CONTESTANTS, Decision, Figures, choose_contestant, choose_weights, measure_lists
+from jobs.scores._ranking import CONTESTANTS, Decision, Figures, choose_contestant, choose_weights, is_better, measure_lists
 from jobs.scores._recommender import (
     ALS,
     BLEND,
@@ -47,10 +48,11 @@ class History(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How contestants did, which is published, and with which weights of the components."""
+    """How contestants did, which is published, with which weights of the components, and whether the prior is the segment's."""
 
     decision: Decision
     weights: Mapping[str, float]
+    uses_segments: bool
     figures: Mapping[str, Figures]
     n_customers: int
 
@@ -112,7 +114,10 @@ def _find_priors(history: History, products: pl.DataFrame, offered: np.ndarray) 
 
 
 def compare_contestants(recommender: Recommender, earlier: History, since: pl.DataFrame, seed: int) -> Comparison:
-    """Compare contestants on (customer_id, product_id) bought `since`, by the customers who had done anything before."""
+    """Compare contestants on (customer_id, product_id) bought `since`, by the customers who had done anything before.
+
+    The prior of the personal ones is the popularity in the segment, unless segments were known then and it is not better.
+    """
     had_done = earlier.weighed.select("customer_id").unique()
     buyers = since.join(had_done, "customer_id", "semi").select("customer_id").unique()
     tested = buyers.sort(pl.col("customer_id").hash(seed), "customer_id").head(MAX_TESTED).with_row_index("customer")
@@ -125,22 +130,25 @@ def compare_contestants(recommender: Recommender, earlier: History, since: pl.Da
     segments = find_segments(tested["customer_id"], earlier.segments)
     shares = _find_shares(earlier.weighed, places)
 
-    def show(weights: Mapping[str, float], uses_segments: bool = True) -> np.ndarray:
+    def show(weights: Mapping[str, float], uses_segments: bool) -> np.ndarray:
         return replace(recommender, weights=weights, uses_segments=uses_segments).recommend(interactions, segments).products
 
-    lists = {POPULARITY: show({}, False)}
+    def measure(lists: np.ndarray) -> Figures:
+        return measure_lists(lists, keys, n_bought, shares)
+
+    figures = {POPULARITY: measure(show({}, False))}
     if recommender.segments:
-        lists[SEGMENT_POPULARITY] = show({})
-    lists |= {name: show({name: 1.0}) for name in PERSONAL if name == ALS or recommender.similarities[name].nnz}
-    figures = {name: measure_lists(shown, keys, n_bought, shares) for name, shown in lists.items()}
+        figures[SEGMENT_POPULARITY] = measure(show({}, True))
+    uses_segments = not recommender.segments or is_better(figures[SEGMENT_POPULARITY], figures[POPULARITY], seed)
+    named = [name for name in PERSONAL if name == ALS or recommender.similarities[name].nnz]
+    figures |= {name: measure(show({name: 1.0}, uses_segments)) for name in named}
     weights = choose_weights(figures, np.arange(len(tested)))
     if len(weights) > 1:
-        blend = _blend_halves(show, figures, len(tested))
-        figures[BLEND] = measure_lists(blend, keys, n_bought, shares)
+        figures[BLEND] = measure(_blend_halves(partial(show, uses_segments=uses_segments), figures, len(tested)))
     decision = choose_contestant(figures, seed)
     of_method = {BLEND: weights, POPULARITY: {}, SEGMENT_POPULARITY: {}}.get(decision.method, {decision.method: 1.0})
     ordered = {name: figures[name] for name in CONTESTANTS if name in figures}
-    return Comparison(decision, of_method, ordered, len(tested))
+    return Comparison(decision, of_method, uses_segments and decision.method != POPULARITY, ordered, len(tested))
 
 
 def _blend_halves(show: Callable[[Mapping[str, float]], np.ndarray], figures: Mapping[str, Figures], n: int) -> np.ndarray:

@@ -32,7 +32,7 @@ from jobs.scores._interactions import (
 )
 from jobs.scores._products import describe_products
 from jobs.scores._ranking import Decision
-from jobs.scores._recommender import ALS, LENGTH, POPULARITY, Recommender
+from jobs.scores._recommender import ALS, LENGTH, POPULARITY, SEGMENT_POPULARITY, Recommender
 from jobs.scores._recommender_fit import (
     Comparison,
     FitFactors,
@@ -81,7 +81,7 @@ def _train(lake: Lake, settings: Settings, day: date) -> str | None:
     comparison = _compare(lake, settings, earlier, since)
     uses_factors = ALS in comparison.weights
     recommender = fit_recommender(now, _fit_in_spark(lake, settings.scores.seed) if uses_factors else None)
-    recommender = replace(recommender, weights=dict(comparison.weights), uses_segments=comparison.decision.method != POPULARITY)
+    recommender = replace(recommender, weights=dict(comparison.weights), uses_segments=comparison.uses_segments)
     _save(settings, day, now, recommender, comparison)
     return None
 
@@ -89,11 +89,11 @@ def _train(lake: Lake, settings: Settings, day: date) -> str | None:
 def _compare(lake: Lake, settings: Settings, earlier: History, since: pl.DataFrame) -> Comparison:
     """Compare contestants; popularity is published where too few customers bought to compare them."""
     if obstacle := _find_obstacle(earlier, settings.scores.min_buyers):
-        return Comparison(Decision(POPULARITY, f"contestants cannot be compared: {obstacle}"), {}, {}, 0)
+        return Comparison(Decision(POPULARITY, f"contestants cannot be compared: {obstacle}"), {}, False, {}, 0)
     tested = since.join(earlier.weighed.select("customer_id").unique(), "customer_id", "semi")["customer_id"].n_unique()
     if tested < settings.scores.min_buyers:
         reason = f"{tested} customers known on {earlier.day} bought since, too few to compare contestants"
-        return Comparison(Decision(POPULARITY, reason), {}, {}, tested)
+        return Comparison(Decision(POPULARITY, reason), {}, False, {}, tested)
     recommender = fit_recommender(earlier, _fit_in_spark(lake, settings.scores.seed))
     comparison = compare_contestants(recommender, earlier, since, settings.scores.seed)
     for name, figures in comparison.figures.items():
@@ -185,6 +185,7 @@ def _save(settings: Settings, day: date, history: History, recommender: Recommen
         "method": decision.method,
         "reason": decision.reason,
         "weights": dict(comparison.weights),
+        "prior": SEGMENT_POPULARITY if recommender.uses_segments else POPULARITY,
         "customers": history.weighed["customer_id"].n_unique(),
         "products": len(recommender.products),
         "offered": len(recommender.offered),

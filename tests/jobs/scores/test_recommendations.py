@@ -15,7 +15,7 @@ from jobs.config.settings import Scores, load_settings
 from jobs.engine.lazy_session import LazySession
 from jobs.scores import _recommender_training, recommendations
 from jobs.scores._factors import RANK, fold_in
-from jobs.scores._inputs import ACTIVE, ASSIGNMENTS
+from jobs.scores._inputs import ACTIVE, ASSIGNMENTS, HISTORY
 from jobs.scores._interactions import EVENTS, ORDERS, Shop, list_signals
 from jobs.scores._recommender_training import PRODUCTS, TEST_DAYS
 from jobs.scores.recommendations import LENGTH, TABLE, recommend_products
@@ -186,6 +186,17 @@ def test_a_new_customer_gets_what_is_popular_in_their_segment_or_in_the_shop(wri
         assert (of_customer["product_id"].str.head(1) == taste).mean() >= 0.8
     of_nobody = rows.filter(pl.col("customer_id") == "nobody")
     assert (len(of_nobody), set(of_nobody["method"])) == (LENGTH, {"popularity"})
+
+
+def test_a_new_customer_gets_what_is_popular_in_the_shop_where_that_of_segments_was_not_better(write_shop):
+    """In the segments, whom a customer is like is left to chance."""
+    segments = {f"{taste}{n:02}": 1 + n % 2 for taste in "ab" for n in range(GROUP_SIZE)} | {"new": 1}
+    lake, settings = write_shop(buy_by_taste(), segments=segments)
+    held = [{"customer_id": c, "segment_id": s, "valid_from": days_ago(90), "valid_to": None} for c, s in segments.items()]
+    lake.replace_rows(HISTORY, pa.Table.from_pylist(held, HISTORY.arrow_schema))
+    recommendations.run(lake, settings, DAY, retrain=False)
+    assert "segment_popularity" in read_meta(settings)["backtest"]["figures"]
+    assert "segment_popularity" not in lake.read_arrow(TABLE)["method"].to_pylist()
 
 
 def test_a_dormant_customer_gets_no_list(write_shop):
