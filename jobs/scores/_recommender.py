@@ -5,7 +5,7 @@ what the customer did, weighted; and a prior, how popular it is in the segment o
 maximum of about 1 and added (CombSUM: Fox, Shaw, "Combination of Multiple Searches", 1994).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import polars as pl
 from scipy import sparse
 
 from jobs.scores._factors import fold_in
+from jobs.scores._interactions import MOST_PRODUCTS
 
 LENGTH = 10  # of a customer's list
 ALS, CO_PURCHASE, CONTENT = "als", "co_purchase", "content"
@@ -188,21 +189,15 @@ def _sort_lists(places: np.ndarray, parts: np.ndarray, is_shown: np.ndarray) -> 
     order = np.lexsort((places, -totals), axis=1)
     products, totals, is_shown = (np.take_along_axis(values, order, axis=1) for values in (places, totals, is_shown))
     components = np.take_along_axis(parts.argmax(axis=0), order, axis=1).astype(np.int8)
-    lists = [products, totals, components]
-    if (missing := LENGTH - places.shape[1]) > 0:  # fewer products than places
-        lists = [np.pad(values, ((0, 0), (0, missing))) for values in lists]
-        is_shown = np.pad(is_shown, ((0, 0), (0, missing)))
-    return Lists(np.where(is_shown, lists[0], -1), np.where(is_shown, lists[1], 0.0), lists[2])
+    return Lists(np.where(is_shown, products, -1), np.where(is_shown, totals, 0.0), components)
 
 
 def find_largest(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return the columns of the k largest scores of each row of (n x m), in no order; all where m is at most k.
+    """Return the columns of the k largest scores of each row of (n x m), in no order; m is at least k.
 
     Of many columns, the largest of each group is looked at first: the k largest lie in the k groups with the largest.
     """
     n, m = scores.shape
-    if m <= k:
-        return np.tile(np.arange(m), (n, 1))
     n_groups = m // _GROUP
     if n_groups <= 2 * k:
         return np.argpartition(scores, m - k, axis=1)[:, m - k :]
@@ -227,21 +222,19 @@ def _select_customers(interactions: Interactions, rows: slice) -> Interactions:
     return some._replace(customers=some.customers - rows.start)
 
 
-def number_interactions(
-    weighed: pl.DataFrame, customers: Collection[str] | pl.Series, products: pl.DataFrame, most: int
-) -> Interactions:
+def number_interactions(weighed: pl.DataFrame, customers: pl.Series, products: pl.DataFrame) -> Interactions:
     """Return weigh_signals() rows by the positions of customers and products; others are left out.
 
-    Of a customer, the `most` with the largest weights count. What a customer bought and the product is not repeatable is done.
+    Of a customer, the MOST_PRODUCTS with the largest weights count, and what they bought and is not repeatable: that is done.
     """
-    customer_rows = pl.DataFrame({"customer_id": customers}, schema={"customer_id": pl.String}).with_row_index("customer")
+    customer_rows = pl.DataFrame({"customer_id": customers}).with_row_index("customer")
     product_rows = products.select("product_id", "is_repeatable").with_row_index("product")
     rows = weighed.join(customer_rows, "customer_id", "inner").join(product_rows, "product_id", "inner")
-    rows = rows.sort("customer", pl.col("weight"), "product", descending=[False, True, False])
+    rows = rows.sort("customer", "weight", "product", descending=[False, True, False])
     rows = rows.with_columns(
         place=pl.int_range(pl.len()).over("customer"), is_done=(pl.col("bought_days") > 0) & ~pl.col("is_repeatable")
     )
-    rows = rows.filter((pl.col("place") < most) | pl.col("is_done")).sort("customer", "product")
+    rows = rows.filter((pl.col("place") < MOST_PRODUCTS) | pl.col("is_done")).sort("customer", "product")
     return Interactions(
         rows["customer"].to_numpy().astype(np.int64),
         rows["product"].to_numpy().astype(np.int64),

@@ -12,7 +12,6 @@ import pyarrow as pa
 from scipy import sparse
 
 from jobs.scores._factors import fold_in
-from jobs.scores._interactions import MOST_PRODUCTS
 from jobs.scores._products import describe_products, find_co_purchases, find_similar_content
 from jobs.scores._ranking import CONTESTANTS, Decision, Figures, choose_contestant, choose_weights, is_better, measure_lists
 from jobs.scores._recommender import (
@@ -62,8 +61,8 @@ def fit_recommender(history: History, fit_factors: FitFactors | None) -> Recomme
     products = describe_products(history.weighed, history.categories, history.listed, history.day)
     offered = products["is_offered"].arg_true().to_numpy().astype(np.int64)
     customers = history.weighed["customer_id"].unique().sort()
-    interactions = number_interactions(history.weighed, customers, products, MOST_PRODUCTS)
-    bought = number_interactions(history.weighed.filter(pl.col("bought_days") > 0), customers, products, MOST_PRODUCTS)
+    interactions = number_interactions(history.weighed, customers, products)
+    bought = number_interactions(history.weighed.filter(pl.col("bought_days") > 0), customers, products)
     segments, priors = _find_priors(history, products, offered)
     recommender = Recommender(
         products,
@@ -126,7 +125,7 @@ def compare_contestants(recommender: Recommender, earlier: History, since: pl.Da
     places = recommender.products[recommender.offered].select("product_id").with_row_index("place")
     hits = bought.join(places, "product_id", "inner")
     keys = np.sort(hits["customer"].to_numpy().astype(np.int64) * len(places) + hits["place"].to_numpy())
-    interactions = number_interactions(earlier.weighed, tested["customer_id"], recommender.products, MOST_PRODUCTS)
+    interactions = number_interactions(earlier.weighed, tested["customer_id"], recommender.products)
     segments = find_segments(tested["customer_id"], earlier.segments)
     shares = _find_shares(earlier.weighed, places)
 

@@ -19,7 +19,7 @@ from jobs.engine.tasks import Tables, Write
 from jobs.progress import log
 from jobs.scores import _recommender_training
 from jobs.scores._inputs import ACTIVE, segments_of, to_frame
-from jobs.scores._interactions import MOST_PRODUCTS, Shop, interactions_of, list_signals, read_shop, weigh_signals
+from jobs.scores._interactions import Shop, interactions_of, list_signals, read_shop, weigh_signals
 from jobs.scores._recommender import COMPONENTS, LENGTH, Recommender, number_interactions
 from jobs.scores._recommender_fit import find_segments
 from jobs.storage.lake import Lake
@@ -57,7 +57,7 @@ def recommend_products(tables: Tables, recommender: Recommender, version: str, d
     """
     active = to_frame(tables["customers"]).filter("is_active")["customer_id"].sort()
     weighed = weigh_signals(list_signals(tables, day, shop), day)
-    interactions = number_interactions(weighed, active, recommender.products, MOST_PRODUCTS)
+    interactions = number_interactions(weighed, active, recommender.products)
     segments = find_segments(active, to_frame(tables["segments"]))
     with threadpool_limits(1, "blas"):
         lists = recommender.recommend(interactions, segments)

@@ -49,7 +49,7 @@ def test_a_fit_of_the_same_interactions_gives_the_same_factors(spark):
     assert np.array_equal(factors, fit_factors(spark, interactions, 31, seed=3))
 
 
-@pytest.mark.parametrize("n_columns", [7, 10, 300, 3001])
+@pytest.mark.parametrize("n_columns", [10, 300, 3001])
 def test_the_largest_scores_are_those_of_a_full_sort(n_columns):
     scores = np.random.default_rng(1).normal(size=(50, n_columns)).astype(np.float32)
     largest = np.sort(find_largest(scores, LENGTH), axis=1)
