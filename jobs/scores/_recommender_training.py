@@ -126,11 +126,10 @@ def _read_signals(
 
     Of a sample of the customers.
     """
-    n_active = lake.count_by(_inputs.ACTIVE.name, ["is_active"], ds.field("day") == day)[True,]
-    share = min(1.0, MAX_CUSTOMERS / max(n_active, 1))
     days = (day, day - timedelta(days=TEST_DAYS))
     rows = interactions_of(lake, shop, day, EVENT_DAYS + TEST_DAYS)
     n_rows = sum(lake.count_rows(of.table.name, of.days) for of in rows.values())
+    share = min(1.0, MAX_CUSTOMERS / max(_count_active(lake, day), 1)) if n_rows else 1.0
     kernel = partial(collect_history, days=days, shop=shop, share=share)
     outputs = dict.fromkeys(("now", "earlier", "since", "categories_now", "categories_earlier"), COLLECT)
     with open_runner(lake, settings, n_rows) as runner:
@@ -152,6 +151,10 @@ def _add_up(weighed: pl.DataFrame) -> pl.DataFrame:
     ordered = weighed.sort("customer_id", "product_id", "weight")  # sums depend on the order
     sums = [pl.col("weight", "bought_days").sum(), pl.col("last_day").max()]
     return ordered.group_by("customer_id", "product_id", maintain_order=True).agg(sums)
+
+
+def _count_active(lake: Lake, day: date) -> int:
+    return lake.count_by(_inputs.ACTIVE.name, ["is_active"], ds.field("day") == day)[True,]
 
 
 def collect_history(tables: Tables, days: tuple[date, date], shop: Shop, share: float) -> Tables:
