@@ -27,6 +27,8 @@ SEPARATE_PARTS = [
         "planted",
         "segments",
         "publishing",
+        "recommendations",
+        "tastes",
         "bi",
         "serve",
     )

@@ -36,7 +36,7 @@ If the data are wrong, correct the source and clear from `land`. If the expectat
     "segment": """Clusters the customers (after a retrain), and writes the day's assignments and each customer's history.
 
 **Red:** too few customers, or no clustering is good enough; the line says which. Yesterday's segments are kept.""",
-    "score": """Fits the models of what customers are worth when they are due, and writes `scores.*`.
+    "score": """Fits the models of what customers are worth and what to offer them when they are due, and writes `scores.*`.
 
 **Red:** a value is impossible; the line says which, and yesterday's rows are kept. Correct the cause and clear this task.""",
     "publish": """Writes `marts.*`. The row in `marts.refreshes` comes last: the day is published once it is there.

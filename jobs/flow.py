@@ -26,7 +26,7 @@ STEPS = (
     Step("train", ("train",), "train", "The autoencoder and the networks of outcomes, when they are due; otherwise skipped."),
     Step("encode", ("encode",), "spark", "One vector per customer from the exported encoder; Great Expectations on encoded.*."),
     Step("segment", ("segment",), "spark", "Clusters, assignments and each customer's history."),
-    Step("score", ("score",), "spark", "What each customer is worth and may do next, by this shop's own past."),
+    Step("score", ("score",), "spark", "What each customer is worth and may do next, and what to offer them."),
     Step("publish", ("publish",), "spark", "The tables BI reads; the day's manifest row comes last."),
     Step("check_marts", ("check", "marts"), "spark", "Great Expectations on scores.* and marts.*."),
     Step("report", ("report",), "plain", "The page a person looks at."),
@@ -54,7 +54,7 @@ TABLES = {
     "features": ("customer_days", "customers", "outcomes"),
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
-    "scores": ("customer_values", "customer_outcomes"),
+    "scores": ("customer_values", "customer_outcomes", "recommendations"),
     "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "segment_demand", "refreshes"),
     "activation": ("deliveries",),
     "quality": ("results", "profiles", "quarantine", "reconciliation"),
@@ -64,6 +64,6 @@ CHECKED_LAYERS = ("clean", "features", "encoded", "scores", "marts")
 CHECKED_TOGETHER = {"marts": ("scores", "marts")}
 # Rejects are bad rows by definition; quality.reconciliation counts each of them and stops the day where one is missing.
 CHECKED_TABLES = {layer: tuple(t for t in TABLES[layer] if not t.endswith("_rejects")) for layer in CHECKED_LAYERS}
-MODEL_FAMILIES = ("autoencoder", "customer_values", "customer_outcomes")  # folders of the model store
+MODEL_FAMILIES = ("autoencoder", "customer_values", "customer_outcomes", "recommendations")  # folders of the model store
 NOT_DUE_EXIT_CODE = 99
 LAKE_BUSY_EXIT_CODE = 75  # EX_TEMPFAIL: another command holds the lock of the lake

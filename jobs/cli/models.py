@@ -12,6 +12,7 @@ _FIGURES = {
     models.FAMILY: ("customers", "inputs", "latent", "epochs", "seconds", "test error", "of PCA", "trustworthiness"),
     models.CUSTOMER_OUTCOMES: ("outcomes", "left out", "encoder"),
     models.CUSTOMER_VALUES: ("customers", "repeat buyers", "method", "money deviance", "of last period", "of segment mean"),
+    models.RECOMMENDATIONS: ("customers", "products offered", "method", "NDCG", "of popularity"),
 }
 
 
@@ -93,6 +94,11 @@ def _figures(meta: dict, family: str) -> list[str]:
     if family == models.CUSTOMER_OUTCOMES:
         methods = ", ".join(f"{name} by {facts['method']}" for name, facts in meta["outcomes"].items())
         return [methods or "-", ", ".join(meta["left_out"]) or "-", meta["encoder"]]
+    if family == models.RECOMMENDATIONS:
+        measured = meta["backtest"]["figures"]
+        values = (measured.get(name, {}).get("ndcg") for name in (meta["method"], "popularity"))
+        texts = ["-" if value is None else f"{value:.4f}" for value in values]
+        return [f"{meta['customers']:,}", f"{meta['offered']:,}", meta["method"], *texts]
     sizes, epochs = meta.get("sizes", {}), meta.get("epochs", [])
     counts = (sum(meta.get("customers", {}).values()), len(meta.get("inputs", [])), sizes.get("latent", 0), len(epochs))
     errors = (meta.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))

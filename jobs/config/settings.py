@@ -138,6 +138,7 @@ class Scores:
     min_repeat_buyers: int = _within(100, 1)
     min_gap_variation: float = _within(0.3, 0, 1)
     outcomes_every_days: int = _within(28, 0)
+    min_buyers: int = _within(50, 1)
     seed: int = 17
 
 

@@ -1,8 +1,8 @@
 """The page of a day: one HTML file, readable without a network.
 
-Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*,
-quality.*, clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the model. The section of a
-table that has nothing for the day says so.
+Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*, quality.*,
+clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the models. The section of a table that
+has nothing for the day says so.
 """
 
 from datetime import date
@@ -21,6 +21,7 @@ from jobs.report import (
     model_facts,
     outcomes,
     overview,
+    recommendations,
     values,
 )
 from jobs.report._segments import dormant_last
@@ -88,6 +89,7 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
         "segments": segments,
         "worth": values.summarize_values(settings, day, segments),
         "outcomes": outcomes.summarize_outcomes(settings, day, segments),
+        "offers": recommendations.summarize_recommendations(settings, day, segments),
         "map": customer_map.draw_map(settings.lake, day, version, definitions, segments),
         "sizes": history.draw_sizes(settings.lake, day, names),
         "moves": history.summarize_moves(read("marts.segment_moves", day=day), names),

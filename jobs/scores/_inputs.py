@@ -19,6 +19,7 @@ CUSTOMERS = Table(
        net_life DECIMAL(18,4), net_90d DECIMAL(18,4), order_gap_days DOUBLE, order_gap_deviation_365d DOUBLE""",
     partition="day",
 )
+ACTIVE = Table("features.customers", "Who is active.", "customer_id STRING, day DATE, is_active BOOLEAN", partition="day")
 ASSIGNMENTS = Table(
     "segments.assignments", "The segment of a customer on a day.", "customer_id STRING, day DATE, segment_id INT", partition="day"
 )
@@ -46,10 +47,13 @@ def read_buyers(lake: Lake, day: date) -> pl.DataFrame:
     A day that is not segmented itself, such as that of a backtest, has the segments that segments.history knows of it.
     """
     buyers = describe_purchases(to_frame(read_rows(lake.root, customers_of(day))))
+    return buyers.join(read_segments(lake, day), "customer_id", "left").sort("customer_id")  # sums depend on the order
+
+
+def read_segments(lake: Lake, day: date) -> pl.DataFrame:
+    """Return (customer_id, segment_id) of a day: its assignments, or what the history knows of a day that has none."""
     segments = to_frame(read_rows(lake.root, segments_of(day)))
-    if not len(segments):
-        segments = _read_history(lake, day)
-    return buyers.join(segments, "customer_id", "left").sort("customer_id")  # sums depend on the order
+    return segments if len(segments) else _read_history(lake, day)
 
 
 def _read_history(lake: Lake, day: date) -> pl.DataFrame:

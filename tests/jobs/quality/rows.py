@@ -38,6 +38,7 @@ GOOD = {
     "features.customers": {"is_active": True, "vector": [1.0, None, 3.0]},
     "features.outcomes": {"known_on": DAY + timedelta(days=30)},
     "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
+    "scores.recommendations": {"method": "als"},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5, "reasons_hold": True},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
     "marts.segment_changes": {"change": "changed", "to_segment_id": 2},
@@ -63,6 +64,7 @@ SECOND = {
     "scores.customer_values": {"customer_id": "2"},
     "scores.customer_outcomes": {"customer_id": "2"},
     "features.outcomes": {"customer_id": "2"},
+    "scores.recommendations": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
     "marts.segment_changes": {"customer_id": "2"},
@@ -84,6 +86,7 @@ KEY_COLUMN = {
     "marts.segment_demand": "segment_id",
     "encoded.customers": "customer_id", "scores.customer_values": "customer_id",
     "scores.customer_outcomes": "customer_id", "features.outcomes": "customer_id",
+    "scores.recommendations": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},

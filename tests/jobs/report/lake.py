@@ -172,13 +172,22 @@ def make_outcomes() -> list[dict]:
     ]  # fmt: skip
 
 
+def make_recommendations() -> list[dict]:
+    """Two products for each of a hundred customers, the first by ALS."""
+    return [
+        {"customer_id": c["customer_id"], "day": DAY, "rank": rank, "product_id": f"p{rank}", "score": 1 / rank,
+         "method": "als" if rank == 1 else "segment_popularity", "model_version": VERSION}
+        for c in make_customers()[:100] for rank in (1, 2)
+    ]  # fmt: skip
+
+
 # The rows of each table for DAY, in the contract's columns.
 TABLES = {
     "marts.segment_profiles": make_profiles, "segments.definitions": make_definitions,
     "segments.assignments": make_customers, "encoded.customers": make_customers, "segments.candidates": make_candidates,
     "marts.segment_moves": make_moves, "marts.refreshes": make_refreshes, "quality.reconciliation": make_reconciliation,
     "quality.results": make_results, "clean.events": make_events, "scores.customer_values": make_values,
-    "scores.customer_outcomes": make_outcomes,
+    "scores.customer_outcomes": make_outcomes, "scores.recommendations": make_recommendations,
 }  # fmt: skip
 TYPES = {
     "net_365d": MONEY, "net_365d_per_customer": MONEY, "traits": pa.list_(TRAIT), "rejects": COUNTS, "duplicates": COUNTS,
@@ -256,6 +265,25 @@ def write_outcome_models(settings: Settings) -> None:
     models.save(settings.models, VERSION, lambda folder: (folder / "meta.json").write_text(meta), models.CUSTOMER_OUTCOMES)
 
 
+def write_recommender(settings: Settings) -> None:
+    """Write the facts of the recommender, and the products of one segment."""
+    figures = {"ndcg": 0.2892, "ndcg_interval": [0.275, 0.301], "precision": 0.248, "recall": 0.135, "average_precision": 0.179,
+               "coverage": 0.412, "novelty": 5.25}  # fmt: skip
+    meta = {
+        "day": "2026-03-30", "method": "als", "reason": "als is better than popularity in NDCG",
+        "backtest": {"day": "2026-02-28", "customers": 1372, "figures": {"popularity": figures | {"ndcg": 0.14}, "als": figures}},
+    }  # fmt: skip
+    tea = {"product_id": "tea-1", "name": "Green tea", "buyers": 40, "lift": 3.25}
+    pair = {"product_ids": ["tea-1", "pot-1"], "names": ["Green tea", None], "buyers": 20, "lift": 7.5}
+    segments = [{"segment_id": 1, "buyers": 200, "products": [tea], "pairs": [pair]}]
+
+    def write(folder: Path) -> None:
+        (folder / "meta.json").write_text(json.dumps(meta))
+        (folder / "segments.json").write_text(json.dumps(segments))
+
+    models.save(settings.models, VERSION, write, models.RECOMMENDATIONS)
+
+
 def write_lake(settings: Settings) -> None:
     """Write all tables and the model."""
     for table, make_rows in TABLES.items():
@@ -263,3 +291,4 @@ def write_lake(settings: Settings) -> None:
     write_model(settings)
     write_value_model(settings)
     write_outcome_models(settings)
+    write_recommender(settings)

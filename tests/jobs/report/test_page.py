@@ -68,6 +68,17 @@ def test_the_page_shows_what_may_become_of_customers_and_how_well_it_can_be_pred
     assert "more order_recency_days : more likely" in outcomes.replace(":", " :").replace("  ", " ")
 
 
+def test_the_page_shows_what_to_offer_and_by_what_lists_are_made(settings):
+    offers = Page(write_page(settings, DAY))["offers"]
+
+    assert "100 active customers have a list of products. Published: ALS. ALS is better than popularity in NDCG." in offers
+    assert "ALS 50.0 %, Popularity in the segment 50.0 %" in offers
+    assert "made with what was known on 2026-02-28 are compared with what 1,372 customers bought in the 30 days since" in offers
+    assert "Popularity 0.140 0.275 to 0.301" in offers
+    assert "ALS 0.289 0.275 to 0.301 24.8 % 13.5 % 0.179 41.2 % 5.2 published" in offers
+    assert "1 Many orders, high spend 200 Green tea (3.2) Green tea and pot-1 (7.5)" in offers
+
+
 def test_the_page_shows_why_these_segments_were_published(settings):
     page = Page(write_page(settings, DAY))
 
@@ -181,6 +192,7 @@ def test_the_section_of_a_missing_table_says_so(bare_settings):
 
     assert "No values are on record" in page["worth"]
     assert "No outcomes are on record" in page["outcomes"]
+    assert "No recommendations are on record" in page["offers"]
     assert "There is no map" in page["map"]
     assert "No moves are on record" in page["moves"]
     assert "not on record" in page["number"]
