@@ -57,7 +57,7 @@ TABLES = {
     "scores": ("customer_values", "customer_outcomes", "recommendations"),
     "marts": ("customer_segments", "segment_profiles", "segment_changes", "segment_moves", "segment_demand", "refreshes"),
     "activation": ("deliveries",),
-    "quality": ("results", "profiles", "quarantine", "reconciliation"),
+    "quality": ("results", "profiles", "quarantine", "reconciliation", "omissions"),
 }
 CHECKED_LAYERS = ("clean", "features", "encoded", "scores", "marts")
 # Layers that one step checks, because a check of its own takes seconds to start.

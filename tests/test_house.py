@@ -31,6 +31,7 @@ FOUNDATION = {
     "outcome_schedule",
     "parsing",
     "progress",
+    "quality.omissions",
     "quality.reconciliation",
     "report.formatting",
     "traits",

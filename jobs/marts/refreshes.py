@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 from jobs.config.settings import Settings
 from jobs.flow import TABLES
 from jobs.marts import _members
+from jobs.quality.omissions import read_omissions
 from jobs.storage.commits import write_files
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
@@ -44,7 +45,8 @@ SCHEMA = """
         separation_high: DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
         common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the raw features, lower is better'
     >> COMMENT 'The measures that the gate compared',
-    engine STRING COMMENT 'What carried the kernels: local (processes of one machine) or spark; null: not known'
+    engine STRING COMMENT 'What carried the kernels: local (processes of one machine) or spark; null: not known',
+    omissions ARRAY<STRING> COMMENT 'What the day lacks: table of scores, and why; empty where it lacks nothing'
 """
 TABLE = Table(
     "marts.refreshes",
@@ -113,6 +115,7 @@ def run(
         "model_version": version,
         "n_customers": n_customers,
         "engine": engine,
+        "omissions": read_omissions(lake, day),
     } | _read_decision(lake, version, day)
     _replace_row(lake, build_manifest(facts, _count_cleaned_rows(lake, day), versions))
 

@@ -49,6 +49,12 @@ def prepare_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -
     return champion["version"], ValueModel.from_record(record)
 
 
+def find_obstacle_of(settings: Settings, version: str) -> str | None:
+    """Return in words why a champion was not compared with plain rules; None where it was."""
+    meta = models.meta(settings.models, version, _FAMILY)
+    return None if meta["backtest"]["figures"] else meta["reason"]
+
+
 def _train(lake: Lake, settings: Settings, day: date, buyers: pl.DataFrame) -> None:
     """Choose the method, fit it on the customers of the day, and make it champion from the day on."""
     decision, figures = _compare_methods(lake, settings, day, buyers)

@@ -17,7 +17,6 @@ from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Tables, Write
 from jobs.outcome_cases import RECENCIES, Inputs, load_inputs
-from jobs.progress import log
 from jobs.scores import _outcome_training
 from jobs.scores._inputs import to_frame
 from jobs.scores._outcome_training import OutcomeModel
@@ -148,8 +147,6 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
 
 def _describe(left_out: dict[str, str]) -> str | None:
     """Return in words which outcomes are left out."""
-    for name, reason in left_out.items():
-        log(f"score {TABLE.name}: {name} is left out: {reason}")
     return "; ".join(f"outcome {name}: {reason}" for name, reason in left_out.items()) or None
 
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Tables, Write
-from jobs.progress import log
 from jobs.scores import _training
 from jobs.scores._forecasts import (
     SEGMENT_MEAN,
@@ -81,13 +80,15 @@ def score_customers(tables: Tables, model: ValueModel, version: str, means: Mean
     return {"values": pa.table(columns).select(TABLE.columns).cast(TABLE.arrow_schema)}
 
 
-def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
-    """Write the values of the day, by the champion of the day, which is fitted first where it is due or `retrain` asks for it."""
+def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
+    """Write the values of the day, by the champion of the day, which is fitted first where it is due or `retrain` asks for it.
+
+    Returns in words why nothing, or only the mean of the segment, is known of customers; None where a model or rule was chosen.
+    """
     champion = _training.prepare_champion(lake, settings, day, retrain)
     if champion is None:
         lake.replace_rows(TABLE, TABLE.arrow_schema.empty_table(), [day])
-        log(f"score {TABLE.name}: no customer has an order by {day}; values are left out")
-        return
+        return f"no customer has an order by {day}"
     version, model = champion
     means = mean_by_segment(read_buyers(lake, day)) if model.method == SEGMENT_MEAN else {}
     n_rows = lake.count_rows("features.customers", [day])
@@ -96,3 +97,4 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
         inputs = runner.read({"customers": customers_of(day), "segments": segments_of(day)}, count_buckets(n_rows, at_once=2))
         kernel = partial(score_customers, model=model, version=version, means=means)
         opened.commit(runner.run(kernel, inputs, {"values": Write(TABLE, gather=True)}).files["values"], [day])
+    return f"all have the mean of their segment, {reason}" if (reason := _training.find_obstacle_of(settings, version)) else None

@@ -3,13 +3,19 @@
 from datetime import date
 
 from jobs.config.settings import Settings
+from jobs.progress import log
+from jobs.quality.omissions import write_omissions
 from jobs.scores import customer_outcomes, customer_values, recommendations
 from jobs.storage.lake import Lake
 
+TABLES = (customer_values, customer_outcomes, recommendations)
+
 
 def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:
-    """Write the tables of each day, in the order of the days."""
+    """Write the tables of each day, in the order of the days, and what is left out of them."""
     for day in days:
-        customer_values.run(lake, settings, day, retrain)
-        customer_outcomes.run(lake, settings, day, retrain)
-        recommendations.run(lake, settings, day, retrain)
+        reasons = {table.TABLE.name: table.run(lake, settings, day, retrain) for table in TABLES}
+        omissions = {name: reason for name, reason in reasons.items() if reason}
+        write_omissions(lake, day, omissions)
+        for name, reason in omissions.items():
+            log(f"score {name}, day {day}: left out: {reason}")

@@ -16,7 +16,6 @@ from threadpoolctl import threadpool_limits
 from jobs.config.settings import Settings
 from jobs.engine.runner import open_runner
 from jobs.engine.tasks import Tables, Write
-from jobs.progress import log
 from jobs.scores import _recommender_training
 from jobs.scores._inputs import ACTIVE, segments_of, to_frame
 from jobs.scores._interactions import Shop, interactions_of, list_signals, read_shop, weigh_signals
@@ -85,8 +84,7 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
     champion = _recommender_training.prepare_champion(lake, settings, day, retrain)
     if isinstance(champion, str):
         lake.replace_rows(TABLE, TABLE.arrow_schema.empty_table(), [day])
-        log(f"score {TABLE.name}: {champion}; recommendations are left out")
-        return f"recommendations are left out: {champion}"
+        return champion
     version, recommender = champion
     shop = read_shop(lake, settings, day)
     inputs = {

@@ -10,6 +10,7 @@ from deltalake import write_deltalake
 from jobs.errors import UserError
 from jobs.marts import refreshes
 from jobs.quality import reconciliation
+from jobs.quality.omissions import write_omissions
 from jobs.segments import candidates
 from tests.jobs.conftest import FIRST, LAST, SECOND
 from tests.jobs.marts.shop import to_arrow
@@ -96,6 +97,14 @@ def test_the_row_names_the_engine_and_an_older_table_gains_the_column(shop, lake
 
     rows = lake.read_arrow(refreshes.TABLE).sort_by("run_id").to_pylist()
     assert [(row["run_id"], row["engine"]) for row in rows] == [("new", "local"), ("old", None)]
+
+
+def test_the_row_says_what_the_day_lacks(shop, lake):
+    shutil.copytree(shop.lake.root, lake.root)
+    write_omissions(lake, LAST, {"scores.recommendations": "nobody bought a product"})
+    refreshes.run(lake, shop.settings, LAST, "run", STARTED, FINISHED)
+    (row,) = (row for row in lake.read_arrow(refreshes.TABLE).to_pylist() if row["run_id"] == "run")
+    assert row["omissions"] == ["scores.recommendations: nobody bought a product"]
 
 
 def test_a_day_that_was_not_segmented_is_refused(shop):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.config.settings import VALUES_BACKTEST_DAYS, Scores, load_settings
+from jobs.quality.omissions import read_omissions
 from jobs.scores import pipeline
 from jobs.scores._comparison import Decision, choose_method, measure_forecast
 from jobs.scores._forecasts import Forecast, mean_by_segment
@@ -78,7 +79,9 @@ def write_shop(tmp_path):
         lake.replace_rows(CUSTOMERS, pa.Table.from_pylist(rows, CUSTOMERS.arrow_schema))
         segments = [{"customer_id": f"c{n:04}", "day": DAY, "segment_id": 1 + (n % 3 == 0)} for n in range(len(visits))]
         lake.replace_rows(ASSIGNMENTS, pa.Table.from_pylist(segments, ASSIGNMENTS.arrow_schema))
-        settings = replace(load_settings({}), lake=lake.root, models=str(tmp_path / "models"), scores=scores)
+        (tmp_path / "outcomes.toml").write_text("")
+        paths = {"models": str(tmp_path / "models"), "outcomes": str(tmp_path / "outcomes.toml")}
+        settings = replace(load_settings({}), lake=lake.root, scores=scores, **paths)
         return lake, settings
 
     return write
@@ -154,7 +157,9 @@ def test_an_earlier_day_has_the_segments_that_the_history_knows_of_it(write_shop
 def test_a_shop_without_orders_has_no_values_and_says_so(write_shop, capsys):
     lake, settings = write_shop([[]] * 5)
     pipeline.run(lake, settings, [DAY], retrain=False)
-    assert "no customer has an order by 2024-06-01; values are left out" in capsys.readouterr().out
+    omission = "no customer has an order by 2024-06-01"
+    assert f"score scores.customer_values, day 2024-06-01: left out: {omission}" in capsys.readouterr().out
+    assert f"scores.customer_values: {omission}" in read_omissions(lake, DAY)
     assert read_values(lake).is_empty()
     assert models.champion(settings.models, DAY, models.CUSTOMER_VALUES) is None
 

@@ -214,11 +214,10 @@ def test_a_dormant_customer_gets_no_list(write_shop):
     ],
     ids=["no orders", "too few buyers", "too few products"],
 )
-def test_without_enough_orders_or_products_the_table_is_empty_and_says_so(write_shop, capsys, orders, scores, reason):
+def test_without_enough_orders_or_products_the_table_is_empty_and_says_so(write_shop, orders, scores, reason):
     lake, settings = write_shop(orders, others=["c"], scores=scores)
     omission = recommendations.run(lake, settings, DAY, retrain=False)
-    assert omission.startswith(f"recommendations are left out: {reason}")
-    assert reason in capsys.readouterr().out
+    assert omission.startswith(reason)
     assert read_lists(lake) == {}
     assert models.champion(settings.models, DAY, models.RECOMMENDATIONS) is None
 

@@ -1,0 +1,35 @@
+"""quality.omissions: one row per day and table of scores that a day lacks in whole or in part, and why.
+
+A shop without enough orders, or an outcome that hardly ever comes true, has no model. The rest of the day goes on; marts.refreshes
+repeats what was left out.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from jobs.storage.lake import Lake
+from jobs.storage.table import Table
+
+SCHEMA = """
+    day DATE NOT NULL COMMENT 'day of the refresh',
+    `table` STRING NOT NULL COMMENT 'table that lacks rows, or has those of a plain rule',
+    reason STRING NOT NULL COMMENT 'what is left out of it, and why'"""
+TABLE = Table("quality.omissions", __doc__.split("\n\n")[0], SCHEMA)
+
+
+def write_omissions(lake: Lake, day: date, reasons: Mapping[str, str]) -> None:
+    """Replace what is left out of the day; `reasons` are by table."""
+    rows = [{"day": day, "table": table, "reason": reason} for table, reason in sorted(reasons.items())]
+    if rows or read_omissions(lake, day):
+        lake.replace_where(TABLE, pa.Table.from_pylist(rows, TABLE.arrow_schema), ds.field("day") == day)
+
+
+def read_omissions(lake: Lake, day: date) -> list[str]:
+    """Return what is left out of the day, a text for each table in order."""
+    if not lake.exists(TABLE.name):
+        return []
+    rows = lake.read_small_table(TABLE.name, ["table", "reason"], ds.field("day") == day)
+    return sorted(f"{row['table']}: {row['reason']}" for row in rows)
