@@ -1,8 +1,7 @@
 """quality.omissions: one row per day and table of scores that a day lacks in whole or in part, and why.
 
 A shop without enough orders, or an outcome that hardly ever comes true, has no model. The rest of the day goes on, and
-marts.refreshes
-repeats what is missing.
+marts.refreshes repeats what is missing.
 """
 
 from collections.abc import Mapping
