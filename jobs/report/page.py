@@ -13,6 +13,7 @@ from jobs.config.settings import Settings
 from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.report import (
+    actions,
     customer_map,
     data_quality,
     formatting,
@@ -84,15 +85,19 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
     names |= {p["segment_id"]: p["segment_name"] for p in profiles}
     headline = overview.summarize_customers(profiles)
     segments = overview.describe_segments(profiles, headline["active"], of_model, currency)
-    return {
-        "headline": headline,
-        "segments": segments,
+    scores = {
         "worth": values.summarize_values(settings, day, segments),
         "outcomes": outcomes.summarize_outcomes(settings, day, segments),
         "offers": recommendations.summarize_recommendations(settings, day, segments),
+    }
+    moves = read("marts.segment_moves", day=day)
+    return scores | {
+        "headline": headline,
+        "segments": segments,
+        "actions": actions.describe_actions(segments, **scores, moves=moves, holdouts={}),
         "map": customer_map.draw_map(settings.lake, day, version, definitions, segments),
         "sizes": history.draw_sizes(settings.lake, day, names),
-        "moves": history.summarize_moves(read("marts.segment_moves", day=day), names),
+        "moves": history.summarize_moves(moves, names),
         "candidates": model_choice.summarize_candidates(read("segments.candidates"), version),
         "fit": model_choice.summarize_fit(of_model),
         "version": version,

@@ -43,6 +43,15 @@ def test_the_page_shows_the_figures_of_the_segments(settings):
     assert "One day is published so far" in page["time"]
 
 
+def test_the_page_shows_what_to_do_for_each_segment(settings):
+    actions = Page(write_page(settings, DAY))["actions"]
+
+    name, n = SHOP[1][:2]
+    assert f"1 {name} {n:,} customers 26,200 GBP expected 100.00 per customer Churn 20.0 %. Marked by: Green tea." in actions
+    assert "Give a reason to come back: offer Green tea." in actions
+    assert "No holdout in place: what is done here cannot be proved." in actions
+
+
 def test_the_page_shows_what_customers_are_worth_and_whether_the_forecast_was_right(settings):
     worth = Page(write_page(settings, DAY))["worth"]
 
@@ -115,6 +124,7 @@ def test_the_page_shows_the_quality_the_model_and_the_run(settings):
     assert "manual__1, published" in page["run"]
     assert "2026-04-01 02:03:09 UTC" in page["run"]
     assert "segments.assignments 4" in page["run"]
+    assert "Left out of the day scores.recommendations: nobody bought a product" in page["run"]
 
 
 def test_rows_are_counted_up_to_the_day_and_not_after(settings):
