@@ -1,12 +1,14 @@
-"""`python -m benchmarks.tastes`: whether recommendations show customers of the sample shop what their planted type likes.
+"""`python -m benchmarks.tastes`: whether the scores of the sample shop's customers are those of their planted types.
 
-Each type favours some categories. The share of these in the lists is compared with their share in what the customers look at, in
-what is popular, and in the catalogue. The shop is made and refreshed without segments; with `--lake` and `--input` it is one that
-was scored before.
+Each type favours some categories. The share of these in the lists of recommendations is compared with their share in what the
+customers look at and in what is popular. Each type orders, spends and returns at a rate of its own: the types are put in order by
+these rates and by their scores. The shop is made and refreshed without segments; with `--lake` and `--input` it is one that was
+scored before.
 """
 
 import argparse
 import csv
+import math
 import os
 import subprocess
 import sys
@@ -25,7 +27,8 @@ from jobs.storage.delta import read_arrow
 CUSTOMERS, DAYS, SEED = 2_000, 120, 11
 LAST_DAY = date(2026, 3, 31)
 MIN_SHARE = 0.6  # of favoured categories in the lists
-STEPS = "land,clean,features,score"
+MIN_CORRELATION = 0.7  # of planted rates and scores over the types, by rank
+STEPS = "land,clean,features,train,score"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,14 +52,54 @@ def main(arguments: list[str] | None = None) -> int:
             command = measure.python_command("-m", "jobs", "refresh", "--steps", STEPS, "--day", str(LAST_DAY))
             if subprocess.run(command, cwd=measure.ROOT, env={**os.environ, **environment}, check=False).returncode:
                 return 1
-        _print_shares(lake, shop)
+        day = writer.read_last_day(shop)
+        with (shop / "truth/customers.csv").open(newline="") as file:
+            types = pl.DataFrame(list(csv.DictReader(file)))
+        _print_shares(lake, day, types)
+        _print_rates(lake, day, types)
     return 0
 
 
-def _print_shares(lake: str, shop: Path) -> None:
-    day = writer.read_last_day(shop)
-    with (shop / "truth/customers.csv").open(newline="") as file:
-        types = pl.DataFrame(list(csv.DictReader(file)))
+def _print_rates(lake: str, day: date, types: pl.DataFrame) -> None:
+    """Print the mean scores of each type beside its planted rates, and how well their orders agree.
+
+    The lapsed have left for good and the gifters come in season, so no rate of theirs holds on the day.
+    """
+    outcomes = pl.DataFrame(pl.from_arrow(read_arrow(lake, "scores.customer_outcomes", day=day)))
+    values = pl.DataFrame(pl.from_arrow(read_arrow(lake, "scores.customer_values", day=day)))
+    scores = {
+        name: outcomes.filter(pl.col("outcome") == name).select("customer_id", score="probability")
+        for name in outcomes["outcome"].unique().sort()
+    }
+    scores |= {
+        name: values.select("customer_id", score=pl.col(name).cast(float)) for name in ("expected_orders_90d", "expected_net_90d")
+    }
+    for name, rows in scores.items():
+        means = dict(rows.join(types, "customer_id", how="inner").group_by("type").agg(pl.col("score").mean()).iter_rows())
+        rates = {kind: _planted_rate(name, kind) for kind in sorted(means)}
+        pairs = ", ".join(f"{kind} {means[kind]:.2f} ({rate:.2f} planted)" for kind, rate in rates.items())
+        steady = [kind for kind in means if kind not in ("lapsed", "gifter")]
+        table = pl.DataFrame({"mean": [means[kind] for kind in steady], "rate": [rates[kind] for kind in steady]})
+        correlation = table.select(pl.corr("mean", "rate", method="spearman")).item()
+        measure.log(f"{name}: {pairs}; rank correlation {correlation:.2f}")
+        measure.check_at_least(f"tastes: rank correlation of {name}", correlation, MIN_CORRELATION)
+
+
+def _planted_rate(score: str, kind: str) -> float:
+    """Return what a score would be on average for customers of a type who all had its mean rates."""
+    planted = TYPES[kind]
+    orders = 0.0 if kind == "lapsed" else planted.visits * planted.buys  # a day
+    return {
+        "churn": math.exp(-30 * orders),
+        "next_order": 1 - math.exp(-30 * orders),
+        "returns": 1 - math.exp(-90 * orders * planted.lines * planted.returns),
+        "high_value": orders * planted.lines * planted.quantity,
+        "expected_orders_90d": 90 * orders,
+        "expected_net_90d": 90 * orders * planted.lines * planted.quantity,
+    }[score]
+
+
+def _print_shares(lake: str, day: date, types: pl.DataFrame) -> None:
     lists = pl.DataFrame(pl.from_arrow(read_arrow(lake, "scores.recommendations", day=day)))
     views = pl.DataFrame(pl.from_arrow(read_arrow(lake, "clean.events", ["customer_id", "product_id", "event_type"])))
     views = views.filter(pl.col("event_type") == "view").drop_nulls()

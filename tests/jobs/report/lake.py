@@ -112,7 +112,8 @@ def make_moves() -> list[dict]:
 
 def make_refreshes() -> list[dict]:
     return [
-        {"run_id": "manual__1", "day": DAY, "omissions": ["scores.recommendations: nobody bought a product"], "started_at": datetime(2026, 4, 1, 2, tzinfo=UTC),
+        {"run_id": "manual__1", "day": DAY, "omissions": ["scores.recommendations: nobody bought a product"],
+         "started_at": datetime(2026, 4, 1, 2, tzinfo=UTC),
          "finished_at": datetime(2026, 4, 1, 2, 3, 9, tzinfo=UTC), "status": "published", "model_version": VERSION,
          "n_customers": N_CUSTOMERS, "n_events": 5120, "n_orders": 98, "n_rejects": 5,
          "table_versions": [("clean.events", 11), ("segments.assignments", 4)], "decision": DECISION,
