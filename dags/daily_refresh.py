@@ -45,6 +45,8 @@ PUBLISHED = [
     Asset("marts.segment_changes"),
     Asset("marts.segment_moves"),
     Asset("marts.segment_demand"),
+    Asset("marts.effects"),
+    Asset("marts.campaign_uplift"),
     Asset("marts.refreshes"),
 ]
 

@@ -24,6 +24,7 @@ FOUNDATION = {
     "concurrency",
     "encoder",
     "errors",
+    "experiments",
     "flow",
     "event_time",
     "garbage",

@@ -86,6 +86,11 @@ def _add_results(commands) -> None:
     parser.add_argument("--out", type=Path, help="a row for each customer as this .csv or .parquet file")
     parser.set_defaults(run=_print_changes)
     _add_source(parser)
+    parser = commands.add_parser("effect", help="What a campaign changed, or what effect it will be able to see.")
+    parser.add_argument("name", help="name of a campaign in conf/campaigns")
+    parser.add_argument("--day", type=_parse_day, help="as of this published day; default: the latest one")
+    parser.set_defaults(run=_print_effect)
+    _add_source(parser)
     parser = commands.add_parser("reconcile", help="What became of every row: rows in, rows out, refused and repeated by rule.")
     parser.set_defaults(run=_print_reconciliation)
     _add_days(parser)
@@ -207,6 +212,12 @@ def _print_changes(arguments: argparse.Namespace) -> None:
     from jobs.cli.changes import print_changes
 
     print_changes(_settings(arguments), arguments.since, arguments.day, arguments.out)
+
+
+def _print_effect(arguments: argparse.Namespace) -> None:
+    from jobs.cli.effects import print_effect
+
+    print_effect(_settings(arguments), arguments.name, arguments.day)
 
 
 def _print_reconciliation(arguments: argparse.Namespace) -> None:

@@ -128,7 +128,7 @@ class Segment:
 
 
 # Settings that are paths or URIs; relative ones begin at the project's folder.
-_ROOTS = ("lake", "models", "reports", "input", "policy", "outcomes", "activation")
+_ROOTS = ("lake", "models", "reports", "input", "policy", "outcomes", "activation", "campaigns")
 VALUES_BACKTEST_DAYS = 90  # columns of features.customers hold what customers ordered in so many last days
 
 
@@ -154,6 +154,7 @@ class Settings:
     policy: str = "conf/policy.toml"
     outcomes: str = "conf/outcomes.toml"
     activation: str = "conf/activation.toml"
+    campaigns: str = "conf/campaigns"
     business_time_zone: TimeZone = TimeZone("UTC")  # noqa: RUF009  a text
     stall_minutes: float = _within(60.0, 5)
     engine: str = _choice("auto", "local", "spark")
@@ -201,13 +202,14 @@ def _apply_variables(values: dict, environment: dict[str, str]) -> None:
             table[key] = text
 
 
-def read_secret(environment: dict[str, str] | None = None) -> str:
-    """Return the key under which personal fields are hashed. Raises UserError where it is not set, or too short to be one."""
+def read_secret(environment: dict[str, str] | None = None, purpose: str = "the source has personal fields") -> str:
+    """Return the key of hashes: of personal fields, or for another `purpose`.
+
+    Raises UserError where it is not set, or too short to be one.
+    """
     value = (os.environ if environment is None else environment).get("SHOAL_SECRET", "")
     if not value.strip():
-        raise UserError(
-            "settings: the source has personal fields and SHOAL_SECRET is not set; set it to a long random text and keep it"
-        )
+        raise UserError(f"settings: {purpose} and SHOAL_SECRET is not set; set it to a long random text and keep it")
     if len(value) < _LEAST_SECRET:
         raise UserError(f"settings: SHOAL_SECRET has {len(value)} characters, and must have at least {_LEAST_SECRET}")
     return value

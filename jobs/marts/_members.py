@@ -37,6 +37,7 @@ INTERVAL_COLUMNS = pa.schema(
 VALUE_COLUMNS = pa.schema({"customer_id": pa.string(), "expected_net_365d": MONEY, "p_alive": pa.float64()})
 OUTCOME_COLUMNS = pa.schema({"customer_id": pa.string(), "probability": pa.float64()})
 CHURN = "churn"  # the outcome of conf/outcomes.toml that has a column of its own
+HOLDOUT_COLUMNS = pa.schema({"customer_id": pa.string(), "campaign": pa.string()})
 
 
 class Scan(NamedTuple):
@@ -79,6 +80,13 @@ def list_churn(lake: Lake, day: date) -> Produced:
     where = (ds.field("day") == day) & (ds.field("outcome") == CHURN)
     scan = Scan(lake.root, "scores.customer_outcomes", OUTCOME_COLUMNS, where)
     return Produced(read_batches, (scan,) if lake.exists(scan.table) else (), scan.schema, "customer_id")
+
+
+def list_holdouts(lake: Lake, campaigns: Collection[str]) -> Produced:
+    """Return who is held out of these campaigns, HOLDOUT_COLUMNS, as an input; none where there is no campaign."""
+    where = ds.field("holdout") & ds.field("campaign").isin(list(campaigns))
+    scan = Scan(lake.root, "scores.holdouts", HOLDOUT_COLUMNS, where)
+    return Produced(read_batches, (scan,) if campaigns and lake.exists(scan.table) else (), scan.schema, "customer_id")
 
 
 def scan_customers(lake: Lake, days: Collection[date], columns: Sequence[str]) -> Scan:

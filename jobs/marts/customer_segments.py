@@ -1,7 +1,8 @@
 """One row per customer, as of the latest published day: the segment, since when, how sure and why.
 
 Input: features.customers, segments.assignments, segments.definitions, segments.calibration, segments.history,
-scores.customer_values, and the encoder of the day. Publishing a day that is older than the published one changes nothing.
+scores.customer_values, scores.holdouts, the declared campaigns, and the encoder of the day. Publishing a day that is older than
+the published one changes nothing.
 
 Confidence is the share of refits under which customers with such a margin are in the same segment. About a customer first known
 fewer than `segment.known_days` days ago less is known. In proportion to the missing days, the segment's share of all active
@@ -30,6 +31,7 @@ from jobs.engine.runner import open_runner
 from jobs.engine.tasks import COLLECT
 from jobs.errors import UserError
 from jobs.marts import _members
+from jobs.marts._campaigns import list_in_force
 from jobs.marts._reasons import Explainer, explain_against_runner_up, fit_explainer, lead_of_runner_up
 from jobs.progress import log
 from jobs.storage import models
@@ -63,7 +65,9 @@ SCHEMA = """
     outlier_reason STRING COMMENT 'Far from the segment, unlike other customers, or both; null: no outlier',
     expected_net_365d DECIMAL(18,4) COMMENT 'Expected net amount of the next 365 days, home currency; null: never ordered',
     p_alive DOUBLE COMMENT 'Probability of being a customer still, 0 to 1; null: never ordered, or no model beats a plain rule',
-    churn_90d DOUBLE COMMENT 'Probability of not ordering again in the usual time, at most 90 days; null: not eligible'
+    churn_90d DOUBLE COMMENT 'Probability of not ordering again in the usual time, at most 90 days; null: not eligible',
+    holdout BOOLEAN COMMENT 'Whether a campaign that is announced or in force must leave the customer alone',
+    holdouts ARRAY<STRING> COMMENT 'Names of these campaigns; empty: none'
 """
 TABLE = Table(
     "marts.customer_segments",
@@ -114,11 +118,13 @@ def describe_customers(
 
     Key: customer. Inputs: `customers`, `assignments` and, of the active customers alone, `vectors`, with the schemas of the
     scans of _members; `memberships`, the intervals of segments.history that hold on the day; `values` and `churn` of the
-    customers that have any. `names` are the names of the segments by id, `attributes` the text columns that the encoder reads.
-    `explainer` may be None where all customers are dormant. Output: `rows`, sorted by customer. About 40 µs of CPU an active
-    customer, whom the encoder reads several times.
+    customers that have any, and `holdouts`, the campaigns that customers are held out of. `names` are the names of the segments
+    by id, `attributes` the text columns that the encoder reads. `explainer` may be None where all customers are dormant. Output:
+    `rows`, sorted by customer. About 40 µs of CPU an active customer, whom the encoder reads several times.
     """
-    members = _join_members(*(_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values", "churn")))
+    members = _join_members(
+        *(_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values", "churn", "holdouts"))
+    )
     is_dormant = pl.col("segment_id") == DORMANT
     active, dormant = members.filter(~is_dormant), members.filter(is_dormant)
     explained = _explain_active(active, tables["vectors"], explainer, calibration, attributes, day)
@@ -134,13 +140,25 @@ def _frame(rows: pa.Table) -> pl.DataFrame:
 
 
 def _join_members(
-    assignments: pl.DataFrame, customers: pl.DataFrame, memberships: pl.DataFrame, values: pl.DataFrame, churn: pl.DataFrame
+    assignments: pl.DataFrame,
+    customers: pl.DataFrame,
+    memberships: pl.DataFrame,
+    values: pl.DataFrame,
+    churn: pl.DataFrame,
+    holdouts: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Return the customers that have features and a segment, with the stay, the segment before it, and their scores."""
+    """Return the customers that have features and a segment, with the stay, the segment before it, and their scores.
+
+    `holdouts` are the campaigns that they are held out of.
+    """
     stays = memberships.select("customer_id", "previous_segment_id", since_day="valid_from")
     members = assignments.join(customers, "customer_id", how="inner")
     members = members.join(stays, "customer_id", how="left").join(values, "customer_id", how="left")
-    return members.join(churn.select("customer_id", churn_90d="probability"), "customer_id", how="left")
+    members = members.join(churn.select("customer_id", churn_90d="probability"), "customer_id", how="left")
+    lists = holdouts.group_by("customer_id").agg(holdouts=pl.col("campaign").sort())
+    members = members.join(lists, "customer_id", how="left")
+    empty = pl.lit([], pl.List(pl.String))
+    return members.with_columns(holdout=pl.col("holdouts").is_not_null(), holdouts=pl.col("holdouts").fill_null(empty))
 
 
 def _name_of(segment: str, names: dict[int, str]) -> pl.Expr:
@@ -264,6 +282,7 @@ def publish(lake: Lake, settings: Settings, day: date, inputs: Inputs) -> None:
     with open_runner(lake, settings, n_customers) as runner:
         scores = {"values": _members.list_values(lake, day), "churn": _members.list_churn(lake, day)}
         sources = {name: _members.to_input(scan) for name, scan in scans.items()} | scores
+        sources["holdouts"] = _members.list_holdouts(lake, list_in_force(lake, settings, day))
         rows = runner.read(sources, _count_buckets(n_customers))
         described = runner.run(kernel, rows, {"rows": COLLECT}).collected["rows"]
     # One file, in order, however many buckets there were.

@@ -6,10 +6,16 @@ from functools import partial
 
 from jobs.concurrency import run_in_parallel
 from jobs.config.settings import Settings
-from jobs.marts import customer_segments, refreshes, segment_changes, segment_demand, segment_moves, segment_profiles
+from jobs.marts import customer_segments, effects, refreshes, segment_changes, segment_demand, segment_moves, segment_profiles
 from jobs.storage.lake import Lake
 
-OTHER_TABLES = (segment_profiles, segment_changes, segment_moves, segment_demand)
+OTHER_TABLES = (
+    segment_profiles,
+    segment_changes,
+    segment_moves,
+    segment_demand,
+    effects,
+)  # effects writes marts.campaign_uplift too
 
 
 def run(

@@ -1,8 +1,8 @@
 """The page of a day: one HTML file, readable without a network.
 
 Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*, quality.*,
-clean.events, clean.identity_alarms, marts.segment_moves, marts.refreshes and the facts of the models. The section of a table that
-has nothing for the day says so.
+clean.events, clean.identity_alarms, marts.segment_moves, marts.effects, marts.refreshes and the facts of the models. The section
+of a table that has nothing for the day says so; without a campaign there is no section on them.
 """
 
 from datetime import date
@@ -14,6 +14,7 @@ from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.report import (
     actions,
+    campaigns,
     customer_map,
     data_quality,
     formatting,
@@ -94,6 +95,7 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
     return scores | {
         "headline": headline,
         "segments": segments,
+        "campaigns": campaigns.summarize_campaigns(settings.lake, day),
         "actions": actions.describe_actions(segments, **scores, moves=moves, holdouts={}),
         "map": customer_map.draw_map(settings.lake, day, version, definitions, segments),
         "sizes": history.draw_sizes(settings.lake, day, names),

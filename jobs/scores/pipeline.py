@@ -1,14 +1,14 @@
-"""Scores of a day: what customers are worth, what may become of them, and what to offer them."""
+"""Scores of a day: what customers are worth, what may become of them, what to offer them, and who is held out of campaigns."""
 
 from datetime import date
 
 from jobs.config.settings import Settings
 from jobs.progress import log
 from jobs.quality.omissions import write_omissions
-from jobs.scores import customer_outcomes, customer_values, recommendations
+from jobs.scores import customer_outcomes, customer_values, holdouts, recommendations
 from jobs.storage.lake import Lake
 
-TABLES = (customer_values, customer_outcomes, recommendations)
+TABLES = (customer_values, customer_outcomes, recommendations, holdouts)
 
 
 def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:

@@ -120,7 +120,7 @@ def test_only_publish_has_outlets_which_are_the_published_tables():
         "publish": [
             "segments.assignments", "segments.history",
             "marts.customer_segments", "marts.segment_profiles", "marts.segment_changes", "marts.segment_moves",
-            "marts.segment_demand", "marts.refreshes",
+            "marts.segment_demand", "marts.effects", "marts.campaign_uplift", "marts.refreshes",
         ]
     }  # fmt: skip
 

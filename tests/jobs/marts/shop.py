@@ -13,13 +13,13 @@ import pytest
 from jobs import catalogue
 from jobs.config.settings import Settings
 from jobs.encoded import customers as encoded
-from jobs.marts import customer_segments, segment_changes, segment_demand, segment_moves, segment_profiles
+from jobs.marts import customer_segments, effects, segment_changes, segment_demand, segment_moves, segment_profiles
 from jobs.segments import assignments, calibration, definitions, history
 from jobs.storage.delta import read_arrow
 from jobs.storage.lake import Lake
 from tests.jobs import planted
 
-PUBLISH = (customer_segments, segment_profiles, segment_changes, segment_moves, segment_demand)
+PUBLISH = (customer_segments, segment_profiles, segment_changes, segment_moves, segment_demand, effects)
 SEGMENTS = {"loyal": 1, "returner": 2, "nightly": 3, "rare": 4, "bulk": 5}
 MARGINS, SHARES = [0.0, 0.1], [0.5, 1.0]  # of refits: who is not near a border is sure
 

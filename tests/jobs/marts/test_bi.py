@@ -19,7 +19,16 @@ from deltalake import DeltaTable, write_deltalake
 from impala.dbapi import connect
 
 from jobs import flow
-from jobs.marts import customer_segments, refreshes, segment_changes, segment_demand, segment_moves, segment_profiles
+from jobs.marts import (
+    campaign_uplift,
+    customer_segments,
+    effects,
+    refreshes,
+    segment_changes,
+    segment_demand,
+    segment_moves,
+    segment_profiles,
+)
 from jobs.storage.lake import Lake
 from tests.jobs.conftest import LAST
 
@@ -41,6 +50,7 @@ CONTRACT = [
     ("net_365d", "DECIMAL(18,4)"), ("confidence", "DOUBLE"), ("reasons", "ARRAY<STRING>"), ("model_version", "STRING"),
     ("runner_up_id", "INT"), ("runner_up_name", "STRING"), ("reasons_hold", "BOOLEAN"), ("outlier_reason", "STRING"),
     ("expected_net_365d", "DECIMAL(18,4)"), ("p_alive", "DOUBLE"), ("churn_90d", "DOUBLE"),
+    ("holdout", "BOOLEAN"), ("holdouts", "ARRAY<STRING>"),
 ]  # fmt: skip
 
 
@@ -50,7 +60,7 @@ def table(shop):
 
 
 def test_every_published_table_has_reader_version_1(shop):
-    for module in (customer_segments, segment_profiles, segment_changes, segment_moves, segment_demand):
+    for module in (customer_segments, segment_profiles, segment_changes, segment_moves, segment_demand, effects, campaign_uplift):
         protocol = DeltaTable(shop.lake.path(module.TABLE.name)).protocol()
         assert protocol.min_reader_version == 1
         assert protocol.min_writer_version <= 4

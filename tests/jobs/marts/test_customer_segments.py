@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 from jobs.errors import UserError
 from jobs.marts import _members, customer_segments, pipeline
+from jobs.marts._campaigns import HOLDOUTS
 from jobs.marts._members import CUSTOMER_COLUMNS, SEGMENT_COLUMNS
 from jobs.marts.customer_segments import TABLE
 from jobs.storage.lake import Lake
@@ -129,6 +131,7 @@ def test_a_day_of_dormant_customers_needs_no_encoder():
         "memberships": _members.INTERVAL_COLUMNS.empty_table(),
         "values": _members.VALUE_COLUMNS.empty_table(),
         "churn": _members.OUTCOME_COLUMNS.empty_table(),
+        "holdouts": _members.HOLDOUT_COLUMNS.empty_table(),
     }
 
     rows = describe(tables, None)["rows"].to_pylist()
@@ -147,6 +150,7 @@ def test_a_customer_in_a_segment_without_a_vector_gives_a_one_line_error():
         "memberships": _members.INTERVAL_COLUMNS.empty_table(),
         "values": _members.VALUE_COLUMNS.empty_table(),
         "churn": _members.OUTCOME_COLUMNS.empty_table(),
+        "holdouts": _members.HOLDOUT_COLUMNS.empty_table(),
     }
 
     with pytest.raises(UserError, match=r"^publish: 1 customers are in a segment on 2024-03-01 and not active in features"):
@@ -170,3 +174,33 @@ def test_features_written_again_since_the_day_was_segmented_give_a_one_line_erro
 
     with pytest.raises(UserError, match=r"^publish: [0-9]+ customers are in a segment on 2024-03-04 and not active in features"):
         copied.run(customer_segments.run, LAST)
+
+
+def test_who_is_held_out_of_campaigns_in_force_or_announced_is_marked_with_their_names(shop, tmp_path):
+    """`ended` was over on the day before; `gone` is no longer declared."""
+    rows = [
+        {"campaign": campaign, "customer_id": customer, "assigned_on": FIRST, "segment_id": 1, "share": 0.5, "holdout": holdout}
+        for campaign, customer, holdout in (
+            ("spring", "loyal-1", True), ("summer", "loyal-1", True), ("spring", "loyal-2", False), ("summer", "loyal-3", True),
+            ("ended", "loyal-4", True), ("gone", "loyal-4", True),
+        )
+    ]  # fmt: skip
+    copied = Shop(Lake(None, shutil.copytree(shop.lake.root, tmp_path / "lake")), replace(shop.settings, campaigns=str(tmp_path)))
+    copied.lake.replace_rows(HOLDOUTS, pa.Table.from_pylist(rows, HOLDOUTS.arrow_schema))
+    for name, first, last in (
+        ("spring", FIRST, LAST),
+        ("summer", LAST + timedelta(days=9), LAST + timedelta(days=9)),
+        ("ended", FIRST, LAST - timedelta(days=1)),
+    ):
+        (tmp_path / f"{name}.toml").write_text(
+            f'name = "{name}"\nfirst_day = {first}\nlast_day = {last}\nmetric = "net"\nsmallest_effect = 0.1\nholdout = 0.5\n'
+        )
+    copied.run(customer_segments.run, LAST)
+    published = rows_by_customer(copied)
+    marked = {customer: row["holdouts"] for customer, row in published.items() if row["holdout"]}
+    assert marked == {"loyal-1": ["spring", "summer"], "loyal-3": ["summer"]}
+
+    (tmp_path / "spring.toml").write_text("name =")  # nobody is treated because a file is wrong
+    copied.run(customer_segments.run, LAST)
+    assert rows_by_customer(copied)["loyal-1"]["holdouts"] == ["spring", "summer"]
+    assert {(row["holdout"], tuple(row["holdouts"])) for row in rows_by_customer(shop).values()} == {(False, ())}

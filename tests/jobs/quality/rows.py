@@ -44,6 +44,8 @@ GOOD = {
     "marts.segment_changes": {"change": "changed", "to_segment_id": 2},
     "marts.segment_moves": {"to_segment_id": 2, "previous_day": DAY - timedelta(days=1)},
     "marts.segment_demand": {"orders": 2},
+    "marts.effects": {"metric": "orders", "status": "effect"},
+    "marts.campaign_uplift": {"method": "two_model"},
     "marts.refreshes": {"status": "published", "n_customers": 2, "table_versions": {"clean.orders": 3}},
 }  # fmt: skip
 # What a second good row differs in from the first.
@@ -65,9 +67,12 @@ SECOND = {
     "scores.customer_outcomes": {"customer_id": "2"},
     "features.outcomes": {"customer_id": "2"},
     "scores.recommendations": {"customer_id": "2"},
+    "scores.holdouts": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
     "marts.segment_profiles": {"segment_id": 2, "share": 0.4},
     "marts.segment_changes": {"customer_id": "2"},
+    "marts.effects": {"segment_id": 2},
+    "marts.campaign_uplift": {"customer_id": "2"},
     "marts.segment_moves": {"from_segment_id": 3},
     "marts.segment_demand": {"segment_id": 2},
     "marts.refreshes": {"run_id": "2"},
@@ -87,6 +92,7 @@ KEY_COLUMN = {
     "encoded.customers": "customer_id", "scores.customer_values": "customer_id",
     "scores.customer_outcomes": "customer_id", "features.outcomes": "customer_id",
     "scores.recommendations": "customer_id",
+    "scores.holdouts": "customer_id", "marts.effects": "segment_id", "marts.campaign_uplift": "customer_id",
 }  # fmt: skip
 COMMON = {
     "marts.segment_profiles": {"share": 0.001},
@@ -143,6 +149,12 @@ BAD = {
     "encoded.customers": {"not_a_number": {"vector": [1.0, float("nan")]}},
     "features.outcomes": {"known_before": {"known_on": DAY}},
     "scores.customer_values": {"horizons_disagree": {"expected_net_90d": 2}},
+    "marts.effects": {
+        "status_of_all": {"status": "mismatch", "difference": None},
+        "status": {"status": "wink"},
+        "outside_its_interval": {"difference": 2},
+        "claims_without_power": {"status": "too_few"},
+    },
     "marts.customer_segments": {
         "since_after_day": {"since_day": DAY + timedelta(days=1)},
         "unknown_segment": {"segment_id": 999},

@@ -182,6 +182,22 @@ def make_recommendations() -> list[dict]:
     ]  # fmt: skip
 
 
+def make_effects() -> list[dict]:
+    """A campaign that had an effect, and one for whom there were not enough customers."""
+    spring = {
+        "day": DAY, "campaign": "spring", "segment_id": None, "segment_name": None, "metric": "net", "first_day": EVE,
+        "last_day": DAY, "status": "effect", "n_treated": 800, "n_holdout": 200, "expected_holdout": 199.5, "mismatch_p": 0.9,
+        "mean_treated": 55.5, "mean_holdout": 50.25, "difference": 5.25, "low": 1.5, "high": 9.0, "relative": 0.104,
+        "relative_low": 0.03, "relative_high": 0.18, "p_corrected": 0.006, "smallest_effect": 0.2, "detectable_share": 0.12,
+        "needed_customers": 360, "uplift_method": "two_model", "qini": 0.5, "qini_low": 0.25, "qini_high": 0.75,
+    }  # fmt: skip
+    claims = ("mean_treated", "mean_holdout", "difference", "low", "high", "relative", "relative_low", "relative_high")
+    unknown = dict.fromkeys((*claims, "p_corrected", "uplift_method", "qini", "qini_low", "qini_high"))
+    small = spring | {"segment_id": 1, "segment_name": SHOP[1][0], "n_treated": 210, "n_holdout": 52, "status": "too_few"}
+    tiny = {"campaign": "tiny", "status": "too_few", "needed_customers": 25_000}
+    return [spring, small | unknown, spring | unknown | tiny]
+
+
 # The rows of each table for DAY, in the contract's columns.
 TABLES = {
     "marts.segment_profiles": make_profiles, "segments.definitions": make_definitions,
@@ -189,6 +205,7 @@ TABLES = {
     "marts.segment_moves": make_moves, "marts.refreshes": make_refreshes, "quality.reconciliation": make_reconciliation,
     "quality.results": make_results, "clean.events": make_events, "scores.customer_values": make_values,
     "scores.customer_outcomes": make_outcomes, "scores.recommendations": make_recommendations,
+    "marts.effects": make_effects,
 }  # fmt: skip
 TYPES = {
     "net_365d": MONEY, "net_365d_per_customer": MONEY, "traits": pa.list_(TRAIT), "rejects": COUNTS, "duplicates": COUNTS,

@@ -88,6 +88,16 @@ def test_the_page_shows_what_to_offer_and_by_what_lists_are_made(settings):
     assert "1 Many orders, high spend 200 Green tea (3.2) Green tea and pot-1 (7.5)" in offers
 
 
+def test_the_page_shows_what_campaigns_changed_and_claims_nothing_without_power(settings):
+    campaigns = Page(write_page(settings, DAY))["campaigns"]
+
+    assert "spring Money after discounts and returns per customer, 2026-03-30 to 2026-03-31: an effect: 5.25" in campaigns
+    assert "Uplift by customer by two models, Qini coefficient 0.5 (0.25 to 0.75): better than chance" in campaigns
+    assert "All 800 200 55.50 50.25 5.25 1.50 to 9.00 12.0 % effect" in campaigns
+    assert "1 Many orders, high spend 210 52 – – – – 12.0 % too few" in campaigns
+    assert "not enough customers to tell: 25,000 needed for an effect of 20 %, and 1,000 are in the audience." in campaigns
+
+
 def test_the_page_shows_why_these_segments_were_published(settings):
     page = Page(write_page(settings, DAY))
 
