@@ -7,15 +7,11 @@ from functools import partial
 from jobs.concurrency import run_in_parallel
 from jobs.config.settings import Settings
 from jobs.marts import customer_segments, effects, refreshes, segment_changes, segment_demand, segment_moves, segment_profiles
+from jobs.quality.omissions import write_omissions
 from jobs.storage.lake import Lake
 
-OTHER_TABLES = (
-    segment_profiles,
-    segment_changes,
-    segment_moves,
-    segment_demand,
-    effects,
-)  # effects writes marts.campaign_uplift too
+# effects writes marts.campaign_uplift too.
+OTHER_TABLES = (segment_profiles, segment_changes, segment_moves, segment_demand, effects)
 
 
 def run(
@@ -35,5 +31,7 @@ def run(
     for day in days:
         inputs = customer_segments.read_inputs(lake, settings, day)  # before any write, so that nothing is published in part
         writes = {customer_segments.TABLE.name: partial(customer_segments.publish, lake, settings, day, inputs)} if inputs else {}
-        run_in_parallel(writes | {table.TABLE.name: partial(table.run, lake, settings, day) for table in OTHER_TABLES})
+        writes |= {table.TABLE.name: partial(table.run, lake, settings, day) for table in OTHER_TABLES}
+        results = run_in_parallel(writes)
+        write_omissions(lake, day, {effects.TABLE.name: results[effects.TABLE.name]})
         refreshes.run(lake, settings, day, run_id, started_at, clock(), engine)

@@ -26,6 +26,16 @@ def summarize_campaigns(root: str, day: date) -> list[dict]:
     ]
 
 
+def list_holdouts(campaigns: list[dict], day: date) -> dict[int, list[str]]:
+    """Return the campaigns of summarize_campaigns() with customers held out by segment, those that are not over on the day."""
+    holdouts: dict[int, list[str]] = {}
+    for campaign in campaigns:
+        for row in campaign["rows"]:
+            if row["segment_id"] is not None and row["n_holdout"] and campaign["last_day"] >= day:
+                holdouts.setdefault(row["segment_id"], []).append(campaign["name"])
+    return holdouts
+
+
 _MEANS, _DIFFERENCES = ("mean_treated", "mean_holdout"), ("difference", "low", "high")
 
 

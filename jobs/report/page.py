@@ -92,11 +92,13 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
         "offers": recommendations.summarize_recommendations(settings, day, segments),
     }
     moves = read("marts.segment_moves", day=day)
+    of_campaigns = campaigns.summarize_campaigns(settings.lake, day)
+    held_out = campaigns.list_holdouts(of_campaigns, day)
     return scores | {
         "headline": headline,
         "segments": segments,
-        "campaigns": campaigns.summarize_campaigns(settings.lake, day),
-        "actions": actions.describe_actions(segments, **scores, moves=moves, holdouts={}),
+        "campaigns": of_campaigns,
+        "actions": actions.describe_actions(segments, **scores, moves=moves, holdouts=held_out),
         "map": customer_map.draw_map(settings.lake, day, version, definitions, segments),
         "sizes": history.draw_sizes(settings.lake, day, names),
         "moves": history.summarize_moves(moves, names),

@@ -15,7 +15,7 @@ def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None
     """Write the tables of each day, in the order of the days, and what is left out of them."""
     for day in days:
         reasons = {table.TABLE.name: table.run(lake, settings, day, retrain) for table in TABLES}
-        omissions = {name: reason for name, reason in reasons.items() if reason}
-        write_omissions(lake, day, omissions)
-        for name, reason in omissions.items():
-            log(f"score {name}, day {day}: left out: {reason}")
+        write_omissions(lake, day, reasons)
+        for name, reason in reasons.items():
+            if reason:
+                log(f"score {name}, day {day}: left out: {reason}")

@@ -17,6 +17,8 @@ def test_a_day_says_what_it_lacks_until_a_rerun_has_it(tmp_path):
         "scores.customer_outcomes: outcome churn: too few",
         "scores.recommendations: no products",
     ]
-    write_omissions(lake, DAY, {})
+    write_omissions(lake, DAY, {"scores.recommendations": None, "marts.effects": "too few customers"})
+    assert read_omissions(lake, DAY) == ["marts.effects: too few customers", "scores.customer_outcomes: outcome churn: too few"]
+    write_omissions(lake, DAY, {"scores.customer_outcomes": None, "marts.effects": None})
     assert read_omissions(lake, DAY) == []
     assert read_omissions(lake, NEXT) == ["scores.recommendations: no products"]

@@ -49,6 +49,7 @@ def test_the_page_shows_what_to_do_for_each_segment(settings):
     name, n = SHOP[1][:2]
     assert f"1 {name} {n:,} customers 26,200 GBP expected 100.00 per customer Churn 20.0 %. Marked by: Green tea." in actions
     assert "Give a reason to come back: offer Green tea." in actions
+    assert actions.count("Holdout in place: spring.") == 1  # of one segment
     assert "No holdout in place: what is done here cannot be proved." in actions
 
 
