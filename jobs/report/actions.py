@@ -72,21 +72,26 @@ def _list_ideas(
         return name in chances and chances[name]["mean"] > MUCH_MORE * means[name]
 
     ideas = []
-    if exceeds("churn"):
+    is_leaving = exceeds("churn")
+    if is_leaving:
         n_leaving, n_eligible = chances["churn"]["expected"], chances["churn"]["customers"]
         ideas.append(
             f"Ask them back before they go: about {n_leaving:,.0f} of {n_eligible:,} are expected not to order again in their "
             "usual time."
         )
-    if exceeds("next order"):
+    if exceeds("next order") and not is_leaving:
         offer = f" Offer what marks them, such as {products[0]}." if products else ""
-        ideas.append(f"Give no discount for an order that comes anyway: {chances['next order']['mean']:.0%} order soon.{offer}")
+        ideas.append(
+            f"Give no discount for an order that comes anyway: {chances['next order']['mean'] * 100:.0f} % order soon.{offer}"
+        )
     elif products:
         ideas.append(f"Give a reason to come back: offer {', '.join(products)}.")
     if exceeds("high value"):
-        ideas.append(f"Serve them first: {chances['high value']['mean']:.0%} will be among the customers who bring most money.")
+        ideas.append(
+            f"Serve them first: {chances['high value']['mean'] * 100:.0f} % will be among the customers who bring most money."
+        )
     if exceeds("returns"):
-        ideas.append(f"Look into returns: {chances['returns']['mean']:.0%} are expected to get money back.")
+        ideas.append(f"Look into returns: {chances['returns']['mean'] * 100:.0f} % are expected to get money back.")
     if not ideas and value:
         ideas.append("Nothing sets them apart from the average; leave them alone, or test a small offer.")
     return ideas

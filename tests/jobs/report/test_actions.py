@@ -32,7 +32,7 @@ def test_an_idea_comes_where_the_probability_is_much_higher_than_the_shops():
     rows = describe([outcome("churn", 0.6, 0.2), outcome("next order", 0.2, 0.6), outcome("returns", 0.3, 0.3)])
     assert rows[1]["ideas"][0].startswith("Ask them back before they go: about 60 of 100")
     assert rows[1]["ideas"][1] == "Give a reason to come back: offer Tea, Pot, Cup."
-    assert rows[2]["ideas"] == ["Give no discount for an order that comes anyway: 60% order soon."]
+    assert rows[2]["ideas"] == ["Give no discount for an order that comes anyway: 60 % order soon."]
     assert rows[1]["chances"] == {"churn": 0.6, "next order": 0.2, "returns": 0.3}
     assert rows[0]["ideas"][0].startswith("Win back a part of them")
 
