@@ -36,7 +36,10 @@ MAX_SEPARATION = 0.999  # area under the ROC curve of one input alone: above it 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What customers are scored by: the inputs of an encoder, its learned vector, and logarithms of RECENCIES, in this order."""
+    """What customers are scored by: the inputs of an encoder, its learned vector, and logarithms of RECENCIES, in this order.
+
+    The columns of the vector are 0 where `has_vector` is false: to encode takes most of the time.
+    """
 
     version: str  # of the encoder
     encoder: OnnxEncoder
@@ -44,6 +47,7 @@ class Inputs:
     attributes: tuple[str, ...]
     names: tuple[str, ...]  # of the encoder's inputs
     latent: int
+    has_vector: bool = True
 
     @property
     def recency_columns(self) -> dict[str, int]:
@@ -71,20 +75,21 @@ class Inputs:
         features, attributes = to_inputs(customers, self.attributes)
         if not len(features):
             return np.empty((0, len(self.column_names)), np.float32), features
-        inputs, vectors = self.encoder.run(features, attributes)
+        inputs, *encoded = self.encoder.run(features, attributes)
+        vectors = encoded[0] if self.has_vector else np.zeros((len(features), self.latent), np.float32)
         recencies = features[:, [self.features.index(name) for name in RECENCIES]]
         recencies = np.log1p(np.nan_to_num(np.maximum(recencies, 0), nan=_NEVER_DAYS))
         return np.concatenate([inputs, vectors, recencies], axis=1, dtype=np.float32), features
 
 
-def load_inputs(root: str, version: str) -> Inputs:
+def load_inputs(root: str, version: str, has_vector: bool = True) -> Inputs:
     """Return the inputs of the encoder of this version. Raises UserError where its files cannot be used."""
     meta = models.meta(root, version)
-    encoder = load_encoder(root, version, ["inputs", "vector"])
+    encoder = load_encoder(root, version, ["inputs", "vector"] if has_vector else ["inputs"])
     if missing := set(RECENCIES) - set(meta["features"]):
         raise UserError(f"models: {version} lacks the feature {min(missing)}; train again: shoal train --retrain")
     names, attributes = tuple(meta["inputs"]), tuple(meta["attributes"])
-    return Inputs(version, encoder, tuple(meta["features"]), attributes, names, meta["sizes"]["latent"])
+    return Inputs(version, encoder, tuple(meta["features"]), attributes, names, meta["sizes"]["latent"], has_vector)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,11 @@ class Champion:
     models: Mapping[str, OutcomeModel]
     left_out: Mapping[str, str]
 
+    @property
+    def uses_vector(self) -> bool:
+        """Whether any of the models reads the learned vector."""
+        return any(model.method.endswith(WITH_VECTOR) for model in self.models.values())
+
 
 def prepare_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -> Champion | None:
     """Return the models of the day's champion, fitted first where they are due; None where no outcome has a model."""

@@ -132,7 +132,7 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
     if champion is None or not champion.models:
         lake.replace_rows(TABLE, TABLE.arrow_schema.empty_table(), [day])
         return _describe(champion.left_out) if champion else None
-    inputs = load_inputs(settings.models, champion.encoder)
+    inputs = load_inputs(settings.models, champion.encoder, champion.uses_vector)
     declared = load_outcomes(settings.outcomes)
     outcomes = [(outcome, champion.models[outcome.name]) for outcome in declared if outcome.name in champion.models]
     n_rows = lake.count_rows("features.customers", [day])

@@ -138,6 +138,24 @@ def test_rows_say_how_likely_it_is_in_which_tenth_and_why():
     assert (last["method"], last["model_version"], last["window_days"]) == ("logistic_regression", "v1", 90)
 
 
+def test_customers_are_encoded_only_where_a_model_reads_the_learned_vector():
+    class InputsAlone(PlainEncoder):
+        def run(self, matrix, attributes):
+            return super().run(matrix, attributes)[:1]
+
+    rows = pa.table({"vector": pa.array([[1.0, 2.0, None]], pa.list_(pa.float32()))})
+    with_vector, _ = INPUTS.make_matrix(rows)
+    without, _ = replace(INPUTS, encoder=InputsAlone(), has_vector=False).make_matrix(rows)
+    assert (with_vector[0, 3], without[0, 3]) == (3.0, 0.0)
+    assert np.array_equal(np.delete(with_vector, 3, axis=1), np.delete(without, 3, axis=1))
+    models = {
+        name: OutcomeModel("churn", name, Linear(np.zeros(3), np.zeros(3)), Calibration()) for name in ("svm", "svm_with_vector")
+    }
+    champion = _outcome_training.Champion("v", "v1", {"churn": models["svm"]}, {})
+    assert not champion.uses_vector
+    assert replace(champion, models=models).uses_vector
+
+
 def test_a_shop_without_declared_outcomes_has_an_empty_table_and_no_complaint(tmp_path):
     (tmp_path / "outcomes.toml").write_text("")
     settings = replace(load_settings({}), outcomes=str(tmp_path / "outcomes.toml"), models=str(tmp_path / "models"))
