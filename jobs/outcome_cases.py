@@ -17,7 +17,7 @@ from jobs.config.outcomes import Outcome
 from jobs.encoder import OnnxEncoder, features_table, load_encoder, to_inputs
 from jobs.errors import UserError
 from jobs.storage import models
-from jobs.storage.rows import Rows, read_rows
+from jobs.storage.rows import Rows, list_files, read_rows
 from jobs.storage.table import Table
 
 LABELS = Table(
@@ -144,6 +144,11 @@ def read_cases(lake: str, inputs: Inputs, outcomes: Collection[Outcome], day: da
                 of_outcome = Cases(matrix[positions], rows["label"].to_numpy().astype(np.int8))
                 cases[outcome.name][as_of] = of_outcome, _hash_to_tenths(rows["customer_id"])
     return cases
+
+
+def has_labels(lake: str) -> bool:
+    """Return whether any outcome is known as of an earlier day."""
+    return any(file.n_rows for file in list_files(lake, Rows(LABELS, "customer_id")))
 
 
 def _hash_to_tenths(ids: pa.ChunkedArray) -> np.ndarray:

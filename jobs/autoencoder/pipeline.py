@@ -23,7 +23,7 @@ def run(settings: Settings, day: date, retrain: bool) -> str:
     customers have drifted from those of its training. The networks of outcomes are trained on the days when the scores compare
     them with others. Raises NotDue where neither is due, and UserError as train_model does.
     """
-    are_networks_due = outcome_schedule.is_fit_due(settings, day, retrain)
+    are_networks_due = outcome_schedule.is_fit_due(settings, day, retrain) and _has_labels(settings.lake)
     if (reason := None if retrain else _find_reason_against(settings, day)) and not are_networks_due:
         raise NotDue(reason)
     with without_garbage_collection():
@@ -34,6 +34,12 @@ def run(settings: Settings, day: date, retrain: bool) -> str:
     if are_networks_due:
         outcome_networks.run(settings, day)
     return version
+
+
+def _has_labels(lake: str) -> bool:
+    from jobs.outcome_cases import has_labels  # onnxruntime takes a while; on most days no fit is due
+
+    return has_labels(lake)
 
 
 def _find_reason_against(settings: Settings, day: date) -> str | None:
