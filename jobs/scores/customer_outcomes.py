@@ -32,7 +32,7 @@ SCHEMA = """
     outcome STRING COMMENT 'What may happen: a name in conf/outcomes.toml',
     window_days INT COMMENT 'In how many days to come it counts',
     probability DOUBLE COMMENT 'Calibrated probability that it happens, 0 to 1',
-    decile INT COMMENT 'Tenth of the eligible customers of the day by their score, 1: the highest',
+    decile INT COMMENT 'Tenth of the eligible customers of the day by their score, 1: the highest; null where all have the same',
     drivers ARRAY<STRUCT<
         feature: STRING COMMENT 'Input that the score depends on most: a column of features.customers, or one of its values',
         value: DOUBLE COMMENT 'Its value for the customer; null: not known, or no number',
@@ -49,7 +49,7 @@ TABLE = Table(
     checks={
         "has_customer": "customer_id IS NOT NULL AND outcome IS NOT NULL",
         "a_probability": "probability BETWEEN 0 AND 1",
-        "a_tenth": "decile BETWEEN 1 AND 10",
+        "a_tenth": "decile IS NULL OR decile BETWEEN 1 AND 10",
     },
 )
 
@@ -80,13 +80,20 @@ def score_customers(
             "outcome": pa.repeat(pa.scalar(outcome.name, pa.string()), len(rows)),
             "window_days": pa.repeat(pa.scalar(outcome.window_days, pa.int32()), len(rows)),
             "probability": model.calibration.apply(scores),
-            "decile": pa.array(10 - np.searchsorted(edges[outcome.name], scores, side="right"), pa.int32()),
+            "decile": _find_decile(scores, edges[outcome.name]),
             "drivers": _find_drivers(model, inputs, eligible, features[rows]),
             "method": pa.repeat(pa.scalar(model.method, pa.string()), len(rows)),
             "model_version": pa.repeat(pa.scalar(version, pa.string()), len(rows)),
         }
         parts.append(pa.table(columns).cast(TABLE.arrow_schema))
     return {"outcomes": pa.concat_tables([TABLE.arrow_schema.empty_table(), *parts])}
+
+
+def _find_decile(scores: np.ndarray, edges: np.ndarray) -> pa.Array:
+    """Return the tenth that each score is in, 1 the highest; null where the edges do not differ: all are alike."""
+    if edges[0] == edges[-1]:
+        return pa.nulls(len(scores), pa.int32())
+    return pa.array(10 - np.searchsorted(edges, scores, side="right"), pa.int32())
 
 
 def _find_eligible(customers: pa.Table, outcome: Outcome, day: date) -> np.ndarray:

@@ -147,7 +147,7 @@ def _shrink_column(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     if pa.types.is_string(column.type):
         return column.dictionary_encode()
     if pa.types.is_decimal(column.type):
-        return column.cast(pa.float64())
+        return pc.round(column.cast(pa.float64()), column.type.scale)  # the cast alone gives 548.9300000000001
     if pa.types.is_list(column.type) and pa.types.is_string(column.type.value_type):
         lists = column.combine_chunks()
         return pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_encode(), mask=lists.is_null())

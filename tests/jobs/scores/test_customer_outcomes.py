@@ -138,6 +138,11 @@ def test_rows_say_how_likely_it_is_in_which_tenth_and_why():
     assert (last["method"], last["model_version"], last["window_days"]) == ("logistic_regression", "v1", 90)
 
 
+def test_customers_who_are_all_alike_are_in_no_tenth():
+    assert customer_outcomes._find_decile(np.zeros(3), np.zeros(9)).to_pylist() == [None] * 3
+    assert customer_outcomes._find_decile(np.array([0.0, 4.5, 9.5]), np.arange(1.0, 10)).to_pylist() == [10, 6, 1]
+
+
 def test_customers_are_encoded_only_where_a_model_reads_the_learned_vector():
     class InputsAlone(PlainEncoder):
         def run(self, matrix, attributes):

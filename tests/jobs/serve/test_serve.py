@@ -21,7 +21,7 @@ from jobs.errors import UserError
 from jobs.marts import customer_segments, refreshes, segment_changes, segment_profiles
 from jobs.scores import customer_values
 from jobs.serve import follower as following
-from jobs.serve.snapshot import OUTCOMES, RECOMMENDATIONS
+from jobs.serve.snapshot import OUTCOMES, RECOMMENDATIONS, _shrink_column
 from jobs.storage.lake import Lake
 
 FIRST = date(2024, 3, 1)
@@ -294,3 +294,8 @@ def test_a_port_in_use_and_a_lake_without_marts_give_one_line(lake, tmp_path):
         assert read_refusal(lake.root, port) == (2, refusal)
     nothing = f"error: serve: nothing was published in {tmp_path} yet; run first: make refresh, or name another lake with LAKE=\n"
     assert read_refusal(str(tmp_path), 0) == (2, nothing)
+
+
+def test_money_is_the_number_that_the_table_shows():
+    money = pa.chunked_array([pa.array([Decimal("548.9300"), Decimal("1081.4369"), None], pa.decimal128(18, 4))])
+    assert _shrink_column(money).to_pylist() == [548.93, 1081.4369, None]
