@@ -16,13 +16,13 @@ MIN_ISOTONIC = 1000  # rows, and a tenth of it of the rarer label: an isotonic c
 
 
 class Classifier(Protocol):
-    """Scores of n customers, and the part that each of d inputs has in the difference from the typical customer's score."""
+    """Scores of n customers (n), and the part that each of d inputs has in the difference from the typical score (n x d)."""
 
     kind: ClassVar[str]
 
     def score(self, matrix: np.ndarray) -> np.ndarray: ...
 
-    def contributions(self, matrix: np.ndarray) -> np.ndarray: ...
+    def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Linear:
         """Return the weighted sum of each row."""
         return matrix[:, : len(self.weights)] @ self.weights.astype(np.float32)
 
-    def contributions(self, matrix: np.ndarray) -> np.ndarray:
-        """Return (n x d) weight times distance from the mean."""
+    def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores and (n x d) weight times distance from the mean."""
         distances = matrix[:, : len(self.weights)] - self.centre.astype(np.float32)
-        return _pad(distances * self.weights.astype(np.float32), matrix)
+        return self.score(matrix), _pad(distances * self.weights.astype(np.float32), matrix)
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,14 @@ class Forest:
                 scores[start : start + BATCH_ROWS] += self.values[nodes]
         return scores
 
-    def contributions(self, matrix: np.ndarray) -> np.ndarray:
-        """Return (n x d) the changes of the value along the path of each tree, by the input that decides the way.
+    def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores and (n x d) the changes of the value along the path of each tree, by the input that decides the way.
 
         Saabas, "Interpreting random forests", 2014.
         """
-        parts = np.zeros(matrix.shape, np.float32)
+        scores, parts = np.zeros(len(matrix)), np.zeros(matrix.shape, np.float32)
         for start in range(0, len(matrix), BATCH_ROWS):
-            rows = matrix[start : start + BATCH_ROWS]
-            part = parts[start : start + BATCH_ROWS]
+            rows, part = (values[start : start + BATCH_ROWS] for values in (matrix, parts))
             numbers = np.arange(len(rows))
             for root in self.roots:
                 nodes = np.full(len(rows), root)
@@ -87,7 +86,8 @@ class Forest:
                     children = self._descend(rows, nodes)
                     part[numbers, self.inputs[nodes]] += self.values[children] - self.values[nodes]
                     nodes = children
-        return parts
+                scores[start : start + BATCH_ROWS] += self.values[nodes]
+        return scores, parts
 
     def _descend(self, rows: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         goes_left = rows[np.arange(len(rows)), self.inputs[nodes]] <= self.thresholds[nodes]
@@ -108,10 +108,11 @@ class Network:
         """Return the output of each row."""
         return np.maximum(self._add_up(matrix), 0) @ self.output
 
-    def contributions(self, matrix: np.ndarray) -> np.ndarray:
-        """Return (n x d) gradient times distance from the mean."""
+    def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores and (n x d) gradient times distance from the mean."""
         gradient = ((self._add_up(matrix) > 0) * self.output.astype(np.float32)) @ self.hidden.T.astype(np.float32)
-        return _pad((matrix[:, : len(self.hidden)] - self.centre.astype(np.float32)) * gradient, matrix)
+        distances = matrix[:, : len(self.hidden)] - self.centre.astype(np.float32)
+        return self.score(matrix), _pad(distances * gradient, matrix)
 
     def _add_up(self, matrix: np.ndarray) -> np.ndarray:
         return matrix[:, : len(self.hidden)] @ self.hidden.astype(np.float32) + self.hidden_bias.astype(np.float32)

@@ -62,11 +62,11 @@ class OutcomeModel:
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Return the score of each row of the matrix, on a scale of the classifier's own."""
-        return self.classifier.score(self.clear(matrix))
+        return self.classifier.score(clear_columns(matrix, self.refused))
 
-    def clear(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the matrix without what is in the refused columns."""
-        return clear_columns(matrix, self.refused)
+    def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the score of each row, and (n x columns) what each input adds to it."""
+        return self.classifier.explain(clear_columns(matrix, self.refused))
 
     def to_record(self) -> dict:
         """Return the model as JSON knows it."""
@@ -268,7 +268,7 @@ def _predict(model: OutcomeModel, matrix: np.ndarray) -> np.ndarray:
 
 def _rank_features(model: OutcomeModel, inputs: Inputs, matrix: np.ndarray) -> list[dict]:
     """Return the inputs that move the scores most, by mean absolute contribution, and whether more of them raises the score."""
-    contributions = model.classifier.contributions(model.clear(matrix))
+    _, contributions = model.explain(matrix)
     weights = np.abs(contributions).mean(axis=0)
     top = [column for column in np.argsort(-weights, kind="stable")[:_TOP_FEATURES] if weights[column] > 0]
     return [

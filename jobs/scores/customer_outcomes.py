@@ -73,7 +73,7 @@ def score_customers(
     for outcome, model in outcomes:
         rows = np.flatnonzero(_find_eligible(customers, outcome, day))
         eligible = np.ascontiguousarray(matrix[rows])
-        scores = model.score(eligible)
+        scores, contributions = model.explain(eligible)
         columns = {
             "customer_id": customers["customer_id"].take(pa.array(rows)),
             "day": pa.repeat(pa.scalar(day, pa.date32()), len(rows)),
@@ -81,7 +81,7 @@ def score_customers(
             "window_days": pa.repeat(pa.scalar(outcome.window_days, pa.int32()), len(rows)),
             "probability": model.calibration.apply(scores),
             "decile": _find_decile(scores, edges[outcome.name]),
-            "drivers": _find_drivers(model, inputs, eligible, features[rows]),
+            "drivers": _find_drivers(contributions, inputs, features[rows]),
             "method": pa.repeat(pa.scalar(model.method, pa.string()), len(rows)),
             "model_version": pa.repeat(pa.scalar(version, pa.string()), len(rows)),
         }
@@ -103,11 +103,11 @@ def _find_eligible(customers: pa.Table, outcome: Outcome, day: date) -> np.ndarr
     return (since > day - timedelta(days=days)).fill_null(False).to_numpy()
 
 
-def _find_drivers(model: OutcomeModel, inputs: Inputs, matrix: np.ndarray, features: np.ndarray) -> pa.ListArray:
+def _find_drivers(contributions: np.ndarray, inputs: Inputs, features: np.ndarray) -> pa.ListArray:
     """Return the N_DRIVERS named inputs with the largest contributions; dimensions of the learned vector have no name."""
     names = [*inputs.names, *RECENCIES]
     named = [*range(len(inputs.names)), *inputs.recency_columns.values()]
-    contributions = model.classifier.contributions(model.clear(matrix))[:, named]
+    contributions = contributions[:, named]
     top = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :N_DRIVERS]
     effects = np.take_along_axis(contributions, top, axis=1)
     counts = (effects != 0).sum(axis=1)
@@ -115,7 +115,7 @@ def _find_drivers(model: OutcomeModel, inputs: Inputs, matrix: np.ndarray, featu
     # The column of the feature with the same name; the last, of NaN, for a value of an attribute or a flag.
     positions = {name: n for n, name in enumerate(inputs.features)}
     sources = np.array([positions.get(name, len(positions)) for name in names])
-    rows = np.repeat(np.arange(len(matrix)), top.shape[1])[is_driver]
+    rows = np.repeat(np.arange(len(features)), top.shape[1])[is_driver]
     chosen = top.ravel()[is_driver]
     columns = sources[chosen]
     values = np.where(columns < len(positions), features[rows, np.minimum(columns, len(positions) - 1)], np.nan).astype(float)

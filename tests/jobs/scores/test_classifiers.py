@@ -52,7 +52,9 @@ def test_trees_give_the_probabilities_of_mllib_and_leave_nothing_in_the_lake(fit
 @pytest.mark.parametrize("name", ["logistic_regression", "linear_svm", "random_forest", "boosted_trees"])
 def test_contributions_add_up_to_the_distance_from_the_typical_score(fitted, name):
     classifier = fitted[0][name]
-    distance = classifier.score(MATRIX) - classifier.contributions(MATRIX).sum(axis=1)
+    scores, contributions = classifier.explain(MATRIX)
+    distance = scores - contributions.sum(axis=1)
+    assert np.array_equal(scores, classifier.score(MATRIX))
     assert np.allclose(distance, distance[0], atol=1e-4)
     assert area_under_roc(classifier.score(MATRIX), LABELS) > 0.7
     again = from_record(json.loads(json.dumps(to_record(classifier))))
@@ -70,8 +72,9 @@ def test_a_classifier_reads_the_columns_that_it_was_fitted_on():
     network = Network(RANDOM.normal(size=(6, 4)), np.zeros(4), np.ones(4), np.zeros(6))
     for classifier in (linear, network):
         assert np.allclose(classifier.score(wide), classifier.score(MATRIX), rtol=1e-5)
-        assert classifier.contributions(wide).shape == wide.shape
-        assert not classifier.contributions(wide)[:, 6:].any()
+        _, contributions = classifier.explain(wide)
+        assert contributions.shape == wide.shape
+        assert not contributions[:, 6:].any()
 
 
 @pytest.mark.parametrize("n", [300, 4000])
