@@ -108,7 +108,7 @@ def _find_drivers(contributions: np.ndarray, inputs: Inputs, features: np.ndarra
     names = [*inputs.names, *RECENCIES]
     named = [*range(len(inputs.names)), *inputs.recency_columns.values()]
     contributions = contributions[:, named]
-    top = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :N_DRIVERS]
+    top = _find_largest(np.abs(contributions), N_DRIVERS)
     effects = np.take_along_axis(contributions, top, axis=1)
     counts = (effects != 0).sum(axis=1)
     is_driver = effects.ravel() != 0
@@ -128,6 +128,18 @@ def _find_drivers(contributions: np.ndarray, inputs: Inputs, features: np.ndarra
         ["feature", "value", "raises"],
     )
     return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)), structs)
+
+
+def _find_largest(values: np.ndarray, k: int) -> np.ndarray:
+    """Return the columns of the k largest of each row (n x k), the largest first, equal ones in their order; changes `values`.
+
+    A search for each costs a third of a sort of them all.
+    """
+    rows, columns = np.arange(len(values)), np.empty((len(values), k), np.int64)
+    for place in range(k):
+        columns[:, place] = values.argmax(axis=1)
+        values[rows, columns[:, place]] = -1
+    return columns
 
 
 def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
