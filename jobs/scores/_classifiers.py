@@ -35,7 +35,7 @@ class Linear:
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Return the weighted sum of each row."""
-        return matrix[:, : len(self.weights)] @ self.weights.astype(np.float32)
+        return _multiply("nd,d->n", matrix[:, : len(self.weights)], self.weights)
 
     def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores and (n x d) weight times distance from the mean."""
@@ -106,16 +106,21 @@ class Network:
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Return the output of each row."""
-        return np.maximum(self._add_up(matrix), 0) @ self.output
+        return _multiply("nh,h->n", np.maximum(self._add_up(matrix), 0), self.output)
 
     def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the scores and (n x d) gradient times distance from the mean."""
-        gradient = ((self._add_up(matrix) > 0) * self.output.astype(np.float32)) @ self.hidden.T.astype(np.float32)
+        gradient = _multiply("nh,dh->nd", (self._add_up(matrix) > 0) * self.output.astype(np.float32), self.hidden)
         distances = matrix[:, : len(self.hidden)] - self.centre.astype(np.float32)
         return self.score(matrix), _pad(distances * gradient, matrix)
 
     def _add_up(self, matrix: np.ndarray) -> np.ndarray:
-        return matrix[:, : len(self.hidden)] @ self.hidden.astype(np.float32) + self.hidden_bias.astype(np.float32)
+        return _multiply("nd,dh->nh", matrix[:, : len(self.hidden)], self.hidden) + self.hidden_bias.astype(np.float32)
+
+
+def _multiply(subscripts: str, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return products of rows and weights. Unlike with BLAS, the result of a row does not depend on the rows beside it."""
+    return np.einsum(subscripts, rows, weights.astype(rows.dtype))
 
 
 def _pad(contributions: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -77,6 +77,16 @@ def test_a_classifier_reads_the_columns_that_it_was_fitted_on():
         assert not contributions[:, 6:].any()
 
 
+def test_the_score_of_a_customer_does_not_depend_on_who_is_scored_beside_them():
+    matrix = np.random.default_rng(0).normal(size=(20_000, 110)).astype(np.float32)
+    linear = Linear(RANDOM.normal(size=107), np.zeros(107))
+    network = Network(RANDOM.normal(size=(107, 32)), np.zeros(32), RANDOM.normal(size=32), np.zeros(107))
+    for classifier in (linear, network):
+        scores = classifier.score(matrix)
+        for first, end in ((3, 777), (5, 6), (1, 20_000), (19_990, 20_000)):
+            assert np.array_equal(classifier.score(np.ascontiguousarray(matrix[first:end])), scores[first:end])
+
+
 @pytest.mark.parametrize("n", [300, 4000])
 def test_probabilities_are_the_shares_that_come_true(n):
     random = np.random.default_rng(1)
