@@ -32,6 +32,7 @@ FOUNDATION = {
     "outcome_schedule",
     "parsing",
     "progress",
+    "segment_history",
     "quality.omissions",
     "quality.reconciliation",
     "report.formatting",

@@ -4,7 +4,6 @@ Its inputs are those of the encoder. It is fitted twice: on the part of the case
 winner is published by.
 """
 
-import hashlib
 import json
 from datetime import date
 from pathlib import Path
@@ -42,15 +41,13 @@ def run(settings: Settings, day: date) -> None:
                 for part, of_part in (("fit", parts.fit), ("last_fit", parts.last_fit))
             }
     record = {"encoder": encoder, "networks": networks}
-    version = f"{day}-{hashlib.sha256(json.dumps([FORMAT, record]).encode()).hexdigest()[:8]}"
+    version = models.name_version(day, json.dumps([FORMAT, record]))
 
     def write(folder: Path) -> None:
         (folder / "networks.json").write_text(json.dumps(record))
         (folder / "meta.json").write_text(json.dumps({"version": version, "day": day.isoformat(), "encoder": encoder}))
 
-    if not models.exists(settings.models, version, models.OUTCOME_NETWORKS):
-        models.save(settings.models, version, write, models.OUTCOME_NETWORKS)
-    models.promote(settings.models, version, day, family=models.OUTCOME_NETWORKS)
+    models.save_champion(settings.models, version, write, day, models.OUTCOME_NETWORKS)
     log(f"train networks of {len(networks)} outcomes: {version}")
 
 

@@ -22,6 +22,7 @@ from jobs.errors import UserError
 from jobs.features import customer_days, customers
 from jobs.features._accounts import read_accounts
 from jobs.progress import log
+from jobs.segment_history import segments_on
 from jobs.storage.files import open_filesystem
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
@@ -38,12 +39,6 @@ SCHEMA = """
 TABLE = Table(
     "features.outcomes", __doc__.split("\n\n")[0], SCHEMA, checks={"known_later": "known_on > day"},
 )  # fmt: skip
-HISTORY = Table(
-    "segments.history",
-    "The intervals of a customer in segments.",
-    "customer_id STRING, segment_id INT, valid_from DATE, valid_to DATE",
-    partition="valid_to",
-)
 _LABELLED = {"customer_id": pl.String, "day": pl.Date, "outcome": pl.String, "known_on": pl.Date, "label": pl.Boolean}
 _CUSTOMERS = ("customer_id", "last_seen_day", "last_order_day", "order_gap_days")
 _DAYS = ("customer_id", "day", "identified_on", "known_until", "orders", "net", "returned")
@@ -138,9 +133,7 @@ def _read_customers(lake: Lake, as_of: date, owners: Mapping[str, str]) -> pl.Da
     rows = rows.filter(~pl.col("customer_id").is_in(list(owners)))
     if len(rows) > MAX_CUSTOMERS:
         rows = rows.sort(pl.col("customer_id").hash(17), "customer_id").head(MAX_CUSTOMERS)
-    holds = (ds.field("valid_from") <= as_of) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > as_of))
-    segments = read_rows(lake.root, Rows(HISTORY, "customer_id", ("customer_id", "segment_id"), where=holds))
-    return rows.join(_to_frame(segments), "customer_id", "left")
+    return rows.join(_to_frame(read_rows(lake.root, segments_on(as_of))), "customer_id", "left")
 
 
 def _read_later_days(lake: Lake, first: date, day: date, owners: Mapping[str, str]) -> pl.DataFrame:

@@ -34,6 +34,7 @@ from jobs.marts import _members
 from jobs.marts._campaigns import list_in_force
 from jobs.marts._reasons import Explainer, explain_against_runner_up, fit_explainer, lead_of_runner_up
 from jobs.progress import log
+from jobs.segment_history import holds_on
 from jobs.storage import models
 from jobs.storage.commits import write_files
 from jobs.storage.lake import Lake
@@ -272,12 +273,11 @@ def publish(lake: Lake, settings: Settings, day: date, inputs: Inputs) -> None:
         names=names, explainer=explainer, calibration=inputs.calibration, attributes=inputs.attributes, day=day,
     )  # fmt: skip
     _, n_customers = _members.read_assigned_model(lake, day)
-    holds = (ds.field("valid_from") <= day) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > day))
     scans = {
         "customers": _members.scan_customers(lake, [day], _members.CUSTOMER_COLUMNS.names),
         "vectors": _members.scan_vectors(lake, day, inputs.attributes),
         "assignments": _members.scan_assignments(lake, day),
-        "memberships": _members.scan_history(lake, day, holds),
+        "memberships": _members.scan_history(lake, day, holds_on(day)),
     }
     with open_runner(lake, settings, n_customers) as runner:
         scores = {"values": _members.list_values(lake, day), "churn": _members.list_churn(lake, day)}

@@ -23,6 +23,7 @@ from jobs.business_day import FOREVER
 from jobs.config.settings import Settings
 from jobs.marts import _members
 from jobs.quality import reconciliation
+from jobs.segment_history import segments_on
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -61,12 +62,6 @@ EVENTS = Table(
     partition="day",
 )
 PRODUCTS = Table("clean.products", "Products.", "product_id STRING, day DATE, category STRING")
-HISTORY = Table(
-    "segments.history",
-    "The intervals of customers in segments.",
-    "customer_id STRING, segment_id INT, valid_from DATE, valid_to DATE",
-    partition="valid_to",
-)
 _VERSION = 1  # raise it when the same input becomes other rows: every day is then due again
 _MONEY = pl.Decimal(18, 4)
 _CELL = ("segment_id", "category")
@@ -151,8 +146,7 @@ def _fingerprint_days(lake: Lake, known_days: Collection[date], end: date) -> di
 def _read_demand(lake: Lake, day: date) -> pa.Table:
     orders, events = (read_rows(lake.root, Rows(table, "customer_id", days=[day])) for table in (ORDERS, EVENTS))
     customers = pa.concat_tables([orders.select(["customer_id"]), events.select(["customer_id"])])["customer_id"]
-    holds = (ds.field("valid_from") <= day) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > day))
-    of_day = Rows(HISTORY, "customer_id", ("customer_id", "segment_id"), only=customers.unique().drop_null(), where=holds)
+    of_day = segments_on(day, only=customers.unique().drop_null())
     products = read_rows(lake.root, Rows(PRODUCTS, "product_id", where=ds.field("day") <= day))
     return sum_demand(orders, events, products, read_rows(lake.root, of_day), day)
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-N_RESAMPLES = 200  # bootstrap resamples of the customers
-_INTERVAL = (2.5, 97.5)
+from jobs.scores._resampling import INTERVAL, draw_resamples
+
 _GROUPS = 10
 _CURVE_POINTS = 50
 
@@ -32,14 +32,13 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, threshold: float, see
     p, y = probabilities[order], labels[order].astype(float)
     weights = resample(len(y), seed)[:, order]
     rows = [_measure_weighted(p, y, weight, threshold) for weight in (np.ones(len(y)), *weights)]
-    intervals = np.nanpercentile(np.array(rows[1:]), _INTERVAL, axis=0)
+    intervals = np.nanpercentile(np.array(rows[1:]), INTERVAL, axis=0)
     return {name: Figure(rows[0][n], *map(float, intervals[:, n])) for n, name in enumerate(METRICS)}
 
 
 def resample(n: int, seed: int) -> np.ndarray:
     """Return how often each of n customers is in each resample (N_RESAMPLES x n)."""
-    random = np.random.default_rng(seed)
-    return np.stack([np.bincount(random.integers(n, size=n), minlength=n) for _ in range(N_RESAMPLES)]).astype(np.float32)
+    return np.stack([np.bincount(rows, minlength=n) for rows in draw_resamples(n, seed)]).astype(np.float32)
 
 
 def _measure_weighted(p: np.ndarray, y: np.ndarray, weight: np.ndarray, threshold: float) -> list[float]:
@@ -82,7 +81,7 @@ def choose_simplest(losses: Mapping[str, np.ndarray], seed: int) -> str:
 
     def is_within(name: str) -> bool:
         leads = weights @ (losses[name] - losses[best]) / len(losses[best])
-        return bool(np.percentile(leads, _INTERVAL[0]) <= 0)
+        return bool(np.percentile(leads, INTERVAL[0]) <= 0)
 
     return next(name for name in losses if is_within(name))
 

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.scores._forecasts import BASELINES, Forecast
+from jobs.scores._resampling import is_above_zero
 
 MIN_LEAD = 0.01  # relative: by less, the model that says more of customers is taken
-N_RESAMPLES = 200  # bootstrap resamples of the customers
-_INTERVAL = (2.5, 97.5)
 _POWER = 1.5
 _SMALLEST_SHARE = 0.001  # of the mean: a forecast of nothing would be infinitely wrong about one order
 _GROUPS = 10
@@ -75,19 +74,7 @@ def choose_method(figures: Mapping[str, Figures], seed: int) -> Decision:
 
 def _leads(figures: Figures, others: Figures, measure: str, seed: int) -> bool:
     """Return whether a deviance is lower than that of another method in 97.5 % of the resamples."""
-    lead = getattr(others, measure) - getattr(figures, measure)
-    return bool(np.percentile(_resample_means(lead, seed), _INTERVAL[0]) > 0)
-
-
-def resample_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return the ends of the 95 % interval of the mean of n values."""
-    low, high = np.percentile(_resample_means(values, seed), _INTERVAL)
-    return float(low), float(high)
-
-
-def _resample_means(values: np.ndarray, seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    return np.array([values[random.integers(len(values), size=len(values))].mean() for _ in range(N_RESAMPLES)])
+    return is_above_zero(getattr(others, measure) - getattr(figures, measure), seed)
 
 
 def _floor(forecast: np.ndarray, actual: np.ndarray) -> np.ndarray:

@@ -4,9 +4,9 @@ from datetime import date
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from jobs.scores._forecasts import COLUMNS, describe_purchases
+from jobs.segment_history import segments_on
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -22,12 +22,6 @@ CUSTOMERS = Table(
 ACTIVE = Table("features.customers", "Who is active.", "customer_id STRING, day DATE, is_active BOOLEAN", partition="day")
 ASSIGNMENTS = Table(
     "segments.assignments", "The segment of a customer on a day.", "customer_id STRING, day DATE, segment_id INT", partition="day"
-)
-HISTORY = Table(
-    "segments.history",
-    "The intervals of a customer in segments.",
-    "customer_id STRING, segment_id INT, valid_from DATE, valid_to DATE",
-    partition="valid_to",
 )
 
 
@@ -53,13 +47,7 @@ def read_buyers(lake: Lake, day: date) -> pl.DataFrame:
 def read_segments(lake: Lake, day: date) -> pl.DataFrame:
     """Return (customer_id, segment_id) of a day: its assignments, or what the history knows of a day that has none."""
     segments = to_frame(read_rows(lake.root, segments_of(day)))
-    return segments if len(segments) else _read_history(lake, day)
-
-
-def _read_history(lake: Lake, day: date) -> pl.DataFrame:
-    holds = (ds.field("valid_from") <= day) & (ds.field("valid_to").is_null() | (ds.field("valid_to") > day))
-    rows = read_rows(lake.root, Rows(HISTORY, "customer_id", ("customer_id", "segment_id"), where=holds))
-    return to_frame(rows)
+    return segments if len(segments) else to_frame(read_rows(lake.root, segments_on(day)))
 
 
 def to_frame(rows: pa.Table) -> pl.DataFrame:

@@ -1,6 +1,5 @@
 """The models of outcomes: when they are due, how contestants are compared, and where the winners are kept."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -145,15 +144,13 @@ def _train(lake: Lake, settings: Settings, day: date, outcomes: Sequence[Outcome
     }
     meta = {"day": day.isoformat(), "encoder": encoder["version"], "outcomes": facts, "left_out": left_out}
     content = json.dumps([FORMAT, record, meta], sort_keys=True)
-    version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    version = models.name_version(day, content)
 
     def write(folder: Path) -> None:
         (folder / "model.json").write_text(json.dumps(record))
         (folder / "meta.json").write_text(json.dumps({"version": version, **meta}, indent=1))
 
-    if not models.exists(settings.models, version, _FAMILY):
-        models.save(settings.models, version, write, _FAMILY)
-    models.promote(settings.models, version, day, family=_FAMILY)
+    models.save_champion(settings.models, version, write, day, _FAMILY)
     log(f"score {version} predicts {len(chosen)} of {len(outcomes)} outcomes from {day} on")
 
 

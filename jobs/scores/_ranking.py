@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.scores._recommender import ALS, BLEND, CO_PURCHASE, CONTENT, LENGTH, POPULARITY, SEGMENT_POPULARITY
+from jobs.scores._resampling import draw_resamples, find_interval, is_above_zero, resample_means
 
 # A contestant is published in the place of those before it only where it is better than them.
 CONTESTANTS = (POPULARITY, SEGMENT_POPULARITY, CO_PURCHASE, CONTENT, ALS, BLEND)
-N_RESAMPLES = 200  # bootstrap resamples of the customers
-_INTERVAL = (2.5, 97.5)
 MEASURES = ("precision", "recall", "average_precision", "ndcg", "novelty")
 
 
@@ -83,7 +82,7 @@ def choose_contestant(figures: Mapping[str, Figures], seed: int) -> Decision:
 
 def is_better(figures: Figures, others: Figures, seed: int) -> bool:
     """Return whether the NDCG is higher than that of another contestant in 97.5 % of the resamples."""
-    return bool(np.percentile(_resample_means(figures.ndcg - others.ndcg, seed), _INTERVAL[0]) > 0)
+    return is_above_zero(figures.ndcg - others.ndcg, seed)
 
 
 def choose_weights(figures: Mapping[str, Figures], customers: np.ndarray) -> dict[str, float]:
@@ -106,11 +105,11 @@ def to_record(figures: Figures, seed: int) -> dict:
     for name in MEASURES:
         values = getattr(figures, name)
         record[name] = float(values.mean())
-        record[f"{name}_interval"] = _find_interval(_resample_means(values, seed))
-    coverages = [_coverage(figures, rows) for rows in _draw_resamples(len(figures.lists), seed)]
+        record[f"{name}_interval"] = find_interval(resample_means(values, seed))
+    coverages = [_coverage(figures, rows) for rows in draw_resamples(len(figures.lists), seed)]
     return record | {
         "coverage": _coverage(figures, slice(None)),
-        "coverage_interval": _find_interval(np.array(coverages)),
+        "coverage_interval": find_interval(np.array(coverages)),
     }
 
 
@@ -118,17 +117,3 @@ def _coverage(figures: Figures, rows: np.ndarray | slice) -> float:
     """Return the share of the products that are in any list of some customers."""
     lists = figures.lists[rows]
     return float(np.bincount(lists[lists >= 0], minlength=figures.n_products).astype(bool).mean())
-
-
-def _find_interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, _INTERVAL)
-    return float(low), float(high)
-
-
-def _resample_means(values: np.ndarray, seed: int) -> np.ndarray:
-    return np.array([values[rows].mean() for rows in _draw_resamples(len(values), seed)])
-
-
-def _draw_resamples(n: int, seed: int) -> list[np.ndarray]:
-    random = np.random.default_rng(seed)
-    return [random.integers(n, size=n) for _ in range(N_RESAMPLES)]

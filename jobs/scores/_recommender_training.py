@@ -202,16 +202,14 @@ def _save(settings: Settings, day: date, history: History, recommender: Recommen
     }
     files = to_files(recommender)
     content = json.dumps([FORMAT, meta, to_record(recommender), {n: _hash_rows(t) for n, t in files.items()}], sort_keys=True)
-    version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    version = models.name_version(day, content)
 
     def write(folder: Path) -> None:
         segments = summarize_segments(history.weighed, history.segments, recommender.products, settings.segment.min_cell)
         (folder / "segments.json").write_text(json.dumps(segments, indent=1))
         write_recommender(folder, recommender, {"version": version, **meta})
 
-    if not models.exists(settings.models, version, _FAMILY):
-        models.save(settings.models, version, write, _FAMILY)
-    models.promote(settings.models, version, day, decision.method, _FAMILY)
+    models.save_champion(settings.models, version, write, day, _FAMILY, decision.method)
     log(f"score {version} is champion from {day} on: {decision.method}; {decision.reason}")
 
 

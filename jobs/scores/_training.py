@@ -1,6 +1,5 @@
 """The models of what customers are worth: when one is due, how it is chosen and fitted, and where it is kept."""
 
-import hashlib
 import json
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -11,7 +10,7 @@ import polars as pl
 
 from jobs.config.settings import VALUES_BACKTEST_DAYS, Settings
 from jobs.progress import log
-from jobs.scores._comparison import Decision, Figures, choose_method, measure_forecast, resample_interval
+from jobs.scores._comparison import Decision, Figures, choose_method, measure_forecast
 from jobs.scores._forecasts import (
     BASELINES,
     SEGMENT_MEAN,
@@ -24,6 +23,7 @@ from jobs.scores._forecasts import (
 )
 from jobs.scores._inputs import read_buyers
 from jobs.scores._purchase_models import MODELS
+from jobs.scores._resampling import find_interval, resample_means
 from jobs.storage import models
 from jobs.storage.lake import Lake
 
@@ -72,15 +72,13 @@ def _train(lake: Lake, settings: Settings, day: date, buyers: pl.DataFrame) -> N
         "settings": asdict(settings.scores),
     }
     content = json.dumps([FORMAT, meta, model.to_record()], sort_keys=True)
-    version = f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    version = models.name_version(day, content)
 
     def write(folder: Path) -> None:
         (folder / "model.json").write_text(json.dumps(model.to_record(), indent=1))
         (folder / "meta.json").write_text(json.dumps({"version": version, **meta}, indent=1))
 
-    if not models.exists(settings.models, version, _FAMILY):
-        models.save(settings.models, version, write, _FAMILY)
-    models.promote(settings.models, version, day, decision.method, _FAMILY)
+    models.save_champion(settings.models, version, write, day, _FAMILY, decision.method)
     log(f"score {version} is champion from {day} on: {decision.method}; {decision.reason}")
 
 
@@ -117,9 +115,9 @@ def _log_figures(name: str, figures: Figures) -> None:
 def _to_record(figures: Figures, seed: int) -> dict:
     return {
         "orders_deviance": float(np.mean(figures.orders_deviance)),
-        "orders_deviance_interval": resample_interval(figures.orders_deviance, seed),
+        "orders_deviance_interval": find_interval(resample_means(figures.orders_deviance, seed)),
         "net_deviance": float(np.mean(figures.net_deviance)),
-        "net_deviance_interval": resample_interval(figures.net_deviance, seed),
+        "net_deviance_interval": find_interval(resample_means(figures.net_deviance, seed)),
         "orders_error": figures.orders_error,
         "net_error": figures.net_error,
         "deciles": figures.deciles,

@@ -5,6 +5,7 @@ champion, and the day since which it is. The family is the autoencoder where a f
 with the model that was champion on it, so that a past day is rebuilt with the model it had.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -54,6 +55,20 @@ def promote(root: str, version: str, since: date, representation: str | None = N
     entries = [entry for entry in history if entry["since"] != new["since"]]
     entries = sorted([*entries, new], key=lambda entry: entry["since"])
     _write_json(root, "champion.json", entries[-1] | {"history": entries}, family)
+
+
+def name_version(day: date, content: str) -> str:
+    """Return the version of a model of a day, by a hash of what it is: the same model again has the same version."""
+    return f"{day}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def save_champion(
+    root: str, version: str, write: Callable[[Path], None], since: date, family: str, representation: str | None = None
+) -> None:
+    """Save a model, unless the same version is there already, and make it champion from `since` on, as promote() does."""
+    if not exists(root, version, family):
+        save(root, version, write, family)
+    promote(root, version, since, representation, family)
 
 
 def rollback(root: str, since: date | None = None, family: str = FAMILY) -> dict:

@@ -9,13 +9,14 @@ import pytest
 from jobs.business_day import FOREVER
 from jobs.marts import segment_demand
 from jobs.quality import reconciliation
+from jobs.segment_history import HISTORY
 from jobs.storage.lake import Lake
 from tests.jobs import planted
 from tests.jobs.marts.shop import replace_days, to_arrow, write_assignments, write_history
 
 DAY = date(2024, 3, 1)
 BEFORE, NEXT, LAST = (DAY + timedelta(days=n) for n in (-1, 1, 2))
-SEGMENTS = to_arrow(segment_demand.HISTORY, [{"customer_id": "a", "segment_id": 1}, {"customer_id": "b", "segment_id": 2}])
+SEGMENTS = to_arrow(HISTORY, [{"customer_id": "a", "segment_id": 1}, {"customer_id": "b", "segment_id": 2}])
 
 
 def order(customer: str | None, order_id: str, category: str | None, units: int, day: date = DAY, **columns) -> dict:

@@ -15,9 +15,10 @@ from jobs.quality.omissions import read_omissions
 from jobs.scores import pipeline
 from jobs.scores._comparison import Decision, choose_method, measure_forecast
 from jobs.scores._forecasts import Forecast, mean_by_segment
-from jobs.scores._inputs import ASSIGNMENTS, CUSTOMERS, HISTORY, read_buyers
+from jobs.scores._inputs import ASSIGNMENTS, CUSTOMERS, read_buyers
 from jobs.scores._training import prepare_champion
 from jobs.scores.customer_values import HORIZONS, TABLE, score_customers
+from jobs.segment_history import HISTORY
 from jobs.storage import models
 from jobs.storage.lake import Lake
 

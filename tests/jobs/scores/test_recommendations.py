@@ -15,10 +15,11 @@ from jobs.config.settings import Scores, load_settings
 from jobs.engine.lazy_session import LazySession
 from jobs.scores import _recommender_training, recommendations
 from jobs.scores._factors import RANK, fold_in
-from jobs.scores._inputs import ACTIVE, ASSIGNMENTS, HISTORY
+from jobs.scores._inputs import ACTIVE, ASSIGNMENTS
 from jobs.scores._interactions import EVENTS, ORDERS, Shop, list_signals
 from jobs.scores._recommender_training import PRODUCTS, TEST_DAYS
 from jobs.scores.recommendations import LENGTH, TABLE, recommend_products
+from jobs.segment_history import HISTORY
 from jobs.storage import models
 from jobs.storage.lake import Lake
 
