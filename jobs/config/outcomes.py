@@ -3,18 +3,19 @@
 import re
 import tomllib
 from dataclasses import dataclass, fields
+from datetime import date as Date
 from datetime import timedelta
 from pathlib import Path
 
 from jobs.errors import UserError
 
-# By label, the keys that only it has, with their defaults.
+# By label, the keys that only it has.
 LABELS = {
-    "no_order": {"gap_multiple": 2.0, "min_period_days": 14},
-    "order": {},
-    "top_net": {"top_share": 0.1},
-    "return": {},
-    "table": {"file": "", "customer": "customer_id", "date": "day"},
+    "no_order": ("gap_multiple", "min_period_days"),
+    "order": (),
+    "top_net": ("top_share",),
+    "return": (),
+    "table": ("file", "customer", "date"),
 }
 N_WINDOWS = 3  # as-of days that labels are made of, one window apart, so that the windows do not overlap
 _ELIGIBLE = ("ordered_within_days", "seen_within_days")
@@ -37,12 +38,12 @@ class Outcome:
     window_days: int
     ordered_within_days: int | None = None
     seen_within_days: int | None = None
-    gap_multiple: float = LABELS["no_order"]["gap_multiple"]
-    min_period_days: int = LABELS["no_order"]["min_period_days"]
-    top_share: float = LABELS["top_net"]["top_share"]
+    gap_multiple: float = 2.0
+    min_period_days: int = 14
+    top_share: float = 0.1
     file: str = ""
-    customer: str = LABELS["table"]["customer"]
-    date: str = LABELS["table"]["date"]
+    customer: str = "customer_id"
+    date: str = "day"
 
     @property
     def eligible_since(self) -> tuple[str, int]:
@@ -51,7 +52,7 @@ class Outcome:
             return "last_order_day", self.ordered_within_days
         return "last_seen_day", self.seen_within_days
 
-    def label_days(self, day: date) -> list[date]:
+    def label_days(self, day: Date) -> list[Date]:  # the class has a key `date`
         """Return the earlier days as of which the outcome is known by `day`, oldest first."""
         return [day - timedelta(days=self.window_days * n) for n in range(N_WINDOWS, 0, -1)]
 
@@ -75,8 +76,7 @@ def _parse_outcome(path: str, name: str, values: object) -> Outcome:
         raise UserError(f"{place} is no name of an outcome; use lower case, digits and _")
     if values.get("label") not in LABELS:
         raise UserError(f"{place}.label must be one of {', '.join(LABELS)}")
-    of_label = LABELS[values["label"]]
-    allowed = {"label", "window_days", *_ELIGIBLE, *of_label}
+    allowed = {"label", "window_days", *_ELIGIBLE, *LABELS[values["label"]]}
     if unknown := set(values) - allowed:
         raise UserError(f"{place}.{min(unknown)} is no key of label {values['label']}; known: {', '.join(sorted(allowed))}")
     if "window_days" not in values:

@@ -29,7 +29,8 @@ OUTCOMES = Table(
     "How probable it is that a customer does something.",
     """customer_id STRING, day DATE, outcome STRING COMMENT 'What may happen, such as churn',
        window_days INT COMMENT 'In how many days to come', probability DOUBLE COMMENT 'How probable it is, 0 to 1',
-       decile INT COMMENT 'Tenth of the customers by probability, 1: the highest', method STRING COMMENT 'By what it was made'""",
+       decile INT COMMENT 'Tenth of the customers by score, 1: the highest; null: all alike',
+       method STRING COMMENT 'By what it was made'""",
     partition="day",
 )
 RECOMMENDATIONS = Table(
