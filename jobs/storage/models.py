@@ -7,6 +7,7 @@ with the model that was champion on it, so that a past day is rebuilt with the m
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ def save(root: str, version: str, write: Callable[[Path], None], family: str = F
         folder = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=base if is_local else None))
         try:
             write(folder)
-            folder.chmod(0o755)  # a temporary folder is its owner's alone; the encoder may run as another user
+            folder.chmod(0o777 & ~_umask())  # a temporary folder is its owner's alone, whatever the umask is
             if is_local:
                 with _hold(root, family):
                     _replace_folder(folder, Path(base) / version)
@@ -233,6 +234,12 @@ def exists(root: str, version: str, family: str = FAMILY) -> bool:
     """Return whether the version is there and complete; a path is no version."""
     filesystem, base = open_filesystem(_family_folder(root, family))
     return "/" not in version and filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)  # can only be read by setting it
+    os.umask(umask)
+    return umask
 
 
 def _is_moved_away(root: str, version: str, family: str) -> bool:
