@@ -22,7 +22,7 @@ from jobs.errors import UserError
 from jobs.storage.files import open_filesystem, read_if_exists, replace_durably, sync_files, write_atomically
 from jobs.storage.lock import hold_folder
 
-FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS = flow.MODEL_FAMILIES
+FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS, TEXT_MODELS = flow.MODEL_FAMILIES
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
 _REPLACED = ".old-"  # begins the name of a folder with a version that another takes the place of
@@ -222,6 +222,23 @@ def read_search(root: str) -> dict | None:
 def write_search(root: str, result: dict) -> None:
     """Keep the result of a search for later trainings, in one step."""
     _write_json(root, "search.json", result)
+
+
+def read_last_tuning(root: str) -> dict | None:
+    """Return what the last tuning of the text model gave, kept or not, or None. Raises UserError where its file is damaged."""
+    path = f"{_family_folder(root, TEXT_MODELS)}/last_tuning.json"
+    if (content := read_if_exists(path)) is None:
+        return None
+    try:
+        result = json.loads(content)
+        return result | {"day": date.fromisoformat(result["day"]).isoformat(), "kept": bool(result["kept"])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"models: {path} is damaged; remove it or tune again: shoal train --texts") from None
+
+
+def write_last_tuning(root: str, result: dict) -> None:
+    """Keep what a tuning gave, by which the next one is due, in one step."""
+    _write_json(root, "last_tuning.json", result, TEXT_MODELS)
 
 
 def local_root(root: str) -> Path | None:
