@@ -150,7 +150,7 @@ class Tuning:
     retune_every_days: int = _within(28, 0)
     history_days: int = _within(90, 1)
     trained_layers: int = _within(2, 1)
-    max_length: int = _within(32, 4)
+    max_length: int = _within(32, 4, 512)
     temperature: float = _within(0.05, 0.001, 1)
     learning_rate: float = _within(0.0001, 0, 1)
     batch_size: int = _within(64, 2)

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from jobs.autoencoder.text_tuning.bert import Encoder, Shape
+from jobs.autoencoder.text_tuning.tokens import MASK
 from jobs.errors import UserError
 
 CONFIG, TOKENIZER, WEIGHTS, POOLING = "config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"
@@ -54,12 +55,7 @@ def read_base_model(folder: str) -> BaseModel:
     config = _parse_json(folder, CONFIG, contents[CONFIG])
     shape = _read_shape(folder, config)
     _require_mean_pooling(folder)
-    try:
-        size = Tokenizer.from_str(contents[TOKENIZER].decode()).get_vocab_size()
-    except Exception as error:  # the package raises no narrower class
-        raise _error(folder, f"{TOKENIZER} is damaged ({error})") from None
-    if size > shape.words:
-        raise _error(folder, f"{TOKENIZER} knows {size} words, the model only {shape.words}")
+    _check_tokenizer(folder, contents[TOKENIZER], shape)
     digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents.values()))
     weights = _read_weights(folder, contents[WEIGHTS], shape)
     return BaseModel(Path(folder).name, digest.hexdigest(), config, shape, contents[TOKENIZER], weights)
@@ -86,7 +82,10 @@ def _read_shape(folder: str, config: dict) -> Shape:
             raise _error(folder, f"{CONFIG} has {key} = {config[key]!r}, and only {value!r} can be tuned")
     if missing := sorted(_SHAPE.keys() - config.keys()):
         raise _error(folder, f"{CONFIG} lacks {', '.join(missing)}")
-    return Shape(**{field: config[key] for key, field in _SHAPE.items()})
+    shape = Shape(**{field: config[key] for key, field in _SHAPE.items()})
+    if shape.hidden % shape.heads:
+        raise _error(folder, f"{shape.hidden} numbers of a token cannot be shared by {shape.heads} heads, as {CONFIG} says")
+    return shape
 
 
 def _require_mean_pooling(folder: str) -> None:
@@ -94,7 +93,18 @@ def _require_mean_pooling(folder: str) -> None:
         pooling = _parse_json(folder, POOLING, _read(folder, POOLING))
         modes = sorted(key for key, value in pooling.items() if key.startswith("pooling_mode_") and value is True)
         if modes != ["pooling_mode_mean_tokens"]:
-            raise _error(folder, f"{POOLING} asks for {', '.join(modes) or 'no pooling'}, and only the mean of tokens can be tuned")
+            raise _error(folder, f"{POOLING} asks for {', '.join(modes) or 'no pooling'}, and only the mean can be tuned")
+
+
+def _check_tokenizer(folder: str, content: bytes, shape: Shape) -> None:
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception as error:  # the package raises no narrower class
+        raise _error(folder, f"{TOKENIZER} is damaged ({error})") from None
+    if tokenizer.get_vocab_size() > shape.words:
+        raise _error(folder, f"{TOKENIZER} knows {tokenizer.get_vocab_size()} words, the model only {shape.words}")
+    if tokenizer.token_to_id(MASK) is None:
+        raise _error(folder, f"{TOKENIZER} has no word {MASK}")
 
 
 def _read_weights(folder: str, content: bytes, shape: Shape) -> dict[str, Tensor]:
@@ -116,4 +126,5 @@ def _read_weights(folder: str, content: bytes, shape: Shape) -> dict[str, Tensor
 
 
 def _error(folder: str, problem: str) -> UserError:
-    return UserError(f"train: {problem} (tuning.base = {folder!r}); name a whole folder, or set tuning.enabled = false")
+    advice = "name a folder with a model of the BERT kind in the layout of sentence-transformers"
+    return UserError(f"train: {problem} (tuning.base = {folder!r}); {advice}")

@@ -27,13 +27,13 @@ def build_graph(encoder: Encoder) -> bytes:
     Inputs: `input_ids`, `attention_mask` and `token_type_ids`, int64 (n_texts, n_tokens). Output: `last_hidden_state`, float32
     (n_texts, n_tokens, n_hidden), of which the mean over the tokens of a text is its vector.
     """
-    example = torch.ones((2, 3), dtype=torch.int64)
+    examples = tuple(torch.full((2, 3), value) for value in (2, 1, 0))  # one tensor given three times would become one input
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names the packages that are not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of names of axes that are the same
         program = torch.onnx.export(
             encoder.cpu().eval(),
-            (example,) * len(_INPUTS),
+            examples,
             dynamo=True,
             verbose=False,
             input_names=_INPUTS,
@@ -75,8 +75,8 @@ def write_files(folder: Path, encoder: Encoder, base: BaseModel, max_length: int
     difference = np.abs(OnnxEncoder(graph, base.tokenizer, max_length).embed(sample) - expected).max(initial=0)
     if not difference <= TOLERANCE:
         raise UserError(
-            f"train: the vectors of {MODEL} differ by {difference:.1e} from the tuned model's, more than {TOLERANCE}; nothing was "
-            "saved: install the locked library versions (make setup) and train again"
+            f"train: the vectors of {MODEL} differ by {difference:.1e} from the tuned model's, more than {TOLERANCE}; nothing "
+            "was saved: install the locked library versions (make setup) and train again"
         )
     (folder / MODEL).write_bytes(graph)
     (folder / TOKENIZER).write_bytes(base.tokenizer)

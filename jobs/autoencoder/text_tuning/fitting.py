@@ -18,6 +18,7 @@ from jobs.errors import UserError
 
 MAX_GRADIENT_NORM = 1.0
 WEIGHT_DECAY = 0.01  # of AdamW, its usual value
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 
 
 @dataclass
@@ -102,9 +103,8 @@ class Tuner:
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = self.objective.loss(batch)
         if not math.isfinite(value := loss.item()):
-            raise UserError(
-                f"train: the loss of the text model is not a number; lower tuning.learning_rate (it is {self.settings.learning_rate})"
-            )
+            rate = self.settings.learning_rate
+            raise UserError(f"train: the loss of the text model is not a number; lower tuning.learning_rate (it is {rate})")
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, MAX_GRADIENT_NORM)
@@ -123,38 +123,31 @@ class Tuner:
         self.log(f"epoch {epoch}  {figures}  {progress.seconds:.0f} s")
 
     def _save_checkpoint(self) -> None:
-        moments = [self.optimizer.state[weight] for weight in self.weights]
-        groups = {
-            "weight": self.weights,
-            "best": self.best_weights,
-            "mean": [moment["exp_avg"] for moment in moments],
-            "square": [moment["exp_avg_sq"] for moment in moments],
-        }
-        tensors = {f"{group}.{place}": tensor.detach() for group, of_group in groups.items() for place, tensor in enumerate(of_group)}
-        self.checkpoint.save(tensors, asdict(self.progress))
+        self.checkpoint.save(self._tensors(), asdict(self.progress))
 
     def _load_checkpoint(self) -> None:
         saved = self.checkpoint.load()
         if saved is None:
             return
-        tensors, state = saved
-        with torch.no_grad():
-            for place, weight in enumerate(self.weights):
-                weight.copy_(self._take(tensors, "weight", place, weight))
-                self.best_weights[place].copy_(self._take(tensors, "best", place, weight))
-                self.optimizer.state[weight] = {
-                    "step": torch.tensor(float(state["step"])),
-                    "exp_avg": self._take(tensors, "mean", place, weight).to(weight.device),
-                    "exp_avg_sq": self._take(tensors, "square", place, weight).to(weight.device),
-                }
+        saved_tensors, state = saved
+        for weight in self.weights:  # as the optimizer begins
+            moments = {name: torch.zeros_like(weight) for name in _MOMENTS}
+            self.optimizer.state[weight] = {"step": torch.tensor(float(state["step"])), **moments}
+        tensors = self._tensors()
+        if {name: tensor.shape for name, tensor in saved_tensors.items()} != {name: t.shape for name, t in tensors.items()}:
+            raise self.checkpoint.error("belongs to another network")
+        for name, tensor in tensors.items():
+            tensor.copy_(saved_tensors[name])
         self.progress = Progress(**state)
         self.log(f"resumes from epoch {self.progress.epoch}, batch {self.progress.batch}")
 
-    def _take(self, tensors: dict[str, Tensor], group: str, place: int, weight: Tensor) -> Tensor:
-        tensor = tensors.get(f"{group}.{place}")
-        if tensor is None or tensor.shape != weight.shape:
-            raise self.checkpoint.error("belongs to another network")
-        return tensor
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the checkpoint by name."""
+        tensors = {}
+        for place, (weight, best) in enumerate(zip(self.weights, self.best_weights, strict=True)):
+            tensors |= {f"weight.{place}": weight.detach(), f"best.{place}": best}
+            tensors |= {f"{name}.{place}": self.optimizer.state[weight][name] for name in _MOMENTS}
+        return tensors
 
 
 def _derive_seed(*numbers: int) -> int:

@@ -74,7 +74,8 @@ class MaskedObjective:
 
     def draw_batches(self, random: np.random.Generator) -> list[np.ndarray]:
         """Return the texts of each batch of an epoch."""
-        return np.array_split(random.permutation(len(self.tokenized.ids))[: self.n_batches * self.settings.batch_size], self.n_batches)
+        order = random.permutation(len(self.tokenized.ids))
+        return np.array_split(order[: self.n_batches * self.settings.batch_size], self.n_batches)
 
     def loss(self, batch: np.ndarray) -> Tensor:
         """Return the mean loss of the hidden tokens of a batch; the first and the last token of a text are never hidden."""

@@ -1,7 +1,7 @@
 """What the shop says about the meaning of texts: which product was opened after which search.
 
 Within a session, a product that is viewed, put into the cart or bought after a search and before the next one is a click of that
-search, once however often. Where there are too few searches, two products viewed one after the other are a pair.
+search, once however often. Where there are too few searches, two products opened one after the other are a pair.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
 
-SEARCH, VIEW = "search", "view"  # kinds of pairs
+SEARCH, PRODUCT = "search", "product"  # what the query of a pair is
 SPLIT_TENTHS = {"train": 6, "validation": 2, "test": 2}  # of the queries: a held-out query was never trained on
 DAYS_READ_TOGETHER = 30
 MAX_CHARACTERS = 1_000  # of a text; a search or a name is far shorter
@@ -37,10 +37,11 @@ PRODUCTS = Table("clean.products", "The names of products.", "product_id STRING,
 class Pairs:
     """Queries with the product names that followed them, each pair once, sorted."""
 
-    kind: str  # SEARCH or VIEW: what the query is
+    kind: str  # SEARCH or PRODUCT
     queries: np.ndarray  # (n_pairs,) texts
     names: np.ndarray  # (n_pairs,) texts
     counts: np.ndarray  # (n_pairs,) how often
+    lifts: np.ndarray  # (n_pairs,) the count as a share of all counts of its name, in whatever split
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -53,7 +54,7 @@ class Pairs:
         """Return the pairs whose query is in a split of SPLIT_TENTHS; the query's hash alone decides."""
         distinct, places = np.unique(self.queries, return_inverse=True)
         rows = np.array([find_split(query) == split for query in distinct], bool)[places]
-        return Pairs(self.kind, self.queries[rows], self.names[rows], self.counts[rows])
+        return Pairs(self.kind, self.queries[rows], self.names[rows], self.counts[rows], self.lifts[rows])
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all pairs."""
@@ -70,7 +71,7 @@ class ShopTexts:
     names: np.ndarray  # distinct names of products, sorted
     terms: np.ndarray  # distinct search terms, sorted
     searches: Pairs
-    views: Pairs
+    products: Pairs
 
 
 def find_split(query: str) -> str:
@@ -87,19 +88,19 @@ def find_split(query: str) -> str:
 def read_texts(lake: str, day: date, history_days: int) -> ShopTexts:
     """Return the texts of the last `history_days` days up to `day`, and how they follow each other."""
     names = read_names(lake, day)
-    searches, views, terms = [], [], []
+    searches, products, terms = [], [], []
     for days in _split_days(day, history_days):
         where = pc.field("event_type").isin(["search", *_CLICKS]) & ~pc.field("is_bot")
         events = read_rows(lake, Rows(EVENTS, "session_id", days=days, where=where))
         searches.append(pair_searches(events))
-        views.append(pair_views(events))
+        products.append(pair_products(events))
         terms.append(pc.unique(events["search_term"].drop_null()))
     distinct_terms = pc.unique(pa.concat_arrays([pa.array([], pa.string()), *terms]))
     return ShopTexts(
         np.unique(np.array([shorten(name) for name in names["name"].to_pylist()], object)),
         np.unique(np.array([shorten(term) for term in distinct_terms.to_pylist()], object)),
         _count_pairs(SEARCH, pa.concat_tables(searches), names),
-        _count_pairs(VIEW, pa.concat_tables(views), names),
+        _count_pairs(PRODUCT, pa.concat_tables(products), names),
     )
 
 
@@ -107,31 +108,30 @@ def read_names(lake: str, day: date) -> pa.Table:
     """Return (product_id, name) as known at `day`, for the products that have a name."""
     known = (pc.field("day") <= pa.scalar(day)) & pc.field("name").is_valid()
     rows = read_rows(lake, Rows(PRODUCTS, "product_id", where=known)).sort_by([("product_id", "ascending"), ("day", "ascending")])
-    is_last = np.append(_changes(rows["product_id"])[1:], True)[: rows.num_rows]
+    is_last = np.append(_changes(rows["product_id"].combine_chunks())[1:], True)[: rows.num_rows]
     return rows.filter(pa.array(is_last, pa.bool_())).select(["product_id", "name"])
 
 
 def pair_searches(events: pa.Table) -> pa.Table:
-    """Return (query, product_id), one row for each search and product that followed it in its session."""
+    """Return (query, product_id), one row for each search and product that was opened after it in its session."""
     events, starts = _order_by_session(events)
-    is_search = pc.and_(pc.equal(events["event_type"], "search"), pc.is_valid(events["search_term"])).to_numpy()
-    places = np.arange(len(is_search))
-    search = np.maximum.accumulate(np.where(pc.equal(events["event_type"], "search").to_numpy(), places, -1))
-    is_click = ~pc.equal(events["event_type"], "search").to_numpy() & (search >= starts) & pc.is_valid(events["product_id"]).to_numpy()
-    is_click &= is_search[np.maximum(search, 0)] if len(search) else is_search
-    clicks = pa.table({"search": search[is_click], "product_id": events["product_id"].filter(pa.array(is_click, pa.bool_()))})
+    is_search = pc.equal(events["event_type"], "search").to_numpy()
+    search = np.maximum.accumulate(np.where(is_search, np.arange(len(is_search)), -1))  # the last one up to each event
+    has_both = pc.is_valid(events["product_id"]).to_numpy() & (search >= starts)
+    has_both[has_both] &= pc.is_valid(events["search_term"]).to_numpy()[search[has_both]]
+    rows = np.flatnonzero(has_both & ~is_search)
+    clicks = pa.table({"search": search[rows], "product_id": events["product_id"].take(pa.array(rows))})
     clicks = clicks.group_by(["search", "product_id"]).aggregate([])
     return pa.table({"query": events["search_term"].take(clicks["search"]), "product_id": clicks["product_id"]})
 
 
-def pair_views(events: pa.Table) -> pa.Table:
-    """Return (query, product_id): a product viewed in a session, as its id, and another one viewed next."""
-    views = events.filter((pc.field("event_type") == "view") & pc.field("product_id").is_valid())
-    views, starts = _order_by_session(views)
-    products = views["product_id"].combine_chunks()
-    follows = (starts[1:] < np.arange(1, len(starts))) & pc.not_equal(products[1:], products[:-1]).to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(follows)
-    return pa.table({"query": products.take(pa.array(rows)), "product_id": products.take(pa.array(rows + 1))})
+def pair_products(events: pa.Table) -> pa.Table:
+    """Return (query, product_id): a product that was opened in a session, as its id, and another one opened next."""
+    events, starts = _order_by_session(events.filter(pc.field("event_type").isin(_CLICKS) & pc.field("product_id").is_valid()))
+    products = events["product_id"].combine_chunks()
+    is_pair = _changes(products) & (starts < np.arange(len(starts)))
+    rows = np.flatnonzero(is_pair)
+    return pa.table({"query": products.take(pa.array(rows - 1)), "product_id": products.take(pa.array(rows))})
 
 
 def shorten(text: str) -> str:
@@ -155,15 +155,14 @@ def _order_by_session(events: pa.Table) -> tuple[pa.Table, np.ndarray]:
     order = [("session_id", "ascending"), ("event_at", "ascending"), ("event_id", "ascending")]
     events = events.sort_by(order)
     places = np.arange(events.num_rows)
-    return events, np.maximum.accumulate(np.where(_changes(events["session_id"]), places, 0))
+    return events, np.maximum.accumulate(np.where(_changes(events["session_id"].combine_chunks()), places, 0))
 
 
-def _changes(column: pa.ChunkedArray) -> np.ndarray:
+def _changes(column: pa.Array) -> np.ndarray:
     """Return for each row whether its value differs from that of the row before; the first one does."""
-    values = column.combine_chunks()
-    if not len(values):
+    if not len(column):
         return np.zeros(0, bool)
-    return np.append(True, pc.not_equal(values[1:], values[:-1]).to_numpy(zero_copy_only=False))
+    return np.append(True, pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False))
 
 
 def _count_pairs(kind: str, rows: pa.Table, names: pa.Table) -> Pairs:
@@ -176,6 +175,13 @@ def _count_pairs(kind: str, rows: pa.Table, names: pa.Table) -> Pairs:
         pair = shorten(text), shorten(name_of.get(product, ""))
         if all(pair) and (kind == SEARCH or pair[0] != pair[1]):
             counts[pair] = counts.get(pair, 0) + count
+    return build_pairs(kind, counts)
+
+
+def build_pairs(kind: str, counts: dict[tuple[str, str], int]) -> Pairs:
+    """Return pairs by how often each (query, name) was counted."""
     ordered = sorted(counts)
-    queries, products = ([pair[side] for pair in ordered] for side in (0, 1))
-    return Pairs(kind, np.array(queries, object), np.array(products, object), np.array([counts[pair] for pair in ordered], np.int64))
+    queries, names = (np.array([pair[side] for pair in ordered], object) for side in (0, 1))
+    numbers = np.array([counts[pair] for pair in ordered], np.int64)
+    name_of = np.unique(names, return_inverse=True)[1]
+    return Pairs(kind, queries, names, numbers, numbers / np.bincount(name_of, numbers)[name_of])

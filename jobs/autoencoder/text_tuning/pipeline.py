@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def run(settings: Settings, day: date) -> str | None:
     if int(os.environ.get("RANK", "0")):  # torchrun started several processes, of which the first one tunes
         return None
     base, started = read_base_model(settings.tuning.base), time.perf_counter()
+    settings = _limit_length(settings, base)
     texts = read_texts(settings.lake, day, settings.tuning.history_days)
     pairs = choose_pairs(texts)
     if pairs is None:
@@ -54,11 +55,15 @@ def run(settings: Settings, day: date) -> str | None:
 
 
 def choose_pairs(texts: ShopTexts) -> Pairs | None:
-    """Return the pairs by which models are compared: of searches, else of views; None where both have too few queries."""
-    for pairs in (texts.searches, texts.views):
+    """Return the pairs by which models are compared: of searches, else of products; None where both have too few queries."""
+    for pairs in (texts.searches, texts.products):
         if all(pairs.select(split).n_queries >= MIN_QUERIES for split in SPLIT_TENTHS):
             return pairs
     return None
+
+
+def _limit_length(settings: Settings, base: BaseModel) -> Settings:
+    return replace(settings, tuning=replace(settings.tuning, max_length=min(settings.tuning.max_length, base.shape.positions)))
 
 
 def log(text: str) -> None:

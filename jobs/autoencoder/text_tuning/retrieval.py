@@ -1,8 +1,9 @@
 """How well a text model finds, for a query, the product names that customers opened after it.
 
 A click is a question with one right answer: the name that was opened. All names are ranked by the cosine of their vectors with
-that of the query. A query's figures are means over its clicks, so an answer that many chose counts more than a chance one. The
-figures of a model are means over queries, and two models are compared query by query.
+that of the query. A query's figures are means over its clicks, so an answer that many chose counts more than a chance one. A
+click on a name that is opened often counts less, by how often it is opened after any query: a model gains nothing by ranking what
+is popular first. The figures of a model are means over queries, and two models are compared query by query.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.autoencoder.text_tuning.pairs import VIEW, Pairs
+from jobs.autoencoder.text_tuning.pairs import PRODUCT, Pairs
 
 TOP = 10  # names that a person looks at
 N_RESAMPLES = 1_000
@@ -55,14 +56,14 @@ def measure_retrieval(embed: Embed, pairs: Pairs, names: np.ndarray) -> Retrieva
     order = np.argsort(query_of, kind="stable")
     for start in range(0, len(queries), _QUERIES_TOGETHER):
         similarities = query_vectors[start : start + _QUERIES_TOGETHER] @ name_vectors.T
-        if pairs.kind == VIEW:  # a name is no answer to itself
+        if pairs.kind == PRODUCT:  # a name is no answer to itself
             same = np.searchsorted(names, queries[start : start + _QUERIES_TOGETHER])
             similarities[np.arange(len(same)), same] = -np.inf
         rows = order[np.searchsorted(query_of[order], start) : np.searchsorted(query_of[order], start + _QUERIES_TOGETHER)]
         ranks[rows] = _find_ranks(similarities, query_of[rows] - start, name_of[rows])
-    clicks = np.bincount(query_of, pairs.counts)
+    weights = np.bincount(query_of, pairs.lifts)
     return Retrieval(
-        np.bincount(query_of, pairs.counts * (ranks <= TOP)) / clicks, np.bincount(query_of, pairs.counts / ranks) / clicks
+        np.bincount(query_of, pairs.lifts * (ranks <= TOP)) / weights, np.bincount(query_of, pairs.lifts / ranks) / weights
     )
 
 

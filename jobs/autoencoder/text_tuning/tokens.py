@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jobs.autoencoder.text_tuning.bert import Encoder, mean_of_tokens
 
+MASK = "[MASK]"  # the word that stands for a hidden one
 TEXTS_TOGETHER = 256  # encoded at a time, of similar length
 
 
@@ -21,7 +22,7 @@ class TokenizedTexts:
         parsed.no_padding()
         self.ids = [np.array(encoding.ids, np.int64) for encoding in parsed.encode_batch(list(texts))]
         self.places = {text: place for place, text in enumerate(texts)}
-        self.mask_id = parsed.token_to_id("[MASK]")
+        self.mask_id = parsed.token_to_id(MASK)
 
     def batch(self, places: Sequence[int], device: str) -> tuple[Tensor, Tensor]:
         """Return the token ids and the mask (n_texts, n_tokens) of these texts; 0 stands for padding, which is masked."""

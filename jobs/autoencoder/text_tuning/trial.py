@@ -42,7 +42,7 @@ def run_trial(
     checkpoint: CheckpointFile,
     log: Callable[[str], None],
 ) -> Trial:
-    """Tune on the training queries of `pairs`, or on all texts where the pairs are of views, and compare on the test queries.
+    """Tune on the training queries of `pairs`, or on all texts where there are no searches, and compare on the test queries.
 
     `champion` is the tuned model in use, by its version.
     """
@@ -75,7 +75,7 @@ def run_trial(
         "queries": {"kind": pairs.kind, **sizes},
         "names": len(names),
         "tuned": tuned.summarize(),
-        "baselines": {name: baselines[name].summarize() | asdict(c) for name, c in comparisons.items()},
+        "baselines": {name: baselines[name].summarize() | {"gain": asdict(c)} for name, c in comparisons.items()},
         "best_epoch": done.best_epoch,
         "epochs": done.epochs,
         "settings": asdict(settings),
