@@ -1,7 +1,8 @@
 """What the shop says about the meaning of texts: which product was opened after which search.
 
-Within a session, a product that is viewed, put into the cart or bought after a search and before the next one is a click of that
-search, once however often. Where there are too few searches, two products opened one after the other are a pair.
+The click of a search is the first product that is viewed, put into the cart or bought after it in its session, before the next
+search: what is opened later has often nothing to do with it. Where there are too few searches, two products opened one after the
+other are a pair.
 """
 
 import hashlib
@@ -113,16 +114,14 @@ def read_names(lake: str, day: date) -> pa.Table:
 
 
 def pair_searches(events: pa.Table) -> pa.Table:
-    """Return (query, product_id), one row for each search and product that was opened after it in its session."""
+    """Return (query, product_id), one row for each search that was followed by a product in its session."""
     events, starts = _order_by_session(events)
     is_search = pc.equal(events["event_type"], "search").to_numpy()
     search = np.maximum.accumulate(np.where(is_search, np.arange(len(is_search)), -1))  # the last one up to each event
-    has_both = pc.is_valid(events["product_id"]).to_numpy() & (search >= starts)
-    has_both[has_both] &= pc.is_valid(events["search_term"]).to_numpy()[search[has_both]]
-    rows = np.flatnonzero(has_both & ~is_search)
-    clicks = pa.table({"search": search[rows], "product_id": events["product_id"].take(pa.array(rows))})
-    clicks = clicks.group_by(["search", "product_id"]).aggregate([])
-    return pa.table({"query": events["search_term"].take(clicks["search"]), "product_id": clicks["product_id"]})
+    opened = np.flatnonzero(~is_search & pc.is_valid(events["product_id"]).to_numpy() & (search >= starts))
+    first = opened[_changes(pa.array(search[opened]))]
+    pairs = {"query": events["search_term"].take(pa.array(search[first])), "product_id": events["product_id"].take(pa.array(first))}
+    return pa.table(pairs).filter(pc.field("query").is_valid())
 
 
 def pair_products(events: pa.Table) -> pa.Table:

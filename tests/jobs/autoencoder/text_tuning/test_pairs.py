@@ -41,7 +41,7 @@ def to_rows(pairs: pa.Table) -> list[tuple]:
     return sorted(zip(pairs["query"].to_pylist(), pairs["product_id"].to_pylist(), strict=True))
 
 
-def test_a_product_belongs_to_the_last_search_before_it_in_its_session_and_counts_once():
+def test_the_click_of_a_search_is_the_first_product_opened_after_it_in_its_session():
     events = build_events(
         ("a", "view", "before"), ("a", "search", "mug"), ("b", "view", "elsewhere"), ("a", "view", "m1"),
         ("a", "add_to_cart", "m1"), ("a", "search", "pan"), ("a", "view", "p1"), ("a", "purchase", None),
