@@ -107,8 +107,10 @@ def read_texts(lake: str, day: date, history_days: int) -> ShopTexts:
 
 def read_names(lake: str, day: date) -> pa.Table:
     """Return (product_id, name) as known at `day`, for the products that have a name."""
-    known = (pc.field("day") <= pa.scalar(day)) & pc.field("name").is_valid()
-    rows = read_rows(lake, Rows(PRODUCTS, "product_id", where=known)).sort_by([("product_id", "ascending"), ("day", "ascending")])
+    is_known = (pc.field("day") <= pa.scalar(day)) & pc.field("name").is_valid()
+    rows = read_rows(lake, Rows(PRODUCTS, "product_id", where=is_known)).sort_by(
+        [("product_id", "ascending"), ("day", "ascending")]
+    )
     is_last = np.append(_changes(rows["product_id"].combine_chunks())[1:], True)[: rows.num_rows]
     return rows.filter(pa.array(is_last, pa.bool_())).select(["product_id", "name"])
 
@@ -120,7 +122,10 @@ def pair_searches(events: pa.Table) -> pa.Table:
     search = np.maximum.accumulate(np.where(is_search, np.arange(len(is_search)), -1))  # the last one up to each event
     opened = np.flatnonzero(~is_search & pc.is_valid(events["product_id"]).to_numpy() & (search >= starts))
     first = opened[_changes(pa.array(search[opened]))]
-    pairs = {"query": events["search_term"].take(pa.array(search[first])), "product_id": events["product_id"].take(pa.array(first))}
+    pairs = {
+        "query": events["search_term"].take(pa.array(search[first])),
+        "product_id": events["product_id"].take(pa.array(first)),
+    }
     return pa.table(pairs).filter(pc.field("query").is_valid())
 
 

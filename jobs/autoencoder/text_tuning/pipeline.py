@@ -12,8 +12,8 @@ from jobs import progress
 from jobs.autoencoder.checkpoint import CheckpointFile
 from jobs.autoencoder.text_tuning import export
 from jobs.autoencoder.text_tuning.base_model import BaseModel, read_base_model
+from jobs.autoencoder.text_tuning.candidate import Candidate, train_candidate
 from jobs.autoencoder.text_tuning.pairs import SPLIT_TENTHS, Pairs, ShopTexts, read_texts
-from jobs.autoencoder.text_tuning.trial import Trial, run_trial
 from jobs.config.settings import Settings
 from jobs.storage import models
 
@@ -44,14 +44,14 @@ def run(settings: Settings, day: date) -> str | None:
         log(f"{version} was tuned with the same inputs and {'kept' if last['kept'] else 'not kept'}; not tuned again")
         return version if last["kept"] else None
     checkpoint = CheckpointFile(settings.models, f"texts-{version}", settings.train.checkpoint_seconds)
-    trial = run_trial(base, texts, pairs, settings.tuning, _open_champion(settings, day), checkpoint, log)
+    candidate = train_candidate(base, texts, pairs, settings.tuning, _open_champion(settings, day), checkpoint, log)
     meta = {"version": version, "day": day.isoformat(), "base": {"name": base.name, "sha256": base.sha256}}
-    meta |= trial.figures | {"kept": trial.is_better, "seconds": round(time.perf_counter() - started, 1)}
-    if trial.is_better:
-        _save(settings, day, base, texts, trial, meta)
+    meta |= candidate.figures | {"kept": candidate.is_better, "seconds": round(time.perf_counter() - started, 1)}
+    if candidate.is_better:
+        _save(settings, day, base, texts, candidate, meta)
     models.write_last_tuning(settings.models, meta)
     models.remove_checkpoint(settings.models, f"texts-{version}")
-    return version if trial.is_better else None
+    return version if candidate.is_better else None
 
 
 def choose_pairs(texts: ShopTexts) -> Pairs | None:
@@ -88,9 +88,9 @@ def _open_champion(settings: Settings, day: date) -> tuple[str, export.OnnxEncod
     return entry["version"], export.OnnxEncoder(graph, tokenizer, json.loads(config)["max_length"])
 
 
-def _save(settings: Settings, day: date, base: BaseModel, texts: ShopTexts, trial: Trial, meta: dict) -> None:
+def _save(settings: Settings, day: date, base: BaseModel, texts: ShopTexts, candidate: Candidate, meta: dict) -> None:
     def write(folder: Path) -> None:
-        export.write_files(folder, trial.encoder, base, settings.tuning.max_length, texts.names.tolist())
+        export.write_files(folder, candidate.encoder, base, settings.tuning.max_length, texts.names.tolist())
         meta["sha256"] = hashlib.sha256((folder / export.MODEL).read_bytes()).hexdigest()
         (folder / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False))
 

@@ -122,5 +122,5 @@ def write_rows(lake: str, rows: list[tuple], names: dict[str, str]) -> None:
         "day": [DAY] * len(rows),
     }
     write_deltalake(table_path(lake, "clean.events"), pa.table(events), partition_by=["day"])
-    known = {"product_id": list(names), "day": [date(1970, 1, 1)] * len(names), "name": list(names.values())}
-    write_deltalake(table_path(lake, "clean.products"), pa.table(known))
+    products = {"product_id": list(names), "day": [date(1970, 1, 1)] * len(names), "name": list(names.values())}
+    write_deltalake(table_path(lake, "clean.products"), pa.table(products))

@@ -1,4 +1,4 @@
-"""One trial: train from the base model, then compare the result with it, and with the tuned model in use."""
+"""A candidate model: trained from the base model, then compared with it, and with the tuned model in use."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from jobs.autoencoder.text_tuning.export import OnnxEncoder
 from jobs.autoencoder.text_tuning.fitting import Tuner
 from jobs.autoencoder.text_tuning.objectives import ContrastiveObjective, MaskedObjective
 from jobs.autoencoder.text_tuning.pairs import SEARCH, SPLIT_TENTHS, Pairs, ShopTexts
-from jobs.autoencoder.text_tuning.retrieval import Comparison, Retrieval, compare, measure_retrieval
+from jobs.autoencoder.text_tuning.retrieval import Comparison, Embed, Retrieval, compare, measure_retrieval
 from jobs.config.settings import Tuning
 
 MAX_VALIDATION_NAMES, MAX_TEST_NAMES = 2_000, 50_000  # ranked; beyond that, all that were clicked and some others
@@ -25,7 +25,7 @@ _LIBRARIES = ("torch", "tokenizers", "onnx", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Trial:
+class Candidate:
     """A tuned encoder, on the CPU, and what meta.json says of it."""
 
     encoder: Encoder
@@ -33,7 +33,7 @@ class Trial:
     figures: dict
 
 
-def run_trial(
+def train_candidate(
     base: BaseModel,
     texts: ShopTexts,
     pairs: Pairs,
@@ -41,7 +41,7 @@ def run_trial(
     champion: tuple[str, OnnxEncoder] | None,
     checkpoint: CheckpointFile,
     log: Callable[[str], None],
-) -> Trial:
+) -> Candidate:
     """Tune on the training queries of `pairs`, or on all texts where there are no searches, and compare on the test queries.
 
     `champion` is the tuned model in use, by its version.
@@ -57,32 +57,14 @@ def run_trial(
     if champion:
         baselines[f"champion {champion[0]}"] = measure_retrieval(champion[1].embed, parts["test"], names)
     validation_names = choose_names(texts.names, parts["validation"], MAX_VALIDATION_NAMES)
-    tuner = Tuner(
-        encoder,
-        _choose_objective(encoder, base, texts, parts["train"], settings, device),
-        lambda: float(measure_retrieval(embed, parts["validation"], validation_names).reciprocal_rank.mean()),
-        settings,
-        checkpoint,
-        log,
-    )
-    done = tuner.fit()
-    tuned = measure_retrieval(embed, parts["test"], names)
-    comparisons = {name: compare(tuned, baseline, settings.seed) for name, baseline in baselines.items()}
-    for name, comparison in comparisons.items():
-        log(_describe(name, baselines[name], tuned, comparison))
-    figures = {
-        "objective": tuner.objective.name,
-        "queries": {"kind": pairs.kind, **sizes},
-        "names": len(names),
-        "tuned": tuned.summarize(),
-        "baselines": {name: baselines[name].summarize() | {"gain": asdict(c)} for name, c in comparisons.items()},
-        "best_epoch": done.best_epoch,
-        "epochs": done.epochs,
-        "settings": asdict(settings),
-        "device": device,
-        "libraries": {name: library_version(name) for name in _LIBRARIES},
-    }
-    return Trial(encoder.cpu(), all(comparison.is_better for comparison in comparisons.values()), figures)
+    objective = _choose_objective(encoder, base, texts, parts["train"], settings, device)
+    validate = partial(_measure_mrr, embed, parts["validation"], validation_names)
+    progress = Tuner(encoder, objective, validate, settings, checkpoint, log).fit()
+    is_better, figures = _compare(measure_retrieval(embed, parts["test"], names), baselines, settings.seed, log)
+    figures |= {"objective": objective.name, "queries": {"kind": pairs.kind, **sizes}, "names": len(names), "device": device}
+    figures |= {"best_epoch": progress.best_epoch, "epochs": progress.epochs, "settings": asdict(settings)}
+    figures["libraries"] = {name: library_version(name) for name in _LIBRARIES}
+    return Candidate(encoder.cpu(), is_better, figures)
 
 
 def choose_names(names: np.ndarray, pairs: Pairs, most: int) -> np.ndarray:
@@ -101,6 +83,22 @@ def _choose_objective(
     if is_search:
         return ContrastiveObjective(encoder, tokenized, pairs, settings, device)
     return MaskedObjective(encoder, tokenized, settings, device)
+
+
+def _measure_mrr(embed: Embed, pairs: Pairs, names: np.ndarray) -> float:
+    return float(measure_retrieval(embed, pairs, names).reciprocal_rank.mean())
+
+
+def _compare(
+    tuned: Retrieval, baselines: dict[str, Retrieval], seed: int, log: Callable[[str], None]
+) -> tuple[bool, dict[str, object]]:
+    """Return whether the tuned model is better than each baseline, and the figures of all."""
+    comparisons = {name: compare(tuned, baseline, seed) for name, baseline in baselines.items()}
+    for name, comparison in comparisons.items():
+        log(_describe(name, baselines[name], tuned, comparison))
+    of_baselines = {name: baselines[name].summarize() | {"gain": asdict(gain)} for name, gain in comparisons.items()}
+    is_better = all(comparison.is_better for comparison in comparisons.values())
+    return is_better, {"tuned": tuned.summarize(), "baselines": of_baselines}
 
 
 def _describe(name: str, baseline: Retrieval, tuned: Retrieval, comparison: Comparison) -> str:
