@@ -53,9 +53,9 @@ class Tuner:
         self.best_weights = [weight.detach().clone() for weight in self.weights]
         self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
         self.progress = Progress()
-        self.is_out_of_time = False
-        n_epochs = max(1, min(settings.epochs, settings.max_steps // objective.n_batches))
-        self.schedule = Schedule(settings.batch_size, n_epochs, n_epochs * objective.n_batches, settings.learning_rate)
+        self.is_at_limit = False
+        n_steps = min(settings.epochs * objective.n_batches, settings.max_steps)
+        self.schedule = Schedule(settings.batch_size, settings.epochs, n_steps, settings.learning_rate)
 
     def fit(self) -> Progress:
         """Train from the checkpoint if there is one; the encoder gets the weights of the best epoch. Return the progress.
@@ -66,7 +66,7 @@ class Tuner:
         progress = self.progress
         if progress.step == 0:
             self._end_epoch(0, None)
-        while progress.epoch <= self.schedule.n_epochs and not self.is_out_of_time:
+        while progress.epoch <= self.schedule.n_epochs and not self.is_at_limit:
             self._train_epoch()
             self._end_epoch(progress.epoch, progress.loss / max(1, progress.batch))
             progress.epoch, progress.batch, progress.loss = progress.epoch + 1, 0, 0.0
@@ -79,7 +79,7 @@ class Tuner:
         return progress
 
     def _train_epoch(self) -> None:
-        """Train on the batches of the epoch that are left, or until the time is up."""
+        """Train on the batches of the epoch that are left, or until a limit of time or steps."""
         progress = self.progress
         self.encoder.train()
         batches = self.objective.draw_batches(np.random.default_rng([self.settings.seed, progress.epoch]))
@@ -91,9 +91,11 @@ class Tuner:
             progress.seconds += time.perf_counter() - started
             if self.checkpoint.is_due:
                 self._save_checkpoint()
-            if progress.seconds > 60 * self.settings.max_minutes:
-                self.is_out_of_time = True
+            is_late = progress.seconds > 60 * self.settings.max_minutes
+            if is_late:
                 self.log(f"stopped after {self.settings.max_minutes:g} minutes of training (tuning.max_minutes)")
+            if is_late or progress.step >= self.schedule.n_steps:
+                self.is_at_limit = True
                 break
 
     def _train_batch(self, batch: np.ndarray) -> float:

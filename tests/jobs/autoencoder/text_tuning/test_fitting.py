@@ -68,7 +68,7 @@ def test_the_weights_of_the_best_epoch_are_kept_and_those_of_the_start_where_no_
 
 
 def test_steps_and_minutes_end_a_tuning(make_tuner):
-    assert make_tuner("steps", max_steps=8)[0].fit().step == 8
+    assert make_tuner("steps", max_steps=6)[0].fit().step == 6
     tuner, log = make_tuner("minutes", max_minutes=0.0)
     assert tuner.fit().step == 1
     assert any("tuning.max_minutes" in line for line in log)
