@@ -11,7 +11,7 @@ from jobs.autoencoder.text_tuning import pipeline
 from jobs.autoencoder.text_tuning.base_model import read_base_model
 from jobs.autoencoder.text_tuning.export import OnnxEncoder
 from jobs.autoencoder.text_tuning.tokens import embed
-from jobs.errors import UserError
+from jobs.errors import NotDue, UserError
 from jobs.storage import models
 
 
@@ -107,3 +107,14 @@ def test_a_tuning_is_due_when_enabled_and_the_last_one_is_old_enough(settings, d
     assert is_due(settings, day + timedelta(days=27), retrain=True)
     assert is_due(settings, day + timedelta(days=28), retrain=False)
     assert not is_due(replace(settings, tuning=replace(settings.tuning, enabled=False)), day + timedelta(days=28), retrain=True)
+
+
+def test_the_step_train_tunes_with_its_other_trainings_and_is_skipped_when_nothing_is_due(settings, write_shop, shop, tmp_path):
+    write_shop(opens_anything=True)
+    shop.write(settings.lake, shop.values())
+    settings = replace(settings, train=shop.settings(tmp_path, epochs=2).train)
+    version = training.run(settings, shop.day, retrain=False)
+    assert models.champion(settings.models, shop.day)["version"] == version
+    assert models.read_last_tuning(settings.models)["day"] == shop.day.isoformat()
+    with pytest.raises(NotDue):
+        training.run(settings, shop.day, retrain=False)
