@@ -51,7 +51,7 @@ TABLES = {
         "products_rejects",
         "customers_rejects",
     ),
-    "features": ("customer_days", "customers", "outcomes"),
+    "features": ("customer_days", "customers", "outcomes", "item_days", "texts", "vectors", "interests"),
     "encoded": ("customers",),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "scores": ("customer_values", "customer_outcomes", "recommendations", "holdouts"),
