@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.clean import products as clean_products
-from jobs.config.settings import Settings, read_secret
+from jobs.config.settings import Settings
 from jobs.features import item_days, texts, vectors
-from jobs.features._text_keys import PURPOSE, hash_texts, normalize_texts
+from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.input_groups import OWN_VECTORS, TEXT
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
@@ -61,8 +61,8 @@ def _read_products(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
     rows = _to_frame(read_rows(lake.root, Rows(clean_products.TABLE, "product_id", ("product_id", "day", "name"))))
     newest = rows.filter(pl.col("day") <= day).drop_nulls("name").sort("product_id", "day").unique("product_id", keep="last")
     names = normalize_texts(newest["name"], settings.text.max_characters)
-    secret = read_secret(purpose=PURPOSE) if len(names.drop_nulls()) else ""
-    return newest.select(is_search=pl.lit(False), item="product_id", text_key=hash_texts(names, secret)).drop_nulls("text_key")
+    keys = hash_texts(names, find_secret())
+    return newest.select(is_search=pl.lit(False), item="product_id", text_key=keys).drop_nulls("text_key")
 
 
 def read_own_vectors(stored: pa.Table, day: date) -> ItemVectors | None:

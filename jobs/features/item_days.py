@@ -15,13 +15,13 @@ import pyarrow as pa
 from jobs import business_day
 from jobs.clean import events as clean_events
 from jobs.clean import orders as clean_orders
-from jobs.config.settings import NO_TEXT_MODEL, Settings, read_secret
+from jobs.config.settings import NO_TEXT_MODEL, Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Call, Write
 from jobs.features import vectors
 from jobs.features._daily_steps import EVENTS, ORDERS, write_steps
 from jobs.features._query import BUCKET_SIZE, run_steps
-from jobs.features._text_keys import PURPOSE, hash_texts, normalize_texts
+from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.features.customer_days import find_customers, is_moved, split_days
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
@@ -90,7 +90,7 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
         return
     rows_per_day = lake.count_rows_by_day("clean.events") + lake.count_rows_by_day("clean.orders")
     kernel = partial(
-        count_items, max_characters=settings.text.max_characters, secret=read_secret(purpose=PURPOSE),
+        count_items, max_characters=settings.text.max_characters, secret=find_secret(),
         time_zone=settings.business_time_zone,
     )  # fmt: skip
     with open_runner(lake, settings, sum(rows_per_day[day] for day in due)) as runner:

@@ -14,10 +14,10 @@ import pyarrow.dataset as ds
 
 from jobs.clean import events as clean_events
 from jobs.clean import products as clean_products
-from jobs.config.settings import Settings, read_secret
+from jobs.config.settings import Settings
 from jobs.engine.runner import open_runner
 from jobs.engine.tasks import Call, Produced, Tables, Write
-from jobs.features._text_keys import PURPOSE, hash_texts, normalize_texts
+from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
@@ -70,8 +70,7 @@ def run(lake: Lake, settings: Settings, model: TextModel | None, day: date) -> N
     texts = texts.with_columns(text=normalize_texts(texts["text"], settings.text.max_characters)).drop_nulls("text")
     texts = texts.group_by("kind", "text").agg(first_day=pl.col("day").min())
     if len(texts):
-        secret = read_secret(purpose=PURPOSE)
-        texts = texts.with_columns(text_key=hash_texts(texts["text"], secret)).join(
+        texts = texts.with_columns(text_key=hash_texts(texts["text"], find_secret())).join(
             _read_embedded(lake, model), ["text_key", "kind"], "anti"
         )
     if len(texts):
