@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -109,10 +110,11 @@ def _make_names(n: int) -> list[str]:
 
 def _measure_loop(model: TextModel, names: list[str]) -> float:
     if isinstance(model, StaticModel):
-        from wordllama import WordLlama
+        import wordllama
 
-        wordllama = WordLlama.load(disable_download=True)
-        encode = wordllama.embed
+        # Its loader looks for the tokenizer in another folder of the package than the one in which it is.
+        folder = Path(wordllama.__file__).parent
+        encode = wordllama.WordLlama.load(cache_dir=folder, disable_download=True).embed
     else:
         encode = model.encode
     started = time.perf_counter()
