@@ -22,17 +22,17 @@ def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None
     customers.run(lake, settings, [*backtest_days(lake, settings, days[-1], retrain), *days])
     item_days.run(lake, settings, days)
     texts.run(lake, settings, text_model, days[-1])
-    interests.run(lake, settings, days, list_training_days(lake, settings, days[-1], retrain), text_model)
+    interests.run(lake, settings, days, _list_training_days(lake, settings, days[-1], retrain), text_model)
     outcomes.run(lake, settings, days[-1], retrain)
 
 
 def backtest_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> list[date]:
     """Return the earlier days whose customers a training on `day` needs too, where one is due and they are not there."""
     stored = set(lake.days(customers.TABLE.name))
-    return [earlier for earlier in list_training_days(lake, settings, day, retrain) if earlier not in stored]
+    return [earlier for earlier in _list_training_days(lake, settings, day, retrain) if earlier not in stored]
 
 
-def list_training_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> list[date]:
+def _list_training_days(lake: Lake, settings: Settings, day: date, retrain: bool) -> list[date]:
     """Return the earlier days that a training on `day` needs too, where one is due and anything is known by then."""
     days = set(outcomes.list_label_days(settings, day, retrain))
     if settings.train.backtest_days and (retrain or models.is_due(settings.models, day, settings.train.retrain_every_days)):
