@@ -16,9 +16,10 @@ from jobs.clean import events as clean_events
 from jobs.clean import products as clean_products
 from jobs.config.settings import Settings
 from jobs.engine.runner import open_runner
-from jobs.engine.tasks import Call, Produced, Tables, Write
+from jobs.engine.tasks import Produced, Tables, Write
 from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.quality import reconciliation
+from jobs.storage.commits import File
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -78,12 +79,11 @@ def run(lake: Lake, settings: Settings, model: TextModel | None, day: date) -> N
     reconciliation.write_accounts(lake, {TABLE.name: [reconciliation.Account(d, 0, 0, inputs[d]) for d in due]})
 
 
-def _embed(lake: Lake, settings: Settings, model: TextModel, texts: pl.DataFrame) -> list:
-    parts = [part.to_arrow().cast(_TEXT_SCHEMA) for part in texts.iter_slices(model.texts_per_call)]
-    kernel = partial(embed_texts, model=model)
+def _embed(lake: Lake, settings: Settings, model: TextModel, texts: pl.DataFrame) -> list[File]:
+    parts = tuple(part.to_arrow().cast(_TEXT_SCHEMA) for part in texts.iter_slices(model.texts_per_call))
     with open_runner(lake, settings, len(texts)) as runner:
-        calls = [Call(kernel, {"texts": Produced(_yield_part, (part,), _TEXT_SCHEMA, "text_key")}) for part in parts]
-        return runner.run_calls(calls, {"texts": Write(TABLE)}).files["texts"]
+        rows = runner.read({"texts": Produced(_yield_part, parts, _TEXT_SCHEMA, "text_key")}, len(parts))
+        return runner.run(partial(embed_texts, model=model), rows, {"texts": Write(TABLE)}).files["texts"]
 
 
 def _yield_part(part: pa.Table) -> Iterator[pa.Table]:
