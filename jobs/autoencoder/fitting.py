@@ -46,9 +46,14 @@ def fit_autoencoder(
     """
     device = select_device()
     torch.manual_seed(settings.seed)
-    model = Autoencoder(Sizes.from_settings(imputations[0].shape[1], settings), parameters).to(device)
-    from_imputations = partial(Examples.from_imputations, k=settings.neighbours, device=device, allocate=allocate)
-    examples, [held_out] = from_imputations(imputations), from_imputations([validation])
+    n_inputs = imputations[0].shape[1]
+    model = Autoencoder(Sizes.from_settings(n_inputs, settings), parameters).to(device)
+    k, is_wide = settings.neighbours, n_inputs >= settings.wide_inputs
+    examples = Examples.from_imputations(imputations, k, is_wide, device, allocate)
+    if is_wide:
+        held_out = examples[0].attach_held_out(validation, k, device)
+    else:
+        [held_out] = Examples.from_imputations([validation], k, device=device, allocate=allocate)
     clustering = JointClustering(model, max(1, settings.clusters), settings.seed).to(device)
     loss = denoising_loss(model, settings)
     phases = [Phase("restore", loss, settings.epochs, settings.learning_rate, partial(validation_loss, model, held_out))]

@@ -97,7 +97,8 @@ class Autoencoder(nn.Module):
         total, start = 0, 0
         for columns in self.category_slices:
             shares = target[:, columns] * self.category_scale[columns] + self.category_mean[columns]
-            shares = torch.cat([shares, 1 - shares.sum(dim=1, keepdim=True)], dim=1)
+            shares = shares.clamp_min(0)  # in wide data, means of equal length may lie beyond 0 and 1
+            shares = torch.cat([shares, (1 - shares.sum(dim=1, keepdim=True)).clamp_min(0)], dim=1)
             cross_entropy = -(shares * _add_rest(prediction[:, columns]).log_softmax(dim=1)).sum(dim=1)
             total = total + squared[:, start : columns.start].sum(dim=1) + cross_entropy
             start = columns.stop

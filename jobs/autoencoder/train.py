@@ -39,7 +39,7 @@ from jobs.errors import UserError
 from jobs.storage import models
 
 MIN_NUMBERS_FOR_A_PROCESS = 100_000  # fewer are trained on before a process has imported torch
-FORMAT = 6  # raise it when the same inputs are to give another model
+FORMAT = 7  # raise it when the same inputs are to give another model
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 _SETTINGS_WITHOUT_EFFECT_ON_WEIGHTS = {
     "retrain_every_days", "retrain_psi", "min_customers", "checkpoint_seconds", "memory_share", "tracking", "tensorboard",

@@ -103,6 +103,7 @@ class Train:
     dropout: float = _within(0.0, 0, 0.9)
     layer_norm: bool = False
     neighbours: int = _within(10, 0)
+    wide_inputs: int = _within(200, 1)
     noise: float = _within(0.1, 0, 0.9)
     isometry: float = _within(0.1, 0)
     clusters: int = _within(0, 0)

@@ -100,6 +100,17 @@ def test_prediction_loss_is_squared_error_of_numbers_and_cross_entropy_of_attrib
     torch.testing.assert_close(model.prediction_loss(prediction, inputs), expected / inputs.shape[1])
 
 
+def test_a_target_with_shares_below_zero_has_no_negative_loss(attribute_network):
+    model, inputs, _ = attribute_network
+    target = 10 * inputs  # wide data have such neighbour means
+    prediction = target.clone()
+    for columns in model.category_slices:
+        prediction[:, columns] *= 10
+    losses = model.prediction_loss(prediction, target)
+    assert losses.isfinite().all()
+    assert (losses >= 0).all()
+
+
 def test_settings_add_normalisation_and_dropout_between_the_layers(attribute_network):
     sizes = replace(attribute_network[0].sizes, hidden=(5, 4), dropout=0.5, layer_norm=True)
     model = Autoencoder(sizes, attribute_network[2])

@@ -384,6 +384,25 @@ def test_customers_that_exceed_the_memory_are_trained_on_from_disk_with_the_same
     assert read_fitted(on_disk, version) == read_fitted(settings, version)
 
 
+def test_wide_customers_are_trained_on_and_exported_the_same_from_memory_and_from_disk(trained, shop, tmp_path):
+    narrow, narrow_version = trained
+    in_memory = with_models_in(narrow, tmp_path / "memory", wide_inputs=1, epochs=5)
+    on_disk = with_models_in(narrow, tmp_path / "disk", wide_inputs=1, epochs=5, memory_share=1e-9)
+    version = run(in_memory, shop.day, retrain=True)
+    assert version != narrow_version
+    assert run(on_disk, shop.day, retrain=True) == version
+    assert read_fitted(on_disk, version) == read_fitted(in_memory, version)
+
+
+def test_inputs_below_the_limit_of_wide_data_leave_the_model_as_it_is(trained, shop, tmp_path):
+    wide, narrow = (with_models_in(trained[0], tmp_path / str(limit), wide_inputs=limit, epochs=5) for limit in (12, 10_000))
+    also_narrow = with_models_in(trained[0], tmp_path / "also narrow", wide_inputs=9_999, epochs=5)
+    (graph, *_), (narrow_graph, *_), (other_narrow_graph, *_) = (
+        read_fitted(settings, run(settings, shop.day, retrain=True)) for settings in (wide, narrow, also_narrow)
+    )
+    assert narrow_graph == other_narrow_graph != graph
+
+
 def test_a_damaged_checkpoint_ends_in_one_line(settings, shop):
     shop.write(settings.lake, shop.values())
     version = run(settings, shop.day, retrain=False)
