@@ -38,7 +38,7 @@ MISSING, RARE = 0, 1  # the first codes of a field of text: no value, and a valu
 GAP_EDGES = (10, 60, 600, 3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 90 * 86_400)
 AMOUNT_BUCKETS = 10
 _MAX_CATEGORIES, _MAX_CHANNELS = 200, 30
-_EVENTS_PER_BATCH = 16_384  # events of a batch with their padding: what is computed of them fits into the cache of a core
+_EVENTS_PER_BATCH = 8_192  # events of a batch with their padding: what is computed of them fits into the cache of a core
 GOLDEN_TOLERANCE = 1e-4  # absolute and relative, between the vectors of the training environment and of this one
 VOCABULARY_KEY = "shoal.vocabulary"  # in the metadata of the ONNX file
 

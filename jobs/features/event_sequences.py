@@ -60,10 +60,10 @@ def collect_sequences(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
     `orders`, with the columns EVENTS and ORDERS. Sorted by day and customer. About 1 µs of CPU an event.
     """
     events = _know_events(_to_frame(tables["events"]), _to_frame(tables["moved"]))
-    known = pl.concat([events, _know_lines(_to_frame(tables["orders"]), events)])
-    known = known.filter(pl.col("known_until") > pl.col("identified_on")).sort(*_ORDER, "event_at", "order")
+    acts = pl.concat([events, _know_lines(_to_frame(tables["orders"]), events)])
+    acts = acts.filter(pl.col("known_until") > pl.col("identified_on")).sort(*_ORDER, "event_at", "order")
     from_last = pl.len().over(_KEYS) - pl.int_range(pl.len()).over(_KEYS)
-    kept = known.filter(from_last <= MAX_SEQUENCE_EVENTS)
+    kept = acts.filter(from_last <= MAX_SEQUENCE_EVENTS)
     texts = [pl.col(name).cast(pl.String).fill_null("\x00") for name in _EVENT]
     # integers wrap around, so that the order of the sum does not matter
     fingerprint = pl.concat_str(texts, separator="\x1f").hash(_SEED).reinterpret(signed=True)

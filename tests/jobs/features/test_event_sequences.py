@@ -19,12 +19,14 @@ def collect(clean_events, clean_orders=()):
         "orders": to_arrow(orders.TABLE, list(clean_orders), event_sequences.ORDERS),
     }
     rows = event_sequences.collect_sequences(tables)["sequences"].to_pylist()
-    found = {}
+    collected = {}
     for row in rows:
         names = [" ".join(filter(None, (e["event_type"], e["product_id"]))) for e in row["events"]]
         assert (row["n_events"], row["last_event_at"]) == (len(names), row["events"][-1]["event_at"])
-        found.setdefault((row["customer_id"], str(row["day"])[-2:]), []).append((row["identified_on"], row["known_until"], names))
-    return found
+        collected.setdefault((row["customer_id"], str(row["day"])[-2:]), []).append(
+            (row["identified_on"], row["known_until"], names)
+        )
+    return collected
 
 
 def test_events_of_a_day_are_in_order_and_robots_and_strangers_have_none():
