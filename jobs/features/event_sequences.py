@@ -21,7 +21,7 @@ from jobs.clean import orders as clean_orders
 from jobs.config.settings import MAX_SEQUENCE_EVENTS, NO_SEQUENCE, Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Call, Write
-from jobs.features.customer_days import find_customers, split_days
+from jobs.features.customer_days import find_customers, is_moved, split_days
 from jobs.quality import reconciliation
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
@@ -157,10 +157,9 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
 
 
 def _list_rows(due: Collection[date]) -> dict[str, Rows]:
-    is_moved = ds.field("former_customer_id").is_valid() & ds.field("customer_id").is_valid()
     return {
         "events": Rows(clean_events.TABLE, find_customers, EVENTS, due, where=_has_customer()),
-        "moved": Rows(clean_events.TABLE, "former_customer_id", EVENTS, due, where=is_moved),
+        "moved": Rows(clean_events.TABLE, "former_customer_id", EVENTS, due, where=is_moved()),
         "orders": Rows(clean_orders.TABLE, "customer_id", ORDERS, due, where=ds.field("customer_id").is_valid()),
     }
 
