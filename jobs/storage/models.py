@@ -26,6 +26,7 @@ FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS, TEXT_MODELS = flow.
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
 _REPLACED = ".old-"  # begins the name of a folder with a version that another takes the place of
+SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 
