@@ -17,6 +17,7 @@ from jobs.storage.vectors import to_matrix
 
 # What customers can be clustered by, and the output of the ONNX graph that holds it.
 REPRESENTATIONS = {"learned": "vector", "pca": "components", "features": "inputs"}
+JOINT = "joint"  # the output of the graph of groups that holds the features and all groups as its network reads them
 
 _BATCH_ROWS = 1024  # the intermediate results of so many rows fit into the cache of a core
 

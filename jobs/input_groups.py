@@ -3,6 +3,7 @@
 A group gives a customer one vector as of a day, or none. All vectors of a group on a day are of one model.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
@@ -17,6 +18,7 @@ from jobs.storage.table import Table
 from jobs.storage.vectors import to_matrix
 
 TEXT, OWN_VECTORS, SEQUENCE = GROUPS = ("text", "own_vectors", "sequence")
+ALL_GROUPS = "learned_all"  # the representation by the features and every group
 
 INTERESTS = Table(
     "features.interests",
@@ -64,6 +66,19 @@ def read_sequences(lake: str, day: date, ids: pa.Array) -> GroupVectors | None:
     rows = read_rows(lake, Rows(SEQUENCES, "customer_id", days=[day], only=ids))
     rows = rows.filter(pc.is_valid(rows["vector"]))
     return _to_group(SEQUENCE, rows, "model_version", ids, day) if rows.num_rows else None
+
+
+def list_learned(groups: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return which groups each learned embedding of a model with these groups is made of, beside the features.
+
+    >>> list_learned(["sequence", "text"])
+    {'learned_text': ('text',), 'learned_sequence': ('sequence',), 'learned_all': ('text', 'sequence')}
+    >>> list_learned(["text"])
+    {'learned_text': ('text',)}
+    """
+    ordered = tuple(group for group in GROUPS if group in groups)
+    learned = {f"learned_{group}": (group,) for group in ordered}
+    return learned | ({ALL_GROUPS: ordered} if len(ordered) > 1 else {})
 
 
 def _to_group(group: str, rows: pa.Table, model_column: str, ids: pa.Array, day: date) -> GroupVectors:

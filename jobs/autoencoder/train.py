@@ -25,6 +25,7 @@ from jobs.autoencoder.customers import Customers, input_fingerprint, read_custom
 from jobs.autoencoder.evaluation import evaluate
 from jobs.autoencoder.export import write_meta, write_model
 from jobs.autoencoder.fitting import MAX_NUMBERS_FOR_ONE_THREAD, fit_autoencoder, select_device
+from jobs.autoencoder.group_training import Groups, GroupsExport, hash_groups, train_groups
 from jobs.autoencoder.model import principal_components
 from jobs.autoencoder.onnx_graph import TrainedModel, build_encoder
 from jobs.autoencoder.preprocessing import FIT_CUSTOMERS
@@ -36,6 +37,7 @@ from jobs.concurrency import call_in_process
 from jobs.config.policy import Column, Policy, load_policy
 from jobs.config.settings import Settings, Train
 from jobs.errors import UserError
+from jobs.input_groups import read_interests
 from jobs.storage import models
 
 MIN_NUMBERS_FOR_A_PROCESS = 100_000  # fewer are trained on before a process has imported torch
@@ -43,6 +45,7 @@ FORMAT = 6  # raise it when the same inputs are to give another model
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 _SETTINGS_WITHOUT_EFFECT_ON_WEIGHTS = {
     "retrain_every_days", "retrain_psi", "min_customers", "checkpoint_seconds", "memory_share", "tracking", "tensorboard",
+    "group_components", "group_weight", "group_dropout",  # they count where there are groups, see hash_groups()
 }  # fmt: skip
 
 Log = Callable[[str], None]
@@ -59,10 +62,11 @@ class TrainingPlan:
 
 
 class Backtest(NamedTuple):
-    """The encoder of the backtest as ONNX, and its part of meta.json; None where it is left out."""
+    """The encoders of the backtest as ONNX, and its part of meta.json; None where they are left out."""
 
     encoder: bytes | None
     meta: dict | None
+    groups: GroupsExport | None = None  # of customers with groups of inputs
 
 
 def train_model(settings: Settings, day: date) -> str:
@@ -75,7 +79,8 @@ def train_model(settings: Settings, day: date) -> str:
         log = _log if is_first else lambda _: None
         started = time.perf_counter()
         customers = _read_customers(settings, day, log)
-        plan = _plan_training(settings, customers)
+        groups = read_interests(settings.lake, day, customers.ids)
+        plan = _plan_training(settings, customers, groups)
         if models.exists(settings.models, plan.version):
             log(f"{plan.version} already exists with the same inputs; not trained again")
         else:
@@ -88,13 +93,14 @@ def train_model(settings: Settings, day: date) -> str:
                 del customers  # as read, they take as much memory as all else
                 checkpoint = CheckpointFile(settings.models, plan.version, settings.train.checkpoint_seconds)
                 trained, meta = _train(data, plan, checkpoint, tracker, log)
+                wide = _train_groups(settings, data, groups, plan, "groups", log)
                 verification_rows = data.verification_rows
-                del data  # the backtest may read as many customers again
+                del data, groups  # the backtest may read as many customers again
                 backtest = finish_backtest()
                 seconds = round(time.perf_counter() - started, 1)
                 meta = {"version": plan.version, **meta, "backtest": backtest.meta, "search": plan.search, "seconds": seconds}
                 if is_first:
-                    _save_model(settings.models, trained, verification_rows, backtest.encoder, meta, tracker)
+                    _save_model(settings.models, trained, wide, verification_rows, backtest, meta, tracker)
         if is_first:
             models.promote(settings.models, plan.version, since=day)
         log(f"{plan.version} is champion from {day} on")
@@ -109,19 +115,20 @@ def _read_customers(settings: Settings, day: date, log: Log) -> Customers:
     return customers
 
 
-def _plan_training(settings: Settings, customers: Customers) -> TrainingPlan:
+def _plan_training(settings: Settings, customers: Customers, groups: Groups) -> TrainingPlan:
     policy = load_policy(settings.policy)
     search = models.read_search(settings.models)
     train_settings, policy = apply_searched_settings(settings.train, policy, search["settings"] if search else {})
-    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy)[:8]}"
+    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy, groups)[:8]}"
     return TrainingPlan(version, train_settings, policy, search and search["search"])
 
 
-def _hash_inputs(customers: Customers, settings: Train, policy: Policy) -> str:
+def _hash_inputs(customers: Customers, settings: Train, policy: Policy, groups: Groups) -> str:
     """Return the SHA-256 of all that the weights depend on."""
     inputs = [FORMAT, customers.feature_names, weight_settings(settings), policy.sha256, input_fingerprint(customers)]
     if (scaling := default_scaling(policy)) != Column.scaling:  # by the policy file or by a search
         inputs.append(scaling)
+    inputs += hash_groups(groups, customers, settings)
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -165,6 +172,14 @@ def _train(
         "libraries": {"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES},
     }
     return TrainedModel(model, data.forest, data.categories, pca), meta
+
+
+def _train_groups(
+    settings: Settings, data: TrainingData, groups: Groups, plan: TrainingPlan, name: str, log: Log
+) -> GroupsExport | None:
+    """Train the wide network where there are groups; `name` is that of its checkpoint."""
+    checkpoint = CheckpointFile(settings.models, f"{plan.version}-{name}", settings.train.checkpoint_seconds)
+    return train_groups(data, groups, plan.settings, checkpoint, log) if groups else None
 
 
 def _tracked_params(data: TrainingData, plan: TrainingPlan) -> dict[str, object]:
@@ -236,35 +251,48 @@ def _train_backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log)
         log(f"no backtest: {error}")
         return Backtest(None, {"day": earlier_day.isoformat(), "left_out": str(error)})
     log(f"backtest: the same training as of {earlier_day}, {len(customers.ids)} active customers")
+    groups = read_interests(settings.lake, earlier_day, customers.ids)
     data = prepare_training_data(customers, plan.settings, plan.policy)
     del customers
     checkpoint = CheckpointFile(settings.models, f"{plan.version}-backtest", settings.train.checkpoint_seconds)
-    trained, meta = _train(data, plan, checkpoint, Tracker([], log), lambda text: log(f"backtest: {text}"))
+    log_backtest = partial(_log_backtest, log)
+    trained, meta = _train(data, plan, checkpoint, Tracker([], log), log_backtest)
+    wide = _train_groups(settings, data, groups, plan, "backtest-groups", log_backtest)
     names = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
-    return Backtest(build_encoder(trained).SerializeToString(), {name: meta[name] for name in names})
+    meta = {name: meta[name] for name in names} | ({"groups": wide.meta} if wide else {})
+    return Backtest(build_encoder(trained).SerializeToString(), meta, wide)
+
+
+def _log_backtest(log: Log, text: str) -> None:
+    log(f"backtest: {text}")
 
 
 def _save_model(
     models_root: str,
     trained: TrainedModel,
+    wide: GroupsExport | None,
     verification_rows: tuple[np.ndarray, np.ndarray],
-    backtest_encoder: bytes | None,
+    backtest: Backtest,
     meta: dict,
     tracker: Tracker,
 ) -> None:
     """Write all files of the model and log it, then remove the checkpoints."""
-    version, meta = meta["version"], meta | {"warnings": []}
+    version, meta = meta["version"], meta | {"warnings": []} | ({"groups": wide.meta} if wide else {})
 
     def write_files(folder: Path) -> None:
         write_model(folder, trained, verification_rows, meta)
-        if backtest_encoder:
-            (folder / models.BACKTEST).write_bytes(backtest_encoder)
+        if wide:
+            wide.write(folder)
+        if backtest.encoder:
+            (folder / models.BACKTEST).write_bytes(backtest.encoder)
+        if backtest.groups:
+            (folder / models.BACKTEST_GROUPS).write_bytes(backtest.groups.graph)
         if warnings := tracker.log_model(folder, meta):
             write_meta(folder, meta | {"warnings": warnings})
 
     models.save(models_root, version, write_files)
-    models.remove_checkpoint(models_root, version)
-    models.remove_checkpoint(models_root, f"{version}-backtest")
+    for name in (version, *(f"{version}-{part}" for part in ("backtest", "groups", "backtest-groups"))):
+        models.remove_checkpoint(models_root, name)
 
 
 @contextmanager

@@ -89,6 +89,9 @@ class Train:
     neighbours: int = _within(10, 0)
     noise: float = _within(0.1, 0, 0.9)
     isometry: float = _within(0.1, 0)
+    group_components: int = _within(16, 1)
+    group_weight: float = _within(1.0, 0.01)
+    group_dropout: float = _within(0.3, 0, 0.9)
     clusters: int = _within(0, 0)
     epochs: int = _within(60, 1)
     max_steps: int = _within(12_000, 1)
@@ -123,7 +126,9 @@ class Segment:
     sample: int = _within(100_000, 1)
     outlier_sigmas: float = _within(3.0, 0)
     min_cell: int = _within(5, 1)
-    representation: str = _choice(BEST, "learned", "pca", "features")
+    representation: str = _choice(
+        BEST, "learned", "learned_text", "learned_own_vectors", "learned_sequence", "learned_all", "sequence", "pca", "features"
+    )
     method: str = _choice(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
