@@ -33,6 +33,7 @@ FOUNDATION = {
     "outcome_schedule",
     "parsing",
     "progress",
+    "representations",
     "segment_history",
     "quality.omissions",
     "quality.reconciliation",

@@ -90,7 +90,7 @@ class Train:
     noise: float = _within(0.1, 0, 0.9)
     isometry: float = _within(0.1, 0)
     group_components: int = _within(16, 1)
-    group_weight: float = _within(1.0, 0.01)
+    group_weight: float = _within(0.5, 0.01)
     group_dropout: float = _within(0.3, 0, 0.9)
     clusters: int = _within(0, 0)
     epochs: int = _within(60, 1)
