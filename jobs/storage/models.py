@@ -21,7 +21,7 @@ from jobs import flow
 from jobs.errors import UserError
 from jobs.storage.files import open_filesystem, read_if_exists, write_atomically
 
-FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS = flow.MODEL_FAMILIES
+FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS, TEXT_MODELS = flow.MODEL_FAMILIES
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
 GROUPS, BACKTEST_GROUPS = "groups.onnx", "backtest_groups.onnx"  # the same of customers with groups of inputs
