@@ -51,8 +51,8 @@ TABLES = {
         "products_rejects",
         "customers_rejects",
     ),
-    "features": ("customer_days", "customers", "outcomes"),
-    "encoded": ("customers",),
+    "features": ("customer_days", "event_sequences", "customers", "outcomes"),
+    "encoded": ("customers", "sequences"),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "scores": ("customer_values", "customer_outcomes", "recommendations", "holdouts"),
     "marts": (

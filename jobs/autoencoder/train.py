@@ -30,6 +30,7 @@ from jobs.autoencoder.onnx_graph import TrainedModel, build_encoder
 from jobs.autoencoder.preprocessing import FIT_CUSTOMERS
 from jobs.autoencoder.profile import profile_values
 from jobs.autoencoder.searched_settings import apply_searched_settings, default_scaling
+from jobs.autoencoder.sequence_training import TrainedSequenceEncoder, hash_sequences, train_sequence_encoder
 from jobs.autoencoder.tracking import Tracker, open_tracker
 from jobs.autoencoder.training_data import TrainingData, prepare_training_data
 from jobs.concurrency import call_in_process
@@ -59,10 +60,11 @@ class TrainingPlan:
 
 
 class Backtest(NamedTuple):
-    """The encoder of the backtest as ONNX, and its part of meta.json; None where it is left out."""
+    """The encoders of the backtest as ONNX, and its part of meta.json; None where it is left out."""
 
     encoder: bytes | None
     meta: dict | None
+    sequence: bytes | None = None
 
 
 def train_model(settings: Settings, day: date) -> str:
@@ -85,6 +87,7 @@ def train_model(settings: Settings, day: date) -> str:
                 open_tracker(settings, plan.version, log) if is_first else nullcontext(Tracker([], log)) as tracker,
             ):
                 data = prepare_training_data(customers, plan.settings, plan.policy)
+                sequence = _train_sequence(settings, plan, customers, "sequence", log)
                 del customers  # as read, they take as much memory as all else
                 checkpoint = CheckpointFile(settings.models, plan.version, settings.train.checkpoint_seconds)
                 trained, meta = _train(data, plan, checkpoint, tracker, log)
@@ -92,9 +95,15 @@ def train_model(settings: Settings, day: date) -> str:
                 del data  # the backtest may read as many customers again
                 backtest = finish_backtest()
                 seconds = round(time.perf_counter() - started, 1)
-                meta = {"version": plan.version, **meta, "backtest": backtest.meta, "search": plan.search, "seconds": seconds}
+                meta = {"version": plan.version, **meta, "sequence": sequence and sequence.meta}
+                meta |= {"backtest": backtest.meta, "search": plan.search, "seconds": seconds}
                 if is_first:
-                    _save_model(settings.models, trained, verification_rows, backtest.encoder, meta, tracker)
+                    contents = {
+                        models.BACKTEST: backtest.encoder,
+                        models.SEQUENCE: sequence and sequence.content,
+                        models.BACKTEST_SEQUENCE: backtest.sequence,
+                    }
+                    _save_model(settings.models, trained, verification_rows, contents, meta, tracker)
         if is_first:
             models.promote(settings.models, plan.version, since=day)
         log(f"{plan.version} is champion from {day} on")
@@ -113,15 +122,17 @@ def _plan_training(settings: Settings, customers: Customers) -> TrainingPlan:
     policy = load_policy(settings.policy)
     search = models.read_search(settings.models)
     train_settings, policy = apply_searched_settings(settings.train, policy, search["settings"] if search else {})
-    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy)[:8]}"
+    sequence_inputs = hash_sequences(settings, customers.day, customers.ids)
+    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy, sequence_inputs)[:8]}"
     return TrainingPlan(version, train_settings, policy, search and search["search"])
 
 
-def _hash_inputs(customers: Customers, settings: Train, policy: Policy) -> str:
+def _hash_inputs(customers: Customers, settings: Train, policy: Policy, sequence_inputs: list) -> str:
     """Return the SHA-256 of all that the weights depend on."""
     inputs = [FORMAT, customers.feature_names, weight_settings(settings), policy.sha256, input_fingerprint(customers)]
     if (scaling := default_scaling(policy)) != Column.scaling:  # by the policy file or by a search
         inputs.append(scaling)
+    inputs += sequence_inputs
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -165,6 +176,14 @@ def _train(
         "libraries": {"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES},
     }
     return TrainedModel(model, data.forest, data.categories, pca), meta
+
+
+def _train_sequence(
+    settings: Settings, plan: TrainingPlan, customers: Customers, name: str, log: Log
+) -> TrainedSequenceEncoder | None:
+    """Train the sequence encoder of the same customers; `name` is that of its checkpoint."""
+    checkpoint = CheckpointFile(settings.models, f"{plan.version}-{name}", settings.train.checkpoint_seconds)
+    return train_sequence_encoder(settings, customers.day, customers.ids, customers.hashes, checkpoint, log)
 
 
 def _tracked_params(data: TrainingData, plan: TrainingPlan) -> dict[str, object]:
@@ -237,34 +256,37 @@ def _train_backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log)
         return Backtest(None, {"day": earlier_day.isoformat(), "left_out": str(error)})
     log(f"backtest: the same training as of {earlier_day}, {len(customers.ids)} active customers")
     data = prepare_training_data(customers, plan.settings, plan.policy)
+    sequence = _train_sequence(settings, plan, customers, "backtest-sequence", lambda text: log(f"backtest: {text}"))
     del customers
     checkpoint = CheckpointFile(settings.models, f"{plan.version}-backtest", settings.train.checkpoint_seconds)
     trained, meta = _train(data, plan, checkpoint, Tracker([], log), lambda text: log(f"backtest: {text}"))
     names = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
-    return Backtest(build_encoder(trained).SerializeToString(), {name: meta[name] for name in names})
+    summary = {name: meta[name] for name in names} | {"sequence": sequence and sequence.meta}
+    return Backtest(build_encoder(trained).SerializeToString(), summary, sequence and sequence.content)
 
 
 def _save_model(
     models_root: str,
     trained: TrainedModel,
     verification_rows: tuple[np.ndarray, np.ndarray],
-    backtest_encoder: bytes | None,
+    contents: dict[str, bytes | None],
     meta: dict,
     tracker: Tracker,
 ) -> None:
-    """Write all files of the model and log it, then remove the checkpoints."""
+    """Write all files of the model, `contents` among them by name, and log it, then remove the checkpoints."""
     version, meta = meta["version"], meta | {"warnings": []}
 
     def write_files(folder: Path) -> None:
         write_model(folder, trained, verification_rows, meta)
-        if backtest_encoder:
-            (folder / models.BACKTEST).write_bytes(backtest_encoder)
+        for name, content in contents.items():
+            if content:
+                (folder / name).write_bytes(content)
         if warnings := tracker.log_model(folder, meta):
             write_meta(folder, meta | {"warnings": warnings})
 
     models.save(models_root, version, write_files)
-    models.remove_checkpoint(models_root, version)
-    models.remove_checkpoint(models_root, f"{version}-backtest")
+    for name in ("", "-backtest", "-sequence", "-backtest-sequence"):
+        models.remove_checkpoint(models_root, f"{version}{name}")
 
 
 @contextmanager

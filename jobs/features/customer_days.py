@@ -114,7 +114,7 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
         return
     rows_per_day = lake.count_rows_by_day("clean.events") + lake.count_rows_by_day("clean.orders")
     calls = []
-    for portion in _split_days(due, rows_per_day):
+    for portion in split_days(due, rows_per_day):
         n_buckets = count_buckets(sum(rows_per_day[day] for day in portion) // BUCKET_SIZE)
         kernel = partial(aggregate_customer_days, due=portion, holidays=holidays, time_zone=zone)
         rows = _list_rows(portion, {_after(day, n) for day in portion for n in reach})
@@ -138,7 +138,7 @@ def _list_rows(due: list[date], days_of_sessions: set[date]) -> dict[str, Rows]:
     }
 
 
-def _split_days(days: Collection[date], rows_per_day: Counter) -> Iterator[list[date]]:
+def split_days(days: Collection[date], rows_per_day: Counter) -> Iterator[list[date]]:
     """Yield the days in portions that a worker holds, or of a single day."""
     portion: list[date] = []
     for day in sorted(days):

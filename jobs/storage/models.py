@@ -24,6 +24,7 @@ from jobs.storage.files import open_filesystem, read_if_exists, write_atomically
 FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS = flow.MODEL_FAMILIES
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
+SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 
