@@ -51,8 +51,8 @@ TABLES = {
         "products_rejects",
         "customers_rejects",
     ),
-    "features": ("customer_days", "customers", "outcomes", "item_days", "texts", "vectors", "interests"),
-    "encoded": ("customers",),
+    "features": ("customer_days", "event_sequences", "customers", "outcomes", "item_days", "texts", "vectors", "interests"),
+    "encoded": ("customers", "sequences"),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "scores": ("customer_values", "customer_outcomes", "recommendations", "holdouts"),
     "marts": (

@@ -9,13 +9,16 @@
 | pca, features | principal components, and the scaled features as they are | encoder.onnx |
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
+from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from jobs.encoder import JOINT, REPRESENTATIONS, OnnxEncoder, load_encoder
 from jobs.errors import UserError
+from jobs.event_sequences import encode_sequences, read_event_sequences
 from jobs.input_groups import GROUPS, SEQUENCE, GroupVectors, list_learned
 from jobs.storage import models
 from jobs.storage.models import LEARNED_EMBEDDING
@@ -51,8 +54,17 @@ class RepresentationEncoder:
     `groups` are the groups it needs, in order. Their vectors are the last columns of its attributes: a cell holds a vector.
     """
 
-    def __init__(self, names: Sequence[str], meta: dict, plain: OnnxEncoder | None, wide: OnnxEncoder | None):
-        self.names, self._plain, self._wide = tuple(names), plain, wide
+    def __init__(
+        self,
+        names: Sequence[str],
+        meta: dict,
+        plain: OnnxEncoder | None,
+        wide: OnnxEncoder | None,
+        read_file: Callable[[], bytes] = bytes,
+    ):
+        """`meta` is meta.json or its part about the backtest; `read_file` gives the model's sequence.onnx."""
+        self.names, self._plain, self._wide, self._read_file = tuple(names), plain, wide, read_file
+        self._sequence_settings = (meta.get("sequence") or {}).get("settings")
         self._facts = {group: meta["groups"][group] for group in GROUPS if group in meta.get("groups", {})}
         needed = {group for name in names for group in list_groups(name, meta)}
         self.groups = {group: facts for group, facts in self._facts.items() if group in needed}
@@ -69,6 +81,11 @@ class RepresentationEncoder:
             is_there = np.isfinite(vectors[SEQUENCE]).all(axis=1, keepdims=True)
             outputs[SEQUENCE] = np.where(is_there, vectors[SEQUENCE], np.float32(self._facts[SEQUENCE]["mean"]))
         return tuple(outputs[REPRESENTATIONS.get(name, name)] for name in self.names)
+
+    def encode_events(self, lake: str, day: date, ids: pa.Array) -> GroupVectors:
+        """Return the sequence vectors (n, d) of these customers as of `day`, by the model of this encoder."""
+        sequences = read_event_sequences(lake, day, ids, self._sequence_settings["max_events"])
+        return GroupVectors(SEQUENCE, self._facts[SEQUENCE]["model"], encode_sequences(self._read_file(), sequences))
 
     def _read_vectors(self, cells: np.ndarray) -> dict[str, np.ndarray]:
         """Return the vectors of each group of the model; of one that is not needed the customers have none."""
@@ -91,7 +108,8 @@ def load_representations(
         is_learned_with = name.startswith(f"{LEARNED_EMBEDDING}_") or name in (SEQUENCE, JOINT)
         if is_learned_with and not list_groups(name, facts):
             raise UserError(f"models: {version} was trained without what {name} needs; choose another segment.representation")
-    plain, wide = (models.BACKTEST, models.BACKTEST_GROUPS) if is_backtest else ("encoder.onnx", models.GROUPS)
+    files = ("encoder.onnx", models.GROUPS, models.SEQUENCE)
+    plain, wide, sequence = (models.BACKTEST, models.BACKTEST_GROUPS, models.BACKTEST_SEQUENCE) if is_backtest else files
     of_wide = [name for name in names if name in (JOINT, *list_learned(facts.get("groups", {})))]
     of_plain = [REPRESENTATIONS.get(name, name) for name in names if name not in (SEQUENCE, *of_wide)]
     return RepresentationEncoder(
@@ -99,6 +117,7 @@ def load_representations(
         facts,
         load_encoder(root, version, of_plain, plain) if of_plain else None,
         load_encoder(root, version, of_wide, wide) if of_wide else None,
+        partial(models.read, root, version, sequence),
     )
 
 

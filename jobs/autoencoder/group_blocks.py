@@ -10,7 +10,7 @@ from jobs.autoencoder.array_storage import Allocate
 from jobs.autoencoder.model import principal_axes
 from jobs.autoencoder.preprocessing import CHUNK_ROWS, FIT_CUSTOMERS
 from jobs.config.settings import Train
-from jobs.input_groups import GroupVectors
+from jobs.input_groups import SEQUENCE, GroupVectors
 
 MIN_CUSTOMERS = 50  # training customers with a vector: from fewer no axes are learnt
 SHARE_OF_VARIANCE = 0.9  # fewer components are enough where they have this share of a group's variance
@@ -55,6 +55,8 @@ def fit_block(vectors: GroupVectors, rows: np.ndarray, feature_variance: float, 
         "variance_share": round(float(shares[n - 1]), 4),
         "customers": len(points),
     }
+    if vectors.group == SEQUENCE:
+        facts["mean"] = mean.tolist()  # the sequence embedding of customers without events
     return GroupBlock(vectors.group, vectors.model, mean, axes[:, :n] * scale, facts)
 
 

@@ -3,9 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -16,10 +15,11 @@ from jobs.autoencoder.fitting import fit_autoencoder
 from jobs.autoencoder.group_blocks import append_blocks, fit_block, list_slices
 from jobs.autoencoder.group_graph import TrainedGroups, build_groups, require_equal_groups, run_groups
 from jobs.autoencoder.group_network import GroupAutoencoder
+from jobs.autoencoder.sequence_training import TrainedSequenceEncoder
 from jobs.autoencoder.training_data import TrainingData
 from jobs.config.settings import Train
-from jobs.input_groups import GroupVectors, list_learned
-from jobs.storage import models
+from jobs.event_sequences import encode_sequences
+from jobs.input_groups import SEQUENCE, GroupVectors, list_learned
 
 Groups = dict[str, GroupVectors]  # by group, the vectors of all customers of a training in the order they were read
 Log = Callable[[str], None]
@@ -27,28 +27,34 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GroupsExport:
-    """The graph of a wide network, its golden rows, and its part of meta.json: by group what was fitted."""
+    """The graph of a wide network, its golden rows as JSON, and its part of meta.json: by group what was fitted."""
 
     graph: bytes
-    golden: dict
+    golden: bytes
     meta: dict
 
-    def write(self, folder: Path) -> None:
-        """Write the files of a model."""
-        (folder / models.GROUPS).write_bytes(self.graph)
-        (folder / models.GROUPS_GOLDEN).write_text(json.dumps(self.golden, indent=1, allow_nan=False))
+
+def group_settings(settings: Train) -> dict:
+    """Return the settings that only the wide network depends on."""
+    return {name: value for name, value in asdict(settings).items() if name.startswith("group_")}
 
 
-def hash_groups(groups: Groups, customers: Customers, settings: Train) -> list:
-    """Return what the weights of the wide network depend on besides the features; nothing without groups."""
-    if not groups:
-        return []
+def hash_groups(groups: Groups, customers: Customers) -> list:
+    """Return a fingerprint of the vectors of the customers; an empty list without groups."""
     order = np.argsort(customers.hashes, kind="stable")
     digests = {
         name: [vectors.model, hashlib.sha256(np.ascontiguousarray(vectors.matrix[order])).hexdigest()]
         for name, vectors in groups.items()
     }
-    return [digests, settings.group_components, settings.group_weight, settings.group_dropout]
+    return [digests] if groups else []
+
+
+def to_group(sequence: TrainedSequenceEncoder | None, version: str) -> Groups:
+    """Return the sequence vectors of the customers that a sequence encoder was trained on; none without an encoder."""
+    if sequence is None:
+        return {}
+    vectors = encode_sequences(sequence.content, sequence.sequences)
+    return {SEQUENCE: GroupVectors(SEQUENCE, version, vectors)}
 
 
 def train_groups(
@@ -92,7 +98,7 @@ def _export(trained: TrainedGroups, data: TrainingData, matrices: dict[str, np.n
     golden = {"features": to_json_numbers(features[:N_GOLDEN_ROWS]), "attributes": attributes[:N_GOLDEN_ROWS].tolist()}
     golden |= {name: to_json_numbers(matrix[:N_GOLDEN_ROWS]) for name, matrix in vectors.items()}
     golden |= {name: outputs[name][:N_GOLDEN_ROWS].tolist() for name in list_learned(trained.model.blocks)}
-    return GroupsExport(graph, golden, meta)
+    return GroupsExport(graph, json.dumps(golden, indent=1, allow_nan=False).encode(), meta)
 
 
 def _select_rows(matrix: np.ndarray, n_rows: int) -> np.ndarray:

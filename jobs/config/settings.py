@@ -122,6 +122,24 @@ class Train:
     tensorboard: str = ""
 
 
+MAX_SEQUENCE_EVENTS = 500  # of a customer, and of a day in features.event_sequences
+NO_SEQUENCE = "none"
+
+
+@dataclass(frozen=True)
+class Sequence:
+    encoder: str = _choice("gru", "transformer", NO_SEQUENCE)
+    max_events: int = _within(100, 2, MAX_SEQUENCE_EVENTS)
+    products: int = _within(2000, 0)
+    width: int = _within(64, 4)
+    dimension: int = _within(32, 1)
+    epochs: int = _within(20, 1)
+    max_steps: int = _within(3000, 1)
+    patience: int = _within(3, 1)
+    batch_size: int = _within(64, 2)
+    learning_rate: float = _within(0.003, 0, 1)
+
+
 @dataclass(frozen=True)
 class Segment:
     k_min: int = 3
@@ -184,6 +202,7 @@ class Settings:
     features: Features = field(default_factory=Features)
     text: Text = field(default_factory=Text)
     train: Train = field(default_factory=Train)
+    sequence: Sequence = field(default_factory=Sequence)
     segment: Segment = field(default_factory=Segment)
     scores: Scores = field(default_factory=Scores)
 

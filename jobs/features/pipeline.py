@@ -5,20 +5,21 @@ from datetime import date, timedelta
 import pyarrow.dataset as ds
 
 from jobs.config.settings import VALUES_BACKTEST_DAYS, Settings
-from jobs.features import customer_days, customers, interests, item_days, outcomes, texts
+from jobs.features import customer_days, customers, event_sequences, interests, item_days, outcomes, texts
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.text_models import load_text_model
 
 
 def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:
-    """Write features.customer_days for `days` and the earlier days that are due, then features.customers as of each day.
+    """Write features.customer_days and event_sequences for `days` and the earlier days that are due, then features.customers as of each day.
 
     The customers as of earlier days come first where a training on the last day needs them too, which `retrain` asks for, and
     what became of them since comes last.
     """
     text_model = load_text_model(settings, days[-1])
     customer_days.run(lake, settings, days)
+    event_sequences.run(lake, settings, days)
     customers.run(lake, settings, [*backtest_days(lake, settings, days[-1], retrain), *days])
     item_days.run(lake, settings, days)
     texts.run(lake, settings, text_model, days[-1])

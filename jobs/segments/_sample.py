@@ -12,7 +12,7 @@ from xxhash import xxh64_intdigest
 
 from jobs.encoder import append_vectors, features_table, to_inputs
 from jobs.errors import UserError
-from jobs.input_groups import SEQUENCE, GroupVectors, read_interests, read_sequences
+from jobs.input_groups import SEQUENCE, GroupVectors, read_interests
 from jobs.representations import RepresentationEncoder, list_groups, select_vectors
 from jobs.segments._inputs import ActiveCustomers, customers_of
 from jobs.storage.lake import Lake
@@ -23,15 +23,19 @@ from jobs.storage.rows import Rows, read_rows
 class Sample:
     """n customers of a day as encoders read them."""
 
+    lake: str
     day: date
     ids: pa.Array  # n
     features: np.ndarray  # n x d
     attributes: np.ndarray  # n x a
-    vectors: dict[str, GroupVectors]  # by group of inputs
+    vectors: dict[str, GroupVectors]  # by group of inputs, but for sequences, which each model encodes itself
 
     def read_inputs(self, encoder: RepresentationEncoder) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs of an encoder. Raises UserError where it was trained on vectors of another model."""
-        groups = select_vectors(self.vectors, encoder.groups, len(self.ids), self.day)
+        vectors = dict(self.vectors)
+        if SEQUENCE in encoder.groups:
+            vectors[SEQUENCE] = encoder.encode_events(self.lake, self.day, self.ids)
+        groups = select_vectors(vectors, encoder.groups, len(self.ids), self.day)
         return self.features, append_vectors(self.attributes, groups)
 
     def find_representable(self, names: Sequence[str], meta: dict) -> tuple[list[str], str | None]:
@@ -61,10 +65,7 @@ def draw_sample(lake: Lake, day: date, meta: dict, n: int) -> Sample:
     table = features_table(meta["attributes"])
     rows = read_rows(lake.root, Rows(table, "customer_id", ("customer_id", "vector", *meta["attributes"]), [day], ids))
     rows = rows.take(pc.index_in(ids, rows["customer_id"].combine_chunks()))
-    vectors = read_interests(lake.root, day, ids)
-    if sequences := read_sequences(lake.root, day, ids):
-        vectors[SEQUENCE] = sequences
-    return Sample(day, ids, *to_inputs(rows, list(meta["attributes"])), vectors)
+    return Sample(lake.root, day, ids, *to_inputs(rows, list(meta["attributes"])), read_interests(lake.root, day, ids))
 
 
 def draw_vectors(customers: ActiveCustomers, n: int) -> np.ndarray:

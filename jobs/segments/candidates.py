@@ -40,7 +40,7 @@ SCHEMA = """
     centers ARRAY<ARRAY<FLOAT>> COMMENT 'Centres of the clusters of the sample, the largest cluster first',
     cluster_sizes ARRAY<BIGINT> COMMENT 'By cluster: its customers of the sample',
     cluster_stability ARRAY<DOUBLE> COMMENT 'By cluster: mean Jaccard overlap with the most alike of each resample, 0 to 1',
-    representation STRING COMMENT 'learned, learned_text and so on, sequence, pca, features: raw, or live: live model; null: learned',
+    representation STRING COMMENT 'learned, learned_text and so on, sequence, pca, features: raw ones, live; null: learned',
     method STRING COMMENT 'kmeans, bisecting, gaussian_mixture, ward or hdbscan; null: kmeans',
     common_davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index in the space of the features and groups, which the gate compares',
     separation DOUBLE COMMENT 'Share of the variance of later revenue, orders and churn that the clusters of a day explain',

@@ -26,6 +26,7 @@ OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people c
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
 GROUPS, BACKTEST_GROUPS = "groups.onnx", "backtest_groups.onnx"  # the same of customers with groups of inputs
 GROUPS_GOLDEN = "groups_golden.json"
+SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 
