@@ -133,7 +133,7 @@ class Sequence:
     products: int = _within(2000, 0)
     width: int = _within(64, 4)
     dimension: int = _within(32, 1)
-    epochs: int = _within(20, 1)
+    epochs: int = _within(12, 1)
     max_steps: int = _within(3000, 1)
     patience: int = _within(3, 1)
     batch_size: int = _within(64, 2)
