@@ -24,6 +24,8 @@ _NO_ZONES = ("Factory", "localtime")  # of the database, but none of any place
 _LEAST_SECRET = 16  # characters, below which a key can be guessed
 BEST = "best"  # the representation that the gate chooses
 KMEANS = "kmeans"
+STATIC_TEXT_MODEL, TUNED_TEXT_MODEL, NO_TEXT_MODEL = "static", "tuned", "none"  # besides folders, values of text.model
+TEXT_MODEL_NAMES = (STATIC_TEXT_MODEL, "minilm", TUNED_TEXT_MODEL, NO_TEXT_MODEL)
 MAX_UNPACKED_GIB = 64.0
 
 
@@ -76,6 +78,19 @@ class Clean:
 class Features:
     dormant_days: int = _within(365, 1)
     holiday_country: str = "GB"
+
+
+@dataclass(frozen=True)
+class Text:
+    model: str = STATIC_TEXT_MODEL
+    max_characters: int = _within(1000, 1)
+    max_tokens: int = _within(128, 3)
+    windows: tuple[int, ...] = _within((30, 365), 1)
+    half_life_days: float = _within(90.0, 0.1)
+    search_weight: float = _within(2.0, 0, 1000)
+    view_weight: float = _within(1.0, 0, 1000)
+    cart_weight: float = _within(3.0, 0, 1000)
+    order_weight: float = _within(5.0, 0, 1000)
 
 
 @dataclass(frozen=True)
@@ -163,6 +178,7 @@ class Settings:
     max_unpacked_gib: float = _within(MAX_UNPACKED_GIB, 0)
     clean: Clean = field(default_factory=Clean)
     features: Features = field(default_factory=Features)
+    text: Text = field(default_factory=Text)
     train: Train = field(default_factory=Train)
     segment: Segment = field(default_factory=Segment)
     scores: Scores = field(default_factory=Scores)
@@ -187,6 +203,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
         settings,
         **{root: _absolute(getattr(settings, root)) for root in _ROOTS},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
+        text=replace(settings.text, model=_resolve_text_model(settings.text.model)),
     )
 
 
@@ -284,6 +301,10 @@ _PARSERS = {
     tuple[str, ...]: (_parse_texts, 'texts, as in ["MyShop/", "MyTill/"] or MyShop/,MyTill/'),
     tuple[int, ...]: (_parse_integers, "whole numbers, as in [256, 128] or 256,128"),
 }
+
+
+def _resolve_text_model(model: str) -> str:
+    return model if model in TEXT_MODEL_NAMES else _absolute(model)
 
 
 def _absolute(root: str) -> str:

@@ -22,7 +22,7 @@ from jobs.errors import UserError
 from jobs.storage.files import open_filesystem, read_if_exists, replace_durably, sync_files, write_atomically
 from jobs.storage.lock import hold_folder
 
-FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS = flow.MODEL_FAMILIES
+FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS, TEXT_MODELS = flow.MODEL_FAMILIES
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
 _REPLACED = ".old-"  # begins the name of a folder with a version that another takes the place of
