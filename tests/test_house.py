@@ -34,6 +34,7 @@ FOUNDATION = {
     "parsing",
     "progress",
     "segment_history",
+    "text_models",
     "quality.omissions",
     "quality.reconciliation",
     "report.formatting",

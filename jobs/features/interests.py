@@ -113,9 +113,11 @@ def _summarize_items(ids: pl.Series, weights: pl.DataFrame, matrix: np.ndarray, 
         means.append(csr_matrix((shares, weights["place"].to_numpy(), starts), (len(ids), len(matrix))) @ matrix)
     has_items = np.diff(starts) > 0
     lengths = [np.sqrt(np.einsum("ij,ij->i", mean, mean)) for mean in means]
-    scatter = np.where(has_items, 1 - lengths[-1] ** 2, 0)  # the mean squared distance of vectors of length 1 from their mean
+    scatter = np.where(
+        has_items, np.maximum(1 - lengths[-1] ** 2, 0), 0
+    )  # the mean squared distance of vectors of length 1 from their mean
     cosine = np.einsum("ij,ij->i", means[0], means[-1]) / np.maximum(lengths[0] * lengths[-1], 1e-12)
-    drift = np.where(has_items, 1 - cosine, 0)
+    drift = np.where(has_items, np.maximum(1 - cosine, 0), 0)
     return np.hstack([*means, scatter[:, None], drift[:, None]]).astype(np.float32)
 
 
