@@ -31,6 +31,7 @@ SEPARATE_PARTS = [
         "tastes",
         "bi",
         "serve",
+        "texts",
     )
     if (Path(__file__).parent / f"{name}.py").exists()
 ]

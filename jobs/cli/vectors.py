@@ -27,7 +27,7 @@ def read_vectors(file: str, kind: str, model: str, known_from: date) -> pa.Table
         raise UserError(f"vectors import: the ending of {file} is not known. Name a file of {', '.join(_READERS)}")
     try:
         with duckdb.connect() as connection:
-            rows = connection.execute(f"SELECT id::TEXT AS id, vector FROM {reader}", [file]).to_arrow_table()  # noqa: S608
+            rows = connection.sql(f"SELECT id::TEXT AS id, vector FROM {reader}", params=[file]).to_arrow_table()  # noqa: S608
         vectors = rows["vector"]
         if pa.types.is_string(vectors.type):
             vectors = pa.array([text and json.loads(text) for text in vectors.to_pylist()])
