@@ -26,8 +26,22 @@ DAY = date(2026, 3, 31)
 MAX_SECONDS = {"static": 10.0, MINILM: 60.0}
 MAX_SECONDS_OF_QUIET_DAY = 5.0
 ITEMS, HISTORY_DAYS = 20, 30  # of a customer
-_WORDS = """red blue green cotton steel glass mug cup lamp table chair garden hose kids shirt vintage large small set christmas
-heart light holder cake stand bag""".split()
+_WORDS = (
+    "red",
+    "blue",
+    "green",
+    "cotton",
+    "steel",
+    "glass",
+    "mug",
+    "cup",
+    "lamp",
+    "table",
+    "garden",
+    "shirt",
+    "vintage",
+    "heart",
+)
 
 
 class _Session:
