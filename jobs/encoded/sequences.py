@@ -54,7 +54,9 @@ def encode_events(
     vectors = event_sequences.encode_sequences(content, sequences)
     if not np.isfinite(vectors).all():
         customer = ids[int(np.argmin(np.isfinite(vectors).all(axis=1)))]
-        raise UserError(f"encode: customer {customer} gets a sequence vector that is no number; train again: shoal train --retrain")
+        raise UserError(
+            f"encode: customer {customer} gets a sequence vector that is no number; train again: shoal train --retrain"
+        )
     return {"encoded": pa.table({"customer_id": ids, "vector": to_lists(vectors)}, schema=_ENCODED)}
 
 
