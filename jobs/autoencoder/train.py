@@ -98,12 +98,7 @@ def train_model(settings: Settings, day: date) -> str:
                 meta = {"version": plan.version, **meta, "sequence": sequence and sequence.meta}
                 meta |= {"backtest": backtest.meta, "search": plan.search, "seconds": seconds}
                 if is_first:
-                    contents = {
-                        models.BACKTEST: backtest.encoder,
-                        models.SEQUENCE: sequence and sequence.content,
-                        models.BACKTEST_SEQUENCE: backtest.sequence,
-                    }
-                    _save_model(settings.models, trained, verification_rows, contents, meta, tracker)
+                    _save_model(settings.models, trained, verification_rows, sequence, backtest, meta, tracker)
         if is_first:
             models.promote(settings.models, plan.version, since=day)
         log(f"{plan.version} is champion from {day} on")
@@ -269,12 +264,18 @@ def _save_model(
     models_root: str,
     trained: TrainedModel,
     verification_rows: tuple[np.ndarray, np.ndarray],
-    contents: dict[str, bytes | None],
+    sequence: TrainedSequenceEncoder | None,
+    backtest: Backtest,
     meta: dict,
     tracker: Tracker,
 ) -> None:
-    """Write all files of the model, `contents` among them by name, and log it, then remove the checkpoints."""
+    """Write all files of the model and log it, then remove the checkpoints."""
     version, meta = meta["version"], meta | {"warnings": []}
+    contents = {
+        models.BACKTEST: backtest.encoder,
+        models.SEQUENCE: sequence and sequence.content,
+        models.BACKTEST_SEQUENCE: backtest.sequence,
+    }
 
     def write_files(folder: Path) -> None:
         write_model(folder, trained, verification_rows, meta)
