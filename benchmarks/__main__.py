@@ -24,6 +24,7 @@ SEPARATE_PARTS = [
         "fuzz",
         "training",
         "encoding",
+        "sequences",
         "planted",
         "segments",
         "publishing",
