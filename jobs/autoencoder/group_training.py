@@ -73,7 +73,9 @@ def train_groups(
         return None
     slices = list_slices(data.inputs["train"].shape[1], blocks)
     widen = partial(append_blocks, blocks=blocks, groups=groups, allocate=data.storage.allocate)
-    log(f"groups  {', '.join(f'{block.group} {block.facts}' for block in blocks)}")
+    for block in blocks:
+        described = (f"{name} {block.facts[name]}" for name in ("dimensions", "components", "variance_share", "customers"))
+        log(f"groups  {block.group} of {block.model}: {', '.join(described)}")
     fitted = fit_autoencoder(
         data.parameters,
         [widen(inputs, rows=data.rows["train"]) for inputs in data.imputations],
