@@ -42,6 +42,7 @@ class Options:
     started_at: datetime | None = None  # when the run began; None: now
     search: Search | None = None
     dead_letters: bool = False  # of earlier days: whether `notify` sends them again
+    texts: bool = False  # whether `train` tunes the text model and trains nothing else
 
 
 def run_command(command: tuple[str, ...], settings: Settings, options: Options) -> None:
@@ -221,6 +222,11 @@ def _train(settings: Settings, options: Options) -> None:
     from jobs.autoencoder import pipeline
 
     day = options.days[-1]
+    if options.texts:
+        from jobs.autoencoder.text_tuning import pipeline as text_tuning
+
+        text_tuning.run(settings, day)
+        return
     if options.search is None:
         pipeline.run(settings, day, options.retrain)
         return

@@ -22,11 +22,12 @@ def run(settings: Settings, day: date, retrain: bool) -> str:
 
     It is due once the champion of `day` is `retrain_every_days` old, was trained under another policy file than today's, needs
     vectors of another model than those of the day, or customers have drifted from those of its training. The networks of
-    outcomes are trained on the days when the scores compare them with others. Raises NotDue where neither is due, and UserError
-    as train_model does.
+    outcomes are trained on the days when the scores compare them with others, and the text model is tuned when that is due.
+    Raises NotDue where nothing is due, and UserError as train_model and the tuning do.
     """
     are_networks_due = outcome_schedule.is_fit_due(settings, day, retrain) and _has_labels(settings.lake)
-    if (reason := None if retrain else _find_reason_against(settings, day)) and not are_networks_due:
+    is_tuning_due = _is_tuning_due(settings, day, retrain)
+    if (reason := None if retrain else _find_reason_against(settings, day)) and not (are_networks_due or is_tuning_due):
         raise NotDue(reason)
     with without_garbage_collection():
         from jobs.autoencoder import outcome_networks  # imports torch, which takes seconds; on most days training is not due
@@ -35,7 +36,18 @@ def run(settings: Settings, day: date, retrain: bool) -> str:
     version = models.champion(settings.models, day)["version"] if reason else train_model(settings, day)
     if are_networks_due:
         outcome_networks.run(settings, day)
+    if is_tuning_due:
+        from jobs.autoencoder.text_tuning import pipeline as text_tuning  # its packages are of no use elsewhere
+
+        text_tuning.run(settings, day)
     return version
+
+
+def _is_tuning_due(settings: Settings, day: date, retrain: bool) -> bool:
+    if not settings.tuning.enabled:
+        return False
+    last = models.read_last_tuning(settings.models)
+    return retrain or last is None or (day - date.fromisoformat(last["day"])).days >= settings.tuning.retune_every_days
 
 
 def _has_labels(lake: str) -> bool:

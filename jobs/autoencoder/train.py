@@ -100,12 +100,10 @@ def train_model(settings: Settings, day: date) -> str:
                 del data, groups  # the backtest may read as many customers again
                 backtest = finish_backtest()
                 seconds = round(time.perf_counter() - started, 1)
-                meta = {"version": plan.version, **meta, "sequence": sequence and sequence.meta}
-                meta |= {"groups": wide.meta} if wide else {}
+                meta = {"version": plan.version, **meta} | _describe_groups(sequence, wide)
                 meta |= {"backtest": backtest.meta, "search": plan.search, "seconds": seconds}
                 if is_first:
                     files = backtest.files | _list_files(sequence, wide, models.SEQUENCE, models.GROUPS)
-                    files |= {models.GROUPS_GOLDEN: wide.golden} if wide else {}
                     _save_model(settings.models, trained, verification_rows, files, meta, tracker)
         if is_first:
             models.promote(settings.models, plan.version, since=day)
@@ -203,7 +201,14 @@ def _list_files(
 ) -> dict[str, bytes]:
     """Return the contents of the files that only customers with groups of inputs need, by name."""
     files = {sequence_name: sequence.content} if sequence else {}
+    if wide and groups_name == models.GROUPS:
+        files[models.GROUPS_GOLDEN] = wide.golden
     return files | ({groups_name: wide.graph} if wide else {})
+
+
+def _describe_groups(sequence: TrainedSequenceEncoder | None, wide: GroupsExport | None) -> dict:
+    """Return the part of meta.json that describes groups of inputs."""
+    return {"sequence": sequence and sequence.meta} | ({"groups": wide.meta} if wide else {})
 
 
 def _tracked_params(data: TrainingData, plan: TrainingPlan) -> dict[str, object]:
@@ -285,8 +290,7 @@ def _train_backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log)
     trained, meta = _train(data, plan, checkpoint, Tracker([], log), log_backtest)
     wide = _train_groups(settings, data, groups, plan, "backtest-groups", log_backtest)
     names = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
-    summary = {name: meta[name] for name in names} | {"sequence": sequence and sequence.meta}
-    summary |= {"groups": wide.meta} if wide else {}
+    summary = {name: meta[name] for name in names} | _describe_groups(sequence, wide)
     files = _list_files(sequence, wide, models.BACKTEST_SEQUENCE, models.BACKTEST_GROUPS)
     return Backtest(files | {models.BACKTEST: build_encoder(trained).SerializeToString()}, summary)
 

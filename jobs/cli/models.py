@@ -13,6 +13,7 @@ _FIGURES = {
     models.CUSTOMER_OUTCOMES: ("outcomes", "left out", "encoder"),
     models.CUSTOMER_VALUES: ("customers", "repeat buyers", "method", "money deviance", "of last period", "of segment mean"),
     models.RECOMMENDATIONS: ("customers", "products offered", "method", "NDCG", "of popularity"),
+    models.TEXT_MODELS: ("base", "queries", "recall at 10", "of base", "MRR", "of base"),
 }
 
 
@@ -20,7 +21,7 @@ def print_models(root: str, family: str) -> None:
     """Print every model, newest last, with its figures, the days since which it is champion, and its representation."""
     versions = models.versions(root, family)
     if not versions:
-        step = "train" if family == models.FAMILY else "score"
+        step = {models.FAMILY: "train", models.TEXT_MODELS: "train --texts"}.get(family, "score")
         raise UserError(f"models: none in {root}/{family}; run first: shoal {step} --day D")
     champion_since: dict[str, list[str]] = {}
     for entry in models.champion_history(root, family):
@@ -99,6 +100,10 @@ def _figures(meta: dict, family: str) -> list[str]:
         values = (measured.get(name, {}).get("ndcg") for name in (meta["method"], "popularity"))
         texts = ["-" if value is None else f"{value:.4f}" for value in values]
         return [f"{meta['customers']:,}", f"{meta['offered']:,}", meta["method"], *texts]
+    if family == models.TEXT_MODELS:
+        of_base, tuned = next(iter(meta["baselines"].values())), meta["tuned"]
+        texts = [f"{figures[name]:.4f}" for name in ("recall_at_10", "mrr") for figures in (tuned, of_base)]
+        return [meta["base"]["name"], f"{meta['queries']['test']['queries']:,} {meta['queries']['kind']}", *texts]
     sizes, epochs = meta.get("sizes", {}), meta.get("epochs", [])
     counts = (sum(meta.get("customers", {}).values()), len(meta.get("inputs", [])), sizes.get("latent", 0), len(epochs))
     errors = (meta.get(name) for name in ("test_error", "test_error_pca", "trustworthiness"))

@@ -55,7 +55,9 @@ def _add_steps(commands) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retrain", action="store_true", help="train even while the champion is fresh")
-    parser.add_argument("--search", action="store_true", help="do not train; try sizes and settings, and keep the best")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--search", action="store_true", help="do not train; try sizes and settings, and keep the best")
+    instead.add_argument("--texts", action="store_true", help="tune the text model instead, even where it is not enabled or due")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--trials", type=_positive(int), help=f"how many in all; default: {steps.Search.trials}")
     budget.add_argument("--minutes", type=_positive(float), help="instead, how long they may take in all")
@@ -206,6 +208,7 @@ def _run_step(arguments: argparse.Namespace) -> None:
         getattr(arguments, "started_at", None),
         _search(arguments) if arguments.command == "train" else None,
         getattr(arguments, "dead_letters", False),
+        getattr(arguments, "texts", False),
     )
     steps.run_command(command, _settings(arguments), options)
 

@@ -182,6 +182,24 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    enabled: bool = False
+    base: str = ""
+    retune_every_days: int = _within(28, 0)
+    history_days: int = _within(90, 1)
+    trained_layers: int = _within(2, 1)
+    max_length: int = _within(32, 4, 512)
+    temperature: float = _within(0.05, 0.001, 1)
+    learning_rate: float = _within(0.0001, 0, 1)
+    batch_size: int = _within(64, 2)
+    epochs: int = _within(10, 1)
+    patience: int = _within(2, 1)
+    max_steps: int = _within(1000, 1)
+    max_minutes: float = _within(60.0, 0)
+    seed: int = 17
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings. Roots are paths, relative ones from the project's folder, or object-store URIs."""
 
@@ -206,6 +224,7 @@ class Settings:
     sequence: Sequence = field(default_factory=Sequence)
     segment: Segment = field(default_factory=Segment)
     scores: Scores = field(default_factory=Scores)
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def load_settings(environment: dict[str, str] | None = None) -> Settings:
@@ -228,6 +247,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
         **{root: _absolute(getattr(settings, root)) for root in _ROOTS},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
         text=replace(settings.text, model=_resolve_text_model(settings.text.model)),
+        tuning=replace(settings.tuning, base=settings.tuning.base and _absolute(settings.tuning.base)),
     )
 
 

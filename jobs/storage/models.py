@@ -236,6 +236,23 @@ def write_search(root: str, result: dict) -> None:
     _write_json(root, "search.json", result)
 
 
+def read_last_tuning(root: str) -> dict | None:
+    """Return what the last tuning of the text model gave, kept or not, or None. Raises UserError where its file is damaged."""
+    path = f"{_family_folder(root, TEXT_MODELS)}/last_tuning.json"
+    if (content := read_if_exists(path)) is None:
+        return None
+    try:
+        result = json.loads(content)
+        return result | {"day": date.fromisoformat(result["day"]).isoformat(), "kept": bool(result["kept"])}
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"models: {path} is damaged; remove it or tune again: shoal train --texts") from None
+
+
+def write_last_tuning(root: str, result: dict) -> None:
+    """Keep what a tuning gave, by which the next one is due, in one step."""
+    _write_json(root, "last_tuning.json", result, TEXT_MODELS)
+
+
 def local_root(root: str) -> Path | None:
     """Return the root as a folder of this machine, or None where it is an object store."""
     filesystem, path = open_filesystem(root)

@@ -103,3 +103,17 @@ def test_without_a_model_list_and_rollback_end_in_one_line(tmp_path, monkeypatch
     monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
     assert [main(["models", command]) for command in ("list", "rollback")] == [2, 2]
     assert capsys.readouterr().out.count("error: models: ") == 2
+
+
+def test_the_list_of_text_models_has_what_they_found_and_what_their_base_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SHOAL_MODELS", str(tmp_path))
+    figures = {"recall_at_10": 0.25, "mrr": 0.125}
+    facts = {
+        "base": {"name": "small"}, "queries": {"kind": "search", "test": {"queries": 1200}},
+        "tuned": {"recall_at_10": 0.5, "mrr": 0.375}, "baselines": {"base small": figures},
+    }  # fmt: skip
+    write = lambda folder: (folder / "meta.json").write_text(json.dumps(facts))  # noqa: E731
+    models.save_champion(str(tmp_path), NEW, write, date(2026, 1, 18), models.TEXT_MODELS)
+    assert main(["models", "list", "--family", "text_models"]) == 0
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert last_line.split() == [NEW, "small", "1,200", "search", "0.5000", "0.2500", "0.3750", "0.1250", "2026-01-18"]
