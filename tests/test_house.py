@@ -34,6 +34,7 @@ FOUNDATION = {
     "outcome_schedule",
     "parsing",
     "progress",
+    "representations",
     "segment_history",
     "text_models",
     "quality.omissions",

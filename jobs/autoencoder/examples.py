@@ -7,7 +7,7 @@ says what kind of customer it is, and the length how strongly. Neighbours are se
 the first principal components.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from jobs.autoencoder.array_storage import Allocate
-from jobs.autoencoder.model import principal_components
+from jobs.autoencoder.model import average_neighbours, principal_components
 
 BLOCK_ROWS = 8192  # customers among whom neighbours are searched, and who are read together
 MIN_CUSTOMERS_PER_NEIGHBOUR = 20  # a small shop has fewer neighbours: at most a twentieth of its customers
@@ -24,6 +24,8 @@ WIDE_BLOCK_ROWS = 65_536  # customers among whom neighbours are searched in wide
 WIDE_STEPS = 32  # of the random walk: with 8 and 16, digits fell apart into more clusters
 SEARCH_DIMENSIONS = 50  # principal components on which neighbours are searched in wide data
 _DISTANCE_ROWS = 1024  # rows of the distance matrix computed at a time
+
+Average = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,18 @@ class Examples:
 
     @classmethod
     def from_imputations(
-        cls, imputations: list[Tensor], k: int, is_wide: bool = False, device: str = "cpu", allocate: Allocate = torch.empty
+        cls,
+        imputations: list[Tensor],
+        k: int,
+        is_wide: bool = False,
+        device: str = "cpu",
+        allocate: Allocate = torch.empty,
+        average: Average = average_neighbours,
     ) -> list["Examples"]:
         """Return examples for each imputation (n_customers, n_inputs), with neighbour means in arrays of `allocate`.
 
-        The neighbours are the k nearest customers by Euclidean distance in the first imputation, for all of them.
+        The neighbours are the k nearest customers by Euclidean distance in the first imputation, for all of them. `average`
+        gives the mean of a neighbourhood.
         """
         first = imputations[0]
         block_rows, k = _block_rows(len(first), BLOCK_ROWS), _count_neighbours(len(first), k)
@@ -58,7 +67,7 @@ class Examples:
             for example in examples:
                 means = example.customers[block].to(device)
                 for _ in range(n_steps):
-                    means = embedding_bag(neighbourhood, means, mode="mean")
+                    means = average(means, neighbourhood)
                 example.neighbour_means[block] = (_equalise_lengths(means) if is_wide else means).cpu()
         return examples
 

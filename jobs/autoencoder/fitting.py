@@ -38,6 +38,7 @@ def fit_autoencoder(
     log: Callable[[str], None],
     on_epoch_end: Callable[[Autoencoder, list[dict]], None] = lambda *_: None,
     allocate: Allocate = torch.empty,
+    make_network: Callable[[Sizes, PreprocessingParameters], Autoencoder] = Autoencoder,
 ) -> FittedAutoencoder:
     """Train on each of the `imputations` (n_customers, n_inputs) in turn, until `validation` (n_validation, n_inputs) stalls.
 
@@ -46,14 +47,8 @@ def fit_autoencoder(
     """
     device = select_device()
     torch.manual_seed(settings.seed)
-    n_inputs = imputations[0].shape[1]
-    model = Autoencoder(Sizes.from_settings(n_inputs, settings), parameters).to(device)
-    k, is_wide = settings.neighbours, n_inputs >= settings.wide_inputs
-    examples = Examples.from_imputations(imputations, k, is_wide, device, allocate)
-    if is_wide:
-        held_out = examples[0].attach_held_out(validation, k, device)
-    else:
-        [held_out] = Examples.from_imputations([validation], k, device=device, allocate=allocate)
+    model = make_network(Sizes.from_settings(imputations[0].shape[1], settings), parameters).to(device)
+    examples, held_out = _find_examples(model, imputations, validation, settings, device, allocate)
     clustering = JointClustering(model, max(1, settings.clusters), settings.seed).to(device)
     loss = denoising_loss(model, settings)
     phases = [Phase("restore", loss, settings.epochs, settings.learning_rate, partial(validation_loss, model, held_out))]
@@ -61,10 +56,24 @@ def fit_autoencoder(
         phases.append(_clustering_phase(clustering, loss, examples[0], settings))
     network = clustering if settings.clusters else model
     epochs = train_phases(network, phases, examples, settings, checkpoint, log, partial(on_epoch_end, model))
-    model.fit_principal_axes(imputations[0])
-    model.fit_reconstruction_head(imputations[0], validation)
+    model.fit_outputs(imputations[0], validation)
     clustering = clustering.cpu().eval()
     return FittedAutoencoder(model.cpu().eval(), lambda inputs: clustering.soft_assignment(model.encoder(inputs)), epochs)
+
+
+def _find_examples(
+    model: Autoencoder, imputations: list[Tensor], validation: Tensor, settings: Train, device: str, allocate: Allocate
+) -> tuple[list[Examples], Examples]:
+    """Return the examples of each of the imputations, and those of `validation`."""
+    # Blocks of groups of inputs are few and as wide as their setting says: only features are wide data.
+    is_wide = not model.has_groups and imputations[0].shape[1] >= settings.wide_inputs
+    find_examples = partial(
+        Examples.from_imputations, k=settings.neighbours, device=device, allocate=allocate, average=model.average_neighbours
+    )
+    examples = find_examples(imputations, is_wide=is_wide)
+    if is_wide:
+        return examples, examples[0].attach_held_out(validation, settings.neighbours, device)
+    return examples, find_examples([validation])[0]
 
 
 def _clustering_phase(clustering: JointClustering, denoising_loss: Loss, examples: Examples, settings: Train) -> Phase:

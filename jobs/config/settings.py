@@ -106,6 +106,9 @@ class Train:
     wide_inputs: int = _within(200, 1)
     noise: float = _within(0.1, 0, 0.9)
     isometry: float = _within(0.1, 0)
+    group_components: int = _within(16, 1)
+    group_weight: float = _within(0.5, 0.01)
+    group_dropout: float = _within(0.3, 0, 0.9)
     clusters: int = _within(0, 0)
     epochs: int = _within(60, 1)
     max_steps: int = _within(12_000, 1)
@@ -158,7 +161,9 @@ class Segment:
     sample: int = _within(100_000, 1)
     outlier_sigmas: float = _within(3.0, 0)
     min_cell: int = _within(5, 1)
-    representation: str = _choice(BEST, "learned", "pca", "features")
+    representation: str = _choice(
+        BEST, "learned", "learned_text", "learned_own_vectors", "learned_sequence", "learned_all", "sequence", "pca", "features"
+    )
     method: str = _choice(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
@@ -242,8 +247,8 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
         settings,
         **{root: _absolute(getattr(settings, root)) for root in _ROOTS},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
-        tuning=replace(settings.tuning, base=settings.tuning.base and _absolute(settings.tuning.base)),
         text=replace(settings.text, model=_resolve_text_model(settings.text.model)),
+        tuning=replace(settings.tuning, base=settings.tuning.base and _absolute(settings.tuning.base)),
     )
 
 

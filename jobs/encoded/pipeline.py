@@ -1,4 +1,4 @@
-"""Encoding of a day: vectors of the customers and of their events, from the encoders of the day's champion."""
+"""Encoding of a day: vectors of the events of customers, then of the customers themselves, by the day's champion."""
 
 from datetime import date
 
@@ -8,7 +8,7 @@ from jobs.storage.lake import Lake
 
 
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
-    """Write encoded.customers and encoded.sequences of each day."""
+    """Write encoded.sequences and encoded.customers of each day."""
     for day in days:
-        customers.run(lake, settings, day)
         sequences.run(lake, settings, day)
+        customers.run(lake, settings, day)
