@@ -45,7 +45,8 @@ class Reduction:
             return None
         chosen = components[:, largest]
         signs = np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(len(largest))])  # else the library decides
-        return cls(vectors.group, vectors.model, mean.astype(np.float32), (chosen * signs).astype(np.float32))
+        # Stored by rows, as in from_record(): sums depend on the order in memory.
+        return cls(vectors.group, vectors.model, mean.astype(np.float32), np.ascontiguousarray(chosen * signs, np.float32))
 
     @property
     def names(self) -> list[str]:
