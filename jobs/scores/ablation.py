@@ -44,7 +44,9 @@ def list_gains(meta: dict) -> list[dict]:
     """
     key = {"model_version": meta["version"], "day": date.fromisoformat(meta["day"])}
     return [
-        key | {"outcome": outcome} | row for outcome, facts in sorted(meta["outcomes"].items()) for row in facts.get("ablation", [])
+        key | {"outcome": outcome} | row
+        for outcome, facts in sorted(meta["outcomes"].items())
+        for row in facts.get("ablation", [])
     ]
 
 

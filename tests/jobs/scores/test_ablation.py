@@ -25,7 +25,11 @@ def save_models(settings: Settings, version: str, day: date, gains: list[dict] |
     facts = {} if gains is None else {"ablation": gains}
     meta = {"version": version, "day": day.isoformat(), "outcomes": {"churn": facts}}
     models.save_champion(
-        settings.models, version, lambda folder: (folder / "meta.json").write_text(json.dumps(meta)), day, models.CUSTOMER_OUTCOMES
+        settings.models,
+        version,
+        lambda folder: (folder / "meta.json").write_text(json.dumps(meta)),
+        day,
+        models.CUSTOMER_OUTCOMES,
     )
 
 
