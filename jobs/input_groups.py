@@ -50,11 +50,7 @@ def read_interests(lake: str, day: date, ids: pa.Array) -> dict[str, GroupVector
     """
     if not is_written(table_path(lake, INTERESTS.name)):
         return {}
-    return group_interests(read_rows(lake, Rows(INTERESTS, "customer_id", days=[day], only=ids)), ids, day)
-
-
-def group_interests(rows: pa.Table, ids: pa.Array, day: date) -> dict[str, GroupVectors]:
-    """Return the vectors of INTERESTS rows of `day` as read_interests() does."""
+    rows = read_rows(lake, Rows(INTERESTS, "customer_id", days=[day], only=ids))
     groups = {}
     for group in pc.unique(rows["input_group"]).to_pylist():
         of_group = rows.filter((pc.field("input_group") == group) & pc.field("vector").is_valid())
@@ -67,11 +63,7 @@ def read_sequences(lake: str, day: date, ids: pa.Array) -> GroupVectors | None:
     """Return the vectors of encoded.sequences as of `day` in the order of `ids`; None where no customer has one."""
     if not is_written(table_path(lake, SEQUENCES.name)):
         return None
-    return group_sequences(read_rows(lake, Rows(SEQUENCES, "customer_id", days=[day], only=ids)), ids, day)
-
-
-def group_sequences(rows: pa.Table, ids: pa.Array, day: date) -> GroupVectors | None:
-    """Return the vectors of SEQUENCES rows of `day` as read_sequences() does."""
+    rows = read_rows(lake, Rows(SEQUENCES, "customer_id", days=[day], only=ids))
     rows = rows.filter(pc.is_valid(rows["vector"]))
     return _to_group(SEQUENCE, rows, "model_version", ids, day) if rows.num_rows else None
 

@@ -13,9 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from jobs.input_groups import INTERESTS, SEQUENCE, SEQUENCES, GroupVectors, group_interests, group_sequences
+from jobs.input_groups import (
+    SEQUENCE,
+    SEQUENCES,
+    GroupVectors,
+    align_vectors,
+    find_models,
+    read_interests,
+    read_sequences,
+)
 from jobs.storage import delta
-from jobs.storage.rows import Rows, read_rows
 
 MAX_COMPONENTS = 16  # of a group: of more, a model of a few hundred customers learns chance
 MIN_CUSTOMERS = 40  # with a vector: of fewer, components are chance
@@ -75,31 +82,23 @@ class Reduction:
         return cls(record["group"], record["model"], mean, components)
 
 
-def list_group_rows(day: date, only: pa.Array | None = None) -> dict[str, Rows]:
-    """Return which rows hold the vectors of all groups as of a day."""
-    tables = {"interests": INTERESTS, "sequences": SEQUENCES}
-    return {name: Rows(table, "customer_id", days=[day], only=only) for name, table in tables.items()}
-
-
 def read_groups(lake: str, day: date, ids: pa.Array) -> dict[str, GroupVectors]:
     """Return the vectors of all groups as of a day in the order of `ids`, by group; a group that nobody has is left out."""
-    rows = {name: read_rows(lake, of_table) for name, of_table in list_group_rows(day, ids).items()}
-    return select_groups(rows["interests"], rows["sequences"], ids, day)
+    sequences = read_sequences(lake, day, ids)
+    return read_interests(lake, day, ids) | ({SEQUENCE: sequences} if sequences else {})
 
 
-def select_groups(interests: pa.Table, sequences: pa.Table, ids: pa.Array, day: date) -> dict[str, GroupVectors]:
-    """Return the vectors in rows of list_group_rows() as read_groups() does."""
-    of_sequences = group_sequences(sequences, ids, day)
-    return group_interests(interests, ids, day) | ({SEQUENCE: of_sequences} if of_sequences else {})
+def align_groups(tables: Mapping[str, pa.Table], reductions: Iterable[Reduction], ids: pa.Array) -> dict[str, GroupVectors]:
+    """Return the vectors of rows of rows_of_group(), by group, in the order of `ids`; they are of the models of `reductions`."""
+    return {r.group: GroupVectors(r.group, r.model, align_vectors(tables[r.group], ids, len(r.mean))) for r in reductions}
 
 
-def find_stale_groups(lake: str, day: date, reductions: Iterable[Reduction]) -> Mapping[str, str | None]:
+def find_stale_groups(lake: str, day: date, reductions: Iterable[Reduction]) -> dict[str, str | None]:
     """Return the groups whose vectors of the day are of another model than the reduction's, or None where there are none."""
-    of_day = ds.field("day") == day
-    pairs = [*delta.count_by(lake, INTERESTS.name, ["input_group", "model"], of_day)]
-    pairs += [(SEQUENCE, version) for (version,) in delta.count_by(lake, SEQUENCES.name, ["model_version"], of_day)]
-    models = dict(pairs)
-    return {r.group: models.get(r.group) for r in reductions if models.get(r.group) != r.model}
+    models = find_models(lake, day)
+    versions = delta.count_by(lake, SEQUENCES.name, ["model_version"], ds.field("day") == day)
+    models[SEQUENCE] = {version for (version,) in versions}
+    return {r.group: min(models.get(r.group) or [None]) for r in reductions if models.get(r.group) != {r.model}}
 
 
 def _has_vector(vectors: GroupVectors) -> np.ndarray:

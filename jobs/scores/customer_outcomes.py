@@ -17,8 +17,9 @@ from jobs.config.outcomes import Outcome, load_outcomes
 from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Tables, Write
+from jobs.input_groups import rows_of_group
 from jobs.outcome_cases import RECENCIES, Inputs, load_inputs
-from jobs.outcome_groups import list_group_rows, read_groups, select_groups
+from jobs.outcome_groups import align_groups, read_groups
 from jobs.scores import _outcome_training
 from jobs.scores._inputs import to_frame
 from jobs.scores._outcome_training import OutcomeModel
@@ -66,14 +67,12 @@ def score_customers(
 ) -> Tables:
     """Return scores.customer_outcomes as `outcomes`; the key is the customer.
 
-    Takes `customers`, the columns that Inputs.customers_of names, and where the inputs have groups `interests` and `sequences`,
-    the columns that input_groups reads. `edges` are the scores that divide the eligible customers of
-    the day into tenths, by outcome. Sorted by outcome and customer.
+    Takes `customers`, the columns that Inputs.customers_of names, and the rows of each group of inputs by its name. `edges` are
+    the scores that divide the eligible customers of the day into tenths, by outcome. Sorted by outcome and customer.
     """
     customers = tables["customers"].sort_by("customer_id")
     ids = customers["customer_id"].combine_chunks()
-    groups = select_groups(tables["interests"], tables["sequences"], ids, day) if inputs.reductions else {}
-    matrix, features = inputs.make_matrix(customers, groups)
+    matrix, features = inputs.make_matrix(customers, align_groups(tables, inputs.reductions, ids))
     parts = []
     for outcome, model in outcomes:
         rows = np.flatnonzero(_find_eligible(customers, outcome, day))
@@ -163,8 +162,8 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
     edges = _find_edges(lake, inputs, outcomes, day)
     opened = lake.open_for_write(TABLE)
     with open_runner(lake, settings, n_rows) as runner:
-        rows = {"customers": inputs.customers_of(day)} | (list_group_rows(day) if inputs.reductions else {})
-        read = runner.read(rows, count_buckets(n_rows))
+        of_groups = {reduction.group: rows_of_group(reduction.group, day) for reduction in inputs.reductions}
+        read = runner.read({"customers": inputs.customers_of(day), **of_groups}, count_buckets(n_rows))
         kernel = partial(score_customers, outcomes=outcomes, inputs=inputs, version=champion.version, edges=edges, day=day)
         opened.commit(runner.run(kernel, read, {"outcomes": Write(TABLE, gather=True)}).files["outcomes"], [day])
     return _describe(champion.left_out)

@@ -10,6 +10,7 @@ from jobs.storage import models
 from jobs.storage.lake import Lake
 
 DAY = date(2024, 6, 1)
+FAMILY = models.CUSTOMER_OUTCOMES
 GAIN = {
     "input_group": "text", "method": "logistic_regression", "n_customers": 400, "n_with_group": 300,
     "roc_auc": 0.71, "gain": 0.04, "gain_low": 0.01, "gain_high": 0.07,
