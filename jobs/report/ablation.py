@@ -40,7 +40,7 @@ def summarize_groups(settings: Settings, day: date, candidates: list[dict], vers
 
 
 def _list_separation(candidates: list[dict], version: str) -> dict[str, dict]:
-    """Return by group what it adds to the variance that the segments of the learned embedding explain."""
+    """Return by group what it adds to the variance that segments by the same network explain without it."""
     rows = {
         row["representation"].removeprefix("learned_"): {
             "gain": row["separation_gain"],

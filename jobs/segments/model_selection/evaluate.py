@@ -10,6 +10,7 @@ import numpy as np
 from jobs.config.settings import BEST, KMEANS, Segment, Settings
 from jobs.encoder import JOINT
 from jobs.errors import UserError
+from jobs.input_groups import list_learned
 from jobs.progress import log
 from jobs.representations import BASELINES, list_learned_representations, load_representations
 from jobs.segments import _inputs
@@ -109,7 +110,9 @@ def compare_representations(lake: Lake, settings: Settings, day: date, champion:
     log(f"gate  {day}  {decision}")
     if published not in (LIVE, *clusterings.sweeps):
         clusterings.sweeps[published] = sweep(spaces[published])  # segments.candidates has every k of what is published
-    gains, rows = list_gains(candidates, LEARNED_EMBEDDING), []
+    with_groups = list_learned(meta.get("groups", {}))
+    gains = list_gains(candidates, with_groups, backtest.variance_without_groups(version, meta, clusterings.k))
+    rows = []
     for name, candidate in candidates.items():
         columns = _measure_columns(candidate) | gains.get(name, {})
         rows += _list_rows(name, columns, clusterings, published, spaces[name], segment)
