@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from jobs.config.outcomes import Outcome
 from jobs.encoder import OnnxEncoder, features_table, load_encoder, to_inputs
 from jobs.errors import UserError
-from jobs.input_groups import GROUPS, GroupVectors
-from jobs.outcome_groups import Reduction, read_groups
+from jobs.input_groups import GROUPS, SEQUENCE, GroupVectors
+from jobs.outcome_groups import Reduction, SequenceModel, read_groups
 from jobs.progress import log
 from jobs.storage import models
 from jobs.storage.rows import Rows, list_files, read_rows
@@ -54,6 +54,7 @@ class Inputs:
     latent: int
     has_vector: bool = True
     reductions: tuple[Reduction, ...] = ()  # of the groups
+    sequences: SequenceModel | None = None  # where encoded.sequences has none of its vectors
 
     @property
     def recency_columns(self) -> dict[str, int]:
@@ -150,7 +151,7 @@ def read_cases(lake: str, inputs: Inputs, outcomes: Collection[Outcome], day: da
     for as_of, of_day in _read_labels(lake, outcomes, day).items():
         customers = read_rows(lake, inputs.customers_of(as_of, pc.unique(of_day["customer_id"])))
         places = customers["customer_id"].combine_chunks()
-        groups = read_groups(lake, as_of, places) if inputs.reductions else {}
+        groups = read_groups(lake, as_of, places, inputs.sequences) if inputs.reductions else {}
         for reduction in inputs.reductions:
             if reduction.group in groups and groups[reduction.group].model != reduction.model:
                 log(f"score the {reduction.group} vectors of {as_of} are not of {reduction.model}: its cases are without them")
@@ -164,14 +165,15 @@ def read_cases(lake: str, inputs: Inputs, outcomes: Collection[Outcome], day: da
     return cases
 
 
-def fit_reductions(lake: str, outcomes: Collection[Outcome], day: date) -> tuple[Reduction, ...]:
+def fit_reductions(lake: str, outcomes: Collection[Outcome], day: date, sequences: SequenceModel | None) -> tuple[Reduction, ...]:
     """Return how each group is reduced, fitted on no customer who tests, as of the last earlier day on which it has vectors."""
     reductions: dict[str, Reduction] = {}
     for as_of, of_day in reversed(_read_labels(lake, outcomes, day).items()):
         ids = pc.unique(of_day["customer_id"])
         ids = ids.filter(pa.array(_hash_to_tenths(ids) < _FIT_TENTHS))
-        for group, vectors in read_groups(lake, as_of, ids).items():
-            if group not in reductions and (reduction := Reduction.fit(vectors)):
+        for group, vectors in read_groups(lake, as_of, ids, sequences).items():
+            is_foreign = group == SEQUENCE and sequences is None  # of another version of the autoencoder
+            if group not in reductions and not is_foreign and (reduction := Reduction.fit(vectors)):
                 reductions[group] = reduction
     return tuple(reductions[group] for group in sorted(reductions, key=GROUPS.index))
 

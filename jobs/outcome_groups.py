@@ -7,12 +7,14 @@ a column says so.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs import event_sequences
 from jobs.input_groups import (
     SEQUENCE,
     SEQUENCES,
@@ -21,8 +23,10 @@ from jobs.input_groups import (
     find_models,
     read_interests,
     read_sequences,
+    rows_of_group,
 )
-from jobs.storage import delta
+from jobs.storage import delta, models
+from jobs.storage.rows import Rows
 
 MAX_COMPONENTS = 16  # of a group: of more, a model of a few hundred customers learns chance
 MIN_CUSTOMERS = 40  # with a vector: of fewer, components are chance
@@ -82,23 +86,92 @@ class Reduction:
         return cls(record["group"], record["model"], mean, components)
 
 
-def read_groups(lake: str, day: date, ids: pa.Array) -> dict[str, GroupVectors]:
-    """Return the vectors of all groups as of a day in the order of `ids`, by group; a group that nobody has is left out."""
-    sequences = read_sequences(lake, day, ids)
-    return read_interests(lake, day, ids) | ({SEQUENCE: sequences} if sequences else {})
+@dataclass(frozen=True)
+class SequenceModel:
+    """The sequence encoder of a version of the autoencoder, for days on which encoded.sequences has no vectors of it.
+
+    These are earlier days, and those after a training of the autoencoder until the models of outcomes are fitted again.
+    """
+
+    version: str
+    content: bytes  # of its ONNX file
+    max_events: int
+    owners: Mapping[str, str]  # whose account each account is that is part of another one
+
+    @classmethod
+    def load(cls, lake: str, root: str, version: str, day: date) -> Self | None:
+        """Return the sequence encoder of a version for `day`; None where it has none. Raises UserError for a missing file."""
+        facts = models.meta(root, version).get("sequence")
+        if not facts:
+            return None
+        content, owners = models.read(root, version, models.SEQUENCE), event_sequences.read_owners(lake, day)
+        return cls(version, content, facts["settings"]["max_events"], owners)
+
+    def read_vectors(self, lake: str, day: date, ids: pa.Array) -> GroupVectors:
+        """Return the vectors of customers by their events as of any day."""
+        return self._encode(event_sequences.read_event_sequences(lake, day, ids, self.max_events))
+
+    def list_events(self, lake: str, day: date) -> Rows:
+        """Return which rows hold the events of customers as of the day; the key is the customer whose account it is."""
+        days, is_known = event_sequences.days_until(lake, day), event_sequences.is_known(day)
+        return Rows(event_sequences.TABLE, partial(_name_owners, owners=self.owners), None, days, where=is_known)
+
+    def encode_events(self, rows: pa.Table, ids: pa.Array) -> GroupVectors:
+        """Return the vectors of customers by rows of list_events()."""
+        return self._encode(event_sequences.to_sequences(rows, ids, self.max_events, self.owners))
+
+    def _encode(self, sequences: event_sequences.Sequences) -> GroupVectors:
+        return GroupVectors(SEQUENCE, self.version, event_sequences.encode_sequences(self.content, sequences))
 
 
-def align_groups(tables: Mapping[str, pa.Table], reductions: Iterable[Reduction], ids: pa.Array) -> dict[str, GroupVectors]:
-    """Return the vectors of rows of rows_of_group(), by group, in the order of `ids`; they are of the models of `reductions`."""
-    return {r.group: GroupVectors(r.group, r.model, align_vectors(tables[r.group], ids, len(r.mean))) for r in reductions}
+def _name_owners(rows: pa.Table, owners: Mapping[str, str]) -> pa.Array:
+    return event_sequences.name_owners(rows["customer_id"], owners)
+
+
+def read_groups(lake: str, day: date, ids: pa.Array, sequences: SequenceModel | None) -> dict[str, GroupVectors]:
+    """Return the vectors of all groups as of a day in the order of `ids`, by group; a group that nobody has is left out.
+
+    Without `sequences` those of events are read from encoded.sequences.
+    """
+    of_events = sequences.read_vectors(lake, day, ids) if sequences else read_sequences(lake, day, ids)
+    has_events = of_events is not None and _has_vector(of_events).any()
+    return read_interests(lake, day, ids) | ({SEQUENCE: of_events} if has_events else {})
+
+
+def list_group_rows(lake: str, day: date, reductions: Iterable[Reduction], sequences: SequenceModel | None) -> dict[str, Rows]:
+    """Return by group which rows hold its vectors of a day, or its events where `sequences` encodes them."""
+    rows = {reduction.group: rows_of_group(reduction.group, day) for reduction in reductions}
+    return rows | ({SEQUENCE: sequences.list_events(lake, day)} if sequences and SEQUENCE in rows else {})
+
+
+def select_groups(
+    tables: Mapping[str, pa.Table], reductions: Iterable[Reduction], sequences: SequenceModel | None, ids: pa.Array
+) -> dict[str, GroupVectors]:
+    """Return by group the vectors of the customers `ids`, in their order, from rows of list_group_rows()."""
+    groups = {}
+    for reduction in reductions:
+        rows = tables[reduction.group]
+        if reduction.group == SEQUENCE and sequences:
+            groups[SEQUENCE] = sequences.encode_events(rows, ids)
+        else:
+            vectors = align_vectors(rows, ids, len(reduction.mean))
+            groups[reduction.group] = GroupVectors(reduction.group, reduction.model, vectors)
+    return groups
+
+
+def are_sequences_encoded(lake: str, day: date, version: str) -> bool:
+    """Return whether encoded.sequences has the vectors of a day by the sequence encoder of a version."""
+    return {*delta.count_by(lake, SEQUENCES.name, ["model_version"], ds.field("day") == day)} == {(version,)}
 
 
 def find_stale_groups(lake: str, day: date, reductions: Iterable[Reduction]) -> dict[str, str | None]:
-    """Return the groups whose vectors of the day are of another model than the reduction's, or None where there are none."""
-    models = find_models(lake, day)
-    versions = delta.count_by(lake, SEQUENCES.name, ["model_version"], ds.field("day") == day)
-    models[SEQUENCE] = {version for (version,) in versions}
-    return {r.group: min(models.get(r.group) or [None]) for r in reductions if models.get(r.group) != {r.model}}
+    """Return the groups whose vectors of the day are of another model than the reduction's, or None where there are none.
+
+    Events in order are none of them, because their encoder is kept.
+    """
+    names = find_models(lake, day)
+    read = (reduction for reduction in reductions if reduction.group != SEQUENCE)
+    return {r.group: min(names.get(r.group) or [None]) for r in read if names.get(r.group) != {r.model}}
 
 
 def _has_vector(vectors: GroupVectors) -> np.ndarray:

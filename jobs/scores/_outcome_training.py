@@ -27,7 +27,7 @@ from jobs.outcome_cases import (
     read_cases,
     split_cases,
 )
-from jobs.outcome_groups import Reduction, find_stale_groups
+from jobs.outcome_groups import Reduction, SequenceModel, find_stale_groups
 from jobs.progress import log
 from jobs.scores import _classifiers
 from jobs.scores._classification_metrics import (
@@ -169,7 +169,10 @@ def _train(lake: Lake, settings: Settings, day: date, outcomes: Sequence[Outcome
     encoder = models.champion(settings.models, day)
     if encoder is None:
         raise UserError(f"score: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
-    inputs = replace(load_inputs(settings.models, encoder["version"]), reductions=fit_reductions(lake.root, outcomes, day))
+    inputs = load_inputs(settings.models, encoder["version"])
+    sequences = SequenceModel.load(lake.root, settings.models, encoder["version"], day)
+    reductions = fit_reductions(lake.root, outcomes, day, sequences)
+    inputs = replace(inputs, reductions=reductions, sequences=sequences)
     parts = {name: split_cases(cases) for name, cases in read_cases(lake.root, inputs, outcomes, day).items()}
     left_out = {name: reason for name, reason in parts.items() if isinstance(reason, str)}
     if len(left_out) < len(outcomes):

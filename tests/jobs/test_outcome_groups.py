@@ -1,14 +1,26 @@
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs import event_sequences
 from jobs.config.outcomes import Outcome
-from jobs.input_groups import INTERESTS, GroupVectors
+from jobs.input_groups import INTERESTS, SEQUENCES, GroupVectors
 from jobs.outcome_cases import LABELS, fit_reductions
-from jobs.outcome_groups import MAX_COMPONENTS, MIN_CUSTOMERS, Reduction, find_stale_groups, read_groups
+from jobs.outcome_groups import (
+    MAX_COMPONENTS,
+    MIN_CUSTOMERS,
+    Reduction,
+    SequenceModel,
+    are_sequences_encoded,
+    find_stale_groups,
+    list_group_rows,
+    read_groups,
+    select_groups,
+)
 from jobs.storage.lake import Lake
+from jobs.storage.rows import read_rows
 
 DAY = date(2024, 6, 1)
 EARLIER = DAY - timedelta(days=90)
@@ -78,12 +90,50 @@ def test_a_reduction_is_fitted_on_customers_who_do_not_test(lake):
     lake.replace_rows(LABELS, pa.Table.from_pylist(labels, LABELS.arrow_schema))
     vectors = make_vectors(1000)
     write_interests(lake, EARLIER, vectors, ids)
-    (reduction,) = fit_reductions(lake.root, [outcome], DAY)
+    (reduction,) = fit_reductions(lake.root, [outcome], DAY, None)
     assert (reduction.group, reduction.model) == ("text", "m")
     mean = np.nanmean(vectors.matrix, axis=0)
     assert not np.allclose(reduction.mean, mean, atol=1e-4)  # six tenths of the customers
     assert np.allclose(reduction.mean, mean, atol=1)
-    assert fit_reductions(lake.root, [outcome], EARLIER) == ()  # nothing is known so early
+    assert fit_reductions(lake.root, [outcome], EARLIER, None) == ()  # nothing is known so early
+
+
+def write_events(lake: Lake, events: list[tuple[str, date]]) -> None:
+    """Write one event for each customer and day."""
+    event = {"event_at": None, "event_type": "view", "product_id": None, "category": None, "channel": None, "amount": None}
+    rows = [
+        {"customer_id": id_, "day": day, "identified_on": day, "known_until": date.max, "n_events": 1, "last_event_at": None,
+         "fingerprint": 1, "events": [event | {"event_at": datetime(day.year, day.month, day.day, tzinfo=UTC)}]}
+        for id_, day in events
+    ]  # fmt: skip
+    lake.replace_rows(event_sequences.TABLE, pa.Table.from_pylist(rows, event_sequences.TABLE.arrow_schema))
+
+
+def test_events_are_encoded_as_of_the_day_alone_or_in_buckets_where_no_vectors_of_the_encoder_are_stored(lake, monkeypatch):
+    def count_events(_content, sequences):
+        return np.where(sequences.lengths > 0, sequences.lengths, np.nan).astype(np.float32)[:, None]
+
+    monkeypatch.setattr(event_sequences, "encode_sequences", count_events)
+    tomorrow = DAY + timedelta(days=1)
+    write_events(lake, [("a", EARLIER), ("a", DAY), ("a-old", EARLIER), ("b", DAY), ("b", tomorrow), ("c", tomorrow)])
+    sequences = SequenceModel("v2", b"", 10, {"a-old": "a"})
+    reduction = Reduction("sequence", "v2", np.zeros(1, np.float32), np.ones((1, 1), np.float32))
+    ids = pa.array(["c", "b", "a"])
+    rows = list_group_rows(lake.root, DAY, [reduction], sequences)["sequence"]
+    assert rows.key(read_rows(lake.root, rows)).to_pylist().count("a") == 3  # an account that is part of another one is that one
+    vectors = select_groups({"sequence": read_rows(lake.root, rows)}, [reduction], sequences, ids)["sequence"]
+    assert vectors.model == "v2"
+    np.testing.assert_array_equal(vectors.matrix[:, 0], [np.nan, 1, 3])
+    alone = read_groups(lake.root, EARLIER, ids, sequences)["sequence"]
+    np.testing.assert_array_equal(alone.matrix[:, 0], [np.nan, np.nan, 1])  # no records of customers say what a-old is
+    assert not are_sequences_encoded(lake.root, DAY, "v2")
+    stored = {"customer_id": "a", "day": DAY, "model_version": "v2", "vector": [5.0]}
+    lake.replace_rows(SEQUENCES, pa.Table.from_pylist([stored], SEQUENCES.arrow_schema), [DAY])
+    assert are_sequences_encoded(lake.root, DAY, "v2")
+    assert not are_sequences_encoded(lake.root, DAY, "v1")
+    rows = list_group_rows(lake.root, DAY, [reduction], None)["sequence"]
+    vectors = select_groups({"sequence": read_rows(lake.root, rows)}, [reduction], None, ids)["sequence"]
+    np.testing.assert_array_equal(vectors.matrix[:, 0], [np.nan, np.nan, 5])
 
 
 def test_a_group_of_another_model_than_its_reduction_is_named(lake):
@@ -94,4 +144,4 @@ def test_a_group_of_another_model_than_its_reduction_is_named(lake):
     assert find_stale_groups(lake.root, DAY, [reduction]) == {"text": "n"}
     write_interests(lake, DAY, make_vectors(100), ids)
     assert find_stale_groups(lake.root, DAY, [reduction]) == {}
-    assert read_groups(lake.root, DAY, pa.array(["c1", "unknown"]))["text"].matrix.shape == (2, 24)
+    assert read_groups(lake.root, DAY, pa.array(["c1", "unknown"]), None)["text"].matrix.shape == (2, 24)
