@@ -167,15 +167,16 @@ def read_cases(lake: str, inputs: Inputs, outcomes: Collection[Outcome], day: da
 
 def fit_reductions(lake: str, outcomes: Collection[Outcome], day: date, sequences: SequenceModel | None) -> tuple[Reduction, ...]:
     """Return how each group is reduced, fitted on no customer who tests, as of the last earlier day on which it has vectors."""
-    reductions: dict[str, Reduction] = {}
     for as_of, of_day in reversed(_read_labels(lake, outcomes, day).items()):
         ids = pc.unique(of_day["customer_id"])
         ids = ids.filter(pa.array(_hash_to_tenths(ids) < _FIT_TENTHS))
-        for group, vectors in read_groups(lake, as_of, ids, sequences).items():
-            is_foreign = group == SEQUENCE and sequences is None  # of another version of the autoencoder
-            if group not in reductions and not is_foreign and (reduction := Reduction.fit(vectors)):
-                reductions[group] = reduction
-    return tuple(reductions[group] for group in sorted(reductions, key=GROUPS.index))
+        groups = read_groups(lake, as_of, ids, sequences)
+        if sequences is None:
+            groups.pop(SEQUENCE, None)  # of another version of the autoencoder
+        reductions = [Reduction.fit(groups[group]) for group in GROUPS if group in groups]
+        if any(reductions):
+            return tuple(filter(None, reductions))
+    return ()
 
 
 def _read_labels(lake: str, outcomes: Collection[Outcome], day: date) -> dict[date, pa.Table]:
