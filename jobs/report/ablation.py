@@ -22,19 +22,18 @@ def summarize_groups(settings: Settings, day: date, candidates: list[dict], vers
     `candidates` are the rows of segments.candidates. None where there are no groups.
     """
     columns = {_SEPARATION: _list_separation(candidates, version)} | _list_outcomes(settings, day)
-    groups = [group for group in GROUPS if any(group in gains for gains in columns.values())]
-    if not groups:
+    columns = {name: gains for name, gains in columns.items() if gains}
+    if not columns:
         return None
-    scales = {
-        name: max(max(abs(row["low"]), abs(row["high"])) for row in gains.values()) for name, gains in columns.items() if gains
-    }
+    scales = {name: max(max(-row["low"], row["high"]) for row in gains.values()) for name, gains in columns.items()}
     of_outcomes = [scale for name, scale in scales.items() if name != _SEPARATION]
     scales |= {name: max(of_outcomes) for name in scales if name != _SEPARATION}  # so that outcomes can be compared
     return {
         "columns": [{"name": name, "is_separation": name == _SEPARATION} for name in scales],
         "rows": [
             {"name": GROUPS[group], "gains": [_describe(columns[name].get(group), scale) for name, scale in scales.items()]}
-            for group in groups
+            for group in GROUPS
+            if any(group in gains for gains in columns.values())
         ],
     }
 

@@ -218,8 +218,9 @@ def test_what_a_group_adds_is_told_by_the_network_that_has_it_with_and_without(r
 
     by_name = {row["representation"]: row for row in rows if row["separation"] is not None}
     text, learned = by_name["learned_text"], by_name["learned"]
-    assert text["separation"] == pytest.approx(learned["separation"], abs=0.1)
-    assert 0.5 < text["separation_gain_low"] < text["separation_gain"]  # without texts this network shows no type
+    assert text["separation"] < learned["separation"]  # of another network
+    assert text["separation_gain"] == pytest.approx(text["separation"], abs=0.1)  # without texts its network shows no type
+    assert 0.5 < text["separation_gain_low"] < text["separation_gain"] < text["separation_gain_high"]
     assert {name for name, row in by_name.items() if row["separation_gain"] is not None} == {"learned_text"}
 
 
