@@ -54,7 +54,7 @@ TABLES = {
     "features": ("customer_days", "event_sequences", "customers", "outcomes", "item_days", "texts", "vectors", "interests"),
     "encoded": ("customers", "sequences"),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
-    "scores": ("customer_values", "customer_outcomes", "recommendations", "holdouts"),
+    "scores": ("customer_values", "customer_outcomes", "ablation", "recommendations", "holdouts"),
     "marts": (
         "customer_segments",
         "segment_profiles",

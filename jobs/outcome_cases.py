@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,9 @@ import pyarrow.compute as pc
 from jobs.config.outcomes import Outcome
 from jobs.encoder import OnnxEncoder, features_table, load_encoder, to_inputs
 from jobs.errors import UserError
+from jobs.input_groups import GROUPS, SEQUENCE, GroupVectors
+from jobs.outcome_groups import Reduction, SequenceModel, read_groups
+from jobs.progress import log
 from jobs.storage import models
 from jobs.storage.rows import Rows, list_files, read_rows
 from jobs.storage.table import Table
@@ -36,9 +41,9 @@ MAX_SEPARATION = 0.999  # area under the ROC curve of one input alone: above it 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What customers are scored by: the inputs of an encoder, its learned vector, and logarithms of RECENCIES, in this order.
+    """What customers are scored by: the inputs of an encoder, its learned vector, logarithms of RECENCIES, and reduced groups.
 
-    The columns of the vector are 0 where `has_vector` is false: to encode takes most of the time.
+    The columns are in this order. Those of the vector are 0 where `has_vector` is false: to encode takes most of the time.
     """
 
     version: str  # of the encoder
@@ -48,6 +53,8 @@ class Inputs:
     names: tuple[str, ...]  # of the encoder's inputs
     latent: int
     has_vector: bool = True
+    reductions: tuple[Reduction, ...] = ()  # of the groups
+    sequences: SequenceModel | None = None  # where encoded.sequences has none of its vectors
 
     @property
     def recency_columns(self) -> dict[str, int]:
@@ -55,9 +62,16 @@ class Inputs:
         return {name: len(self.names) + self.latent + n for n, name in enumerate(RECENCIES)}
 
     @property
+    def group_columns(self) -> dict[str, range]:
+        """The columns of each group."""
+        ends = np.cumsum([len(self.names) + self.latent + len(RECENCIES), *(len(r.names) for r in self.reductions)]).tolist()
+        return {r.group: range(*columns) for r, columns in zip(self.reductions, pairwise(ends), strict=True)}
+
+    @property
     def column_names(self) -> list[str]:
         """The names of all columns of a matrix."""
-        return [*self.names, *(f"learned vector {n + 1}" for n in range(self.latent)), *RECENCIES]
+        groups = (name for reduction in self.reductions for name in reduction.names)
+        return [*self.names, *(f"learned vector {n + 1}" for n in range(self.latent)), *RECENCIES, *groups]
 
     @cached_property
     def table(self) -> Table:
@@ -70,8 +84,13 @@ class Inputs:
         columns = ("customer_id", "day", "vector", *self.attributes, "last_seen_day", "last_order_day")
         return Rows(self.table, "customer_id", columns, [day], only)
 
-    def make_matrix(self, customers: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-        """Return the matrix (n x columns, float32) of n customers, and their features (n x d float32, NaN = missing)."""
+    def make_matrix(
+        self, customers: pa.Table, groups: Mapping[str, GroupVectors] = MappingProxyType({})
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the matrix (n x columns, float32) of n customers, and their features (n x d float32, NaN = missing).
+
+        `groups` are their vectors, by group.
+        """
         features, attributes = to_inputs(customers, self.attributes)
         if not len(features):
             return np.empty((0, len(self.column_names)), np.float32), features
@@ -79,7 +98,8 @@ class Inputs:
         vectors = encoded[0] if self.has_vector else np.zeros((len(features), self.latent), np.float32)
         recencies = features[:, [self.features.index(name) for name in RECENCIES]]
         recencies = np.log1p(np.nan_to_num(np.maximum(recencies, 0), nan=_NEVER_DAYS))
-        return np.concatenate([inputs, vectors, recencies], axis=1, dtype=np.float32), features
+        reduced = (reduction.apply(groups.get(reduction.group), len(features)) for reduction in self.reductions)
+        return np.concatenate([inputs, vectors, recencies, *reduced], axis=1, dtype=np.float32), features
 
 
 def load_inputs(root: str, version: str, has_vector: bool = True) -> Inputs:
@@ -127,16 +147,15 @@ class Parts:
 
 def read_cases(lake: str, inputs: Inputs, outcomes: Collection[Outcome], day: date) -> dict[str, CasesByDay]:
     """Return the cases of each outcome that are known on a day; an outcome of which none is known has no days."""
-    label_days = {label_day for outcome in outcomes for label_day in outcome.label_days(day)}
-    columns = ("customer_id", "day", "outcome", "label")
-    labels = read_rows(lake, Rows(LABELS, "customer_id", columns, sorted(label_days))).sort_by("customer_id")
     cases: dict[str, dict] = {outcome.name: {} for outcome in outcomes}
-    for as_of in sorted(label_days):
-        of_day = labels.filter(pc.equal(labels["day"], pa.scalar(as_of)))
-        ids = pc.unique(of_day["customer_id"])
-        customers = read_rows(lake, inputs.customers_of(as_of, ids))
-        matrix, _ = inputs.make_matrix(customers)
+    for as_of, of_day in _read_labels(lake, outcomes, day).items():
+        customers = read_rows(lake, inputs.customers_of(as_of, pc.unique(of_day["customer_id"])))
         places = customers["customer_id"].combine_chunks()
+        groups = read_groups(lake, as_of, places, inputs.sequences) if inputs.reductions else {}
+        for reduction in inputs.reductions:
+            if reduction.group in groups and groups[reduction.group].model != reduction.model:
+                log(f"score the {reduction.group} vectors of {as_of} are not of {reduction.model}: its cases are without them")
+        matrix, _ = inputs.make_matrix(customers, groups)
         for outcome in outcomes:
             rows = of_day.filter(pc.equal(of_day["outcome"], outcome.name))
             if len(rows) and as_of in outcome.label_days(day):
@@ -146,12 +165,34 @@ def read_cases(lake: str, inputs: Inputs, outcomes: Collection[Outcome], day: da
     return cases
 
 
+def fit_reductions(lake: str, outcomes: Collection[Outcome], day: date, sequences: SequenceModel | None) -> tuple[Reduction, ...]:
+    """Return how each group is reduced, fitted on no customer who tests, as of the last earlier day on which it has vectors."""
+    for as_of, of_day in reversed(_read_labels(lake, outcomes, day).items()):
+        ids = pc.unique(of_day["customer_id"])
+        ids = ids.filter(pa.array(_hash_to_tenths(ids) < _FIT_TENTHS))
+        groups = read_groups(lake, as_of, ids, sequences)
+        if sequences is None:
+            groups.pop(SEQUENCE, None)  # of another version of the autoencoder
+        reductions = [Reduction.fit(groups[group]) for group in GROUPS if group in groups]
+        if any(reductions):
+            return tuple(filter(None, reductions))
+    return ()
+
+
+def _read_labels(lake: str, outcomes: Collection[Outcome], day: date) -> dict[date, pa.Table]:
+    """Return the labels of the earlier days that are known on a day, by day, oldest first, sorted by customer."""
+    days = sorted({label_day for outcome in outcomes for label_day in outcome.label_days(day)})
+    columns = ("customer_id", "day", "outcome", "label")
+    labels = read_rows(lake, Rows(LABELS, "customer_id", columns, days)).sort_by("customer_id")
+    return {as_of: labels.filter(pc.equal(labels["day"], pa.scalar(as_of))) for as_of in days}
+
+
 def has_labels(lake: str) -> bool:
     """Return whether any outcome is known as of an earlier day."""
     return any(file.n_rows for file in list_files(lake, Rows(LABELS, "customer_id")))
 
 
-def _hash_to_tenths(ids: pa.ChunkedArray) -> np.ndarray:
+def _hash_to_tenths(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.array([hashlib.blake2b(id_.encode(), digest_size=8).digest()[0] % 10 for id_ in ids.to_pylist()])
 
 

@@ -31,6 +31,7 @@ FOUNDATION = {
     "garbage",
     "input_groups",
     "outcome_cases",
+    "outcome_groups",
     "outcome_schedule",
     "parsing",
     "progress",

@@ -83,6 +83,15 @@ def format_effect(value: float) -> str:
     return f"{value:+.2f}"
 
 
+def format_gain(value: float, is_share: bool) -> str:
+    """Return a difference with its sign: of shares in percentage points, else with three decimals.
+
+    >>> format_gain(0.0213, True), format_gain(-0.0213, False), format_gain(-0.0001, True)
+    ('+2.1', '-0.021', '+0.0')
+    """
+    return f"{value * 100:+z.1f}" if is_share else f"{value:+z.3f}"
+
+
 def format_css_length(share: float) -> str:
     """Return a share of a length as CSS writes it.
 

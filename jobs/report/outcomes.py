@@ -20,7 +20,8 @@ METHODS = {
     "network": "Neural network",
 }
 CURVE_SIZE = 200  # of a side of a plot, in units of its viewBox
-_WITH_VECTOR = "_with_vector"
+# How the name of a method ends that reads more than the features.
+_ENDINGS = {"_with_vector": " with the learned vector", "_with_groups": " with the groups of inputs"}
 _MEASURES = ("log_loss", "roc_auc", "pr_auc", "brier", "precision", "recall", "f1", "accuracy")
 
 
@@ -103,5 +104,5 @@ def name_method(method: str) -> str:
     >>> name_method("recency"), name_method("network_with_vector")
     ('Days since the last order or visit', 'Neural network with the learned vector')
     """
-    name = METHODS[method.removesuffix(_WITH_VECTOR)]
-    return f"{name} with the learned vector" if method.endswith(_WITH_VECTOR) else name
+    ending = next((ending for ending in _ENDINGS if method.endswith(ending)), "")
+    return METHODS[method.removesuffix(ending)] + _ENDINGS.get(ending, "")

@@ -2,7 +2,8 @@
 
 Input: marts.segment_profiles of the day, which must be published. Also segments.*, encoded.customers, scores.*, quality.*,
 clean.events, clean.identity_alarms, marts.segment_moves, marts.effects, marts.refreshes and the facts of the models. The section
-of a table that has nothing for the day says so; without a campaign there is no section on them.
+of a table that has nothing for the day says so; without a campaign there is no section on them, and none on groups of inputs
+without these.
 """
 
 from datetime import date
@@ -13,6 +14,7 @@ from jobs.config.settings import Settings
 from jobs.config.source_mapping import load_source
 from jobs.errors import UserError
 from jobs.report import (
+    ablation,
     actions,
     campaigns,
     customer_map,
@@ -38,6 +40,7 @@ FILTERS = (
     formatting.format_css_length,
     formatting.format_day_count,
     formatting.format_decimals,
+    formatting.format_gain,
     formatting.format_money,
     formatting.format_number,
     formatting.format_percent,
@@ -91,6 +94,7 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
         "outcomes": outcomes.summarize_outcomes(settings, day, segments),
         "offers": recommendations.summarize_recommendations(settings, day, segments),
     }
+    candidates = read("segments.candidates")
     moves = read("marts.segment_moves", day=day)
     of_campaigns = campaigns.summarize_campaigns(settings.lake, day)
     held_out = campaigns.list_holdouts(of_campaigns, day)
@@ -102,7 +106,8 @@ def _summarize_segments(settings: Settings, day: date, profiles: list[dict], cur
         "map": customer_map.draw_map(settings.lake, day, version, definitions, segments),
         "sizes": history.draw_sizes(settings.lake, day, names),
         "moves": history.summarize_moves(moves, names),
-        "candidates": model_choice.summarize_candidates(read("segments.candidates"), version),
+        "candidates": model_choice.summarize_candidates(candidates, version),
+        "groups": ablation.summarize_groups(settings, day, candidates, version),
         "fit": model_choice.summarize_fit(of_model),
         "version": version,
         "model": model_facts.read_model(settings.models, version, day),

@@ -41,6 +41,21 @@ def resample(n: int, seed: int) -> np.ndarray:
     return np.stack([np.bincount(rows, minlength=n) for rows in draw_resamples(n, seed)]).astype(np.float32)
 
 
+def resample_areas(scores: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the area under the ROC curve of n customers, then of each resample (1 + N_RESAMPLES); NaN of one label only.
+
+    The same seed draws the same customers, so that areas of two scores can be subtracted.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=np.inf))  # equal scores are one step of the curve
+    y = labels[order].astype(float)
+    weights = np.vstack([np.ones(len(y)), resample(len(y), seed)])[:, order]
+    true, false = (np.pad(np.cumsum(weights * kind, axis=1)[:, ends], ((0, 0), (1, 0))) for kind in (y, 1 - y))
+    pairs = true[:, -1] * false[:, -1]
+    areas = np.trapezoid(true, false, axis=1)
+    return np.divide(areas, pairs, out=np.full(len(areas), np.nan), where=pairs > 0)
+
+
 def _measure_weighted(p: np.ndarray, y: np.ndarray, weight: np.ndarray, threshold: float) -> list[float]:
     """Return METRICS of customers in descending order of their probability, each counted `weight` times.
 

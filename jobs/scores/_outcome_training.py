@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,12 @@ from jobs.outcome_cases import (
     area_under_roc,
     clear_columns,
     find_separators,
+    fit_reductions,
     load_inputs,
     read_cases,
     split_cases,
 )
+from jobs.outcome_groups import Reduction, SequenceModel, find_stale_groups
 from jobs.progress import log
 from jobs.scores import _classifiers
 from jobs.scores._classification_metrics import (
@@ -33,10 +35,12 @@ from jobs.scores._classification_metrics import (
     choose_threshold,
     log_losses,
     measure,
+    resample_areas,
     trace_calibration,
     trace_roc,
 )
 from jobs.scores._classifiers import Calibration, Classifier, Linear, from_record
+from jobs.scores._resampling import INTERVAL
 from jobs.storage import models
 from jobs.storage.lake import Lake
 
@@ -45,27 +49,42 @@ PREVALENCE, RECENCY = "prevalence", "recency"
 BY_SPARK = ("logistic_regression", "linear_svm", "random_forest", "boosted_trees")  # the simplest first
 NETWORK = "network"
 WITH_VECTOR = "_with_vector"  # ends the name of a contestant that has the learned vector too
+WITH_GROUPS = "_with_groups"  # ends the name of a contestant that has the groups of inputs too
+ALL_GROUPS = "all"
 _TOP_FEATURES = 10
 _FAMILY = models.CUSTOMER_OUTCOMES
 
 
 @dataclass(frozen=True)
 class OutcomeModel:
-    """What an outcome is predicted by. `refused` are columns of the matrix that are read as 0."""
+    """What an outcome is predicted by.
+
+    `refused` are columns of the matrix that are read as 0. The classifier reads the `columns`, or the first ones where None.
+    """
 
     outcome: str
     method: str
     classifier: Classifier
     calibration: Calibration
     refused: tuple[int, ...] = ()
+    columns: tuple[int, ...] | None = None
 
     def score(self, matrix: np.ndarray) -> np.ndarray:
         """Return the score of each row of the matrix, on a scale of the classifier's own."""
-        return self.classifier.score(clear_columns(matrix, self.refused))
+        return self.classifier.score(self._select(matrix))
 
     def explain(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the score of each row, and (n x columns) what each input adds to it."""
-        return self.classifier.explain(clear_columns(matrix, self.refused))
+        scores, contributions = self.classifier.explain(self._select(matrix))
+        if self.columns is None:
+            return scores, contributions
+        of_columns = np.zeros(matrix.shape, np.float32)
+        of_columns[:, self.columns] = contributions
+        return scores, of_columns
+
+    def _select(self, matrix: np.ndarray) -> np.ndarray:
+        matrix = clear_columns(matrix, self.refused)
+        return matrix if self.columns is None else matrix[:, self.columns]
 
     def to_record(self) -> dict:
         """Return the model as JSON knows it."""
@@ -75,6 +94,7 @@ class OutcomeModel:
             "classifier": _classifiers.to_record(self.classifier),
             "calibration": asdict(self.calibration),
             "refused": list(self.refused),
+            "columns": None if self.columns is None else list(self.columns),
         }
 
     @classmethod
@@ -82,7 +102,15 @@ class OutcomeModel:
         """Return the model of to_record()."""
         curve = {name: tuple(value) if isinstance(value, list) else value for name, value in record["calibration"].items()}
         classifier = _classifiers.from_record(record["classifier"])
-        return cls(record["outcome"], record["method"], classifier, Calibration(**curve), tuple(record["refused"]))
+        columns = record.get("columns")  # None too in a model of an earlier version
+        return cls(
+            record["outcome"],
+            record["method"],
+            classifier,
+            Calibration(**curve),
+            tuple(record["refused"]),
+            columns and tuple(columns),
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +121,7 @@ class Champion:
     encoder: str
     models: Mapping[str, OutcomeModel]
     left_out: Mapping[str, str]
+    reductions: tuple[Reduction, ...] = ()  # of the groups that the models read
 
     @property
     def uses_vector(self) -> bool:
@@ -116,7 +145,23 @@ def prepare_champion(lake: Lake, settings: Settings, day: date, retrain: bool) -
     missing = {name: "it was declared after the models were fitted" for name in names - set(fitted) - set(record["left_out"])}
     left_out = {name: reason for name, reason in record["left_out"].items() if name in names}
     kept = {name: model for name, model in fitted.items() if name in names}
-    return Champion(entry["version"], record["encoder"], kept, left_out | missing)
+    reductions = ()
+    if readers := {name for name, model in kept.items() if model.method.endswith(WITH_GROUPS)}:
+        reductions = tuple(map(Reduction.from_record, record["groups"]))
+        if reason := _describe_stale_groups(lake.root, day, reductions):
+            kept, reductions = {name: kept[name] for name in kept.keys() - readers}, ()
+            left_out |= dict.fromkeys(readers, reason)
+    return Champion(entry["version"], record["encoder"], kept, left_out | missing, reductions)
+
+
+def _describe_stale_groups(lake: str, day: date, reductions: Sequence[Reduction]) -> str | None:
+    """Return in words why models that read these groups cannot score the day; None where they can."""
+    stale = find_stale_groups(lake, day, reductions)
+    if not stale:
+        return None
+    read = {reduction.group: reduction.model for reduction in reductions}
+    changes = (f"{group} vectors of {read[group]}, and the day has {model or 'none'}" for group, model in stale.items())
+    return f"its model reads {' and '.join(changes)}; fit again: shoal refresh --retrain --steps features,train,score --day {day}"
 
 
 def _train(lake: Lake, settings: Settings, day: date, outcomes: Sequence[Outcome]) -> None:
@@ -125,6 +170,9 @@ def _train(lake: Lake, settings: Settings, day: date, outcomes: Sequence[Outcome
     if encoder is None:
         raise UserError(f"score: no model is champion on {day} in {settings.models}; run first: shoal train --day {day}")
     inputs = load_inputs(settings.models, encoder["version"])
+    sequences = SequenceModel.load(lake.root, settings.models, encoder["version"], day)
+    reductions = fit_reductions(lake.root, outcomes, day, sequences)
+    inputs = replace(inputs, reductions=reductions, sequences=sequences)
     parts = {name: split_cases(cases) for name, cases in read_cases(lake.root, inputs, outcomes, day).items()}
     left_out = {name: reason for name, reason in parts.items() if isinstance(reason, str)}
     if len(left_out) < len(outcomes):
@@ -141,6 +189,7 @@ def _train(lake: Lake, settings: Settings, day: date, outcomes: Sequence[Outcome
         "encoder": encoder["version"],
         "models": [model.to_record() for model, _ in chosen.values()],
         "left_out": left_out,
+        "groups": [reduction.to_record() for reduction in inputs.reductions],
     }
     meta = {"day": day.isoformat(), "encoder": encoder["version"], "outcomes": facts, "left_out": left_out}
     content = json.dumps([FORMAT, record, meta], sort_keys=True)
@@ -176,12 +225,14 @@ def _choose_model(
 
     def fit(names: Sequence[str], cases: Cases, calibration: Cases, part: str) -> dict[str, OutcomeModel]:
         classifiers = _fit(lake, inputs, outcome, names, cases.without(refused), seed) | {NETWORK: networks.get(part)}
-        return {name: _calibrate(outcome, name, classifiers[name], calibration, refused) for name in names}
+        return {name: _calibrate(outcome, name, classifiers[name], calibration, refused, inputs) for name in names}
 
     learned = [*BY_SPARK, *([NETWORK] if networks else [])]
     contestants = fit([PREVALENCE, RECENCY, *learned], parts.fit, parts.calibration, "fit")
     areas = {name: _measure_area(contestants[name], parts.calibration) for name in BY_SPARK}
-    contestants |= fit([max(areas, key=areas.get) + WITH_VECTOR], parts.fit, parts.calibration, "fit")
+    best = max(areas, key=areas.get)
+    endings = [WITH_VECTOR, *([WITH_GROUPS] if inputs.reductions else [])]
+    contestants |= fit([best + ending for ending in endings], parts.fit, parts.calibration, "fit")
     predictions, thresholds = {}, {}
     for name, model in contestants.items():
         thresholds[name] = choose_threshold(_predict(model, parts.calibration.matrix), parts.calibration.labels)
@@ -196,6 +247,7 @@ def _choose_model(
         "customers": {"fit": len(parts.fit.labels), "calibration": len(parts.calibration.labels), "test": len(labels)},
         "top_features": _rank_features(model, inputs, parts.test.matrix),
         "refused": [inputs.column_names[column] for column in refused],
+        "ablation": _measure_groups(lake, inputs, parts, contestants, best, refused, seed),
         **_measure_contestants(outcome.name, method, predictions, thresholds, labels, seed),
     }
 
@@ -225,6 +277,45 @@ def _measure_contestants(
     }
 
 
+def _measure_groups(
+    lake: Lake,
+    inputs: Inputs,
+    parts: Parts,
+    contestants: Mapping[str, OutcomeModel],
+    best: str,
+    refused: tuple[int, ...],
+    seed: int,
+) -> list[dict]:
+    """Return what each group, and where there are several all of them, adds to the ROC-AUC of the best contestant of MLlib's.
+
+    The same kind of model is fitted on the features and the group, and tested on the same customers.
+    """
+    groups = inputs.group_columns
+    if not groups:
+        return []
+    models = {ALL_GROUPS if len(groups) > 1 else next(iter(groups)): contestants[best + WITH_GROUPS]}
+    if len(groups) > 1:
+        fit = parts.fit.without(refused)
+        for group, of_group in groups.items():
+            columns = (*range(len(inputs.names)), *of_group)
+            classifier = _fit_by_spark(lake, [best], fit, columns, seed)[best]
+            models[group] = replace(contestants[best], classifier=classifier, columns=columns)
+    matrix, labels = parts.test.matrix, parts.test.labels
+    areas = resample_areas(contestants[best].score(matrix), labels, seed)
+    rows = []
+    for group in sorted(models, key=[*groups, ALL_GROUPS].index):
+        gains = resample_areas(models[group].score(matrix), labels, seed) - areas
+        low, high = np.nanpercentile(gains[1:], INTERVAL)
+        flags = [columns[-1] for name, columns in groups.items() if group in (name, ALL_GROUPS)]
+        facts = {"roc_auc": areas[0], "gain": gains[0], "gain_low": low, "gain_high": high}
+        n_with_group = int(matrix[:, flags].any(axis=1).sum())
+        rows.append(
+            {"input_group": group, "method": best, "n_customers": len(labels), "n_with_group": n_with_group}
+            | {name: float(value) for name, value in facts.items()}
+        )
+    return rows
+
+
 def _measure_area(model: OutcomeModel, cases: Cases) -> float:
     return area_under_roc(model.score(cases.matrix), cases.labels)
 
@@ -234,15 +325,26 @@ def _fit(lake: Lake, inputs: Inputs, outcome: Outcome, names: Sequence[str], cas
     fitted: dict[str, Classifier] = {}
     for name in {PREVALENCE, RECENCY}.intersection(names):
         fitted[name] = _fit_rule(inputs, outcome, cases, name)
-    for ending, n_columns in (("", len(inputs.names)), (WITH_VECTOR, len(inputs.names) + inputs.latent)):
+    for ending in ("", WITH_VECTOR, WITH_GROUPS):
         learned = [name for name in BY_SPARK if name + ending in names]
         if learned:
-            from jobs.scores._spark_fits import fit_classifiers  # pyspark takes half a second
-
-            matrix = np.ascontiguousarray(cases.matrix[:, :n_columns])
-            classifiers = fit_classifiers(lake.spark, lake.root, learned, matrix, cases.labels, seed)
+            classifiers = _fit_by_spark(lake, learned, cases, _list_columns(inputs, ending), seed)
             fitted |= {name + ending: classifier for name, classifier in classifiers.items()}
     return fitted
+
+
+def _fit_by_spark(lake: Lake, names: list[str], cases: Cases, columns: Sequence[int], seed: int) -> dict[str, Classifier]:
+    from jobs.scores._spark_fits import fit_classifiers  # pyspark takes half a second
+
+    matrix = np.ascontiguousarray(cases.matrix[:, columns])
+    return fit_classifiers(lake.spark, lake.root, names, matrix, cases.labels, seed)
+
+
+def _list_columns(inputs: Inputs, method: str) -> tuple[int, ...]:
+    """Return the columns that a contestant of MLlib's of this name, or with this ending, is fitted on."""
+    groups = inputs.group_columns.values() if method.endswith(WITH_GROUPS) else ()
+    n_first = len(inputs.names) + (inputs.latent if method.endswith(WITH_VECTOR) else 0)
+    return (*range(n_first), *(column for columns in groups for column in columns))
 
 
 def _fit_rule(inputs: Inputs, outcome: Outcome, cases: Cases, name: str) -> Linear:
@@ -254,9 +356,12 @@ def _fit_rule(inputs: Inputs, outcome: Outcome, cases: Cases, name: str) -> Line
     return Linear(weights, cases.matrix.mean(axis=0, dtype=np.float64))
 
 
-def _calibrate(outcome: Outcome, method: str, classifier: Classifier, cases: Cases, refused: tuple[int, ...]) -> OutcomeModel:
-    scores = classifier.score(cases.without(refused).matrix)
-    return OutcomeModel(outcome.name, method, classifier, Calibration.fit(scores, cases.labels), refused)
+def _calibrate(
+    outcome: Outcome, method: str, classifier: Classifier, cases: Cases, refused: tuple[int, ...], inputs: Inputs
+) -> OutcomeModel:
+    columns = _list_columns(inputs, method) if method.endswith(WITH_GROUPS) else None
+    model = OutcomeModel(outcome.name, method, classifier, Calibration(), refused, columns)
+    return replace(model, calibration=Calibration.fit(model.score(cases.matrix), cases.labels))
 
 
 def _predict(model: OutcomeModel, matrix: np.ndarray) -> np.ndarray:

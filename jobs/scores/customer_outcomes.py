@@ -5,6 +5,7 @@ have a row. A model is published only where it is better than a plain rule; `met
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 
@@ -16,10 +17,12 @@ from jobs.config.outcomes import Outcome, load_outcomes
 from jobs.config.settings import Settings
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Tables, Write
+from jobs.input_groups import SEQUENCE
 from jobs.outcome_cases import RECENCIES, Inputs, load_inputs
+from jobs.outcome_groups import SequenceModel, are_sequences_encoded, list_group_rows, read_groups, select_groups
 from jobs.scores import _outcome_training
 from jobs.scores._inputs import to_frame
-from jobs.scores._outcome_training import OutcomeModel
+from jobs.scores._outcome_training import Champion, OutcomeModel
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -64,11 +67,13 @@ def score_customers(
 ) -> Tables:
     """Return scores.customer_outcomes as `outcomes`; the key is the customer.
 
-    Takes `customers`, the columns that Inputs.customers_of names. `edges` are the scores that divide the eligible customers of
-    the day into tenths, by outcome. Sorted by outcome and customer.
+    Takes `customers`, the columns that Inputs.customers_of names, and the rows of each group of inputs by its name. `edges` are
+    the scores that divide the eligible customers of the day into tenths, by outcome. Sorted by outcome and customer.
     """
     customers = tables["customers"].sort_by("customer_id")
-    matrix, features = inputs.make_matrix(customers)
+    ids = customers["customer_id"].combine_chunks()
+    groups = select_groups(tables, inputs.reductions, inputs.sequences, ids)
+    matrix, features = inputs.make_matrix(customers, groups)
     parts = []
     for outcome, model in outcomes:
         rows = np.flatnonzero(_find_eligible(customers, outcome, day))
@@ -151,17 +156,27 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> str | None:
     if champion is None or not champion.models:
         lake.replace_rows(TABLE, TABLE.arrow_schema.empty_table(), [day])
         return _describe(champion.left_out) if champion else None
-    inputs = load_inputs(settings.models, champion.encoder, champion.uses_vector)
+    inputs = _load_inputs(lake, settings, champion, day)
     declared = load_outcomes(settings.outcomes)
     outcomes = [(outcome, champion.models[outcome.name]) for outcome in declared if outcome.name in champion.models]
     n_rows = lake.count_rows("features.customers", [day])
     edges = _find_edges(lake, inputs, outcomes, day)
     opened = lake.open_for_write(TABLE)
     with open_runner(lake, settings, n_rows) as runner:
-        read = runner.read({"customers": inputs.customers_of(day)}, count_buckets(n_rows))
+        of_groups = list_group_rows(lake.root, day, inputs.reductions, inputs.sequences)
+        read = runner.read({"customers": inputs.customers_of(day), **of_groups}, count_buckets(n_rows))
         kernel = partial(score_customers, outcomes=outcomes, inputs=inputs, version=champion.version, edges=edges, day=day)
         opened.commit(runner.run(kernel, read, {"outcomes": Write(TABLE, gather=True)}).files["outcomes"], [day])
     return _describe(champion.left_out)
+
+
+def _load_inputs(lake: Lake, settings: Settings, champion: Champion, day: date) -> Inputs:
+    """Return the inputs of the champion's models, with its encoder of events where the day has no vectors by that one."""
+    inputs = replace(load_inputs(settings.models, champion.encoder, champion.uses_vector), reductions=champion.reductions)
+    versions = [reduction.model for reduction in champion.reductions if reduction.group == SEQUENCE]
+    if not versions or are_sequences_encoded(lake.root, day, versions[0]):
+        return inputs
+    return replace(inputs, sequences=SequenceModel.load(lake.root, settings.models, versions[0], day))
 
 
 def _describe(left_out: dict[str, str]) -> str | None:
@@ -174,7 +189,9 @@ def _find_edges(lake: Lake, inputs: Inputs, outcomes: Sequence[tuple[Outcome, Ou
     ids = to_frame(read_rows(lake.root, Rows(inputs.table, "customer_id", ("customer_id",), [day])))
     sample = ids.sort(ids["customer_id"].hash(17), "customer_id").head(_SAMPLE)["customer_id"].sort().to_arrow().cast(pa.string())
     customers = read_rows(lake.root, inputs.customers_of(day, sample if len(ids) > _SAMPLE else None))
-    matrix, _ = inputs.make_matrix(customers)
+    places = customers["customer_id"].combine_chunks()
+    groups = read_groups(lake.root, day, places, inputs.sequences) if inputs.reductions else {}
+    matrix, _ = inputs.make_matrix(customers, groups)
     edges = {}
     for outcome, model in outcomes:
         scores = model.score(matrix[_find_eligible(customers, outcome, day)])

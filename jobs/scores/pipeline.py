@@ -5,10 +5,10 @@ from datetime import date
 from jobs.config.settings import Settings
 from jobs.progress import log
 from jobs.quality.omissions import write_omissions
-from jobs.scores import customer_outcomes, customer_values, holdouts, recommendations
+from jobs.scores import ablation, customer_outcomes, customer_values, holdouts, recommendations
 from jobs.storage.lake import Lake
 
-TABLES = (customer_values, customer_outcomes, recommendations, holdouts)
+TABLES = (customer_values, customer_outcomes, ablation, recommendations, holdouts)
 
 
 def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:

@@ -46,6 +46,9 @@ SCHEMA = """
     separation DOUBLE COMMENT 'Share of the variance of later revenue, orders and churn that the clusters of a day explain',
     separation_low DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
     separation_high DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
+    separation_gain DOUBLE COMMENT 'Of a learned embedding with groups: what they add to the separation by its network without',
+    separation_gain_low DOUBLE COMMENT 'Lower end of the 95 % interval of the gain, over the same resamples of the customers',
+    separation_gain_high DOUBLE COMMENT 'Upper end of the 95 % interval of the gain',
     decision STRING COMMENT 'What the gate decided about the model, and why'
 """
 TABLE = Table(

@@ -5,6 +5,7 @@ did until today is the outcome that the clusters should explain.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.config.settings import Settings
+from jobs.input_groups import list_learned
 from jobs.representations import BASELINES, list_learned_representations, load_representations
 from jobs.segments._sample import Sample, draw_sample
 from jobs.segments.model_selection.gate import variance_explained
@@ -60,9 +62,26 @@ class Backtest:
         names, ks = zip(*clusterings.values(), strict=True)
         encoder = load_representations(self._settings.models, version, meta, names, is_backtest=True)
         spaces = encoder.run(*self._sample.read_inputs(encoder))
+        return dict(zip(clusterings, self._explain(spaces, ks), strict=False))
+
+    def variance_without_groups(self, version: str, meta: dict, k: int) -> np.ndarray | None:
+        """Return the shares that k clusters explain by the network with groups where all groups are withheld from it.
+
+        None where the backtest of the model `version` has no such network, or the shares are not known. Whichever of its
+        representations is read, a customer without groups has the same place in it.
+        """
+        names = [] if self.missing else self.find_representable([*list_learned(meta.get("groups", {}))], meta)[0]
+        if not names:
+            return None
+        encoder = load_representations(self._settings.models, version, meta, names[:1], is_backtest=True)
+        withheld = replace(self._sample, vectors={})
+        return next(iter(self._explain(encoder.run(*withheld.read_inputs(encoder)), [k])), None)
+
+    def _explain(self, spaces: Sequence[np.ndarray], ks: Sequence[int]) -> list[np.ndarray]:
+        """Return the shares that k clusters of each space explain; none where no outcome varies."""
         segment = self._settings.segment
         labels = [fit.labels for fit in fit_each(spaces, ks, segment)]
-        return dict(zip(clusterings, variance_explained(self._outcomes, labels, segment.seed) or [], strict=False))
+        return variance_explained(self._outcomes, labels, segment.seed) or []
 
     def find_representable(self, names: Sequence[str], meta: dict) -> tuple[list[str], str | None]:
         """Return which of these representations the backtest of a model gives, and why not all of them."""

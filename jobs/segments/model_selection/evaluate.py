@@ -10,6 +10,7 @@ import numpy as np
 from jobs.config.settings import BEST, KMEANS, Segment, Settings
 from jobs.encoder import JOINT
 from jobs.errors import UserError
+from jobs.input_groups import list_learned
 from jobs.progress import log
 from jobs.representations import BASELINES, list_learned_representations, load_representations
 from jobs.segments import _inputs
@@ -17,6 +18,7 @@ from jobs.segments._sample import Sample, draw_sample, draw_vectors
 from jobs.segments.model_selection.alternatives import choose_method, try_alternatives
 from jobs.segments.model_selection.backtest import Backtest
 from jobs.segments.model_selection.common_space import complete_groups
+from jobs.segments.model_selection.gains import list_gains
 from jobs.segments.model_selection.gate import LIVE, Candidate, choose_representation, davies_bouldin
 from jobs.segments.model_selection.k_sweep import Trial, sweep_k, try_each_k
 from jobs.segments.model_selection.live_model import evaluate_live_model, read_live_model
@@ -108,9 +110,12 @@ def compare_representations(lake: Lake, settings: Settings, day: date, champion:
     log(f"gate  {day}  {decision}")
     if published not in (LIVE, *clusterings.sweeps):
         clusterings.sweeps[published] = sweep(spaces[published])  # segments.candidates has every k of what is published
+    with_groups = list_learned(meta.get("groups", {}))
+    gains = list_gains(candidates, with_groups, backtest.variance_without_groups(version, meta, clusterings.k))
     rows = []
     for name, candidate in candidates.items():
-        rows += _list_rows(candidate, clusterings, published, spaces[name], segment)
+        columns = _measure_columns(candidate) | gains.get(name, {})
+        rows += _list_rows(name, columns, clusterings, published, spaces[name], segment)
     if published not in learned and (live_candidate := evaluate_live()):  # the gate has evaluated it
         rows.append(_measure_columns(live_candidate) | {"k": live_candidate.k, "representation": LIVE, "chosen": False})
     return [row | {"decision": decision} for row in rows], len(sample.ids)
@@ -160,12 +165,16 @@ def _measure_candidates(
     }
 
 
-def _list_rows(candidate: Candidate, clusterings: Clusterings, published: str, space: np.ndarray, segment: Segment) -> list[dict]:
-    """Return the rows of one representation: every k that was tried, and what choose_method adds where it is published."""
-    name, trial = candidate.name, clusterings.trials[candidate.name]
-    columns = _measure_columns(candidate)
+def _list_rows(
+    name: str, columns: dict, clusterings: Clusterings, published: str, space: np.ndarray, segment: Segment
+) -> list[dict]:
+    """Return the rows of one representation: every k that was tried, and what choose_method adds where it is published.
+
+    `columns` are the measures of the k of all representations.
+    """
+    trial = clusterings.trials[name]
     if name != published:
-        columns["refused_by"] = trial.row["refused_by"] or f"gate: {published} is published"
+        columns = columns | {"refused_by": trial.row["refused_by"] or f"gate: {published} is published"}
     trials = clusterings.sweeps.get(name, [trial])
     rows = [trial.row | (columns if trial.row["k"] == clusterings.k else {}) for trial in trials]
     rows = choose_method(rows, space, segment) if name == published else [row | {"chosen": False} for row in rows]

@@ -44,6 +44,7 @@ GOOD = {
     "features.vectors": {"kind": "product", "vector": [1.0, 2.0]},
     "features.interests": {"input_group": "text", "vector": [1.0, 2.0]},
     "encoded.customers": {"is_active": True, "vector": [1.0, 2.0], "model_version": "v1"},
+    "scores.ablation": {"input_group": "text"},
     "scores.recommendations": {"method": "als"},
     "marts.customer_segments": {"reasons": ["many orders"], "confidence": 0.5, "reasons_hold": True},
     "marts.segment_profiles": {"share": 0.6, "traits": None},
@@ -78,6 +79,7 @@ SECOND = {
     "features.texts": {"text_key": "2"},
     "features.vectors": {"id": "2"},
     "features.interests": {"customer_id": "2"},
+    "scores.ablation": {"model_version": "2"},
     "scores.recommendations": {"customer_id": "2"},
     "scores.holdouts": {"customer_id": "2"},
     "marts.customer_segments": {"customer_id": "2", "segment_id": 2, "segment_name": "Two"},
@@ -104,8 +106,8 @@ KEY_COLUMN = {
     "encoded.customers": "customer_id", "encoded.sequences": "customer_id", "features.event_sequences": "customer_id",
     "scores.customer_values": "customer_id",
     "scores.customer_outcomes": "customer_id", "features.outcomes": "customer_id",
-    "scores.recommendations": "customer_id",
     "features.item_days": "item", "features.texts": "text_key", "features.vectors": "id", "features.interests": "customer_id",
+    "scores.ablation": "model_version", "scores.recommendations": "customer_id",
     "scores.holdouts": "customer_id", "marts.effects": "segment_id", "marts.campaign_uplift": "customer_id",
 }  # fmt: skip
 COMMON = {
@@ -167,6 +169,7 @@ BAD = {
     "features.texts": {"vector_length": {"vector": [1.0, 1.0]}},
     "features.vectors": {"not_a_number": {"vector": [1.0, float("nan")]}},
     "features.interests": {"not_a_number": {"vector": [1.0, float("nan")]}},
+    "scores.ablation": {"high_below_low": {"gain_high": 0}, "more_with_group": {"n_with_group": 2}},
     "scores.customer_values": {"horizons_disagree": {"expected_net_90d": 2}},
     "marts.effects": {
         "status_of_all": {"status": "mismatch", "difference": None},

@@ -12,7 +12,17 @@ from deltalake import DeltaTable
 from jobs.errors import UserError
 from jobs.report.page import write_page
 from jobs.storage import files
-from tests.jobs.report.lake import DAY, SHOP, TABLES, column_names, make_profiles, write_rows
+from tests.jobs.report.lake import (
+    DAY,
+    SHOP,
+    TABLES,
+    column_names,
+    make_ablation,
+    make_group_candidates,
+    make_profiles,
+    write_outcome_models,
+    write_rows,
+)
 from tests.jobs.report.page_reader import Page
 
 
@@ -76,6 +86,19 @@ def test_the_page_shows_what_may_become_of_customers_and_how_well_it_can_be_pred
     assert "Refused, because it alone separates the outcome: leaves_next_week" in outcomes
     assert "Logistic regression published 0.578 0.478 to 0.678" in outcomes
     assert "more order_recency_days : more likely" in outcomes.replace(":", " :").replace("  ", " ")
+
+
+def test_the_page_shows_what_each_group_of_inputs_adds_and_how_sure_that_is(bare_settings):
+    assert "groups" not in Page(write_page(bare_settings, DAY)).words  # a shop without groups has no section
+    write_rows(bare_settings.lake, "segments.candidates", make_group_candidates())
+    assert "Churn" not in Page(write_page(bare_settings, DAY))["groups"]
+    write_rows(bare_settings.lake, "scores.ablation", make_ablation())
+    write_outcome_models(bare_settings)
+    groups = Page(write_page(bare_settings, DAY))["groups"]
+
+    assert "Group Variance explained by the segments Churn Texts +2.1 (+0.4 to +4.0) adds" in groups
+    assert "adds +0.031 (+0.010 to +0.052) adds All groups" in groups
+    assert groups.endswith("+1.3 (-1.2 to +4.0) adds nothing that can be told from chance -0.021 (-0.040 to -0.002) takes away")
 
 
 def test_the_page_shows_what_to_offer_and_by_what_lists_are_made(settings):

@@ -8,8 +8,16 @@ from scipy.special import expit
 from sklearn import metrics
 
 from jobs.outcome_cases import area_under_roc
-from jobs.scores._classification_metrics import choose_simplest, choose_threshold, log_losses, measure, trace_roc
+from jobs.scores._classification_metrics import (
+    choose_simplest,
+    choose_threshold,
+    log_losses,
+    measure,
+    resample_areas,
+    trace_roc,
+)
 from jobs.scores._classifiers import Calibration, Linear, Network, from_record, to_record
+from jobs.scores._resampling import draw_resamples
 
 RANDOM = np.random.default_rng(5)
 MATRIX = RANDOM.normal(size=(600, 6)).astype(np.float32)
@@ -122,6 +130,15 @@ def test_measures_are_those_of_scikit_learn_within_their_intervals():
     best = choose_threshold(scores, LABELS)
     assert metrics.f1_score(LABELS, scores >= best) == max(metrics.f1_score(LABELS, scores >= s) for s in np.unique(scores))
     assert trace_roc(scores, LABELS)[-1] == (1.0, 1.0)
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn_in_every_resample():
+    scores = np.round(np.random.default_rng(4).normal(size=len(LABELS)) + LABELS, 1)  # many ties
+    areas = resample_areas(scores, LABELS, seed=3)
+    resamples = [np.arange(len(LABELS)), *draw_resamples(len(LABELS), 3)]
+    assert len(areas) == len(resamples)
+    expected = [metrics.roc_auc_score(LABELS[rows], scores[rows]) for rows in resamples]
+    assert areas == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_simplest_contestant_wins_unless_another_is_better_by_more_than_chance():

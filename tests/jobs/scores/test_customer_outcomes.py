@@ -7,14 +7,18 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from jobs.config.outcomes import Outcome
 from jobs.config.settings import load_settings
 from jobs.engine.lazy_session import LazySession
+from jobs.input_groups import INTERESTS, GroupVectors
 from jobs.outcome_cases import MIN_CASES, Cases, Inputs, find_separators, split_cases
+from jobs.outcome_groups import Reduction
 from jobs.scores import _outcome_training, customer_outcomes
 from jobs.scores._classifiers import Calibration, Linear
 from jobs.scores._outcome_training import OutcomeModel
+from jobs.storage import models
 from jobs.storage.lake import Lake
 
 DAY = date(2024, 6, 1)
@@ -159,6 +163,106 @@ def test_customers_are_encoded_only_where_a_model_reads_the_learned_vector():
     champion = _outcome_training.Champion("v", "v1", {"churn": models["svm"]}, {})
     assert not champion.uses_vector
     assert replace(champion, models=models).uses_vector
+
+
+TEXT, OWN = (Reduction(group, "m", np.zeros(1, np.float32), np.ones((1, 1), np.float32)) for group in ("text", "own_vectors"))
+WITH_GROUPS = replace(INPUTS, reductions=(TEXT, OWN))
+
+
+def make_cases_with_groups(n: int) -> tuple[Cases, np.ndarray]:
+    """Cases in which customers with a low number of text churn; what they have of own vectors says nothing."""
+    random = np.random.default_rng(5)
+    cases, tenths = make_cases(n, 5)
+    vectors = random.normal(size=(n, 2)).astype(np.float32)
+    vectors[::4] = np.nan
+    groups = {r.group: GroupVectors(r.group, "m", vectors[:, [k]]) for k, r in enumerate((TEXT, OWN))}
+    columns = [TEXT.apply(groups["text"], n), OWN.apply(groups["own_vectors"], n)]
+    odds = -2 * cases.matrix[:, 2] - 2 * columns[0][:, 0]
+    return Cases(np.hstack([cases.matrix, *columns]), (random.random(n) < 1 / (1 + np.exp(-odds))).astype(np.int8)), tenths
+
+
+@pytest.fixture
+def choose_with_groups(monkeypatch):
+    """A function that returns the published model and its facts for cases with groups; scikit-learn is in the place of MLlib."""
+
+    def fit(_lake, names, cases, columns, seed):
+        rows = cases.matrix[:, columns]
+        fitted = LogisticRegression(random_state=seed).fit(rows, cases.labels)
+        return dict.fromkeys(names, Linear(fitted.coef_[0], rows.mean(axis=0)))
+
+    monkeypatch.setattr(_outcome_training, "BY_SPARK", ("logistic_regression",))
+    monkeypatch.setattr(_outcome_training, "_fit_by_spark", fit)
+
+    def choose(cases: tuple[Cases, np.ndarray]):
+        return _outcome_training._choose_model(None, load_settings({}), WITH_GROUPS, CHURN, split_cases({DAY: cases}), {})
+
+    return choose
+
+
+def test_groups_are_read_where_they_foretell_more_than_chance_and_each_is_measured(choose_with_groups):
+    model, facts = choose_with_groups(make_cases_with_groups(3000))
+    assert model.method == "logistic_regression_with_groups"
+    text, own, every = facts["ablation"]
+    assert [row["input_group"] for row in (text, own, every)] == ["text", "own_vectors", "all"]
+    assert text["gain_low"] > 0.02
+    assert own["gain_low"] < 0.005
+    assert every["gain_low"] > 0.02
+    assert text["n_with_group"] == pytest.approx(0.75 * text["n_customers"], rel=0.1)
+    assert facts["figures"][model.method]["roc_auc"][0] == pytest.approx(every["roc_auc"] + every["gain"], abs=1e-6)
+    assert "text component 1" in {row["feature"] for row in facts["top_features"]}
+    assert not any("learned vector" in row["feature"] for row in facts["top_features"])
+
+
+def test_groups_that_foretell_nothing_are_not_read(choose_with_groups):
+    cases, tenths = make_cases(3000, 6)
+    noise = np.random.default_rng(6).normal(size=(3000, 4)).astype(np.float32)
+    model, facts = choose_with_groups((replace(cases, matrix=np.hstack([cases.matrix, noise])), tenths))
+    assert model.method == "logistic_regression"
+    assert all(row["gain_low"] < 0.005 for row in facts["ablation"])
+
+
+def test_a_day_is_scored_by_the_vectors_that_its_customers_have(choose_with_groups):
+    model, _ = choose_with_groups(make_cases_with_groups(3000))
+    model = OutcomeModel.from_record(json.loads(json.dumps(model.to_record())))
+    table = INPUTS.table
+    columns = [table.arrow_schema.field(name) for name in INPUTS.customers_of(DAY).columns]
+    customer = {"day": DAY, "vector": [1.0, 2.0, 0.0], "last_seen_day": DAY, "last_order_day": DAY}
+    customers = pa.Table.from_pylist([customer | {"customer_id": name} for name in ("high", "low", "none")], pa.schema(columns))
+    rows = [("high", 2.0), ("low", -2.0)]
+    vectors = pa.table({"customer_id": [name for name, _ in rows], "vector": [[number] for _, number in rows]})
+    tables = {"customers": customers, "text": vectors, "own_vectors": vectors.slice(0, 0)}
+    edges = {"churn": np.zeros(9)}
+    scored = customer_outcomes.score_customers(tables, [(CHURN, model)], WITH_GROUPS, "v1", edges, DAY)["outcomes"].to_pylist()
+    high, low, none = (row["probability"] for row in scored)
+    assert high < none - 0.1 < low - 0.2
+    assert all(driver["feature"] in (*FEATURES, "recency_days") for row in scored for driver in row["drivers"])  # they have names
+
+
+def test_a_model_that_reads_vectors_of_another_text_model_scores_nobody_and_says_what_to_do(tmp_path):
+    settings = replace(load_settings({}), models=str(tmp_path / "models"))
+    lake = Lake(None, str(tmp_path / "lake"))
+    churn = OutcomeModel(
+        "churn", "linear_svm_with_groups", Linear(np.zeros(5), np.zeros(5)), Calibration(), columns=(0, 1, 2, 6, 7)
+    )
+    returns = OutcomeModel("returns", "linear_svm", Linear(np.zeros(3), np.zeros(3)), Calibration())
+    record = {"encoder": "v1", "left_out": {}, "groups": [TEXT.to_record()]}
+    record |= {"models": [model.to_record() for model in (churn, returns)]}
+
+    def write(folder):
+        (folder / "model.json").write_text(json.dumps(record))
+        (folder / "meta.json").write_text("{}")
+
+    models.save_champion(settings.models, "v1", write, DAY, models.CUSTOMER_OUTCOMES)
+    for model, scored in (("m", {"churn", "returns"}), ("n", {"returns"})):
+        row = {"customer_id": "c1", "day": DAY, "input_group": "text", "model": model, "vector": [1.0]}
+        lake.replace_rows(INTERESTS, pa.Table.from_pylist([row], INTERESTS.arrow_schema), [DAY])
+        champion = _outcome_training.prepare_champion(lake, settings, DAY, retrain=False)
+        assert champion.models.keys() == scored
+        assert len(champion.reductions) == (model == "m")
+    assert champion.left_out["churn"] == (
+        "its model reads text vectors of m, and the day has n; "
+        "fit again: shoal refresh --retrain --steps features,train,score --day 2024-06-01"
+    )
 
 
 def test_a_shop_without_declared_outcomes_has_an_empty_table_and_no_complaint(tmp_path):

@@ -212,6 +212,18 @@ def test_a_representation_with_text_is_compared_and_published_where_only_text_sh
     assert encoded.is_stale(run_gate.lake, run_gate.settings, DAY)
 
 
+def test_what_a_group_adds_is_told_by_the_network_that_has_it_with_and_without(run_gate):
+    run_gate.write_texts("words@1", [BEFORE, DAY])
+    rows, _ = run_gate("v1", DAY, SHARP, DULL, DULL, text=SHARP, **with_texts(DAY))
+
+    by_name = {row["representation"]: row for row in rows if row["separation"] is not None}
+    text, learned = by_name["learned_text"], by_name["learned"]
+    assert text["separation"] < learned["separation"]  # of another network
+    assert text["separation_gain"] == pytest.approx(text["separation"], abs=0.1)  # without texts its network shows no type
+    assert 0.5 < text["separation_gain_low"] < text["separation_gain"] < text["separation_gain_high"]
+    assert {name for name, row in by_name.items() if row["separation_gain"] is not None} == {"learned_text"}
+
+
 def test_without_a_backtest_of_the_text_its_variance_explained_does_not_count_and_the_decision_says_so(run_gate):
     run_gate.write_texts("words@1", [DAY])
     rows, _ = run_gate("v1", DAY, DULL, DULL, DULL, text=SHARP, **with_texts(DAY, is_in_backtest=False))
