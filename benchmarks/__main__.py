@@ -25,6 +25,8 @@ SEPARATE_PARTS = [
         "training",
         "encoding",
         "planted",
+        "planted_groups",
+        "short_texts",
         "segments",
         "publishing",
         "recommendations",
