@@ -118,7 +118,7 @@ def list_products(products: Products, first_day: date) -> list[str]:
         number, line, design = n // PRODUCTS_PER_CATEGORY, n % PRODUCTS_PER_CATEGORY // DESIGNS_PER_LINE, n % DESIGNS_PER_LINE
         category = CATEGORIES[number]
         brand, noun = category.brands[line % 2], category.nouns[line % NOUNS_PER_CATEGORY]
-        title = " ".join([brand, *find_title_words(number, line, design), noun]).title()
+        title = " ".join([*find_title_words(number, line, design), noun]).title()
         price = f"{products.prices[0, n] / 100:.2f}" if products.has_price[n] else ""
         added = first_day - timedelta(days=30 + n * 7 % 900)
         lines.append(f"{sku},{title},{brand},{category.path},{price},{HOME_CURRENCY},{added}")

@@ -29,7 +29,7 @@ TASTE_NAMES = tuple(TASTES)
 WORDS_PER_TASTE = 12
 WORDS = tuple(word for words in TASTES.values() for word in words)
 WORDS_PER_CUSTOMER = 3  # that a customer searches by
-FIDELITY = 0.8  # share of the views and searches that follow the customer's taste; the others follow any
+FIDELITY = 0.9  # share of the views and searches that follow the customer's taste; the others follow any
 NO_TASTE = -1
 
 
@@ -40,12 +40,11 @@ def draw_tastes(rng: np.random.Generator, own_taste: np.ndarray) -> np.ndarray:
     return np.where((own_taste >= 0) & (rng.random(n) < FIDELITY), own_taste, any_taste)
 
 
-def find_title_words(category: int, line: int, taste: int) -> tuple[str, str]:
-    """Return the two words that the name of a product has of its taste.
+def find_title_words(category: int, line: int, taste: int) -> tuple[str, ...]:
+    """Return the three words that the name of a product has of its taste.
 
     >>> find_title_words(category=0, line=9, taste=0)
-    ('vegan', 'compostable')
+    ('vegan', 'compostable', 'fairtrade')
     """
-    first, second = 2 * category + line % 4, 2 * category + 4 + line % 3
     words = TASTES[TASTE_NAMES[taste]]
-    return words[first % WORDS_PER_TASTE], words[second % WORDS_PER_TASTE]
+    return tuple(words[(2 * category + place) % WORDS_PER_TASTE] for place in (line % 4, 4 + line % 3, 8 + line % 2))
