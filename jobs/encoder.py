@@ -17,12 +17,17 @@ from jobs.storage.vectors import to_matrix
 
 # What customers can be clustered by, and the output of the ONNX graph that holds it.
 REPRESENTATIONS = {"learned": "vector", "pca": "components", "features": "inputs"}
+JOINT = "joint"  # the output of the graph of groups that holds the features and all groups as its network reads them
 
 _BATCH_ROWS = 1024  # the intermediate results of so many rows fit into the cache of a core
 
 
 class Encoder(Protocol):
-    """Turns features (n x d float32, NaN = missing) and attributes (n x a text, empty = missing) into outputs of n rows each."""
+    """Turns features and attributes of n customers into outputs of n rows each.
+
+    Features are n x d float32, NaN = missing. Attributes are n x a cells of object: texts, empty = missing, and for some
+    encoders vectors of groups of inputs after them.
+    """
 
     def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, ...]: ...
 
@@ -33,8 +38,11 @@ class OnnxEncoder:
     def __init__(self, content: bytes, outputs: Sequence[str]):
         self.content, self.outputs = content, outputs
 
-    def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray, ...]:
-        inputs = {"features": matrix} | ({"attributes": attributes} if attributes.shape[1] else {})
+    def run(
+        self, matrix: np.ndarray, attributes: np.ndarray, groups: dict[str, np.ndarray] | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """Return the outputs; `groups` are further inputs of the graph by name, n x d each."""
+        inputs = {"features": matrix} | ({"attributes": attributes} if attributes.shape[1] else {}) | (groups or {})
         session = _open_session(self.content)
 
         def encode(start: int) -> list[np.ndarray]:
@@ -57,8 +65,12 @@ def features_table(attributes: Sequence[str] = ()) -> Table:
     return Table("features.customers", "The columns by which customers are encoded.", ", ".join(columns), partition="day")
 
 
-def to_inputs(customers: pa.RecordBatch | pa.Table, attributes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def to_inputs(
+    customers: pa.RecordBatch | pa.Table, attributes: Sequence[str], groups: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the column `vector` and the text columns `attributes` of n customers as the two inputs of an encoder.
+
+    The vectors (n x d) of groups follow the attributes.
 
     >>> customers = pa.table({"vector": [[1.0, None]], "country": ["GB"], "device": pa.array([None], pa.string())})
     >>> [matrix.tolist() for matrix in to_inputs(customers, ["device", "country"])]
@@ -67,7 +79,17 @@ def to_inputs(customers: pa.RecordBatch | pa.Table, attributes: Sequence[str]) -
     texts = np.full((customers.num_rows, len(attributes)), "", dtype=object)
     for column, name in enumerate(attributes):
         texts[:, column] = customers.column(name).fill_null("").to_numpy(zero_copy_only=False)
-    return to_matrix(customers.column("vector")), texts
+    return to_matrix(customers.column("vector")), append_vectors(texts, groups)
+
+
+def append_vectors(texts: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """Return attributes (n x a) with a column more for each group, whose cells are the group's vectors (n x d)."""
+    cells = np.empty((len(texts), texts.shape[1] + len(groups)), dtype=object)
+    cells[:, : texts.shape[1]] = texts
+    for column, vectors in enumerate(groups, start=texts.shape[1]):
+        for row, vector in enumerate(vectors):  # at once, NumPy would spread the numbers over the cells
+            cells[row, column] = vector
+    return cells
 
 
 def load_encoder(root: str, version: str, outputs: Sequence[str], file: str = "encoder.onnx") -> OnnxEncoder:
@@ -87,7 +109,7 @@ def load_encoder(root: str, version: str, outputs: Sequence[str], file: str = "e
     return encoder
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # a model may have two graphs
 def _open_session(content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # each batch is one thread's

@@ -51,8 +51,8 @@ TABLES = {
         "products_rejects",
         "customers_rejects",
     ),
-    "features": ("customer_days", "customers", "outcomes"),
-    "encoded": ("customers",),
+    "features": ("customer_days", "event_sequences", "customers", "outcomes", "item_days", "texts", "vectors", "interests"),
+    "encoded": ("customers", "sequences"),
     "segments": ("assignments", "definitions", "calibration", "lineage", "history", "candidates"),
     "scores": ("customer_values", "customer_outcomes", "recommendations", "holdouts"),
     "marts": (
@@ -73,6 +73,7 @@ CHECKED_LAYERS = ("clean", "features", "encoded", "scores", "marts")
 CHECKED_TOGETHER = {"marts": ("scores", "marts")}
 # Rejects are bad rows by definition; quality.reconciliation counts each of them and stops the day where one is missing.
 CHECKED_TABLES = {layer: tuple(t for t in TABLES[layer] if not t.endswith("_rejects")) for layer in CHECKED_LAYERS}
-MODEL_FAMILIES = ("autoencoder", "customer_values", "customer_outcomes", "recommendations")  # folders of the model store
+# Folders of the model store.
+MODEL_FAMILIES = ("autoencoder", "customer_values", "customer_outcomes", "recommendations", "text_models")
 NOT_DUE_EXIT_CODE = 99
 LAKE_BUSY_EXIT_CODE = 75  # EX_TEMPFAIL: another command holds the lock of the lake

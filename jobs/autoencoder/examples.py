@@ -1,6 +1,6 @@
 """The examples that the network learns from: preprocessed customers, and the mean of each customer's neighbourhood."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,16 @@ MIN_CUSTOMERS_PER_NEIGHBOUR = 20  # a small shop has fewer neighbours: at most a
 BLOCKS_PER_SHUFFLE = 16  # blocks whose customers are shuffled together
 _DISTANCE_ROWS = 1024  # rows of the distance matrix computed at a time
 
+Average = Callable[[Tensor, Tensor], Tensor]
+
+
+def average_neighbours(customers: Tensor, neighbourhood: Tensor) -> Tensor:
+    """Return the mean inputs (n_rows, n_inputs) of each neighbourhood of customers (n_customers, n_inputs).
+
+    `neighbourhood` (n_rows, 1 + k) holds row numbers, first that of the customer whose neighbourhood it is.
+    """
+    return embedding_bag(neighbourhood, customers, mode="mean")
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -25,11 +35,17 @@ class Examples:
 
     @classmethod
     def from_imputations(
-        cls, imputations: list[Tensor], k: int, device: str = "cpu", allocate: Allocate = torch.empty
+        cls,
+        imputations: list[Tensor],
+        k: int,
+        device: str = "cpu",
+        allocate: Allocate = torch.empty,
+        average: Average = average_neighbours,
     ) -> list["Examples"]:
         """Return examples for each imputation (n_customers, n_inputs), with neighbour means in arrays of `allocate`.
 
-        The neighbours are the k nearest customers by Euclidean distance in the first imputation, for all of them.
+        The neighbours are the k nearest customers by Euclidean distance in the first imputation, for all of them. `average`
+        gives the mean of a neighbourhood.
         """
         first = imputations[0]
         block_rows, k = _block_rows(len(first)), min(k, len(first) // MIN_CUSTOMERS_PER_NEIGHBOUR)
@@ -42,8 +58,7 @@ class Examples:
             own_rows = torch.arange(len(neighbours), device=neighbours.device, dtype=neighbours.dtype)[:, None]
             neighbourhood = torch.cat([own_rows, neighbours], dim=1)
             for example in examples:
-                means = embedding_bag(neighbourhood, example.customers[block].to(device), mode="mean")
-                example.neighbour_means[block] = means.cpu()
+                example.neighbour_means[block] = average(example.customers[block].to(device), neighbourhood).cpu()
         return examples
 
     def __len__(self) -> int:

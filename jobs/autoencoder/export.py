@@ -35,7 +35,7 @@ def write_model(folder: Path, trained: TrainedModel, verification_rows: tuple[np
     (folder / "encoder.onnx").write_bytes(graph)
     (folder / "weights.safetensors").write_bytes(safetensors.torch.save(model.state_dict()))
     features, attributes = features[:N_GOLDEN_ROWS], attributes[:N_GOLDEN_ROWS]
-    golden = {"features": _to_json_numbers(features), "attributes": attributes.tolist()}
+    golden = {"features": to_json_numbers(features), "attributes": attributes.tolist()}
     golden |= {name: output.tolist() for name, output in _run_graph(session, features, attributes).items()}
     (folder / "golden.json").write_text(json.dumps(golden, indent=1, allow_nan=False))
     write_meta(folder, meta)
@@ -95,14 +95,19 @@ def _require_equal_outputs(
             "components": ((inputs - trained.pca[0]) @ trained.pca[1]).numpy(),
         }
     for name in OUTPUTS:
-        if not np.allclose(outputs[name], expected[name], rtol=TOLERANCE, atol=TOLERANCE):
-            difference = np.abs(outputs[name] - expected[name]).max()
-            raise UserError(
-                f"train: {name} of encoder.onnx differs by {difference:.1e} from the trained model, more than {TOLERANCE}; "
-                "nothing was saved: install the locked library versions (make setup) and train again"
-            )
+        require_equal(name, "encoder.onnx", outputs[name], expected[name])
 
 
-def _to_json_numbers(rows: np.ndarray) -> list[list[float | str | None]]:
+def require_equal(name: str, file: str, output: np.ndarray, expected: np.ndarray) -> None:
+    """Raise UserError where an output of a graph differs from the trained model's by more than TOLERANCE."""
+    if not np.allclose(output, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        difference = np.abs(output - expected).max()
+        raise UserError(
+            f"train: {name} of {file} differs by {difference:.1e} from the trained model, more than {TOLERANCE}; "
+            "nothing was saved: install the locked library versions (make setup) and train again"
+        )
+
+
+def to_json_numbers(rows: np.ndarray) -> list[list[float | str | None]]:
     """Return numbers that JSON can hold: null for NaN, "inf" and "-inf" for the infinities."""
     return [[None if np.isnan(v) else float(v) if np.isfinite(v) else str(v) for v in row] for row in rows.tolist()]

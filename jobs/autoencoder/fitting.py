@@ -38,6 +38,7 @@ def fit_autoencoder(
     log: Callable[[str], None],
     on_epoch_end: Callable[[Autoencoder, list[dict]], None] = lambda *_: None,
     allocate: Allocate = torch.empty,
+    make_network: Callable[[Sizes, PreprocessingParameters], Autoencoder] = Autoencoder,
 ) -> FittedAutoencoder:
     """Train on each of the `imputations` (n_customers, n_inputs) in turn, until `validation` (n_validation, n_inputs) stalls.
 
@@ -46,8 +47,9 @@ def fit_autoencoder(
     """
     device = select_device()
     torch.manual_seed(settings.seed)
-    model = Autoencoder(Sizes.from_settings(imputations[0].shape[1], settings), parameters).to(device)
-    from_imputations = partial(Examples.from_imputations, k=settings.neighbours, device=device, allocate=allocate)
+    model = make_network(Sizes.from_settings(imputations[0].shape[1], settings), parameters).to(device)
+    storage = {"device": device, "allocate": allocate}
+    from_imputations = partial(Examples.from_imputations, k=settings.neighbours, average=model.average_neighbours, **storage)
     examples, [held_out] = from_imputations(imputations), from_imputations([validation])
     clustering = JointClustering(model, max(1, settings.clusters), settings.seed).to(device)
     loss = denoising_loss(model, settings)
@@ -56,8 +58,7 @@ def fit_autoencoder(
         phases.append(_clustering_phase(clustering, loss, examples[0], settings))
     network = clustering if settings.clusters else model
     epochs = train_phases(network, phases, examples, settings, checkpoint, log, partial(on_epoch_end, model))
-    model.fit_principal_axes(imputations[0])
-    model.fit_reconstruction_head(imputations[0], validation)
+    model.fit_outputs(imputations[0], validation)
     clustering = clustering.cpu().eval()
     return FittedAutoencoder(model.cpu().eval(), lambda inputs: clustering.soft_assignment(model.encoder(inputs)), epochs)
 

@@ -23,7 +23,7 @@ def denoising_loss(model: Autoencoder, settings: Train) -> Loss:
     """
 
     def loss(customers: Tensor, neighbour_means: Tensor, rows: Rows) -> Tensor:
-        latent = model.encoder(_add_swap_noise(customers, settings.noise)[rows])
+        latent = model.encoder(model.mask_inputs(_add_swap_noise(customers, settings.noise))[rows])
         prediction = model.neighbour_head(model.decoder(latent))
         losses = model.prediction_loss(prediction, neighbour_means[rows])
         if settings.isometry:

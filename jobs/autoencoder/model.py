@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jobs.autoencoder.examples import average_neighbours
 from jobs.autoencoder.preprocessing import CHUNK_ROWS, PreprocessingParameters, Preprocessor, category_slices
 from jobs.config.settings import Train
 
@@ -38,6 +39,8 @@ class Sizes:
 
 class Autoencoder(nn.Module):
     """Features and attributes to vector and reconstruction error, preprocessing included."""
+
+    average_neighbours = staticmethod(average_neighbours)
 
     def __init__(self, sizes: Sizes, parameters: PreprocessingParameters):
         super().__init__()
@@ -66,6 +69,10 @@ class Autoencoder(nn.Module):
         inputs = self.preprocess(features, codes)
         latent = self.encoder(inputs)
         return (latent - self.latent_mean) @ self.latent_axes, self.squared_errors(inputs).mean(dim=1)
+
+    def mask_inputs(self, inputs: Tensor) -> Tensor:
+        """Return what the encoder is shown of customers (n_rows, n_inputs) in training."""
+        return inputs
 
     def squared_errors(self, inputs: Tensor) -> Tensor:
         """Return the squared reconstruction errors (n_rows, n_inputs) of preprocessed customers, in scaled units."""
@@ -112,6 +119,11 @@ class Autoencoder(nn.Module):
             parts += [prediction[:, start : columns.start], scaled]
             start = columns.stop
         return torch.cat([*parts, prediction[:, start:]], dim=1) if parts else prediction
+
+    def fit_outputs(self, inputs: Tensor, held_out: Tensor) -> None:
+        """Fit what is computed from the latent, on `inputs` (n_customers, n_inputs) and validation customers."""
+        self.fit_principal_axes(inputs)
+        self.fit_reconstruction_head(inputs, held_out)
 
     @torch.no_grad()
     def fit_principal_axes(self, inputs: Tensor) -> None:

@@ -4,7 +4,7 @@ The graph is written in ONNX's text form. It is short, and tracing the network w
 that returns lines of this form and puts its numbers into `constants`, by the names that the lines use.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +42,18 @@ def build_encoder(trained: TrainedModel) -> onnx.ModelProto:
     squared error in scaled units, `isolation_score` (n_rows,), see isolation_forest.py, and for comparisons `inputs` (n_rows,
     n_inputs), the inputs of the network, and `components` (n_rows, n_latent), their principal components.
     """
-    constants = _shared_constants(trained)
-    encoder = onnx.parser.parse_model(_encoder_text(trained, constants))
-    nodes = [*_label_encoder_nodes(trained.categories), *encoder.graph.node, *_isolation_nodes(trained.forest)]
+    model = trained.model
+    constants: Constants = {"latent_mean": model.latent_mean, "latent_axes": model.latent_axes}
+    constants |= dict(zip(("input_mean", "input_axes"), trained.pca, strict=True)) | shared_constants(trained.categories)
+    return to_graph(_encoder_text(trained, constants), constants, trained.categories, _isolation_nodes(trained.forest))
+
+
+def to_graph(
+    text: str, constants: Constants, categories: dict[str, list[str]], last_nodes: Sequence[onnx.NodeProto] = ()
+) -> onnx.ModelProto:
+    """Return the checked model of a graph in text form, with nodes for the codes of the categories before and others after it."""
+    encoder = onnx.parser.parse_model(text)
+    nodes = [*_label_encoder_nodes(categories), *encoder.graph.node, *last_nodes]
     del encoder.graph.node[:]
     encoder.graph.node.extend(nodes)
     used_names = {name for node in nodes for name in node.input}
@@ -58,23 +67,21 @@ def build_encoder(trained: TrainedModel) -> onnx.ModelProto:
     return encoder
 
 
-def _shared_constants(trained: TrainedModel) -> Constants:
-    model = trained.model
-    constants: Constants = {"latent_mean": model.latent_mean, "latent_axes": model.latent_axes}
-    constants |= dict(zip(("input_mean", "input_axes"), trained.pca, strict=True))
-    constants |= {"zero": torch.zeros(()), "one": torch.ones(()), "last_axis": torch.tensor([1]), "knot_axis": torch.tensor([2])}
-    constants |= {f"attribute_{index}": torch.tensor([index]) for index in range(len(trained.categories))}
-    return constants
+def shared_constants(categories: dict[str, list[str]]) -> Constants:
+    """Return the constants that the lines of any graph use."""
+    constants: Constants = {"zero": torch.zeros(()), "one": torch.ones(())}
+    constants |= {"last_axis": torch.tensor([1]), "knot_axis": torch.tensor([2])}
+    return constants | {f"attribute_{index}": torch.tensor([index]) for index in range(len(categories))}
 
 
 def _encoder_text(trained: TrainedModel, constants: Constants) -> str:
     model, n_attributes = trained.model, len(trained.categories)
-    input_lines = _input_lines(model.preprocess, n_attributes, constants)
+    preprocess_lines = input_lines(model.preprocess, n_attributes, constants)
     expected = isolation_forest.expected_path_length(np.array(trained.forest.max_samples_))
     constants["minus_expected_path_length"] = torch.tensor(-max(float(expected), 1e-6))
     constants["two"] = torch.tensor(2.0)
-    encode_lines = _network_lines("encoder", model.encoder, "inputs", "latent", constants)
-    decode_lines = _network_lines("decoder", model.decoder, "latent", "decoded", constants)
+    encode_lines = network_lines("encoder", model.encoder, "inputs", "latent", constants)
+    decode_lines = network_lines("decoder", model.decoder, "latent", "decoded", constants)
     reconstruct_line = _linear_line("reconstruction", model.reconstruction_head, "reconstruction_inputs", constants)
     attributes = f", string[n, {n_attributes}] attributes" if n_attributes else ""
     return f"""
@@ -83,7 +90,7 @@ def _encoder_text(trained: TrainedModel, constants: Constants) -> str:
             => (float[n, {model.sizes.latent}] vector, float[n] reconstruction_error, float[n] isolation_score,
                 float[n, {model.sizes.inputs}] inputs, float[n, {trained.pca[1].shape[1]}] components)
         {{
-            {input_lines}
+            {preprocess_lines}
             {encode_lines}
             {decode_lines}
             reconstruction_inputs = Concat<axis = 1>(decoded, latent)
@@ -99,7 +106,7 @@ def _encoder_text(trained: TrainedModel, constants: Constants) -> str:
     """
 
 
-def _input_lines(preprocess: Preprocessor, n_attributes: int, constants: Constants) -> str:
+def input_lines(preprocess: Preprocessor, n_attributes: int, constants: Constants) -> str:
     """Return lines for `inputs`, as Preprocessor.forward computes them.
 
     They compute the features that the network needs, in an order that groups features of the same transform.
@@ -220,7 +227,7 @@ def _extra_lines(preprocess: Preprocessor, extra: Tensor, n_attributes: int, con
     yield "inputs = Concat<axis = 1>(numeric_inputs, extra)"
 
 
-def _network_lines(name: str, network: nn.Sequential, source: str, target: str, constants: Constants) -> str:
+def network_lines(name: str, network: nn.Sequential, source: str, target: str, constants: Constants) -> str:
     """Return lines for `target`, the network applied to `source`."""
     lines = []
     for number, layer in enumerate(network):

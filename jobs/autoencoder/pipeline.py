@@ -11,6 +11,7 @@ from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.errors import NotDue
 from jobs.garbage import without_garbage_collection
+from jobs.input_groups import find_models, list_learned
 from jobs.progress import log
 from jobs.storage import models
 from jobs.storage.delta import is_written, read_arrow, table_path
@@ -19,9 +20,10 @@ from jobs.storage.delta import is_written, read_arrow, table_path
 def run(settings: Settings, day: date, retrain: bool) -> str:
     """Train, export and promote the autoencoder of `day` if training is due or `retrain` is set. Return the champion.
 
-    It is due once the champion of `day` is `retrain_every_days` old, was trained under another policy file than today's, or
-    customers have drifted from those of its training. The networks of outcomes are trained on the days when the scores compare
-    them with others. Raises NotDue where neither is due, and UserError as train_model does.
+    It is due once the champion of `day` is `retrain_every_days` old, was trained under another policy file than today's, needs
+    vectors of another model than those of the day, or customers have drifted from those of its training. The networks of
+    outcomes are trained on the days when the scores compare them with others. Raises NotDue where neither is due, and UserError
+    as train_model does.
     """
     are_networks_due = outcome_schedule.is_fit_due(settings, day, retrain) and _has_labels(settings.lake)
     if (reason := None if retrain else _find_reason_against(settings, day)) and not are_networks_due:
@@ -50,6 +52,9 @@ def _find_reason_against(settings: Settings, day: date) -> str | None:
     meta, since = models.meta(settings.models, champion["version"]), date.fromisoformat(champion["since"])
     if meta.get("policy", {}).get("sha256") != load_policy(settings.policy).sha256:
         return None
+    if foreign := _find_foreign_group(settings.lake, day, champion["representation"], meta):
+        log(f"train  due: the {foreign} vectors of {day} are of another model than those that {champion['version']} needs")
+        return None
     age, drift = (day - since).days, _measure_drift(settings.lake, day, since, meta.get("inputs", []))
     drifted = {subject: psi for subject, psi in drift.items() if psi > settings.train.retrain_psi}
     if drifted:
@@ -59,6 +64,13 @@ def _find_reason_against(settings: Settings, day: date) -> str | None:
         days_left = settings.train.retrain_every_days - age
         return f"train: champion {champion['version']} since {since} is {age} days old, due in {days_left} days"
     return None
+
+
+def _find_foreign_group(lake: str, day: date, representation: str, meta: dict) -> str | None:
+    """Return a group of which the day has vectors of another model than those that the champion's representation needs."""
+    groups = list_learned(meta.get("groups", {})).get(representation, ())
+    stored = find_models(lake, day) if groups else {}
+    return next((group for group in groups if stored.get(group, set()) - {meta["groups"][group]["model"]}), None)
 
 
 def _measure_drift(lake: str, day: date, since: date, inputs: list[str]) -> dict[str, float]:

@@ -25,17 +25,20 @@ from jobs.autoencoder.customers import Customers, input_fingerprint, read_custom
 from jobs.autoencoder.evaluation import evaluate
 from jobs.autoencoder.export import write_meta, write_model
 from jobs.autoencoder.fitting import MAX_NUMBERS_FOR_ONE_THREAD, fit_autoencoder, select_device
+from jobs.autoencoder.group_training import Groups, GroupsExport, group_settings, hash_groups, to_group, train_groups
 from jobs.autoencoder.model import principal_components
 from jobs.autoencoder.onnx_graph import TrainedModel, build_encoder
 from jobs.autoencoder.preprocessing import FIT_CUSTOMERS
 from jobs.autoencoder.profile import profile_values
 from jobs.autoencoder.searched_settings import apply_searched_settings, default_scaling
+from jobs.autoencoder.sequence_training import TrainedSequenceEncoder, hash_sequences, train_sequence_encoder
 from jobs.autoencoder.tracking import Tracker, open_tracker
 from jobs.autoencoder.training_data import TrainingData, prepare_training_data
 from jobs.concurrency import call_in_process
 from jobs.config.policy import Column, Policy, load_policy
 from jobs.config.settings import Settings, Train
 from jobs.errors import UserError
+from jobs.input_groups import read_interests
 from jobs.storage import models
 
 MIN_NUMBERS_FOR_A_PROCESS = 100_000  # fewer are trained on before a process has imported torch
@@ -43,6 +46,7 @@ FORMAT = 6  # raise it when the same inputs are to give another model
 _LIBRARIES = ("torch", "numpy", "pyarrow", "deltalake", "onnx", "onnxruntime", "scikit-learn")
 _SETTINGS_WITHOUT_EFFECT_ON_WEIGHTS = {
     "retrain_every_days", "retrain_psi", "min_customers", "checkpoint_seconds", "memory_share", "tracking", "tensorboard",
+    "group_components", "group_weight", "group_dropout",  # they count where there are groups, see group_settings()
 }  # fmt: skip
 
 Log = Callable[[str], None]
@@ -59,9 +63,9 @@ class TrainingPlan:
 
 
 class Backtest(NamedTuple):
-    """The encoder of the backtest as ONNX, and its part of meta.json; None where it is left out."""
+    """The encoders of the backtest by the name of their file, and its part of meta.json; None where it is left out."""
 
-    encoder: bytes | None
+    files: dict[str, bytes]
     meta: dict | None
 
 
@@ -75,7 +79,8 @@ def train_model(settings: Settings, day: date) -> str:
         log = _log if is_first else lambda _: None
         started = time.perf_counter()
         customers = _read_customers(settings, day, log)
-        plan = _plan_training(settings, customers)
+        groups = read_interests(settings.lake, day, customers.ids)
+        plan = _plan_training(settings, customers, groups)
         if models.exists(settings.models, plan.version):
             log(f"{plan.version} already exists with the same inputs; not trained again")
         else:
@@ -85,16 +90,23 @@ def train_model(settings: Settings, day: date) -> str:
                 open_tracker(settings, plan.version, log) if is_first else nullcontext(Tracker([], log)) as tracker,
             ):
                 data = prepare_training_data(customers, plan.settings, plan.policy)
+                sequence = _train_sequence(settings, plan, customers, "sequence", log)
+                groups |= to_group(sequence, plan.version)
                 del customers  # as read, they take as much memory as all else
                 checkpoint = CheckpointFile(settings.models, plan.version, settings.train.checkpoint_seconds)
                 trained, meta = _train(data, plan, checkpoint, tracker, log)
+                wide = _train_groups(settings, data, groups, plan, "groups", log)
                 verification_rows = data.verification_rows
-                del data  # the backtest may read as many customers again
+                del data, groups  # the backtest may read as many customers again
                 backtest = finish_backtest()
                 seconds = round(time.perf_counter() - started, 1)
-                meta = {"version": plan.version, **meta, "backtest": backtest.meta, "search": plan.search, "seconds": seconds}
+                meta = {"version": plan.version, **meta, "sequence": sequence and sequence.meta}
+                meta |= {"groups": wide.meta} if wide else {}
+                meta |= {"backtest": backtest.meta, "search": plan.search, "seconds": seconds}
                 if is_first:
-                    _save_model(settings.models, trained, verification_rows, backtest.encoder, meta, tracker)
+                    files = backtest.files | _list_files(sequence, wide, models.SEQUENCE, models.GROUPS)
+                    files |= {models.GROUPS_GOLDEN: wide.golden} if wide else {}
+                    _save_model(settings.models, trained, verification_rows, files, meta, tracker)
         if is_first:
             models.promote(settings.models, plan.version, since=day)
         log(f"{plan.version} is champion from {day} on")
@@ -109,19 +121,22 @@ def _read_customers(settings: Settings, day: date, log: Log) -> Customers:
     return customers
 
 
-def _plan_training(settings: Settings, customers: Customers) -> TrainingPlan:
+def _plan_training(settings: Settings, customers: Customers, groups: Groups) -> TrainingPlan:
     policy = load_policy(settings.policy)
     search = models.read_search(settings.models)
     train_settings, policy = apply_searched_settings(settings.train, policy, search["settings"] if search else {})
-    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy)[:8]}"
+    inputs = [*hash_sequences(settings, customers.day, customers.ids), *hash_groups(groups, customers)]
+    inputs += [group_settings(train_settings)] if inputs else []
+    version = f"{customers.day}-{_hash_inputs(customers, train_settings, policy, inputs)[:8]}"
     return TrainingPlan(version, train_settings, policy, search and search["search"])
 
 
-def _hash_inputs(customers: Customers, settings: Train, policy: Policy) -> str:
+def _hash_inputs(customers: Customers, settings: Train, policy: Policy, further_inputs: list) -> str:
     """Return the SHA-256 of all that the weights depend on."""
     inputs = [FORMAT, customers.feature_names, weight_settings(settings), policy.sha256, input_fingerprint(customers)]
     if (scaling := default_scaling(policy)) != Column.scaling:  # by the policy file or by a search
         inputs.append(scaling)
+    inputs += further_inputs
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
@@ -165,6 +180,30 @@ def _train(
         "libraries": {"python": platform.python_version()} | {name: library_version(name) for name in _LIBRARIES},
     }
     return TrainedModel(model, data.forest, data.categories, pca), meta
+
+
+def _train_sequence(
+    settings: Settings, plan: TrainingPlan, customers: Customers, name: str, log: Log
+) -> TrainedSequenceEncoder | None:
+    """Train the sequence encoder of the same customers; `name` is that of its checkpoint."""
+    checkpoint = CheckpointFile(settings.models, f"{plan.version}-{name}", settings.train.checkpoint_seconds)
+    return train_sequence_encoder(settings, customers.day, customers.ids, customers.hashes, checkpoint, log)
+
+
+def _train_groups(
+    settings: Settings, data: TrainingData, groups: Groups, plan: TrainingPlan, name: str, log: Log
+) -> GroupsExport | None:
+    """Train the wide network where there are groups; `name` is that of its checkpoint."""
+    checkpoint = CheckpointFile(settings.models, f"{plan.version}-{name}", settings.train.checkpoint_seconds)
+    return train_groups(data, groups, plan.settings, checkpoint, log) if groups else None
+
+
+def _list_files(
+    sequence: TrainedSequenceEncoder | None, wide: GroupsExport | None, sequence_name: str, groups_name: str
+) -> dict[str, bytes]:
+    """Return the contents of the files that only customers with groups of inputs need, by name."""
+    files = {sequence_name: sequence.content} if sequence else {}
+    return files | ({groups_name: wide.graph} if wide else {})
 
 
 def _tracked_params(data: TrainingData, plan: TrainingPlan) -> dict[str, object]:
@@ -228,43 +267,55 @@ def _train_backtest(settings: Settings, day: date, plan: TrainingPlan, log: Log)
     already seen that.
     """
     if not settings.train.backtest_days:
-        return Backtest(None, None)
+        return Backtest({}, None)
     earlier_day = day - timedelta(days=settings.train.backtest_days)
     try:
         customers = read_customers(settings.lake, earlier_day, settings.train.min_customers, settings.train.memory_share)
     except UserError as error:
         log(f"no backtest: {error}")
-        return Backtest(None, {"day": earlier_day.isoformat(), "left_out": str(error)})
+        return Backtest({}, {"day": earlier_day.isoformat(), "left_out": str(error)})
     log(f"backtest: the same training as of {earlier_day}, {len(customers.ids)} active customers")
+    groups = read_interests(settings.lake, earlier_day, customers.ids)
     data = prepare_training_data(customers, plan.settings, plan.policy)
+    log_backtest = partial(_log_backtest, log)
+    sequence = _train_sequence(settings, plan, customers, "backtest-sequence", log_backtest)
+    groups |= to_group(sequence, plan.version)
     del customers
     checkpoint = CheckpointFile(settings.models, f"{plan.version}-backtest", settings.train.checkpoint_seconds)
-    trained, meta = _train(data, plan, checkpoint, Tracker([], log), lambda text: log(f"backtest: {text}"))
+    trained, meta = _train(data, plan, checkpoint, Tracker([], log), log_backtest)
+    wide = _train_groups(settings, data, groups, plan, "backtest-groups", log_backtest)
     names = ("day", "delta_version", "features", "attributes", "customers", "test_error", "test_error_pca")
-    return Backtest(build_encoder(trained).SerializeToString(), {name: meta[name] for name in names})
+    summary = {name: meta[name] for name in names} | {"sequence": sequence and sequence.meta}
+    summary |= {"groups": wide.meta} if wide else {}
+    files = _list_files(sequence, wide, models.BACKTEST_SEQUENCE, models.BACKTEST_GROUPS)
+    return Backtest(files | {models.BACKTEST: build_encoder(trained).SerializeToString()}, summary)
+
+
+def _log_backtest(log: Log, text: str) -> None:
+    log(f"backtest: {text}")
 
 
 def _save_model(
     models_root: str,
     trained: TrainedModel,
     verification_rows: tuple[np.ndarray, np.ndarray],
-    backtest_encoder: bytes | None,
+    files: dict[str, bytes],
     meta: dict,
     tracker: Tracker,
 ) -> None:
-    """Write all files of the model and log it, then remove the checkpoints."""
+    """Write all files of the model, `files` among them, and log it, then remove the checkpoints."""
     version, meta = meta["version"], meta | {"warnings": []}
 
     def write_files(folder: Path) -> None:
         write_model(folder, trained, verification_rows, meta)
-        if backtest_encoder:
-            (folder / models.BACKTEST).write_bytes(backtest_encoder)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         if warnings := tracker.log_model(folder, meta):
             write_meta(folder, meta | {"warnings": warnings})
 
     models.save(models_root, version, write_files)
-    models.remove_checkpoint(models_root, version)
-    models.remove_checkpoint(models_root, f"{version}-backtest")
+    for name in ("", "-backtest", "-sequence", "-backtest-sequence", "-groups", "-backtest-groups"):
+        models.remove_checkpoint(models_root, f"{version}{name}")
 
 
 @contextmanager

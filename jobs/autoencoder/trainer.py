@@ -49,6 +49,7 @@ class Phase:
     validate: Callable[[], float] | None = None
     on_start: Callable[[], None] = lambda: None
     on_epoch_start: Callable[[], None] = lambda: None
+    is_compiled: bool = True  # on a GPU; batches of ever another shape would be compiled again and again
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Trainer:
     def train_phase(self, phase: Phase, examples: list[Examples]) -> None:
         """Train the rest of a phase, and load the best weights if the phase is validated."""
         progress, schedule = self.progress, Schedule.from_phase(phase, len(examples[0]), self.settings)
-        self.loss = torch.compile(phase.loss) if self.device.type == "cuda" else phase.loss
+        self.loss = torch.compile(phase.loss) if phase.is_compiled and self.device.type == "cuda" else phase.loss
         if (progress.epoch, progress.batch) == (1, 0):
             phase.on_start()
         self.n_customers_done = 0

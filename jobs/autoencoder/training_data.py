@@ -81,6 +81,7 @@ class TrainingData:
     imputations: list[Tensor]  # (n_train, n_inputs) each: the training inputs, which differ in imputed values alone
     storage: ArrayStorage
     test_ids: list[str]
+    rows: dict[str, np.ndarray]  # row numbers of the customers as they were read, by split
     verification_rows: tuple[np.ndarray, np.ndarray]  # as select_verification_rows returns them
     meta: dict  # the part of meta.json that describes the customers and their preprocessing
 
@@ -101,6 +102,7 @@ def prepare_training_data(customers: Customers, settings: Train, policy: Policy)
         imputations=fitted.imputations or [inputs["train"]],
         storage=customers.storage,
         test_ids=customers.ids.take(pa.array(prepared.rows["test"])).to_pylist(),
+        rows=prepared.rows,
         verification_rows=select_verification_rows(customers),
         meta=meta,
     )

@@ -23,6 +23,8 @@ _NO_ZONES = ("Factory", "localtime")  # of the database, but none of any place
 _LEAST_SECRET = 16  # characters, below which a key can be guessed
 BEST = "best"  # the representation that the gate chooses
 KMEANS = "kmeans"
+STATIC_TEXT_MODEL, TUNED_TEXT_MODEL, NO_TEXT_MODEL = "static", "tuned", "none"  # besides folders, values of text.model
+TEXT_MODEL_NAMES = (STATIC_TEXT_MODEL, "minilm", TUNED_TEXT_MODEL, NO_TEXT_MODEL)
 MAX_UNPACKED_GIB = 64.0
 
 
@@ -78,6 +80,19 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Text:
+    model: str = STATIC_TEXT_MODEL
+    max_characters: int = _within(1000, 1)
+    max_tokens: int = _within(128, 3)
+    windows: tuple[int, ...] = _within((30, 365), 1)
+    half_life_days: float = _within(90.0, 0.1)
+    search_weight: float = _within(2.0, 0, 1000)
+    view_weight: float = _within(1.0, 0, 1000)
+    cart_weight: float = _within(3.0, 0, 1000)
+    order_weight: float = _within(5.0, 0, 1000)
+
+
+@dataclass(frozen=True)
 class Train:
     retrain_every_days: int = _within(7, 0)
     retrain_psi: float = _within(0.25, 0)
@@ -89,6 +104,9 @@ class Train:
     neighbours: int = _within(10, 0)
     noise: float = _within(0.1, 0, 0.9)
     isometry: float = _within(0.1, 0)
+    group_components: int = _within(16, 1)
+    group_weight: float = _within(0.5, 0.01)
+    group_dropout: float = _within(0.3, 0, 0.9)
     clusters: int = _within(0, 0)
     epochs: int = _within(60, 1)
     max_steps: int = _within(12_000, 1)
@@ -102,6 +120,24 @@ class Train:
     backtest_days: int = _within(30, 0)
     tracking: str = "local"
     tensorboard: str = ""
+
+
+MAX_SEQUENCE_EVENTS = 500  # of a customer, and of a day in features.event_sequences
+NO_SEQUENCE = "none"
+
+
+@dataclass(frozen=True)
+class Sequence:
+    encoder: str = _choice("gru", "transformer", NO_SEQUENCE)
+    max_events: int = _within(100, 2, MAX_SEQUENCE_EVENTS)
+    products: int = _within(2000, 0)
+    width: int = _within(64, 4)
+    dimension: int = _within(32, 1)
+    epochs: int = _within(20, 1)
+    max_steps: int = _within(3000, 1)
+    patience: int = _within(3, 1)
+    batch_size: int = _within(64, 2)
+    learning_rate: float = _within(0.003, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +159,9 @@ class Segment:
     sample: int = _within(100_000, 1)
     outlier_sigmas: float = _within(3.0, 0)
     min_cell: int = _within(5, 1)
-    representation: str = _choice(BEST, "learned", "pca", "features")
+    representation: str = _choice(
+        BEST, "learned", "learned_text", "learned_own_vectors", "learned_sequence", "learned_all", "sequence", "pca", "features"
+    )
     method: str = _choice(KMEANS, "bisecting", "gaussian_mixture", "ward", "hdbscan")
 
 
@@ -162,7 +200,9 @@ class Settings:
     max_unpacked_gib: float = _within(MAX_UNPACKED_GIB, 0)
     clean: Clean = field(default_factory=Clean)
     features: Features = field(default_factory=Features)
+    text: Text = field(default_factory=Text)
     train: Train = field(default_factory=Train)
+    sequence: Sequence = field(default_factory=Sequence)
     segment: Segment = field(default_factory=Segment)
     scores: Scores = field(default_factory=Scores)
 
@@ -186,6 +226,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
         settings,
         **{root: _absolute(getattr(settings, root)) for root in _ROOTS},
         train=replace(settings.train, tensorboard=settings.train.tensorboard and _absolute(settings.train.tensorboard)),
+        text=replace(settings.text, model=_resolve_text_model(settings.text.model)),
     )
 
 
@@ -283,6 +324,10 @@ _PARSERS = {
     tuple[str, ...]: (_parse_texts, 'texts, as in ["MyShop/", "MyTill/"] or MyShop/,MyTill/'),
     tuple[int, ...]: (_parse_integers, "whole numbers, as in [256, 128] or 256,128"),
 }
+
+
+def _resolve_text_model(model: str) -> str:
+    return model if model in TEXT_MODEL_NAMES else _absolute(model)
 
 
 def _absolute(root: str) -> str:

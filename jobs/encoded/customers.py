@@ -5,19 +5,22 @@ the policy of its training. Dormant customers are encoded too. A day is encoded 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from jobs.config.settings import Settings
-from jobs.encoder import REPRESENTATIONS, Encoder, features_table, load_encoder, to_inputs
+from jobs.encoder import REPRESENTATIONS, Encoder, append_vectors, features_table, to_inputs
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Kernel, Tables, Write
 from jobs.errors import UserError
+from jobs.input_groups import align_vectors, find_models, list_learned, rows_of_group
+from jobs.representations import RepresentationEncoder, load_representations, require_model
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.models import LEARNED_EMBEDDING
@@ -38,7 +41,7 @@ SCHEMA = """
     reconstruction_error DOUBLE COMMENT 'Mean squared error in scaled units; high: unlike the customers the model was trained on',
     is_active BOOLEAN COMMENT 'Not dormant: only such customers are trained on and clustered',
     isolation_score DOUBLE COMMENT 'By an isolation forest (Liu et al. 2008), 0 to 1; high: unusual, few splits isolate them',
-    representation STRING COMMENT 'learned: learned embedding, pca, features: scaled raw features; null: learned'
+    representation STRING COMMENT 'learned, learned_text and so on, sequence, pca, or features: raw features; null: learned'
 """
 TABLE = Table(
     "encoded.customers",
@@ -50,19 +53,27 @@ TABLE = Table(
 
 
 def encode_customers(
-    tables: Tables, encoder: Encoder, version: str, attributes: Sequence[str] = (), representation: str = LEARNED_EMBEDDING
+    tables: Tables,
+    encoder: Encoder,
+    version: str,
+    attributes: Sequence[str] = (),
+    representation: str = LEARNED_EMBEDDING,
+    groups: Mapping[str, int] = MappingProxyType({}),
 ) -> Tables:
     """Encode customers under the model `version`; the key is the customer, and no row depends on another.
 
-    Takes "customers", the columns of features_table() with `attributes`. Returns "encoded", rows of encoded.customers in the
-    same order. The outputs of `encoder` are the vector, the reconstruction error and the isolation score. A row costs what the
-    model costs: some 10 microseconds of a CPU, up to half of it for the isolation score. Raises UserError where the encoder gives
-    a customer NaN or infinity.
+    Takes "customers", the columns of features_table() with `attributes`, and the rows of each of the `groups`, which holds the
+    dimensions of their vectors. Returns "encoded", rows of encoded.customers in the order of "customers". The outputs of
+    `encoder` are the vector, the reconstruction error and the isolation score. A row costs what the model costs: some 10
+    microseconds of a CPU, up to half of it for the isolation score. Raises UserError where the encoder gives a customer NaN or
+    infinity.
     """
     customers = tables["customers"]
     if customers.num_rows == 0:
         return {"encoded": TABLE.arrow_schema.empty_table()}
-    vectors, *scores = encoder.run(*to_inputs(customers, attributes))
+    ids = customers["customer_id"].combine_chunks()
+    of_groups = [align_vectors(tables[group], ids, n_dimensions) for group, n_dimensions in groups.items()]
+    vectors, *scores = encoder.run(*to_inputs(customers, attributes, of_groups))
     _require_finite(customers, [vectors, *scores])
     constants = {"model_version": version, "representation": representation}
     columns = {
@@ -109,15 +120,18 @@ def _require_same_features(features: list[str], attributes: list[str], meta: dic
         )
 
 
-def _require_golden(encoder: Encoder, golden: dict, version: str, outputs: Sequence[str]) -> None:
+def _require_golden(
+    encoder: Encoder, golden: dict, version: str, outputs: Sequence[str], groups: Collection[str] = (), file: str = "golden.json"
+) -> None:
     """Raise UserError where the encoder does not give the outputs that it gave in the training environment."""
     texts = np.array(golden["attributes"], dtype=object).reshape(len(golden["features"]), -1)
-    results = encoder.run(np.array(golden["features"], dtype=np.float32), texts)
+    cells = append_vectors(texts, [np.array(golden[group], dtype=np.float32) for group in groups])
+    results = encoder.run(np.array(golden["features"], dtype=np.float32), cells)
     for name, result in zip(outputs, results, strict=True):
         expected = np.array(golden[name], dtype=np.float64)
         if result.shape != expected.shape or not np.allclose(result, expected, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
             raise UserError(
-                f"encode: model {version}: {name} differs from golden.json by more than {GOLDEN_TOLERANCE}; "
+                f"encode: model {version}: {name} differs from {file} by more than {GOLDEN_TOLERANCE}; "
                 "its files are damaged or this onnxruntime computes differently; train again: shoal train --retrain"
             )
 
@@ -147,22 +161,41 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     names, attributes = (json.loads(properties.get(key, "[]")) for key in ("shoal.vector", "shoal.attributes"))
     meta = models.meta(settings.models, version)
     _require_same_features(names, attributes, meta, version)
-    outputs = [REPRESENTATIONS[champion["representation"]], *_SCORES]
-    encoder = load_encoder(settings.models, version, outputs)
-    _require_golden(encoder, models.golden(settings.models, version), version, outputs)
+    encoder = _load_encoder(settings.models, version, meta, champion["representation"])
+    stored = find_models(lake.root, day)
+    for group, facts in encoder.groups.items():
+        require_model(group, stored.get(group, ()), facts, day)
     kernel = partial(
         encode_customers,
         encoder=encoder,
         version=version,
         attributes=list(meta["attributes"]),
         representation=champion["representation"],
+        groups={group: facts["dimensions"] for group, facts in encoder.groups.items()},
     )
-    _encode_day(lake, settings, day, kernel, list(meta["attributes"]))
+    _encode_day(lake, settings, day, kernel, list(meta["attributes"]), list(encoder.groups))
 
 
-def _encode_day(lake: Lake, settings: Settings, day: date, kernel: Kernel, attributes: list[str]) -> None:
+def _load_encoder(root: str, version: str, meta: dict, representation: str) -> RepresentationEncoder:
+    """Return the encoder of a representation and of the scores. Raises UserError where a graph is not as it was trained."""
+    outputs = [REPRESENTATIONS.get(representation, representation), *_SCORES]
+    if representation in REPRESENTATIONS:
+        encoder = load_representations(root, version, meta, outputs)
+        _require_golden(encoder, models.golden(root, version), version, outputs)
+        return encoder
+    scores = load_representations(root, version, meta, _SCORES)
+    _require_golden(scores, models.golden(root, version), version, _SCORES)
+    if representation in list_learned(meta["groups"]):
+        wide = load_representations(root, version, meta, [representation])
+        golden = models.groups_golden(root, version, wide.groups)
+        _require_golden(wide, golden, version, [representation], wide.groups, models.GROUPS_GOLDEN)
+    return load_representations(root, version, meta, outputs)
+
+
+def _encode_day(lake: Lake, settings: Settings, day: date, kernel: Kernel, attributes: list[str], groups: list[str]) -> None:
     n_rows = lake.count_rows("features.customers", [day])
     with open_runner(lake, settings, n_rows) as runner:
         opened = lake.open_for_write(TABLE)
-        customers = runner.read({"customers": Rows(features_table(attributes), "customer_id", days=[day])}, count_buckets(n_rows))
+        inputs = {"customers": Rows(features_table(attributes), "customer_id", days=[day])}
+        customers = runner.read(inputs | {group: rows_of_group(group, day) for group in groups}, count_buckets(n_rows))
         opened.commit(runner.run(kernel, customers, {"encoded": Write(TABLE)}).files["encoded"], [day])

@@ -114,7 +114,7 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
         return
     rows_per_day = lake.count_rows_by_day("clean.events") + lake.count_rows_by_day("clean.orders")
     calls = []
-    for portion in _split_days(due, rows_per_day):
+    for portion in split_days(due, rows_per_day):
         n_buckets = count_buckets(sum(rows_per_day[day] for day in portion) // BUCKET_SIZE)
         kernel = partial(aggregate_customer_days, due=portion, holidays=holidays, time_zone=zone)
         rows = _list_rows(portion, {_after(day, n) for day in portion for n in reach})
@@ -129,16 +129,20 @@ def run(lake: Lake, settings: Settings, days: list[date]) -> None:
 
 
 def _list_rows(due: list[date], days_of_sessions: set[date]) -> dict[str, Rows]:
-    is_moved = ds.field("former_customer_id").is_valid() & ds.field("customer_id").is_valid()
     return {
         "events": Rows(clean_events.TABLE, find_customers, EVENTS, days_of_sessions, scan=True),
-        "moved": Rows(clean_events.TABLE, "former_customer_id", EVENTS, days_of_sessions, where=is_moved),
+        "moved": Rows(clean_events.TABLE, "former_customer_id", EVENTS, days_of_sessions, where=is_moved()),
         "orders": Rows(clean_orders.TABLE, "customer_id", ORDERS, due, scan=True),
         "returns": Rows(clean_returns.TABLE, "customer_id", RETURNS, due, scan=True),
     }
 
 
-def _split_days(days: Collection[date], rows_per_day: Counter) -> Iterator[list[date]]:
+def is_moved() -> ds.Expression:
+    """Return the condition of events that were given to another customer before."""
+    return ds.field("former_customer_id").is_valid() & ds.field("customer_id").is_valid()
+
+
+def split_days(days: Collection[date], rows_per_day: Counter) -> Iterator[list[date]]:
     """Yield the days in portions that a worker holds, or of a single day."""
     portion: list[date] = []
     for day in sorted(days):

@@ -11,10 +11,11 @@ customers counts instead: the best guess for a customer never seen.
 
 import functools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,16 +27,19 @@ import xxhash
 
 from jobs import catalogue
 from jobs.config.settings import Settings
-from jobs.encoder import REPRESENTATIONS, OnnxEncoder, load_encoder, to_inputs
+from jobs.encoder import to_inputs
 from jobs.engine.runner import open_runner
 from jobs.engine.tasks import COLLECT
 from jobs.errors import UserError
+from jobs.input_groups import align_vectors, rows_of_group
 from jobs.marts import _members
 from jobs.marts._campaigns import list_in_force
 from jobs.marts._reasons import Explainer, explain_against_runner_up, fit_explainer, lead_of_runner_up
 from jobs.progress import log
+from jobs.representations import RepresentationEncoder, load_representations
 from jobs.segment_history import holds_on
 from jobs.storage import models
+from jobs.storage import rows as storage_rows
 from jobs.storage.commits import write_files
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
@@ -114,13 +118,15 @@ def describe_customers(
     calibration: Calibration,
     attributes: Collection[str],
     day: date,
+    groups: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, pa.Table]:
     """Return marts.customer_segments as of `day`.
 
     Key: customer. Inputs: `customers`, `assignments` and, of the active customers alone, `vectors`, with the schemas of the
     scans of _members; `memberships`, the intervals of segments.history that hold on the day; `values` and `churn` of the
     customers that have any, and `holdouts`, the campaigns that customers are held out of. `names` are the names of the segments
-    by id, `attributes` the text columns that the encoder reads. `explainer` may be None where all customers are dormant. Output:
+    by id, `attributes` the text columns that the encoder reads, and `groups` the groups of inputs, with the dimensions of their
+    vectors, whose rows are inputs too. `explainer` may be None where all customers are dormant. Output:
     `rows`, sorted by customer. About 40 µs of CPU an active customer, whom the encoder reads several times.
     """
     members = _join_members(
@@ -128,7 +134,9 @@ def describe_customers(
     )
     is_dormant = pl.col("segment_id") == DORMANT
     active, dormant = members.filter(~is_dormant), members.filter(is_dormant)
-    explained = _explain_active(active, tables["vectors"], explainer, calibration, attributes, day)
+    ids = active["customer_id"].to_arrow().cast(pa.string())
+    of_groups = [align_vectors(tables[group], ids, n_dimensions) for group, n_dimensions in groups.items()]
+    explained = _explain_active(active, tables["vectors"], of_groups, explainer, calibration, attributes, day)
     rows = pl.concat([active.hstack(explained), dormant.hstack(_explain_dormant(dormant))]).sort("customer_id")
     described = rows.with_columns(
         segment_name=_name_of("segment_id", names), runner_up_name=_name_of("runner_up_id", names), as_of_day=pl.lit(day)
@@ -169,19 +177,22 @@ def _name_of(segment: str, names: dict[int, str]) -> pl.Expr:
 def _explain_active(
     active: pl.DataFrame,
     vectors: pa.Table,
+    of_groups: list[np.ndarray],
     explainer: Explainer | None,
     calibration: Calibration,
     attributes: Collection[str],
     day: date,
 ) -> pl.DataFrame:
-    """Return the columns of _EXPLANATION of active customers, BATCH_ROWS at once."""
+    """Return the columns of _EXPLANATION of n active customers, BATCH_ROWS at once; `of_groups` are their vectors (n x d)."""
     vectors = vectors.combine_chunks()
     positions = pc.index_in(active["customer_id"].to_arrow().cast(pa.string()), value_set=vectors["customer_id"])
     _require_vectors(positions.null_count, day)
     parts = [pl.DataFrame(schema=_EXPLANATION)]
     for start in range(0, len(active), BATCH_ROWS):
-        inputs = to_inputs(vectors.take(positions.slice(start, BATCH_ROWS)), list(attributes))
-        parts.append(_explain_batch(active[start : start + BATCH_ROWS], inputs, explainer, calibration))
+        batch = slice(start, start + BATCH_ROWS)
+        rows = vectors.take(positions.slice(start, BATCH_ROWS))
+        inputs = to_inputs(rows, list(attributes), [matrix[batch] for matrix in of_groups])
+        parts.append(_explain_batch(active[batch], inputs, explainer, calibration))
     return pl.concat(parts)
 
 
@@ -235,7 +246,12 @@ class Inputs(NamedTuple):
     attributes: list[str]
     sizes: dict[int, int]  # active customers by segment
     calibration: Calibration
-    encoder: OnnxEncoder | None  # None where all customers are dormant
+    encoder: RepresentationEncoder | None  # None where all customers are dormant
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """The groups of inputs that the encoder reads, with the dimensions of their vectors."""
+        return {group: facts["dimensions"] for group, facts in self.encoder.groups.items()} if self.encoder else {}
 
 
 def read_inputs(lake: Lake, settings: Settings, day: date) -> Inputs | None:
@@ -271,6 +287,7 @@ def publish(lake: Lake, settings: Settings, day: date, inputs: Inputs) -> None:
     kernel = functools.partial(
         describe_customers,
         names=names, explainer=explainer, calibration=inputs.calibration, attributes=inputs.attributes, day=day,
+        groups=inputs.groups,
     )  # fmt: skip
     _, n_customers = _members.read_assigned_model(lake, day)
     scans = {
@@ -282,6 +299,7 @@ def publish(lake: Lake, settings: Settings, day: date, inputs: Inputs) -> None:
     with open_runner(lake, settings, n_customers) as runner:
         scores = {"values": _members.list_values(lake, day), "churn": _members.list_churn(lake, day)}
         sources = {name: _members.to_input(scan) for name, scan in scans.items()} | scores
+        sources |= {group: rows_of_group(group, day) for group in inputs.groups}
         sources["holdouts"] = _members.list_holdouts(lake, list_in_force(lake, settings, day))
         rows = runner.read(sources, _count_buckets(n_customers))
         described = runner.run(kernel, rows, {"rows": COLLECT}).collected["rows"]
@@ -303,7 +321,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
         publish(lake, settings, day, inputs)
 
 
-def _open_encoder(lake: Lake, settings: Settings, version: str, day: date) -> OnnxEncoder:
+def _open_encoder(lake: Lake, settings: Settings, version: str, day: date) -> RepresentationEncoder:
     of_day = (ds.field("model_version") == version) & (ds.field("day") == day)
     encodings = lake.count_by("encoded.customers", ["representation"], of_day)
     if not encodings:
@@ -311,10 +329,10 @@ def _open_encoder(lake: Lake, settings: Settings, version: str, day: date) -> On
             f"publish: encoded.customers has no rows of model {version} on {day}; run first: shoal encode --day {day}"
         )
     representation = next(iter(encodings))[0] or models.LEARNED_EMBEDDING
-    return load_encoder(settings.models, version, [REPRESENTATIONS[representation]])
+    return load_representations(settings.models, version, models.meta(settings.models, version), [representation])
 
 
-def _fit_explainer(lake: Lake, day: date, inputs: Inputs, encoder: OnnxEncoder) -> Explainer:
+def _fit_explainer(lake: Lake, day: date, inputs: Inputs, encoder: RepresentationEncoder) -> Explainer:
     """Fit the explainer on a sample: all customers of a small segment, a share by hash of a large one."""
     of_model = ds.field("model_version") == inputs.version
     definitions = lake.read_small_table("segments.definitions", ["segment_id", "center"], of_model)
@@ -327,6 +345,11 @@ def _fit_explainer(lake: Lake, day: date, inputs: Inputs, encoder: OnnxEncoder) 
     drawn = (batch.filter(pc.is_in(batch["customer_id"], ids)) for batch in _members.read_batches(scan))
     sample = pa.concat_tables([scan.schema.empty_table(), *drawn]).sort_by("customer_id")
     _require_vectors(len(ids) - sample.num_rows, day)
+    ids = sample["customer_id"].combine_chunks()
+    of_groups = [
+        align_vectors(storage_rows.read_rows(lake.root, rows_of_group(group, day)), ids, n_dimensions)
+        for group, n_dimensions in inputs.groups.items()
+    ]
     segments = assignments["segment_id"].take(pc.index_in(sample["customer_id"], value_set=assignments["customer_id"]))
     return fit_explainer(
         encoder,
@@ -334,6 +357,6 @@ def _fit_explainer(lake: Lake, day: date, inputs: Inputs, encoder: OnnxEncoder) 
         [units[name] for name in features],
         np.array([row["segment_id"] for row in rows]),
         np.array([row["center"] for row in rows], dtype=np.float64),
-        *to_inputs(sample, inputs.attributes),
+        *to_inputs(sample, inputs.attributes, of_groups),
         segments.to_numpy(),
     )

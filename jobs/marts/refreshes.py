@@ -33,17 +33,17 @@ SCHEMA = """
     n_orders BIGINT COMMENT 'Rows of clean.orders of the day; null: not known',
     n_rejects BIGINT COMMENT 'Rows of the day that cleaning refused; null: not known',
     table_versions MAP<STRING,BIGINT> COMMENT 'Delta version of each table of the lake when the day was published',
-    representation STRING COMMENT 'What customers are clustered by: learned (learned embedding), pca or features (raw features)',
+    representation STRING COMMENT 'What customers are clustered by, see segments.candidates',
     decision STRING COMMENT 'The last decision of the gate up to the day, and why',
     decided_on DATE COMMENT 'Day of that decision',
     judged ARRAY<STRUCT<
-        representation: STRING COMMENT 'learned, pca, features, or live: the live model',
+        representation: STRING COMMENT 'As of segments.candidates; live: the live model',
         k: INT COMMENT 'Number of clusters',
         stability: DOUBLE COMMENT 'Mean adjusted Rand index over pairs of resamples of the customers',
         separation: DOUBLE COMMENT 'Share of the variance of later revenue, orders and churn that the clusters of a day explain',
         separation_low: DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
         separation_high: DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',
-        common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the raw features, lower is better'
+        common_davies_bouldin: DOUBLE COMMENT 'Davies-Bouldin index in the space of the features and groups, lower is better'
     >> COMMENT 'The measures that the gate compared',
     engine STRING COMMENT 'What carried the kernels: local (processes of one machine) or spark; null: not known',
     omissions ARRAY<STRING> COMMENT 'What the day lacks: table of scores, and why; empty where it lacks nothing'

@@ -6,6 +6,11 @@ from jobs.report import charts
 # What customers can be clustered by, as people call it.
 REPRESENTATIONS = {
     "learned": "Learned embedding",
+    "sequence": "Sequence embedding",
+    "learned_text": "Learned embedding with text",
+    "learned_own_vectors": "Learned embedding with own vectors",
+    "learned_sequence": "Learned embedding with sequences",
+    "learned_all": "Learned embedding with all groups",
     "pca": "PCA",
     "features": "Raw features",
     "live": "Live model",

@@ -1,6 +1,7 @@
 """A sample of the active customers of a day: as an encoder reads them, or as vectors."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -9,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from xxhash import xxh64_intdigest
 
-from jobs.encoder import features_table, to_inputs
+from jobs.encoder import append_vectors, features_table, to_inputs
 from jobs.errors import UserError
+from jobs.input_groups import SEQUENCE, GroupVectors, read_interests
+from jobs.representations import RepresentationEncoder, list_groups, select_vectors
 from jobs.segments._inputs import ActiveCustomers, customers_of
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
@@ -18,10 +21,34 @@ from jobs.storage.rows import Rows, read_rows
 
 @dataclass(frozen=True)
 class Sample:
-    """n customers as an encoder reads them."""
+    """n customers of a day as encoders read them."""
 
+    lake: str
+    day: date
     ids: pa.Array  # n
-    inputs: tuple[np.ndarray, np.ndarray]  # features (n x d) and attributes (n x a)
+    features: np.ndarray  # n x d
+    attributes: np.ndarray  # n x a
+    vectors: dict[str, GroupVectors]  # by group of inputs, but for sequences, which each model encodes itself
+
+    def read_inputs(self, encoder: RepresentationEncoder) -> tuple[np.ndarray, np.ndarray]:
+        """Return the inputs of an encoder. Raises UserError where it was trained on vectors of another model."""
+        vectors = dict(self.vectors)
+        if SEQUENCE in encoder.groups:
+            vectors[SEQUENCE] = encoder.encode_events(self.lake, self.day, self.ids)
+        groups = select_vectors(vectors, encoder.groups, len(self.ids), self.day)
+        return self.features, append_vectors(self.attributes, groups)
+
+    def find_representable(self, names: Sequence[str], meta: dict) -> tuple[list[str], str | None]:
+        """Return which of these representations of a model the customers can be given, and why not all of them."""
+        representable, reason = [], None
+        for name in names:
+            try:
+                facts = {group: meta["groups"][group] for group in list_groups(name, meta)}
+                select_vectors(self.vectors, facts, len(self.ids), self.day)
+                representable.append(name)
+            except UserError as error:
+                reason = str(error)
+        return representable, reason
 
 
 def draw_sample(lake: Lake, day: date, meta: dict, n: int) -> Sample:
@@ -38,7 +65,7 @@ def draw_sample(lake: Lake, day: date, meta: dict, n: int) -> Sample:
     table = features_table(meta["attributes"])
     rows = read_rows(lake.root, Rows(table, "customer_id", ("customer_id", "vector", *meta["attributes"]), [day], ids))
     rows = rows.take(pc.index_in(ids, rows["customer_id"].combine_chunks()))
-    return Sample(ids, to_inputs(rows, list(meta["attributes"])))
+    return Sample(lake.root, day, ids, *to_inputs(rows, list(meta["attributes"])), read_interests(lake.root, day, ids))
 
 
 def draw_vectors(customers: ActiveCustomers, n: int) -> np.ndarray:

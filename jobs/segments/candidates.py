@@ -5,8 +5,9 @@ the model's backtest and features.customer_days since. At most `segment.sample` 
 their id, so that the choice does not depend on order or partitions. The rows of a model are written once, those of the other
 methods than K-Means after the rest, because only people read them.
 
-The learned embedding is tried with every number of clusters. The scaled raw features and their principal components (PCA) are
-clustered with the number that was chosen, and the gate compares the three. The model store keeps the gate's decision: the
+The learned embedding is tried with every number of clusters. The other representations are clustered with the number that was
+chosen: learned embeddings with groups of inputs, the sequence embedding, principal components (PCA) and the scaled raw features.
+The gate compares them. The model store keeps the gate's decision: the
 representation of the champion, or the previous champion.
 """
 
@@ -39,9 +40,9 @@ SCHEMA = """
     centers ARRAY<ARRAY<FLOAT>> COMMENT 'Centres of the clusters of the sample, the largest cluster first',
     cluster_sizes ARRAY<BIGINT> COMMENT 'By cluster: its customers of the sample',
     cluster_stability ARRAY<DOUBLE> COMMENT 'By cluster: mean Jaccard overlap with the most alike of each resample, 0 to 1',
-    representation STRING COMMENT 'learned: learned embedding, pca, features: raw features, live: live model; null: learned',
+    representation STRING COMMENT 'learned, learned_text and so on, sequence, pca, features: raw ones, live; null: learned',
     method STRING COMMENT 'kmeans, bisecting, gaussian_mixture, ward or hdbscan; null: kmeans',
-    common_davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index in the space of the raw features, which the gate compares',
+    common_davies_bouldin DOUBLE COMMENT 'Davies-Bouldin index in the space of the features and groups, which the gate compares',
     separation DOUBLE COMMENT 'Share of the variance of later revenue, orders and churn that the clusters of a day explain',
     separation_low DOUBLE COMMENT 'Lower end of the 95 % interval of the separation',
     separation_high DOUBLE COMMENT 'Upper end of the 95 % interval of the separation',

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -21,9 +21,12 @@ from jobs import flow
 from jobs.errors import UserError
 from jobs.storage.files import open_filesystem, read_if_exists, write_atomically
 
-FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS = flow.MODEL_FAMILIES
+FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS, TEXT_MODELS = flow.MODEL_FAMILIES
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
 BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same training gives as of an earlier day
+GROUPS, BACKTEST_GROUPS = "groups.onnx", "backtest_groups.onnx"  # the same of customers with groups of inputs
+GROUPS_GOLDEN = "groups_golden.json"
+SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 
@@ -160,9 +163,18 @@ def golden(root: str, version: str) -> dict[str, list]:
     {"features": rows of numbers (NaN and infinite among them), "attributes": rows of texts, "vector": rows,
     "reconstruction_error" and "isolation_score": one per row}.
     """
-    rows = _read_json(root, version, "golden.json")
-    rows["features"] = [[float("nan") if value is None else float(value) for value in row] for row in rows["features"]]
-    return rows
+    return _read_golden(root, version, "golden.json", ["features"])
+
+
+def groups_golden(root: str, version: str, groups: Collection[str]) -> dict[str, list]:
+    """Return the example rows of the graph of groups as golden() does: `groups` are inputs, learned embeddings outputs."""
+    return _read_golden(root, version, GROUPS_GOLDEN, ["features", *groups])
+
+
+def _read_golden(root: str, version: str, name: str, matrices: Collection[str]) -> dict[str, list]:
+    rows = _read_json(root, version, name)
+    parsed = {key: [[float("nan") if value is None else float(value) for value in row] for row in rows[key]] for key in matrices}
+    return rows | parsed
 
 
 def checkpoint_path(root: str, version: str) -> str:

@@ -113,12 +113,13 @@ class Encoder:
     """Gives vector(), in place of the encoder file that promote() does not write."""
 
     version: str
+    outputs: tuple[str, ...] = ("vector",)
 
     def run(self, matrix: np.ndarray, attributes: np.ndarray) -> tuple[np.ndarray]:
         return (_vectors(matrix, self.version).astype(np.float32),)
 
 
-def load_encoder(root: str, version: str, outputs: list[str]) -> Encoder:
+def load_encoder(root: str, version: str, outputs: list[str], file: str) -> Encoder:
     """Replace jobs.encoder.load_encoder()."""
     assert outputs == ["vector"]
     return Encoder(version)

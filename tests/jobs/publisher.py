@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pyarrow.compute as pc
 
-from jobs import catalogue
-from jobs.marts import customer_segments, pipeline
+from jobs import catalogue, representations
+from jobs.marts import pipeline
 from jobs.storage.delta import read_arrow
 from jobs.storage.lake import Lake
 from tests.jobs import planted
@@ -18,7 +18,7 @@ from tests.jobs import planted
 def main(root: str) -> None:
     """Publish every day that has assignments, from the first that the manifest lacks."""
     catalogue.FEATURES = planted.CATALOGUE
-    customer_segments.load_encoder = planted.load_encoder
+    representations.load_encoder = planted.load_encoder
     lake = Lake(None, root)
     settings = planted.settings(lake)
     published = pc.max(read_arrow(root, "marts.refreshes")["day"]).as_py()

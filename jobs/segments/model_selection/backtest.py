@@ -4,6 +4,7 @@ Training also trains an encoder on the customers of an earlier day only. It clus
 did until today is the outcome that the clusters should explain.
 """
 
+from collections.abc import Sequence
 from datetime import date
 from functools import cached_property
 
@@ -12,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.config.settings import Settings
-from jobs.encoder import load_encoder
+from jobs.representations import BASELINES, list_learned_representations, load_representations
 from jobs.segments._sample import Sample, draw_sample
 from jobs.segments.model_selection.gate import variance_explained
 from jobs.segments.model_selection.k_sweep import fit_each
-from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -45,19 +45,33 @@ class Backtest:
         if self._backtest_day and self._backtest_day not in lake.days("features.customers"):
             self.missing = f"features.customers has no rows on {self._backtest_day}"
 
-    def variance_explained(self, version: str, clusterings: dict[str, tuple[str, int]]) -> dict[str, np.ndarray]:
+    def variance_explained(self, version: str, meta: dict, clusterings: dict[str, tuple[str, int]]) -> dict[str, np.ndarray]:
         """Return, by name, the shares of variance explained, as gate.variance_explained() gives them.
 
-        `clusterings` holds by name an output of the backtest encoder of `version` and the number of clusters. The result is
-        empty where the shares are not known.
+        `clusterings` holds by name a representation of the model `version` and the number of clusters, `meta` is the model's
+        meta.json. The result lacks what the backtest of the model does not give.
         """
         if self.missing:
             return {}
-        outputs, ks = zip(*clusterings.values(), strict=True)
-        spaces = load_encoder(self._settings.models, version, outputs, models.BACKTEST).run(*self._sample.inputs)
+        names, _ = self.find_representable([name for name, _ in clusterings.values()], meta)
+        clusterings = {key: (name, k) for key, (name, k) in clusterings.items() if name in names}
+        if not clusterings:
+            return {}
+        names, ks = zip(*clusterings.values(), strict=True)
+        encoder = load_representations(self._settings.models, version, meta, names, is_backtest=True)
+        spaces = encoder.run(*self._sample.read_inputs(encoder))
         segment = self._settings.segment
         labels = [fit.labels for fit in fit_each(spaces, ks, segment)]
         return dict(zip(clusterings, variance_explained(self._outcomes, labels, segment.seed) or [], strict=False))
+
+    def find_representable(self, names: Sequence[str], meta: dict) -> tuple[list[str], str | None]:
+        """Return which of these representations the backtest of a model gives, and why not all of them."""
+        facts = meta["backtest"]
+        trained = [name for name in names if name in (*list_learned_representations(facts), *BASELINES)]
+        representable, reason = self._sample.find_representable(trained, facts)
+        if len(trained) < len(names):
+            reason = f"too few customers of {facts['day']} have what {', '.join(sorted(set(names) - set(trained)))} needs"
+        return representable, reason
 
     @cached_property
     def _sample(self) -> Sample:

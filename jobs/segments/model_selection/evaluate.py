@@ -8,21 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.config.settings import BEST, KMEANS, Segment, Settings
-from jobs.encoder import REPRESENTATIONS, load_encoder
 from jobs.errors import UserError
 from jobs.progress import log
+from jobs.representations import BASELINES, list_learned_representations, load_representations
 from jobs.segments import _inputs
-from jobs.segments._sample import draw_sample, draw_vectors
+from jobs.segments._sample import Sample, draw_sample, draw_vectors
 from jobs.segments.model_selection.alternatives import choose_method, try_alternatives
 from jobs.segments.model_selection.backtest import Backtest
+from jobs.segments.model_selection.common_space import complete_groups, name_common_space
 from jobs.segments.model_selection.gate import LIVE, Candidate, choose_representation, davies_bouldin
 from jobs.segments.model_selection.k_sweep import Trial, sweep_k, try_each_k
 from jobs.segments.model_selection.live_model import evaluate_live_model, read_live_model
 from jobs.storage import models
 from jobs.storage.lake import Lake
 from jobs.storage.models import LEARNED_EMBEDDING
-
-BASELINES = ("pca", "features")  # representations that need no training, the simplest last
 
 Spaces = dict[str, np.ndarray]  # by representation the vectors (n x d) of the sample
 Sweep = Callable[[np.ndarray], list[Trial]]
@@ -91,26 +90,27 @@ def compare_representations(lake: Lake, settings: Settings, day: date, champion:
     version, segment = champion["version"], settings.segment
     meta = models.meta(settings.models, version)
     sample = draw_sample(lake, day, meta, segment.sample)
-    outputs = load_encoder(settings.models, version, list(REPRESENTATIONS.values())).run(*sample.inputs)
-    spaces = dict(zip(REPRESENTATIONS, outputs, strict=True))
+    learned, unusable = sample.find_representable(list_learned_representations(meta), meta)
+    spaces, common_space = _read_spaces(settings, version, meta, sample, [*learned, *BASELINES])
     backtest = Backtest(lake, settings, day, meta)
     live = read_live_model(lake, settings, champion)
     sweep = partial(sweep_k, day=day, segment=segment, live_k=len(live.centres) if live else None)
     clusterings = _cluster_representations(spaces, segment, sweep)
-    candidates = _measure_candidates(clusterings, spaces["features"], backtest, version)
-    evaluate_live = cache(partial(evaluate_live_model, live, settings, meta, sample, spaces["features"], backtest))
+    shares = backtest.variance_explained(version, meta, {name: (name, clusterings.k) for name in clusterings.trials})
+    candidates = _measure_candidates(clusterings, common_space, shares)
+    evaluate_live = cache(partial(evaluate_live_model, live, settings, meta, sample, common_space, backtest))
     published, reason = choose_representation(
-        candidates.get(LEARNED_EMBEDDING), [candidates[name] for name in BASELINES], evaluate_live
+        [candidates[name] for name in learned if name in candidates], [candidates[name] for name in BASELINES], evaluate_live
     )
-    unknown = f"variance explained is not known: {backtest.missing}" if backtest.missing else None
-    decision = "; ".join(filter(None, [f"{published}: {reason}", clusterings.failure, unknown]))
+    unknown = _describe_unknown(backtest, meta, list(candidates))
+    decision = "; ".join(filter(None, [f"{published}: {reason}", clusterings.failure, unusable, unknown]))
     log(f"gate  {day}  {decision}")
     if published not in (LIVE, *clusterings.sweeps):
         clusterings.sweeps[published] = sweep(spaces[published])  # segments.candidates has every k of what is published
     rows = []
     for name, candidate in candidates.items():
         rows += _list_rows(candidate, clusterings, published, spaces[name], segment)
-    if published != LEARNED_EMBEDDING and (live_candidate := evaluate_live()):  # the gate has evaluated it
+    if published not in learned and (live_candidate := evaluate_live()):  # the gate has evaluated it
         rows.append(_measure_columns(live_candidate) | {"k": live_candidate.k, "representation": LIVE, "chosen": False})
     return [row | {"decision": decision} for row in rows], len(sample.ids)
 
@@ -125,18 +125,36 @@ def _cluster_representations(spaces: Spaces, segment: Segment, sweep: Sweep) -> 
         sweeps = {base: sweep(spaces[base])}
     trials = {base: next(trial for trial in sweeps[base] if trial.row["chosen"])}
     k = trials[base].row["k"]
-    trials |= {name: next(try_each_k(spaces[name], [k], segment)) for name in BASELINES if name != base}
+    failed = {base} if failure is None else {base, LEARNED_EMBEDDING}
+    trials |= {name: next(try_each_k(space, [k], segment)) for name, space in spaces.items() if name not in failed}
     return Clusterings(k, trials, sweeps, failure)
 
 
+def _read_spaces(settings: Settings, version: str, meta: dict, sample: Sample, names: list[str]) -> tuple[Spaces, np.ndarray]:
+    """Return the representations of the sample, and the common space."""
+    common_name = name_common_space(meta)
+    encoder = load_representations(settings.models, version, meta, list(dict.fromkeys([*names, common_name])))
+    spaces = dict(zip(encoder.names, encoder.run(*sample.read_inputs(encoder)), strict=True))
+    common_space = complete_groups(spaces[common_name], meta.get("groups", {}), settings.segment.seed)
+    return {name: spaces[name] for name in names}, common_space
+
+
+def _describe_unknown(backtest: Backtest, meta: dict, names: list[str]) -> str | None:
+    """Return in words of which representations the variance explained is not known."""
+    if backtest.missing:
+        return f"variance explained is not known: {backtest.missing}"
+    _, reason = backtest.find_representable(names, meta)
+    return reason and f"variance explained is not known of all: {reason}"
+
+
 def _measure_candidates(
-    clusterings: Clusterings, raw_features: np.ndarray, backtest: Backtest, version: str
+    clusterings: Clusterings, common_space: np.ndarray, shares: dict[str, np.ndarray]
 ) -> dict[str, Candidate]:
-    k, trials = clusterings.k, clusterings.trials
-    shares = backtest.variance_explained(version, {name: (REPRESENTATIONS[name], k) for name in trials})
     return {
-        name: Candidate(name, k, trial.row["stability"], davies_bouldin(raw_features, trial.fit.labels), shares.get(name))
-        for name, trial in trials.items()
+        name: Candidate(
+            name, clusterings.k, trial.row["stability"], davies_bouldin(common_space, trial.fit.labels), shares.get(name)
+        )
+        for name, trial in clusterings.trials.items()
     }
 
 
@@ -168,8 +186,10 @@ def _read_vectors(lake: Lake, settings: Settings, day: date, version: str) -> np
 
 def _represent_sample(lake: Lake, settings: Settings, day: date, version: str, representation: str) -> np.ndarray:
     """Return the sample of the day's customers (n x d) as a representation of a model."""
-    sample = draw_sample(lake, day, models.meta(settings.models, version), settings.segment.sample)
-    return load_encoder(settings.models, version, [REPRESENTATIONS[representation]]).run(*sample.inputs)[0]
+    meta = models.meta(settings.models, version)
+    sample = draw_sample(lake, day, meta, settings.segment.sample)
+    encoder = load_representations(settings.models, version, meta, [representation])
+    return encoder.run(*sample.read_inputs(encoder))[0]
 
 
 def _add_columns(rows: list[dict], version: str, day: date, n: int) -> list[dict]:

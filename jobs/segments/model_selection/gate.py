@@ -1,14 +1,15 @@
 """The gate: which representation of the customers is published.
 
-A representation is what customers are clustered by: the learned embedding, or one of the two baselines that need no
-training, PCA and raw features. Each is clustered into the same number of clusters and compared by three measures:
+A representation is what customers are clustered by: a learned one, such as the learned embedding of the features, or one of
+the two baselines that need no training, PCA and raw features. Each is clustered into the same number of clusters and compared
+by three measures:
 
 - stability: mean adjusted Rand index between the clusterings of bootstrap resamples of the customers.
 - variance explained (columns `separation*`): how much of what customers did next is explained by the cluster they were in
   before, by models trained before. It is the adjusted R squared of a one-way analysis of variance (epsilon squared; Kelley
   1935).
-- compactness: the Davies-Bouldin index in one common space, that of the raw features, because indices of different spaces
-  cannot be compared. It favours the raw features over the learned embedding.
+- compactness: the Davies-Bouldin index in one common space, because indices of different spaces cannot be compared. It is that
+  of the raw features, with a block for each group of inputs that the model has (common_space.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,17 @@ MIN_WINS = 2  # measures, of three, in which a candidate must be better to beat 
 N_RESAMPLES = 200  # bootstrap resamples of the customers, for the interval of the variance explained
 INTERVAL = (2.5, 97.5)  # percentiles: a 95 % interval
 LIVE = "live"  # the name of the live model as a candidate
-LABELS = {"learned": "the learned embedding", "pca": "PCA", "features": "raw features", LIVE: "the live model"}
+LABELS = {
+    "learned": "the learned embedding",
+    "learned_text": "the learned embedding with text",
+    "learned_own_vectors": "the learned embedding with own vectors",
+    "learned_sequence": "the learned embedding with sequences",
+    "learned_all": "the learned embedding with all groups",
+    "sequence": "the sequence embedding",
+    "pca": "PCA",
+    "features": "raw features",
+    LIVE: "the live model",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class Candidate:
     name: str  # a key of LABELS
     k: int  # number of clusters
     stability: float | None  # up to 1; higher is better
-    davies_bouldin: float | None  # in the space of the raw features; lower is better
+    davies_bouldin: float | None  # in the common space; lower is better
     variance_explained: np.ndarray | None  # 1 + N_RESAMPLES shares: of all customers, then of each resample
 
     @property
@@ -51,11 +62,12 @@ class Decision(NamedTuple):
 
 
 def choose_representation(
-    learned: Candidate | None, baselines: Sequence[Candidate], evaluate_live: Callable[[], Candidate | None]
+    learned: Sequence[Candidate], baselines: Sequence[Candidate], evaluate_live: Callable[[], Candidate | None]
 ) -> Decision:
     """Return which candidate is published, and why.
 
-    1. The learned embedding, where it beats every baseline. `learned` is None where it cannot be clustered.
+    1. Of the learned representations that beat every baseline the simplest, or a richer one that beats it too, see
+       choose_learned(). `learned` holds those that can be clustered, the simplest first.
     2. Otherwise the better baseline, where it beats the live model or there is none. Of equally good baselines it is the
        simplest, which is the last of `baselines`.
     3. Otherwise LIVE: the live model is kept.
@@ -63,14 +75,9 @@ def choose_representation(
     A candidate beats another where it is better in at least MIN_WINS measures, see compare(). `evaluate_live` returns the live
     model as a candidate, or None where there is none. It is called only where the decision depends on it.
     """
-    if learned is None:
-        reason = "The learned embedding cannot be clustered"
-    else:
-        wins = {baseline.name: compare(learned, baseline) for baseline in baselines}
-        losses = {name: measures for name, measures in wins.items() if len(measures) < MIN_WINS}
-        if not losses:
-            return Decision(learned.name, f"The learned embedding beats {_list_wins(wins, 'and')}")
-        reason = f"The learned embedding does not beat {_list_wins(losses, 'or')}"
+    published, reason = choose_learned(learned, baselines)
+    if published:
+        return Decision(published, reason)
     best = max(reversed(baselines), key=lambda candidate: sum(len(compare(candidate, baseline)) for baseline in baselines))
     live = evaluate_live()
     if live is None:
@@ -80,6 +87,32 @@ def choose_representation(
     if len(measures) >= MIN_WINS:
         return Decision(best.name, f"{reason}; the better baseline, {LABELS[best.name]}, beats {against_live}")
     return Decision(LIVE, f"{reason}; the better baseline, {LABELS[best.name]}, does not beat {against_live}, which is kept")
+
+
+def choose_learned(learned: Sequence[Candidate], baselines: Sequence[Candidate]) -> tuple[str | None, str]:
+    """Return the name of the learned representation that is published, None where none beats every baseline, and the reason.
+
+    They are taken up from the simplest to the richest. One that beats every baseline takes the place of a simpler one that does
+    so only where it beats that one too.
+    """
+    best, praise, remarks = None, "", []
+    for candidate in learned:
+        label = LABELS[candidate.name]
+        wins = {baseline.name: compare(candidate, baseline) for baseline in baselines}
+        losses = {name: measures for name, measures in wins.items() if len(measures) < MIN_WINS}
+        if losses:
+            remarks.append(f"{label} does not beat {_list_wins(losses, 'or')}")
+            continue
+        if best:
+            against = compare(candidate, best)
+            if len(against) < MIN_WINS:
+                remarks.append(f"{label} does not beat {_list_wins({best.name: against}, 'or')}")
+                continue
+            wins[best.name] = against
+        best, praise = candidate, f"{label} beats {_list_wins(wins, 'and')}"
+    remarks = [praise, *remarks] if best else remarks or [f"{LABELS['learned']} cannot be clustered"]
+    reason = "; ".join(remarks)
+    return best and best.name, reason[0].upper() + reason[1:]
 
 
 def compare(candidate: Candidate, baseline: Candidate) -> list[str]:
@@ -126,9 +159,9 @@ def variance_explained(outcomes: np.ndarray, clusterings: Sequence[np.ndarray], 
     return [np.array([_adjusted_r_squared(varying, counts, labels) for counts in weights]) for labels in clusterings]
 
 
-def davies_bouldin(raw_features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the Davies-Bouldin index of n cluster numbers in the space of the raw features (n x d); None for one cluster."""
-    return float(davies_bouldin_score(raw_features, labels)) if len(np.unique(labels)) > 1 else None
+def davies_bouldin(common_space: np.ndarray, labels: np.ndarray) -> float | None:
+    """Return the Davies-Bouldin index of n cluster numbers in the common space (n x d); None for one cluster."""
+    return float(davies_bouldin_score(common_space, labels)) if len(np.unique(labels)) > 1 else None
 
 
 def _adjusted_r_squared(outcomes: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> float:

@@ -8,9 +8,9 @@ import pyarrow.dataset as ds
 from sklearn.metrics import pairwise_distances_argmin
 
 from jobs.config.settings import Settings
-from jobs.encoder import REPRESENTATIONS, load_encoder
 from jobs.errors import UserError
 from jobs.progress import log
+from jobs.representations import load_representations
 from jobs.segments._sample import Sample
 from jobs.segments.model_selection.backtest import Backtest, reason_without_backtest
 from jobs.segments.model_selection.gate import LIVE, Candidate, davies_bouldin
@@ -40,28 +40,30 @@ def read_live_model(lake: Lake, settings: Settings, champion: dict) -> LiveModel
 
 
 def evaluate_live_model(
-    live: LiveModel | None, settings: Settings, meta: dict, sample: Sample, raw_features: np.ndarray, backtest: Backtest
+    live: LiveModel | None, settings: Settings, meta: dict, sample: Sample, common_space: np.ndarray, backtest: Backtest
 ) -> Candidate | None:
     """Return the live model as a candidate: its segments as they are, for the customers of today.
 
-    `meta` is the meta.json of the new model, `sample` the customers that it is evaluated on, and `raw_features` (n x d) their
-    scaled features. None where there is no live model. None too, with a line in the log, where the live model cannot encode
-    these customers, because features have changed or its files are gone: it cannot be kept then.
+    `meta` is the meta.json of the new model, `sample` the customers that it is evaluated on, and `common_space` (n x d) the
+    space in which the compactness of all candidates is measured. None where there is no live model. None too, with a line in
+    the log, where the live model cannot encode these customers: features have changed, the vectors of a group are of another
+    model, or its files are gone. It cannot be kept then.
     """
     if live is None:
         return None
-    output, k = REPRESENTATIONS[live.representation], len(live.centres)
+    name, k = live.representation, len(live.centres)
     try:
         live_meta = models.meta(settings.models, live.version)
         if live_meta["features"] != meta["features"] or list(live_meta["attributes"]) != list(meta["attributes"]):
             raise UserError(f"models: {live.version} was trained on other features")
-        (vectors,) = load_encoder(settings.models, live.version, [output]).run(*sample.inputs)
+        encoder = load_representations(settings.models, live.version, live_meta, [name])
+        (vectors,) = encoder.run(*sample.read_inputs(encoder))
         (trial,) = try_each_k(vectors, [k], settings.segment, resample_refused=True)
         shares = {}
         if reason_without_backtest(live_meta) is None:
-            shares = backtest.variance_explained(live.version, {LIVE: (output, k)})
+            shares = backtest.variance_explained(live.version, live_meta, {LIVE: (name, k)})
     except UserError as error:
         log(f"gate  the live model {live.version} cannot be kept: {error}")
         return None
     labels = pairwise_distances_argmin(vectors, live.centres)
-    return Candidate(LIVE, k, trial.row["stability"], davies_bouldin(raw_features, labels), shares.get(LIVE))
+    return Candidate(LIVE, k, trial.row["stability"], davies_bouldin(common_space, labels), shares.get(LIVE))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import catalogue
+from jobs import catalogue, representations
 from jobs.config.settings import Settings
 from jobs.encoded import customers as encoded
 from jobs.marts import customer_segments, effects, segment_changes, segment_demand, segment_moves, segment_profiles
@@ -35,7 +35,7 @@ class Shop:
         """Call a function of a mart with the lake, the settings and `arguments`, the planted features and encoder."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(catalogue, "FEATURES", planted.CATALOGUE)
-            patch.setattr(customer_segments, "load_encoder", planted.load_encoder)
+            patch.setattr(representations, "load_encoder", planted.load_encoder)
             run(self.lake, self.settings, *arguments)
 
     def rows(self, module: Any, *order: str) -> list[dict]:

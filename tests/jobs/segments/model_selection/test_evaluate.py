@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import catalogue
+from jobs import catalogue, representations
 from jobs.encoded import customers as encoded
 from jobs.segments import candidates, definitions
-from jobs.segments.model_selection import backtest, evaluate, live_model
 from jobs.storage import models
 from jobs.storage.table import Table
 from tests.jobs import planted
@@ -64,10 +63,9 @@ def run_gate(lake, monkeypatch):
     purchases = [dict(zip(CUSTOMER_DAYS.columns, row, strict=True)) for row in purchases]
     lake.replace_rows(CUSTOMER_DAYS, pa.Table.from_pylist(purchases, CUSTOMER_DAYS.arrow_schema))
     monkeypatch.setattr(definitions, "_fit_in_spark", planted.fit_centres)
-    for module in (backtest, evaluate, live_model):
-        monkeypatch.setattr(
-            module, "load_encoder", lambda root, version, outputs, file="": PlantedEncoder(outputs, sharpness[version])
-        )
+    monkeypatch.setattr(
+        representations, "load_encoder", lambda root, version, outputs, file: PlantedEncoder(outputs, sharpness[version])
+    )
 
     def run(version, day, learned, pca, raw_features, **meta):
         sharpness[version] = {"vector": learned, "components": pca, "inputs": raw_features}

@@ -24,7 +24,7 @@ FEATURES = make_candidate("features", 0.80, 0.20, 1.1)
 
 
 def choose(learned, pca, features, live=None):
-    return gate.choose_representation(learned, [pca, features], lambda: live)
+    return gate.choose_representation([learned] if learned else [], [pca, features], lambda: live)
 
 
 def test_a_learned_embedding_that_beats_both_baselines_in_two_measures_is_published_whatever_is_live():
