@@ -2,8 +2,9 @@
 
 Customers have a planted type, each with its own season, weekdays and hours, devices, categories, searches, discounts and
 returns. The types differ but overlap. Beside its type a customer has a taste, which shows in texts only, and a rhythm,
-which shows in the order of events only: features that count and add up see neither. The rows also hold robots, people who look like robots, duplicates, late events,
-broken rows, wrong clocks, other currencies, postage, fees, vouchers, gift cards, test orders, voids and bad debts.
+which shows in the order of events only: features that count and add up see neither. The rows also hold robots, people who
+look like robots, duplicates, late events, broken rows, wrong clocks, other currencies, postage, fees, vouchers, gift cards,
+test orders, voids and bad debts.
 `truth/` beside the files says what was planted, without personal data.
 
 One more day leaves the files of the earlier days as they were, byte for byte. Customers draw row by row from a random
