@@ -32,7 +32,7 @@ ENVIRONMENTS := $(DONE)/spark $(DONE)/train $(DONE)/airflow
 UV := requirements/uv.sh
 export VENV
 
-.PHONY: help setup refresh test up down worker bi serve bench lint format lock clean environments spark-home secret sample
+.PHONY: help setup refresh test up down worker bi serve bench minilm lint format lock clean environments spark-home secret sample
 
 help: ## Show this list
 	@echo "make TARGET [SOURCE=... INPUT=... DAY=YYYY-MM-DD] [LAKE=... MODELS=... REPORTS=...] [ENGINE=spark] [RETRAIN=1] [CUSTOMERS=2000] [PYTHON=python3.12]"
@@ -48,6 +48,7 @@ worker: ## Train for an Airflow that may run elsewhere: API=http://localhost:808
 bi: ## Serve the marts of a lake to BI tools over JDBC until Ctrl-C: LAKE=, PORT=10000
 serve: ## Serve the latest published day over HTTP until Ctrl-C: SHOAL_API_TOKEN, LAKE=, PORT=8090
 bench: ## Measure time and memory, also of what one would use instead: PARTS="features daily" EVENTS=1000000
+minilm: ## Fetch the small transformer for texts, which text.model = minilm uses
 lint: ## Check the style
 format: ## Format the sources
 lock: ## Pin the newest allowed versions again, with hashes
@@ -84,6 +85,9 @@ $(ENVIRONMENTS): $(DONE)/%: requirements/%.txt $(DONE)/tools pyproject.toml
 # Runs every time, in a fraction of a second, because another Java may have been installed.
 spark-home: $(DONE)/spark
 	@$(SPARK)/python -m setup --uv $(UV)
+
+minilm: $(DONE)/spark
+	@$(SPARK)/python -m setup --uv $(UV) --minilm
 
 # Personal fields are hashed with SHOAL_SECRET, or with a secret that is made here once. It is never printed.
 secret: $(DONE)/spark

@@ -24,6 +24,7 @@ SEPARATE_PARTS = [
         "fuzz",
         "training",
         "encoding",
+        "sequences",
         "planted",
         "planted_groups",
         "short_texts",
@@ -33,6 +34,7 @@ SEPARATE_PARTS = [
         "tastes",
         "bi",
         "serve",
+        "texts",
     )
     if (Path(__file__).parent / f"{name}.py").exists()
 ]

@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 an error that the user can mend (one line, `error: ...`), 
 import atexit
 import ctypes
 import os
+import re
 import signal
 import sys
 import traceback
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         # A thin client ends in order, so that its server stops working for it.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        _keep_files_private()
         arguments.run(arguments)
     except UserError as error:
         print(f"error: {error}", flush=True)
@@ -40,6 +42,14 @@ def main(argv: list[str] | None = None) -> int:
         print(hide_values(traceback.format_exc()), file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def _keep_files_private() -> None:
+    """Let new files be for the user who runs Shoal alone, or as the octal umask in SHOAL_UMASK says."""
+    umask = os.environ.get("SHOAL_UMASK") or "077"
+    if not re.fullmatch("0?[0-7]{3}", umask):
+        raise UserError(f"settings: SHOAL_UMASK is '{umask}'; give three octal digits, as in 027 for a group that reads the lake")
+    os.umask(int(umask, 8))
 
 
 def _die_with_parent() -> None:

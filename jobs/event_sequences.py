@@ -38,7 +38,7 @@ MISSING, RARE = 0, 1  # the first codes of a field of text: no value, and a valu
 GAP_EDGES = (10, 60, 600, 3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 90 * 86_400)
 AMOUNT_BUCKETS = 10
 _MAX_CATEGORIES, _MAX_CHANNELS = 200, 30
-_NUMBERS_PER_BATCH = 16_384  # events of a batch with their padding: what is computed of them fits into the cache of a core
+_EVENTS_PER_BATCH = 16_384  # events of a batch with their padding: what is computed of them fits into the cache of a core
 GOLDEN_TOLERANCE = 1e-4  # absolute and relative, between the vectors of the training environment and of this one
 VOCABULARY_KEY = "shoal.vocabulary"  # in the metadata of the ONNX file
 
@@ -250,12 +250,12 @@ def run_encoder(session: onnxruntime.InferenceSession, codes: np.ndarray, starts
 
 
 def _split_by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the places of sequences of about one length, at most _NUMBERS_PER_BATCH events with their padding; none of length 0."""
+    """Yield the places of sequences of about one length, none of 0, in batches of at most _EVENTS_PER_BATCH with padding."""
     order = np.argsort(lengths, kind="stable")
     end = len(order)
     first = int(np.searchsorted(lengths[order], 1))
     while end > first:  # the longest first, so that none is left to one thread at the end
-        start = max(first, end - max(1, _NUMBERS_PER_BATCH // int(lengths[order[end - 1]])))
+        start = max(first, end - max(1, _EVENTS_PER_BATCH // int(lengths[order[end - 1]])))
         yield order[start:end]
         end = start
 

@@ -101,11 +101,13 @@ def align_vectors(rows: pa.Table, ids: pa.Array, n_dimensions: int) -> np.ndarra
 
 
 def find_models(lake: str, day: date) -> dict[str, set[str]]:
-    """Return of which models the vectors of a day are, by group of features.interests; empty where it was not written."""
+    """Return of which models the vectors of a day are, by group; a group without any is left out."""
     names: dict[str, set[str]] = {}
-    for group, model in count_by(lake, INTERESTS.name, ["input_group", "model"], pc.field("day") == pa.scalar(day)):
+    of_day = pc.field("day") == pa.scalar(day)
+    for group, model in count_by(lake, INTERESTS.name, ["input_group", "model"], of_day):
         names.setdefault(group, set()).add(model)
-    return names
+    versions = {version for (version,) in count_by(lake, SEQUENCES.name, ["model_version"], of_day)}
+    return names | ({SEQUENCE: versions} if versions else {})
 
 
 def _to_group(group: str, rows: pa.Table, model_column: str, ids: pa.Array, day: date) -> GroupVectors:

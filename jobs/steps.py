@@ -18,6 +18,8 @@ from jobs.storage import scratch
 from jobs.storage.lock import hold_lake
 
 if TYPE_CHECKING:  # training imports this module, and its environment has no Spark
+    import pyarrow as pa
+
     from jobs.storage.lake import Lake
 
 
@@ -96,6 +98,14 @@ def forget_file(settings: Settings, file: str, table: str | None, undo: bool) ->
             pipeline.remember_file(lake, settings, file, table)
         else:
             pipeline.forget_file(lake, settings, file, table, now)
+
+
+def import_vectors(settings: Settings, rows: "pa.Table") -> int:
+    """Add vectors of the shop's own to features.vectors; return how many it has now."""
+    from jobs.features import vectors
+
+    with lock_lake("vectors import", settings, [rows["known_from"][0].as_py()]), open_lake("vectors import", settings) as lake:
+        return vectors.write_vectors(lake, rows)
 
 
 def lock_lake(name: str, settings: Settings, days: list[date]) -> AbstractContextManager[None]:

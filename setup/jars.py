@@ -54,9 +54,7 @@ def install_jars(target: Places, java: Java, jars: list[Jar]) -> None:
     say(f"fetching {len(jars)} JARs and checking them")
     with tempfile.TemporaryDirectory(dir=target.share, prefix=".jars-") as temporary:
         fetched = Path(temporary)
-        _resolve(target, java, jars, fetched)
-        for jar in jars:
-            _verify(fetched / jar.file, jar)
+        fetch_jars(target, java, jars, fetched)
         for name in installed.keys() - pinned.keys():
             (folder / name).unlink(missing_ok=True)
         # Recorded before they are moved: what a killed run leaves behind is known, and replaced by the next.
@@ -64,6 +62,13 @@ def install_jars(target: Places, java: Java, jars: list[Jar]) -> None:
         for jar in jars:
             os.replace(fetched / jar.file, folder / jar.file)
     put_file(record, json.dumps(pinned, indent=1))
+
+
+def fetch_jars(target: Places, java: Java, jars: list[Jar], into: Path) -> None:
+    """Fetch pinned JARs into a folder. Raises UserError for one that cannot be fetched or is not the pinned one."""
+    _resolve(target, java, jars, into)
+    for jar in jars:
+        _verify(into / jar.file, jar)
 
 
 def _resolve(target: Places, java: Java, jars: list[Jar], into: Path) -> None:

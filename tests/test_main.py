@@ -1,5 +1,6 @@
 """What the command line refuses: exit code 2 and one line that says why."""
 
+import os
 import subprocess
 import sys
 from datetime import date
@@ -40,6 +41,23 @@ def test_a_command_that_cannot_run_is_refused_in_one_line(capsys, argv, message)
     line = refused(capsys, *argv)
     assert "error: " in line
     assert message in line
+
+
+@pytest.mark.parametrize(("variable", "mode"), [({}, 0o600), ({"SHOAL_UMASK": "027"}, 0o640)])
+def test_files_are_for_their_user_alone_unless_told_otherwise(tmp_path, variable, mode):
+    script = (
+        "from types import SimpleNamespace as Namespace; from pathlib import Path; from jobs import __main__ as command_line\n"
+    )
+    script += f"arguments = Namespace(run=lambda _: Path({str(tmp_path / 'file')!r}).touch())\n"
+    script += "command_line.build_parser = lambda: Namespace(parse_args=lambda _: arguments)\ncommand_line.main([])"
+    environment = {name: value for name, value in os.environ.items() if name != "SHOAL_UMASK"} | variable
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def test_a_wrong_umask_is_refused(capsys, monkeypatch):
+    monkeypatch.setenv("SHOAL_UMASK", "private")
+    assert "SHOAL_UMASK is 'private'; give three octal digits" in refused(capsys, "models", "list")
 
 
 def test_a_crash_is_shown_without_the_values_that_its_message_quotes(capsys, monkeypatch):

@@ -26,6 +26,7 @@ from dags.local.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns 0 for success, 1 for a failure with one line on stderr, 130 if a signal stopped it."""
     arguments = _parser().parse_args(argv)
+    os.umask(int(os.environ.get("SHOAL_UMASK") or "077", 8))  # logs and the database are for this user alone
     # Airflow reads its settings when it is first imported, which none of the modules above does.
     configure(WORKER_SETTINGS if arguments.command == "worker" else {})
     try:

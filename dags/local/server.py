@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from datetime import datetime, timedelta
@@ -13,10 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from dags.local.airflow_home import AIRFLOW, DAG_ID, log_path
+from dags.local.airflow_home import DAG_ID, log_path
 from dags.local.database import close_unfinished_runs, create_database, reserve_database, share_database
 from dags.local.errors import UserError
 from dags.local.lake_lock import check_lake, lake_root
+from dags.local.login import USER, check_address, create_password, passwords_file
 from dags.local.session import SESSION_FILE, read_session, session_processes, start_session, wait_for_end
 from dags.processes import business_time_zone, is_alive, session_members
 
@@ -33,6 +36,7 @@ def start_server(port: int) -> None:
     if session := read_session(SESSION_FILE):
         print(f"already up: {_page(session.port)}")
         return
+    check_address()
     check_lake(lake_root())
     log = log_path("up")
     with reserve_database():
@@ -41,8 +45,11 @@ def start_server(port: int) -> None:
         _check_port(port)
         create_database()
         close_unfinished_runs()
+        password = create_password()
         leader = _start_airflow(port, log)
     print(f"starting, log {log}", flush=True)
+    if password:
+        print(f"The page asks for a user: {USER}, password {password} (kept in {passwords_file()}, not shown again)", flush=True)
     try:
         _wait_until_healthy(leader, port, log)
     except BaseException:
@@ -92,14 +99,14 @@ def _check_port(port: int) -> None:
 
 def _start_airflow(port: int, log: Path) -> subprocess.Popen:
     environment = {
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),  # of this start; a worker elsewhere needs one that is set
         **os.environ,
-        "PATH": f"{AIRFLOW.parent}:{os.environ['PATH']}",  # `airflow standalone` starts `airflow` by name
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://localhost:{port}",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
     }
     with log.open("w") as output:
-        return start_session(SESSION_FILE, port, [str(AIRFLOW), "standalone"], output, environment)
+        return start_session(SESSION_FILE, port, [sys.executable, "-m", "dags.local.components"], output, environment)
 
 
 def _wait_until_healthy(leader: subprocess.Popen, port: int, log: Path) -> None:

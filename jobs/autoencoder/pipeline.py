@@ -11,7 +11,7 @@ from jobs.config.policy import load_policy
 from jobs.config.settings import Settings
 from jobs.errors import NotDue
 from jobs.garbage import without_garbage_collection
-from jobs.input_groups import find_models, list_learned
+from jobs.input_groups import SEQUENCE, find_models, list_learned
 from jobs.progress import log
 from jobs.storage import models
 from jobs.storage.delta import is_written, read_arrow, table_path
@@ -70,7 +70,8 @@ def _find_foreign_group(lake: str, day: date, representation: str, meta: dict) -
     """Return a group of which the day has vectors of another model than those that the champion's representation needs."""
     groups = list_learned(meta.get("groups", {})).get(representation, ())
     stored = find_models(lake, day) if groups else {}
-    return next((group for group in groups if stored.get(group, set()) - {meta["groups"][group]["model"]}), None)
+    foreign = (group for group in groups if group != SEQUENCE and stored.get(group, set()) - {meta["groups"][group]["model"]})
+    return next(foreign, None)
 
 
 def _measure_drift(lake: str, day: date, since: date, inputs: list[str]) -> dict[str, float]:

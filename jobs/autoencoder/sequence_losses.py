@@ -12,7 +12,7 @@ from jobs.autoencoder.trainer import Loss, Rows
 
 TEMPERATURE = 0.1
 MIN_EVENTS = 6  # of customers whose slices are compared: those of a shorter history are all but the same
-PREDICTIONS = 1024  # next events of a batch that are predicted, chosen at random: each costs as much as the vocabulary is large
+PREDICTIONS = 512  # next events of a batch that are predicted, chosen at random: each costs as much as the vocabulary is large
 
 
 def sequence_loss(model: SequenceEncoder) -> Loss:

@@ -42,8 +42,8 @@ class SequenceEncoder(nn.Module):
 
     def compute_states(self, codes: Tensor) -> Tensor:
         """Return the state after each event (n, length, width). It depends on no later event, nor on the padding."""
-        events = functional.embedding(codes + self.starts, self.embeddings).sum(dim=2)
-        events = self.norm(self.dropout(events))
+        summed = functional.embedding_bag((codes + self.starts).flatten(end_dim=1), self.embeddings, mode="sum")
+        events = self.norm(self.dropout(summed.view(*codes.shape[:2], -1)))
         if self.kind == "gru":
             return self.gru(events)[0]
         states = events + self.positions[: codes.shape[1]]

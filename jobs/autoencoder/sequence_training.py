@@ -13,7 +13,7 @@ import torch
 
 from jobs.autoencoder.checkpoint import CheckpointFile
 from jobs.autoencoder.customers import split_customers
-from jobs.autoencoder.fitting import select_device
+from jobs.autoencoder.fitting import select_device, set_threads
 from jobs.autoencoder.sequence_examples import SequenceExamples
 from jobs.autoencoder.sequence_graph import build_sequence_encoder
 from jobs.autoencoder.sequence_losses import sequence_loss, validation_loss
@@ -82,6 +82,7 @@ def train_sequence_encoder(
         return None
     vocabulary = fit_vocabulary(select_customers(sequences, splits["train"]), settings.sequence.products)
     codes = vocabulary.encode(sequences)
+    set_threads(codes.size)
     log(f"sequences: {settings.sequence.encoder}, {len(codes)} events of {len(ids)} customers, codes {vocabulary.sizes}")
     model, epochs = fit_sequence_encoder(settings, vocabulary.sizes, codes, sequences, splits, checkpoint, log)
     content = build_sequence_encoder(model, vocabulary)

@@ -22,7 +22,7 @@ from jobs.config.settings import Settings
 from jobs.errors import UserError
 
 COLUMNS = [*dict.fromkeys([*SEGMENT_CHANGES.names, *CROSSINGS.names]), "holdout"]
-WRITERS = {".csv": csv.write_csv, ".parquet": parquet.write_table}
+_FORMULA = r"^([=+\-@\t\r])"  # a cell that begins so is a formula to a spreadsheet (OWASP, CSV injection)
 
 
 def print_changes(settings: Settings, since: date, day: date | None, out: Path | None) -> None:
@@ -63,7 +63,10 @@ def format_crossings(crossings: pa.Table) -> str:
 
 
 def write_changes(changes: pa.Table, out: Path) -> None:
-    """Write the rows as a .csv or .parquet file, whole or not at all. Raises UserError where it cannot be written."""
+    """Write the rows as a .csv or .parquet file, whole or not at all. Raises UserError where it cannot be written.
+
+    In a .csv file a text that a spreadsheet would take for a formula begins with an apostrophe. A .parquet file has it as it is.
+    """
     if out.suffix not in WRITERS:
         raise UserError(f"changes: {out}: write to a file that ends in {' or '.join(WRITERS)}")
     temporary = out.with_name(f".{out.name}.new")
@@ -72,3 +75,14 @@ def write_changes(changes: pa.Table, out: Path) -> None:
         os.replace(temporary, out)
     except OSError as error:
         raise UserError(f"changes: {out} cannot be written ({error}); choose another file with --out") from error
+
+
+def _write_csv(rows: pa.Table, path: Path) -> None:
+    texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+    for name in texts:
+        escaped = pc.replace_substring_regex(rows[name], _FORMULA, r"'\1")
+        rows = rows.set_column(rows.column_names.index(name), name, escaped)
+    csv.write_csv(rows, path)
+
+
+WRITERS = {".csv": _write_csv, ".parquet": parquet.write_table}

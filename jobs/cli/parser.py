@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_pages(commands)
     _add_source_commands(commands)
+    _add_vectors(commands)
     _add_sample(commands)
     return parser
 
@@ -59,6 +60,18 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--trials", type=_positive(int), help=f"how many in all; default: {steps.Search.trials}")
     budget.add_argument("--minutes", type=_positive(float), help="instead, how long they may take in all")
     parser.add_argument("--sampler", choices=("tpe", "random", "grid"), help=f"who chooses; default: {steps.Search.sampler}")
+
+
+def _add_vectors(commands) -> None:
+    actions = commands.add_parser("vectors", help="Vectors of the shop's own, such as of images.").add_subparsers(required=True)
+    parser = actions.add_parser("import", help="Bring vectors of customers or products in from a file.")
+    parser.add_argument("file", help="Parquet, CSV or JSON lines with the columns id and vector")
+    parser.add_argument("--kind", choices=("customer", "product"), required=True, help="whose ids the file has")
+    parser.add_argument("--model", required=True, help="what made the vectors; another name replaces all of the kind")
+    parser.add_argument("--from", dest="known_from", type=date.fromisoformat, default=date(1970, 1, 1), metavar="YYYY-MM-DD",
+                        help="day from which they hold; default: always")  # fmt: skip
+    _add_source(parser)
+    parser.set_defaults(run=_import_vectors)
 
 
 def _add_refresh(commands) -> None:
@@ -282,6 +295,14 @@ def _check_source(arguments: argparse.Namespace) -> None:
 
     settings = load_settings()
     check_source(replace(settings, input=arguments.input or settings.input), arguments.mapping, arguments.rows)
+
+
+def _import_vectors(arguments: argparse.Namespace) -> None:
+    from jobs.cli import vectors
+
+    settings = _settings(arguments)
+    rows = vectors.read_vectors(arguments.file, arguments.kind, arguments.model, arguments.known_from)
+    print(f"{steps.import_vectors(settings, rows):,} vectors in features.vectors")
 
 
 def _forget_file(arguments: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ HOME = Path(__file__).resolve().parent.parent.parent
 _OTHER_VARIABLES = {
     "SHOAL_ENV", "SHOAL_SECRET", "SHOAL_HOME", "SHOAL_LOCK_TOKEN", "SHOAL_PARENT", "SHOAL_REMOTE", "SHOAL_SESSION_FILE",
     "SHOAL_API_TOKEN", "SHOAL_SPARK_BIN", "SHOAL_SPARK_HOME", "SHOAL_SPARK_PYTHON", "SHOAL_TRAIN_PYTHON",
+    "SHOAL_UMASK",
 }  # fmt: skip
 
 
@@ -133,7 +134,7 @@ class Sequence:
     products: int = _within(2000, 0)
     width: int = _within(64, 4)
     dimension: int = _within(32, 1)
-    epochs: int = _within(20, 1)
+    epochs: int = _within(12, 1)
     max_steps: int = _within(3000, 1)
     patience: int = _within(3, 1)
     batch_size: int = _within(64, 2)

@@ -12,8 +12,8 @@ _DOMAIN = b"text\0"  # so that the key of an e-mail address that was searched fo
 def normalize_texts(texts: pl.Series, max_characters: int) -> pl.Series:
     """Return the beginnings of texts, in one Unicode form and with single spaces; null where nothing is left.
 
-    >>> normalize_texts(pl.Series(["  Blue \\n mug ", "cafe\\u0301", " ", None, "abcdef"]), 4).to_list()
-    ['Bl', 'café', None, None, 'abcd']
+    >>> normalize_texts(pl.Series(["  Blue \\n mug ", "cafe\\u0301", " ", None, "abcdef"]), 5).to_list()
+    ['Blu', 'café', None, None, 'abcde']
     """
     beginnings = texts.str.head(max_characters)
     distinct = beginnings.unique().drop_nulls()

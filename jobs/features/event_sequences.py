@@ -1,4 +1,4 @@
-"""features.event_sequences: one row per customer, day, and days from and until which this is known of that day: the events in order.
+"""features.event_sequences: one row per customer, day, and days from and until which this is known of it: events in order.
 
 Inputs: clean.events without robots, and the product lines of clean.orders as purchases. `identified_on` and `known_until` mean
 what they do in features.customer_days, so that the rows known by a day hold what was known on that day. Rules that may be

@@ -14,7 +14,6 @@ from functools import partial
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from scipy.sparse import csr_matrix
 
 from jobs.config.settings import Settings, Text
 from jobs.engine.runner import count_buckets, open_runner
@@ -33,7 +32,7 @@ SCHEMA = """
     customer_id STRING NOT NULL COMMENT 'customer',
     day DATE NOT NULL COMMENT 'as of the end of this day, in the business time zone',
     input_group STRING NOT NULL COMMENT 'text, or own_vectors: what the shop brought in',
-    model STRING NOT NULL COMMENT 'what the vectors are of; not comparable across models',
+    model STRING NOT NULL COMMENT 'what the vectors are of, and how they are weighed; not comparable across models',
     n_items BIGINT NOT NULL COMMENT 'different items with a vector in the longest window',
     last_item_day DATE COMMENT 'last day with such an item; null without one',
     vector ARRAY<FLOAT> NOT NULL COMMENT 'a mean per window, the shortest first, then scatter and drift; of own_vectors after the own vector of the customer'"""  # noqa: E501
@@ -96,13 +95,26 @@ def _summarize_group(weights: pl.DataFrame, group: ItemVectors, day: date, setti
     counts = weights.group_by("customer_id").agg(n_items=pl.len().cast(pl.Int64), last_item_day=pl.col("last").max())
     rows = rows.join(counts, "customer_id", "left", maintain_order="left").with_columns(pl.col("n_items").fill_null(0))
     matrix = np.hstack(parts) if parts else np.zeros((0, 1), np.float32)
-    constants = {"day": pl.lit(day), "input_group": pl.lit(group.group), "model": pl.lit(group.model)}
+    constants = {"day": pl.lit(day), "input_group": pl.lit(group.group), "model": pl.lit(name_model(group.model, settings))}
     table = rows.with_columns(**constants).to_arrow().append_column("vector", to_lists(matrix))
     return table.select(TABLE.columns).cast(TABLE.arrow_schema)
 
 
+def name_model(vectors_of: str, settings: Text) -> str:
+    """Return the name of the model of a customer's vector: what its items' vectors are of, and a hash of how they are weighed.
+
+    >>> name_model("static-1", Text()) == name_model("static-1", Text(half_life_days=30.0))
+    False
+    """
+    weights = (settings.search_weight, settings.view_weight, settings.cart_weight, settings.order_weight)
+    weighing = reconciliation.fingerprint_inputs(_VERSION, sorted(settings.windows), settings.half_life_days, weights)
+    return f"{vectors_of} {weighing[:8]}"
+
+
 def _summarize_items(ids: pl.Series, weights: pl.DataFrame, matrix: np.ndarray, windows: list[int]) -> np.ndarray:
     """Return the means of each window, shortest first, the scatter and the drift, of n customers; zeros without an item."""
+    from scipy.sparse import csr_matrix  # here, because it takes a third of a second
+
     rows = ids.search_sorted(weights["customer_id"]).to_numpy()
     starts = np.searchsorted(rows, np.arange(len(ids) + 1))
     means = []
@@ -113,9 +125,11 @@ def _summarize_items(ids: pl.Series, weights: pl.DataFrame, matrix: np.ndarray, 
         means.append(csr_matrix((shares, weights["place"].to_numpy(), starts), (len(ids), len(matrix))) @ matrix)
     has_items = np.diff(starts) > 0
     lengths = [np.sqrt(np.einsum("ij,ij->i", mean, mean)) for mean in means]
-    scatter = np.where(has_items, 1 - lengths[-1] ** 2, 0)  # the mean squared distance of vectors of length 1 from their mean
+    scatter = np.where(
+        has_items, np.maximum(1 - lengths[-1] ** 2, 0), 0
+    )  # the mean squared distance of vectors of length 1 from their mean
     cosine = np.einsum("ij,ij->i", means[0], means[-1]) / np.maximum(lengths[0] * lengths[-1], 1e-12)
-    drift = np.where(has_items, 1 - cosine, 0)
+    drift = np.where(has_items, np.maximum(1 - cosine, 0), 0)
     return np.hstack([*means, scatter[:, None], drift[:, None]]).astype(np.float32)
 
 

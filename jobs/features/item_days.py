@@ -18,6 +18,7 @@ from jobs.clean import orders as clean_orders
 from jobs.config.settings import NO_TEXT_MODEL, Settings, read_secret
 from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Call, Write
+from jobs.features import vectors
 from jobs.features._daily_steps import EVENTS, ORDERS, write_steps
 from jobs.features._query import BUCKET_SIZE, run_steps
 from jobs.features._text_keys import PURPOSE, hash_texts, normalize_texts
@@ -72,11 +73,13 @@ def count_items(
 def run(lake: Lake, settings: Settings, days: list[date]) -> None:
     """Bring the items up to date for `days` and for every earlier day whose clean rows have changed.
 
+    They are counted where there is a text model, or where the shop has brought vectors in.
+
     Raises UserError where words were searched for and no key is set.
     """
-    has_texts = settings.text.model != NO_TEXT_MODEL
+    is_read = settings.text.model != NO_TEXT_MODEL or lake.count_rows(vectors.TABLE.name) > 0
     revisions = [reconciliation.read_revisions(lake, table) for table in ("clean.events", "clean.orders")]
-    known_days = {day for of_table in revisions for day in of_table if day <= days[-1]} if has_texts else set()
+    known_days = {day for of_table in revisions for day in of_table if day <= days[-1]} if is_read else set()
     inputs = {
         day: reconciliation.fingerprint_inputs(_VERSION, settings.text.max_characters, *(r.get(day, "") for r in revisions))
         for day in known_days

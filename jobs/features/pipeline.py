@@ -12,7 +12,7 @@ from jobs.text_models import load_text_model
 
 
 def run(lake: Lake, settings: Settings, days: list[date], retrain: bool) -> None:
-    """Write features.customer_days and event_sequences for `days` and the earlier days that are due, then features.customers as of each day.
+    """Write what customers did on `days` and on the earlier days that are due, then features.customers as of each day.
 
     The customers as of earlier days come first where a training on the last day needs them too, which `retrain` asks for, and
     what became of them since comes last.

@@ -29,6 +29,7 @@ def merge_vectors(stored: pa.Table, new: pa.Table) -> pa.Table:
 
     Raises UserError for an id without a value or twice on a day, a vector that is empty, of another length or not finite.
     """
+    new = new.select(TABLE.columns)
     _check_vectors(new)
     kind, model = new["kind"][0].as_py(), new["model"][0].as_py()
     earlier = pl.DataFrame(pl.from_arrow(stored)).filter((pl.col("kind") != kind) | (pl.col("model") == model))
@@ -45,8 +46,6 @@ def merge_vectors(stored: pa.Table, new: pa.Table) -> pa.Table:
 
 
 def _check_vectors(rows: pa.Table) -> None:
-    if not rows.num_rows:
-        raise UserError("vectors import: the file has no rows. Name another file")
     frame = pl.DataFrame(pl.from_arrow(rows)).with_row_index("row", offset=1)
     length, width = pl.col("vector").list.len(), len(rows["vector"][0].as_py() or ())
     problems = {
@@ -58,6 +57,7 @@ def _check_vectors(rows: pa.Table) -> None:
     for problem, condition in problems.items():
         if len(broken := frame.filter(condition)):
             raise UserError(f"vectors import: row {broken['row'][0]} {problem} ({len(broken)} such rows). Correct the file")
+    # a null within a vector is read as NaN
     is_finite = np.isfinite(to_matrix(rows["vector"])).all(axis=1)
     if not is_finite.all():
         raise UserError(f"vectors import: row {int(np.argmin(is_finite)) + 1} has a value that is no number. Correct the file")

@@ -30,7 +30,30 @@ def write_atomically(path: str, content: bytes) -> None:
         with filesystem.open_output_stream(base) as file:  # an object store shows a new object whole or not at all
             file.write(content)
         return
-    os.replace(_write_beside(base, content), base)
+    replace_durably(_write_beside(base, content), base)
+
+
+def replace_durably(source: str | Path, target: str | Path) -> None:
+    """Rename a file or folder of this machine in one step, and keep the new name through a power cut."""
+    os.replace(source, target)
+    sync_folder(Path(target).parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder of this machine down to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_files(folder: Path) -> None:
+    """Write a folder of this machine and the files in it down to the disk."""
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 def create_if_missing(path: str, content: bytes) -> bool:

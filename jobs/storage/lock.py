@@ -59,6 +59,19 @@ def hold_lake(root: str, command: str, days: str, started_at: datetime) -> Itera
         yield
 
 
+@contextmanager
+def hold_folder(root: str) -> Iterator[None]:
+    """Hold the lock of a folder of models during the body; wait for it where another process holds it.
+
+    It is for a change that reads a file first and takes milliseconds. Raises OSError where its file cannot be written.
+    """
+    path = lock_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def lock_path(root: str, home: Path = _HOME) -> Path:
     """Return the lock file of the lake `root`.
 

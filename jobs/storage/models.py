@@ -19,7 +19,8 @@ from pyarrow import fs
 
 from jobs import flow
 from jobs.errors import UserError
-from jobs.storage.files import open_filesystem, read_if_exists, write_atomically
+from jobs.storage.files import open_filesystem, read_if_exists, replace_durably, sync_files, write_atomically
+from jobs.storage.lock import hold_folder
 
 FAMILY, CUSTOMER_VALUES, CUSTOMER_OUTCOMES, RECOMMENDATIONS, TEXT_MODELS = flow.MODEL_FAMILIES
 OUTCOME_NETWORKS = "outcome_networks"  # contestants, no champions that people choose
@@ -27,6 +28,7 @@ BACKTEST = "backtest.onnx"  # in a model's folder: the encoder that the same tra
 GROUPS, BACKTEST_GROUPS = "groups.onnx", "backtest_groups.onnx"  # the same of customers with groups of inputs
 GROUPS_GOLDEN = "groups_golden.json"
 SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
+_REPLACED = ".old-"  # begins the name of a folder with a version that another takes the place of
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 
@@ -48,6 +50,12 @@ def promote(root: str, version: str, since: date, representation: str | None = N
     `representation` says which output of the model customers are clustered by; without it, the one last chosen for the
     version. Raises UserError where the version is not complete.
     """
+    with _hold(root, family):
+        _promote(root, version, since, representation, family)
+
+
+def _promote(root: str, version: str, since: date, representation: str | None, family: str) -> None:
+    """Add an entry to champion.json; the lock of the family is held."""
     if not exists(root, version, family):
         raise UserError(f"models: {root}/{family}/{version} is not complete and cannot be champion; run shoal train --retrain")
     history = champion_history(root, family)
@@ -80,6 +88,14 @@ def rollback(root: str, since: date | None = None, family: str = FAMILY) -> dict
     It is champion from `since` on. Without `since` it takes the place of the newest one from that one's first day.
     Raises UserError where no other model was champion before.
     """
+    with _hold(root, family):
+        version, first = _find_previous(root, since, family)
+        _promote(root, version, first, None, family)
+    return {"version": version, "since": first.isoformat()}
+
+
+def _find_previous(root: str, since: date | None, family: str) -> tuple[str, date]:
+    """Return the version that rollback() makes champion, and its first day."""
     entries = champion_history(root, family)
     earlier = [entry for entry in entries if entry["version"] != entries[-1]["version"]]
     if not earlier:
@@ -91,8 +107,7 @@ def rollback(root: str, since: date | None = None, family: str = FAMILY) -> dict
         raise UserError(
             f"models: {entries[-1]['version']} is champion since {replaced_since}, which is after {since}; name a later day"
         )
-    promote(root, version, since or replaced_since, family=family)
-    return {"version": version, "since": (since or replaced_since).isoformat()}
+    return version, since or replaced_since
 
 
 def champion_history(root: str, family: str = FAMILY) -> list[dict]:
@@ -131,9 +146,10 @@ def save(root: str, version: str, write: Callable[[Path], None], family: str = F
         folder = Path(tempfile.mkdtemp(prefix=f".{version}-", dir=base if is_local else None))
         try:
             write(folder)
-            folder.chmod(0o755)  # a temporary folder is its owner's alone; the encoder may run as another user
+            folder.chmod(0o777 & ~_umask())  # a temporary folder is its owner's alone, whatever the umask is
             if is_local:
-                _replace_folder(folder, Path(base) / version)
+                with _hold(root, family):
+                    _replace_folder(folder, Path(base) / version)
             else:
                 _upload_folder(folder, filesystem, f"{base}/{version}")
         finally:
@@ -143,6 +159,9 @@ def save(root: str, version: str, write: Callable[[Path], None], family: str = F
 def read(root: str, version: str, name: str, family: str = FAMILY) -> bytes:
     """Return the bytes of one file of a model. Raises UserError where it is missing or cannot be read."""
     filesystem, path = open_filesystem(f"{_family_folder(root, family)}/{version}/{name}")
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound and _is_moved_away(root, version, family):
+        with _hold(root, family):
+            pass  # a killed process has moved the version away; it is in place now
     try:
         with filesystem.open_input_file(path) as file:
             return file.read()
@@ -229,6 +248,17 @@ def exists(root: str, version: str, family: str = FAMILY) -> bool:
     return "/" not in version and filesystem.get_file_info(f"{base}/{version}/meta.json").type == fs.FileType.File
 
 
+def _umask() -> int:
+    umask = os.umask(0o077)  # can only be read by setting it
+    os.umask(umask)
+    return umask
+
+
+def _is_moved_away(root: str, version: str, family: str) -> bool:
+    folder = local_root(_family_folder(root, family))
+    return folder is not None and any(folder.glob(f"{_REPLACED}*/{version}"))
+
+
 def _family_folder(root: str, family: str = FAMILY) -> str:
     return f"{root}/{family}"
 
@@ -270,10 +300,30 @@ def _upload_folder(folder: Path, filesystem: fs.FileSystem, target: str) -> None
 
 
 def _replace_folder(new: Path, target: Path) -> None:
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=".old-", dir=target.parent))
-        os.replace(target, old / target.name)
-        os.replace(new, target)
+    """Put a folder in the place of an earlier one of this name. _restore() ends what a killed process has begun."""
+    sync_files(new)
+    if not target.exists():
+        replace_durably(new, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=_REPLACED, dir=target.parent))
+    replace_durably(target, old / target.name)
+    replace_durably(new, target)
+    shutil.rmtree(old)
+
+
+def _restore(base: Path) -> None:
+    """Put versions back that a killed process has moved away without putting another in their place; the lock is held."""
+    for old in base.glob(f"{_REPLACED}*"):
+        for folder in old.iterdir():
+            if not (base / folder.name).exists():
+                replace_durably(folder, base / folder.name)
         shutil.rmtree(old)
-    else:
-        os.replace(new, target)
+
+
+@contextmanager
+def _hold(root: str, family: str) -> Iterator[None]:
+    """Hold the lock of a family of models, so that a change which reads first cannot undo another; all versions are in place."""
+    with _write_errors(_family_folder(root, family)), hold_folder(_family_folder(root, family)):
+        if folder := local_root(_family_folder(root, family)):
+            _restore(folder)
+        yield

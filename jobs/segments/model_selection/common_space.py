@@ -4,13 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jobs.encoder import JOINT
 from jobs.input_groups import GROUPS
-
-
-def name_common_space(meta: dict) -> str:
-    """Return the output of a model that gives the common space; `meta` is its meta.json."""
-    return JOINT if meta.get("groups") else "features"
 
 
 def complete_groups(space: np.ndarray, groups: Mapping[str, dict], seed: int) -> np.ndarray:

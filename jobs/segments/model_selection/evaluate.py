@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jobs.config.settings import BEST, KMEANS, Segment, Settings
+from jobs.encoder import JOINT
 from jobs.errors import UserError
 from jobs.progress import log
 from jobs.representations import BASELINES, list_learned_representations, load_representations
@@ -15,7 +16,7 @@ from jobs.segments import _inputs
 from jobs.segments._sample import Sample, draw_sample, draw_vectors
 from jobs.segments.model_selection.alternatives import choose_method, try_alternatives
 from jobs.segments.model_selection.backtest import Backtest
-from jobs.segments.model_selection.common_space import complete_groups, name_common_space
+from jobs.segments.model_selection.common_space import complete_groups
 from jobs.segments.model_selection.gate import LIVE, Candidate, choose_representation, davies_bouldin
 from jobs.segments.model_selection.k_sweep import Trial, sweep_k, try_each_k
 from jobs.segments.model_selection.live_model import evaluate_live_model, read_live_model
@@ -132,10 +133,11 @@ def _cluster_representations(spaces: Spaces, segment: Segment, sweep: Sweep) -> 
 
 def _read_spaces(settings: Settings, version: str, meta: dict, sample: Sample, names: list[str]) -> tuple[Spaces, np.ndarray]:
     """Return the representations of the sample, and the common space."""
-    common_name = name_common_space(meta)
+    joint, _ = sample.find_representable([JOINT] if meta.get("groups") else [], meta)
+    common_name = joint[0] if joint else "features"
     encoder = load_representations(settings.models, version, meta, list(dict.fromkeys([*names, common_name])))
     spaces = dict(zip(encoder.names, encoder.run(*sample.read_inputs(encoder)), strict=True))
-    common_space = complete_groups(spaces[common_name], meta.get("groups", {}), settings.segment.seed)
+    common_space = complete_groups(spaces[common_name], meta["groups"] if joint else {}, settings.segment.seed)
     return {name: spaces[name] for name in names}, common_space
 
 

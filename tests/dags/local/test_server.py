@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from tests.dags.local_command import STEPS, call_api, free_port, run_local
+from tests.dags.local_command import STEPS, authorization, call_api, free_port, run_local
 from tests.dags.waiting import is_running, wait_for
 from tests.dags.webhook import Webhook
 
@@ -61,6 +61,13 @@ def test_up_refuses_a_port_in_use_and_down_without_up_says_so(project):
     assert run_local(project, "down") == (0, ["nothing is up"], "")
 
 
+def test_up_never_makes_everyone_an_administrator_on_an_address_that_others_reach(project):
+    variables = {"AIRFLOW__API__HOST": "0.0.0.0", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True"}  # noqa: S104
+    code, lines, err = run_local(project, "up", **variables)
+    assert (code, lines) == (1, [])
+    assert err.startswith("error: AIRFLOW__API__HOST is 0.0.0.0 and AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS makes everyone")
+
+
 def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
     """Start Airflow once for all that only a scheduler shows: schedule, form, backfill, a run marked failed, the end."""
     port = free_port()
@@ -71,9 +78,11 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
         code, lines, err = run_local(project, "up", "--port", str(port), **variables)
         try:
             assert (code, err) == (0, "")
-            assert lines[1] == f"up: http://localhost:{port}/dags/daily_refresh"
+            assert lines[1].startswith("The page asks for a user: admin, password ")
+            assert lines[2] == f"up: http://localhost:{port}/dags/daily_refresh"
             assert run_local(project, "run", "--day", "2026-11-20")[2].startswith("error: the scheduler is up")
             assert run_local(project, "up")[1] == [f"already up: http://localhost:{port}/dags/daily_refresh"]
+            check_doors(project, port)
             check_scheduled_run(project, port, webhook)
             check_days_of_runs_by_hand_and_of_a_backfill(project, port)
             check_whole_run_and_its_report(project, port)
@@ -89,6 +98,24 @@ def test_a_real_scheduler_runs_the_right_day_and_down_leaves_nothing(project):
     assert not [p.pid for p in psutil.process_iter() if os.getsid(p.pid) == leader and is_running(p.pid)]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port))
+
+
+def check_doors(project, port: int) -> None:
+    """Only this machine reaches Airflow, only with the password, and only under its own name."""
+    leader = json.loads((project.var / "airflow" / "session.json").read_text())["leader"]
+    members = [process for process in psutil.process_iter() if os.getsid(process.pid) == leader]
+    sockets = [entry for process in members for entry in process.net_connections() if entry.status == psutil.CONN_LISTEN]
+    assert sockets
+    assert {entry.laddr.ip for entry in sockets} == {"127.0.0.1"}
+    assert (project.var / "airflow" / "passwords.json").stat().st_mode & 0o777 == 0o600
+    for path, headers, code in (
+        (f"api/v2/{RUNS}", {}, 401),
+        ("auth/token", {"Host": "evil.example"}, 400),
+        (f"api/v2/{RUNS}", {"Host": "evil.example"} | authorization(port), 400),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/{path}", headers=headers), timeout=600)
+        assert refusal.value.code == code, (path, headers)
 
 
 def check_scheduled_run(project, port: int, webhook) -> None:
@@ -122,7 +149,7 @@ def check_whole_run_and_its_report(project, port: int) -> None:
     assert [entry[0] for entry in project.journal()[-len(STEPS) :]] == STEPS
     assert {entry[entry.index("--day") + 1] for entry in project.journal()[-len(STEPS) :]} == {"2021-01-31"}
 
-    page = report_page(port, run)
+    page = urllib.request.Request(report_page(port, run), headers=authorization(port))  # noqa: S310
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(page, timeout=600)  # noqa: S310
     file = project.var / "reports" / "2021-01-31" / "index.html"

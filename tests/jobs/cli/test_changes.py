@@ -64,6 +64,14 @@ def test_a_day_without_a_refresh_has_the_segments_of_the_known_day_before(segmen
     assert sorted(rows["customer_id"].to_pylist()) == [c for c, *_ in difference(segments[DAYS[1]], segments[DAYS[3]])]
 
 
+@pytest.mark.parametrize(("file", "expected"), [("c.csv", "'=cmd|'/c calc'!A0"), ("c.parquet", "=cmd|'/c calc'!A0")])
+def test_a_spreadsheet_takes_no_customer_for_a_formula(tmp_path, file, expected):
+    rows = pa.table({"customer_id": ["=cmd|'/c calc'!A0", "a=1"], "from_segment_id": [-1, 2]})
+    changes.write_changes(rows, tmp_path / file)
+    read = csv.read_csv if file.endswith("csv") else parquet.read_table
+    assert read(tmp_path / file).to_pydict() == {"customer_id": [expected, "a=1"], "from_segment_id": [-1, 2]}
+
+
 def test_the_table_counts_changes_by_pair_of_segments(segments, capsys):
     main(["changes", "--since", str(FIRST)])
     lines = capsys.readouterr().out.splitlines()

@@ -19,7 +19,8 @@ def test_customers_are_compared_with_those_the_champion_was_trained_on(lake, set
     ]
     write_table(lake, "features.customers", *rows, {"customer_id": "dormant", "is_active": False, "vector": [9e9] * len(vector)})
     write_table(lake, "features.customer_days", {})
-    write_table(lake, "features.outcomes", {})
+    for name in ("outcomes", "item_days", "texts", "vectors", "interests"):
+        write_table(lake, f"features.{name}", {})
     at = catalogue.VECTOR.index("orders_7d")
     training_profile = {
         "orders_7d": {"edges": [at + 1.0], "shares": [1.0, 0.0], "missing_share": 0.5, "low": 0.0, "high": at},

@@ -36,7 +36,8 @@ def test_a_good_layer_passes_with_one_row_per_expectation(lake, settings, layer)
 def test_a_failed_critical_stops_the_day_after_all_results_are_written(lake, settings, capsys):
     write_table(lake, "features.customer_days", {}, {"customer_id": "2", "orders": -1})
     write_table(lake, "features.customers", {}, {"customer_id": "2", "bounce_share_365d": 2.0})
-    write_table(lake, "features.outcomes", {})
+    for name in ("outcomes", "item_days", "texts", "vectors", "interests"):
+        write_table(lake, f"features.{name}", {})
     with pytest.raises(UserError) as error:
         pipeline.run(lake, settings, "features", [DAY])
     assert str(error.value) == (

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -77,6 +79,27 @@ def test_a_save_that_fails_midway_leaves_nothing(tmp_path):
     assert list((tmp_path / models.FAMILY).iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "use", [lambda root: models.read(root, "a", "meta.json"), lambda root: models.promote(root, "a", FEBRUARY)]
+)
+def test_a_version_that_a_killed_process_has_moved_away_is_put_back(root, use):
+    folder = root / models.FAMILY
+    (folder / ".old-x").mkdir()
+    (folder / "a").rename(folder / ".old-x" / "a")
+    use(str(root))
+    assert models.versions(str(root)) == ["a", "b"]
+    assert not (folder / ".old-x").exists()
+
+
+def test_processes_that_promote_at_the_same_time_lose_no_entry(root):
+    days = [f"2026-{month:02}-{day:02}" for month in (3, 4, 5) for day in range(1, 21)]
+    promote = "import sys; from datetime import date; from jobs.storage import models\n"
+    promote += "for day in sys.argv[2:]: models.promote(sys.argv[1], 'a', date.fromisoformat(day))"
+    processes = [subprocess.Popen([sys.executable, "-c", promote, str(root), *days[n::3]]) for n in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert [entry["since"] for entry in models.champion_history(str(root))][2:] == days
+
+
 def test_a_root_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"file/autoencoder/a cannot be written: .*Not a directory") as raised:
@@ -89,7 +112,7 @@ def test_saving_again_replaces_the_whole_version(tmp_path):
     save(tmp_path, "a", '{"n": 2}')
     assert models.meta(str(tmp_path), "a") == {"n": 2}
     assert [file.name for file in (tmp_path / models.FAMILY / "a").iterdir()] == ["meta.json"]
-    assert [folder.name for folder in (tmp_path / models.FAMILY).iterdir()] == ["a"]
+    assert sorted(path.name for path in (tmp_path / models.FAMILY).iterdir()) == [".lock", "a"]
 
 
 def test_the_leftovers_of_a_killed_run_of_the_same_version_are_removed(tmp_path):

@@ -11,13 +11,14 @@ import pytest
 
 from jobs import catalogue, representations
 from jobs.encoded import customers as encoded
+from jobs.input_groups import INTERESTS
 from jobs.segments import candidates, definitions
 from jobs.storage import models
 from jobs.storage.table import Table
 from tests.jobs import planted
 from tests.jobs.planted import DAY
 
-TYPES, NOISES, N = 4, 4, 400
+TYPES, NOISES, N, TASTES = 4, 4, 400, 4
 NAMES = list(catalogue.VECTOR[: 1 + NOISES])  # the first holds the type
 BEFORE, LATER = DAY - timedelta(days=30), DAY + timedelta(days=7)
 PROPERTIES = {"shoal.vector": json.dumps(NAMES), "shoal.attributes": "[]"}
@@ -37,8 +38,17 @@ class PlantedEncoder:
     def __init__(self, outputs, sharpness):
         self.outputs, self.sharpness = outputs, sharpness
 
-    def run(self, matrix, attributes):
-        return tuple(np.eye(TYPES)[matrix[:, 0].astype(int)] * self.sharpness[name] + matrix[:, 1:] for name in self.outputs)
+    def run(self, matrix, attributes, groups=None):
+        """The text vector, the taste, shows in `learned_text` and in the common space."""
+        tastes = np.nan_to_num(groups["text"]) if groups else np.zeros((len(matrix), TASTES))
+        parts = {
+            "learned_text": np.hstack([matrix[:, 1:], tastes * self.sharpness.get("text", 0)]),
+            "joint": np.hstack([self._show("inputs", matrix), tastes * 8.0]),
+        }
+        return tuple(parts[name] if name in parts else self._show(name, matrix) for name in self.outputs)
+
+    def _show(self, name, matrix):
+        return np.eye(TYPES)[matrix[:, 0].astype(int)] * self.sharpness[name] + matrix[:, 1:]
 
 
 @pytest.fixture
@@ -67,8 +77,8 @@ def run_gate(lake, monkeypatch):
         representations, "load_encoder", lambda root, version, outputs, file: PlantedEncoder(outputs, sharpness[version])
     )
 
-    def run(version, day, learned, pca, raw_features, **meta):
-        sharpness[version] = {"vector": learned, "components": pca, "inputs": raw_features}
+    def run(version, day, learned, pca, raw_features, text=0.0, **meta):
+        sharpness[version] = {"vector": learned, "components": pca, "inputs": raw_features, "text": text}
         backtest_meta = {"day": str(day - timedelta(days=30)), "features": NAMES}
         meta = {"features": NAMES, "attributes": {}, "backtest": backtest_meta} | meta
         models.save(settings.models, version, lambda folder: (folder / "meta.json").write_text(json.dumps(meta)))
@@ -86,7 +96,18 @@ def run_gate(lake, monkeypatch):
             definitions.run(lake, settings, day)
         return [row for row in rows if row["model_version"] == version], champion
 
-    run.lake, run.settings = lake, settings
+    def write_texts(model, days):
+        """Write text vectors that show the type: of all customers but every tenth."""
+        of_text = {"input_group": "text", "model": model}
+        texts = [
+            of_text | {"customer_id": id_, "day": day, "vector": np.eye(TASTES)[row % TYPES].tolist()}
+            for day in days
+            for row, id_ in enumerate(ids)
+            if row % 10
+        ]
+        lake.replace_rows(INTERESTS, pa.Table.from_pylist(texts, INTERESTS.arrow_schema))
+
+    run.lake, run.settings, run.write_texts = lake, settings, write_texts
     return run
 
 
@@ -170,3 +191,61 @@ def test_without_a_backtest_the_variance_explained_does_not_count_and_the_decisi
     assert list_chosen(rows) == [("features", 4)]  # stability alone is not enough
     assert all(row["separation"] is None for row in rows)
     assert rows[0]["decision"].endswith("; variance explained is not known: train: no rows")
+
+
+TEXT = {"text": {"model": "words@1", "dimensions": TASTES, "components": TASTES}}
+
+
+def with_texts(day, is_in_backtest=True):
+    groups = {"groups": TEXT} if is_in_backtest else {}
+    return {"groups": TEXT, "backtest": {"day": str(day - timedelta(days=30)), "features": NAMES} | groups}
+
+
+def test_a_representation_with_text_is_compared_and_published_where_only_text_shows_the_types(run_gate):
+    run_gate.write_texts("words@1", [BEFORE, DAY])
+    rows, champion = run_gate("v1", DAY, DULL, DULL, DULL, text=SHARP, **with_texts(DAY))
+
+    assert champion["representation"] == "learned_text"
+    assert {row["representation"] for row in rows} == {"learned", "learned_text", "pca", "features"}
+    assert rows[0]["decision"].startswith("learned_text: The learned embedding with text beats PCA")
+    assert len([row for row in rows if row["representation"] == "learned_text"]) > 1  # every k of what is published
+    assert encoded.is_stale(run_gate.lake, run_gate.settings, DAY)
+
+
+def test_without_a_backtest_of_the_text_its_variance_explained_does_not_count_and_the_decision_says_so(run_gate):
+    run_gate.write_texts("words@1", [DAY])
+    rows, _ = run_gate("v1", DAY, DULL, DULL, DULL, text=SHARP, **with_texts(DAY, is_in_backtest=False))
+
+    of_text = [row for row in rows if row["representation"] == "learned_text" and row["common_davies_bouldin"]]
+    assert [row["separation"] for row in of_text] == [None]
+    expected = f"variance explained is not known of all: too few customers of {BEFORE} have what learned_text needs"
+    assert rows[0]["decision"].endswith(expected)
+
+
+def test_text_of_another_model_leaves_the_representation_out_and_the_decision_says_why(run_gate):
+    run_gate.write_texts("words@2", [BEFORE, DAY])
+    rows, champion = run_gate("v1", DAY, DULL, DULL, SHARP, text=SHARP, **with_texts(DAY))
+
+    assert champion["representation"] == "features"
+    assert {row["representation"] for row in rows} == {"learned", "pca", "features"}
+    assert "the text vectors of 2024-03-01 are of words@2, the network was trained on those of words@1" in rows[0]["decision"]
+
+
+def test_a_live_model_with_text_is_evaluated_and_cannot_be_kept_where_the_text_is_of_another_model(run_gate, capsys):
+    run_gate.write_texts("words@1", [BEFORE, DAY, LATER - timedelta(days=30), LATER])
+    run_gate("v1", DAY, DULL, DULL, DULL, text=SHARP, **with_texts(DAY))
+    centres = [[0.0] * NOISES + (np.eye(TASTES)[number] * SHARP).tolist() for number in range(TASTES)]
+    segments = [
+        {"segment_id": number, "model_version": "v1", "name": str(number), "center": centre, "fitted_on": DAY, "born_on": DAY}
+        for number, centre in enumerate(centres, start=1)
+    ]
+    run_gate.lake.replace_rows(definitions.TABLE, pa.Table.from_pylist(segments, definitions.TABLE.arrow_schema))
+    rows, champion = run_gate("v2", LATER, DULL, DULL, DULL)
+    assert champion == {"version": "v1", "since": str(LATER), "representation": "learned_text"}
+    assert {row["decision"].split(":")[0] for row in rows} == {"live"}
+
+    run_gate.write_texts("words@2", [LATER - timedelta(days=30), LATER])
+    models.promote(run_gate.settings.models, "v1", DAY, "learned_text")
+    _, champion = run_gate("v3", LATER + timedelta(days=0), DULL, DULL, DULL)
+    assert champion["version"] == "v3"
+    assert "the live model v1 cannot be kept: models: the text vectors" in capsys.readouterr().out

@@ -60,6 +60,48 @@ def test_where_the_learned_embedding_does_not_beat_both_baselines_the_better_one
     assert choose(learned, PCA, FEATURES) == ("pca", reason)
 
 
+WITH_TEXT = make_candidate("learned_text", 0.97, 0.35, 0.9)
+WITH_ALL = make_candidate("learned_all", 0.99, 0.45, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "published", "reason"),
+    [
+        (
+            [LEARNED, WITH_TEXT, WITH_ALL],
+            "learned_all",
+            "The learned embedding with all groups beats PCA (better in: stability, variance explained, compactness) "
+            "and raw features (better in: stability, variance explained, compactness) "
+            "and the learned embedding with text (better in: stability, variance explained)",
+        ),
+        (
+            [LEARNED, make_candidate("learned_text", 0.955, 0.35, 1.0)],
+            "learned",
+            "The learned embedding beats PCA (better in: stability, variance explained, compactness) "
+            "and raw features (better in: stability, variance explained, compactness); "
+            "the learned embedding with text does not beat the learned embedding (better in: variance explained)",
+        ),
+        (
+            [make_candidate("learned", 0.80, 0.20, 1.3), WITH_TEXT],
+            "learned_text",
+            "The learned embedding with text beats PCA (better in: stability, variance explained, compactness) "
+            "and raw features (better in: stability, variance explained, compactness); "
+            "the learned embedding does not beat PCA (better in no measure) or raw features (better in no measure)",
+        ),
+        (
+            [LEARNED, make_candidate("learned_text", 0.97, 0.25, 1.2)],  # beats the learned embedding in nothing but stability
+            "learned",
+            None,
+        ),
+    ],
+    ids=["the richest", "too little better", "the only", "beaten by a baseline"],
+)
+def test_a_richer_representation_is_published_only_where_it_beats_the_simpler_one_too(candidates, published, reason):
+    decision = gate.choose_representation(candidates, [PCA, FEATURES], lambda: None)
+    assert decision.published == published
+    assert reason is None or decision.reason == reason
+
+
 def test_of_two_equal_baselines_the_simpler_is_published():
     same = make_candidate("features", 0.90, 0.25, 1.2)
     assert choose(PCA, PCA, same).published == "features"
