@@ -180,7 +180,7 @@ def _add_sample(commands) -> None:
     parser.add_argument("--seed", type=int, default=1)
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     parser.add_argument("--last-day", type=date.fromisoformat, default=yesterday, help="default: yesterday, UTC")
-    parser.add_argument("--without-tastes", action="store_true", help="plant no tastes, which only texts show")
+    parser.add_argument("--without-tastes", action="store_true", help="plant no tastes, which show in texts")
     parser.add_argument("--without-rhythms", action="store_true", help="plant no rhythms, which only the order of events shows")
     parser.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
     parser.set_defaults(run=_make_sample)

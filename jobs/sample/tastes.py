@@ -1,8 +1,8 @@
 """The planted tastes: what a customer's words are about, whatever the category, the brand and the price.
 
-A taste shows in the names of products and in search terms, and nowhere else: each product line comes in one design per
-taste, of the same category, brand and price. A taste is a meaning and no word: a category has some of its words, and a
-customer searches by some of them.
+A taste shows in the names of products and in search terms, and in which products go together. No feature sees it: each
+product line comes in one design per taste, of the same category, brand and price. A taste is a meaning and no word: a
+category has some of its words, and a customer searches by some of them.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Tastes show in texts only, and rhythms in the order of events only."""
+"""Tastes change no category, price or time, and rhythms only the order of events."""
 
 from collections import Counter
 from datetime import date
