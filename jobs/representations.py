@@ -45,7 +45,9 @@ def list_groups(name: str, meta: dict) -> tuple[str, ...]:
     groups = meta.get("groups", {})
     if name == JOINT:
         return tuple(group for group in GROUPS if group in groups)
-    return (SEQUENCE,) if name == SEQUENCE else list_learned(groups).get(name, ())
+    if name == SEQUENCE:
+        return (SEQUENCE,) if SEQUENCE in groups else ()
+    return list_learned(groups).get(name, ())
 
 
 class RepresentationEncoder:
