@@ -1,9 +1,9 @@
 """`python -m benchmarks.planted_groups`: whether texts and the order of events find what the sample shop planted in them.
 
-Tastes show in texts and rhythms in the order of events; the features see neither. The customers are clustered by each representation of the
-model, and the clusters compared with the tastes, rhythms and types by the adjusted Rand index. The same shop with nothing
-planted is made too: there the same customers get the tastes and rhythms that they would have had, and no representation may
-find them. Trees on the features show that the features do not give them away. `--work DIR` keeps the shops and lakes.
+Tastes show in texts and rhythms in the order of events; the features see neither. The customers are clustered by each
+representation of the model, and the clusters compared with the tastes, rhythms and types by the adjusted Rand index. The same
+shop with nothing planted is made too: there the same customers get the tastes and rhythms that they would have had, and no
+representation may find them. Trees on the features show that these do not give them away. `--work DIR` keeps the shops and lakes.
 """
 
 import argparse
