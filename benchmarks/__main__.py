@@ -26,6 +26,8 @@ SEPARATE_PARTS = [
         "encoding",
         "sequences",
         "planted",
+        "planted_groups",
+        "short_texts",
         "segments",
         "publishing",
         "recommendations",

@@ -18,6 +18,7 @@ from benchmarks.flow import parse_steps
 from benchmarks.generator import LAST_DAY, RETURN_DAYS, Shop, write
 from benchmarks.measure import Run
 from benchmarks.robots import score_rules
+from benchmarks.short_texts import read_headlines
 from benchmarks.sizes import draw_plot, format_table
 from jobs.config.source_files import find_files
 from jobs.config.source_mapping import load_source
@@ -208,3 +209,10 @@ def test_precision_and_recall_count_visitors_flagged_by_any_rule():
     assert scores == {
         "one_hit_fleet": (2, 0, 1.0, 0.5), "rate": (2, 3, 2 / 3, 0.5), "user_agent": (0, 1, 1.0, 1.0), "all": (4, 3, 2 / 3, 0.5),
     }  # fmt: skip
+
+
+def test_headlines_are_the_first_lines_of_the_texts_of_a_section(tmp_path):
+    for section, text in (("tech", "\nA phone\n\nIt rings."), ("sport", "A goal\nOne to nil.")):
+        (tmp_path / "bbcnews/data" / section).mkdir(parents=True)
+        (tmp_path / "bbcnews/data" / section / "001.txt").write_text(text)
+    assert read_headlines(tmp_path) == (["A goal", "A phone"], ["sport", "tech"])

@@ -182,6 +182,8 @@ def _add_sample(commands) -> None:
     parser.add_argument("--seed", type=int, default=1)
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     parser.add_argument("--last-day", type=date.fromisoformat, default=yesterday, help="default: yesterday, UTC")
+    parser.add_argument("--without-tastes", action="store_true", help="plant no tastes, which show in texts")
+    parser.add_argument("--without-rhythms", action="store_true", help="plant no rhythms, which only the order of events shows")
     parser.add_argument("--print-last-day", action="store_true", help="only print the last day of the shop that lies there")
     parser.set_defaults(run=_make_sample)
 
@@ -312,11 +314,14 @@ def _forget_file(arguments: argparse.Namespace) -> None:
 
 def _make_sample(arguments: argparse.Namespace) -> None:
     from jobs.sample import writer
+    from jobs.sample.customers import Plants
 
     if arguments.print_last_day:
         print(writer.read_last_day(arguments.out))
-    else:
-        writer.write_shop(arguments.out, arguments.customers, arguments.days, arguments.seed, arguments.last_day)
+        return
+    plants = Plants(not arguments.without_tastes, not arguments.without_rhythms)
+    sizes = arguments.customers, arguments.days, arguments.seed
+    writer.write_shop(arguments.out, *sizes, arguments.last_day, plants=plants)
 
 
 # --- Types

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from jobs.sample.customer_types import DORMANT, MEANS, NEWCOMER, TYPE_NAMES, WIN
 from jobs.sample.devices import DESKTOPS, FIRST_DESKTOP, PHONES
 from jobs.sample.draws import choose_index, hash_values
 from jobs.sample.products import CATEGORY_SHARES
+from jobs.sample.rhythms import NO_RHYTHM, RHYTHM_NAMES
+from jobs.sample.tastes import NO_TASTE, TASTE_NAMES, WORDS_PER_TASTE
 from jobs.sample.text_columns import join_texts
 from jobs.sample.times import DAY_MS, to_day_number
 
@@ -60,10 +63,20 @@ class Contacts:
     mails: pa.Array  # each address in three spellings: lower case, upper case, with spaces
 
 
+class Plants(NamedTuple):
+    """Which groups of customers are planted beside the types."""
+
+    tastes: bool = True
+    rhythms: bool = True
+
+
+ALL_PLANTS = Plants()
+
+
 class Customers:
     """Everybody who is a customer by the last day; the first `n_known` of them are customers today."""
 
-    def __init__(self, n_first_day: int, days: int, seed: int, first_day: date):
+    def __init__(self, n_first_day: int, days: int, seed: int, first_day: date, plants: Plants):
         joined_by = np.floor((np.arange(days) + 1) * n_first_day * JOINING_PER_DAY).astype(int)
         joined_by[0] = 0  # those of the first day are known already
         self.n_first_day = self.n_known = n_first_day
@@ -71,6 +84,7 @@ class Customers:
         n = n_first_day + int(self.n_joined_by[-1])
         draws = dict(zip(DRAWS, np.random.default_rng((seed, 0)).random((n, len(DRAWS))).T, strict=True))
         normals = np.random.default_rng((seed, 1)).standard_normal((n, 8))
+        tastes, rhythms, words = np.random.default_rng((seed, 7)).random((n, 3)).T
 
         self.joined = np.where(  # days after the first day
             np.arange(n) < n_first_day,
@@ -83,6 +97,9 @@ class Customers:
         self.stops = grown_up + 5 + np.floor(draws["stop"] * 35).astype(int)  # from this day on a lapsed customer stays away
         self.country = choose_index(draws["country"], np.cumsum(COUNTRY_SHARES))
         self.favourite = choose_index(draws["favourite"], CATEGORY_SHARES[self.type])  # a category
+        self.taste = np.floor(tastes * len(TASTE_NAMES)).astype(int) if plants.tastes else np.full(n, NO_TASTE)
+        self.rhythm = np.floor(rhythms * len(RHYTHM_NAMES)).astype(int) if plants.rhythms else np.full(n, NO_RHYTHM)
+        self.first_word = np.floor(words * WORDS_PER_TASTE).astype(int)  # of those of a taste that the customer searches by
         # The customer's own factor on the mean of the type.
         self.factors = {name: np.exp(sd * normals[:, i]) for i, (name, sd) in enumerate(FACTOR_SDS.items())}
         self.devices = _draw_devices(draws, self.type, n_first_day, seed)
@@ -107,10 +124,11 @@ class Customers:
         joined = self.joined[: self.n_known]
         return np.where((joined >= 0) & (offset - joined < NEWCOMER_DAYS), NEWCOMER, self.type[: self.n_known])
 
-    def list_types(self, offset: int) -> list[tuple[str, str]]:
-        """Return (customer id, name of the type) of all customers on a day."""
-        names = [TYPE_NAMES[code] for code in self.types_on(offset)]
-        return list(zip(self.ids.to_pylist(), names, strict=True))
+    def list_groups(self, offset: int) -> list[tuple[str, str, str, str]]:
+        """Return customer id, type, taste and rhythm of all customers on a day; an empty name where none is planted."""
+        codes = zip(self.types_on(offset), self.taste[: self.n_known], self.rhythm[: self.n_known], strict=True)
+        names = [(TYPE_NAMES[t], (*TASTE_NAMES, "")[taste], (*RHYTHM_NAMES, "")[rhythm]) for t, taste, rhythm in codes]
+        return [(id_, *groups) for id_, groups in zip(self.ids.to_pylist(), names, strict=True)]
 
 
 def _draw_devices(draws: dict[str, np.ndarray], types: np.ndarray, n_first_day: int, seed: int) -> Devices:

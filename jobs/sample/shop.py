@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
-from jobs.sample.customers import Customers
+from jobs.sample.customers import Customers, Plants
 from jobs.sample.products import Products, draw_products
 
 
@@ -17,6 +17,6 @@ class Shop:
     products: Products
 
 
-def open_shop(customers: int, days: int, seed: int, first_day: date) -> Shop:
+def open_shop(customers: int, days: int, seed: int, first_day: date, plants: Plants) -> Shop:
     """Return the shop on its first day, with `customers` known customers."""
-    return Shop(seed, first_day, Customers(customers, days, seed, first_day), draw_products(seed))
+    return Shop(seed, first_day, Customers(customers, days, seed, first_day, plants), draw_products(seed))

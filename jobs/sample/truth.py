@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -88,9 +89,11 @@ class Truth:
             self.money["gross"] += gross
             self.money["discounts"] += discount
 
-    def write(self, folder: Path, types: list[tuple[str, str]], parameters: dict[str, int], first: date, last: date) -> None:
-        """Write customers.csv from (customer id, type), defects.csv and truth.json."""
-        write_text(folder / "customers.csv", "customer_id,type", [",".join(row) for row in types])
+    def write(
+        self, folder: Path, groups: list[tuple[str, str, str, str]], parameters: dict[str, int], first: date, last: date
+    ) -> None:
+        """Write customers.csv from (customer id, type, taste, rhythm), defects.csv and truth.json."""
+        write_text(folder / "customers.csv", "customer_id,type,taste,rhythm", [",".join(row) for row in groups])
         write_text(folder / "defects.csv", "file,row,rule", [f"{f},{r},{rule}" for f, r, rule in sorted(self.defects)])
         sums = {**self.money, "net": self.money["gross"] - self.money["discounts"] - self.money["returns"]}
         truth = {
@@ -102,8 +105,10 @@ class Truth:
                 "currency": HOME_CURRENCY,
                 **{name: _format_millionths(sums.get(name, 0)) for name in ("gross", "discounts", "returns", "net")},
             },
-            "types": dict(sorted(Counter(name for _, name in types).items())),
-            "defects": dict(sorted(Counter(rule for _, _, rule in self.defects).items())),
+            "types": _count_names(type_ for _, type_, _, _ in groups),
+            "tastes": _count_names(taste for _, _, taste, _ in groups if taste),
+            "rhythms": _count_names(rhythm for _, _, _, rhythm in groups if rhythm),
+            "defects": _count_names(rule for _, _, rule in self.defects),
             "kept": dict(sorted(self.kept.items())),
             "robots": _list_visitors(self.robots),
             "people": _list_visitors(self.people),
@@ -114,6 +119,10 @@ class Truth:
 def to_client_ids(visitors: np.ndarray) -> np.ndarray:
     """Return the visitor ids as they stand in the files."""
     return (visitors >> np.uint64(8)).astype("i8")
+
+
+def _count_names(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
 
 
 def _list_visitors(visitors_by_name: dict[str, set[int]]) -> dict[str, list[str]]:

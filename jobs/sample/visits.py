@@ -10,14 +10,29 @@ from jobs.sample.currencies import COUNTRY_SHARES
 from jobs.sample.customer_types import LAPSED, MEANS, NEWCOMER, STRANGER, WHOLESALE
 from jobs.sample.devices import CHANNELS, FIRST_CRAWLER
 from jobs.sample.draws import choose_index, hash_values, number_within_groups
-from jobs.sample.products import CATEGORY_SHARES, FIRST_ODD_TERM, ODD_TERMS, PRODUCTS_PER_CATEGORY, TERMS_PER_CATEGORY
+from jobs.sample.products import (
+    CATEGORY_SHARES,
+    FIRST_ODD_TERM,
+    LINES_PER_CATEGORY,
+    ODD_TERMS,
+    PRODUCTS_PER_CATEGORY,
+    find_product,
+    find_term,
+)
+from jobs.sample.rhythms import COMPARING, NO_RHYTHM, draw_rhythms, rank_views
 from jobs.sample.rows import ADD, CHECKOUT, EVENT, PURCHASE, REMOVE, SEARCH, SIGN_IN, VIEW, assign_event_ids
 from jobs.sample.shop import Shop
+from jobs.sample.tastes import NO_TASTE, WORDS_PER_CUSTOMER, WORDS_PER_TASTE, draw_tastes
 from jobs.sample.times import DAY_MS, HOUR_MS, to_day_number
 
 STRANGERS_PER_CUSTOMER = 0.02  # sessions a day of people whom the shop does not know
 PRESENT_SEASONS = (((1, 28), (2, 14)), ((3, 1), (3, 22)), ((6, 7), (6, 20)), ((11, 20), (12, 23)))
+WORDY_SHARE = 0.7  # of the searches: by a word of a taste too
+MISS_SHARE = 0.04  # of the searches: after the last view
 # The place of a step in its session: 0 comes first, 1 last.
+FIRST_VIEW_PLACE, LAST_VIEW_PLACE = 0.05, 0.83
+REMOVE_PLACE = 0.86
+MISS_PLACE = 0.865
 LATE_SIGN_IN_PLACE = 0.87
 
 
@@ -178,20 +193,23 @@ def _draw_sign_ins(rng: np.random.Generator, sessions: Sessions, baskets: Basket
 
 def _draw_steps(rng: np.random.Generator, sessions: Sessions, baskets: Baskets, sign_ins: SignIns) -> Steps:
     all_sessions = np.arange(len(sessions.customer))
-    view_session, nth_view = np.repeat(all_sessions, baskets.views), number_within_groups(baskets.views)
-    view_place = 0.05 + 0.78 * (nth_view + rng.random(len(nth_view))) / baskets.views[view_session]
+    view_session = np.repeat(all_sessions, baskets.views)
     product = _draw_products(rng, sessions, view_session)
     add_session, nth_add = np.repeat(all_sessions, baskets.adds), number_within_groups(baskets.adds)
-    viewed = (np.cumsum(baskets.views) - baskets.views)[add_session] + nth_add  # a product is viewed before it is added
+    first_view = np.cumsum(baskets.views) - baskets.views
+    viewed = first_view[add_session] + nth_add  # a product is viewed before it is added
     is_removed = nth_add >= baskets.lines[add_session]
     search_session = np.repeat(all_sessions, baskets.searches)
-    term = _draw_terms(rng, sessions.type[search_session])
+    # A search is for a product that is viewed in its session.
+    searched = first_view[search_session] + number_within_groups(baskets.searches) % baskets.views[search_session]
+    term = _draw_terms(rng, sessions.customer[search_session], sessions.shop, product[searched])
+    view_place, add_place, search_place = _draw_places(rng, sessions, baskets, product, viewed, searched)
     # (session, action, place, product, term)
     parts = [
         (view_session, VIEW, view_place, product, -1),
-        (add_session, ADD, view_place[viewed] + 1e-9, product[viewed], -1),
-        (add_session[is_removed], REMOVE, 0.86, product[viewed[is_removed]], -1),
-        (search_session, SEARCH, 0.05 + 0.7 * rng.random(len(search_session)), -1, term),
+        (add_session, ADD, add_place, product[viewed], -1),
+        (add_session[is_removed], REMOVE, REMOVE_PLACE, product[viewed[is_removed]], -1),
+        (search_session, SEARCH, search_place, -1, term),
         (np.flatnonzero(sign_ins.early), SIGN_IN, 0.0, -1, -1),
         (np.flatnonzero(sign_ins.late), SIGN_IN, LATE_SIGN_IN_PLACE, -1, -1),
         (np.flatnonzero(baskets.checks_out), CHECKOUT, 0.9, -1, -1),
@@ -207,20 +225,59 @@ def _draw_steps(rng: np.random.Generator, sessions: Sessions, baskets: Baskets, 
     return Steps(session[order], place[order], events[order], add_session[~is_removed], product[viewed[~is_removed]])
 
 
+def _draw_places(
+    rng: np.random.Generator, sessions: Sessions, baskets: Baskets, product: np.ndarray, viewed: np.ndarray, searched: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the places of the views, of the cart adds and of the searches in their sessions, by the sessions' rhythms.
+
+    `product` is per view; `viewed` and `searched` are the views of the products that are added and searched for.
+    """
+    rhythm = draw_rhythms(rng, np.where(sessions.is_stranger, NO_RHYTHM, sessions.shop.customers.rhythm[sessions.customer]))
+    session = np.repeat(np.arange(len(rhythm)), baskets.views)
+    rank = rank_views(rhythm, baskets.views, baskets.adds, product // PRODUCTS_PER_CATEGORY)
+
+    def place_view(rank: np.ndarray, session: np.ndarray) -> np.ndarray:
+        return FIRST_VIEW_PLACE + (LAST_VIEW_PLACE - FIRST_VIEW_PLACE) * rank / baskets.views[session]
+
+    place = place_view(rank, session)
+    add_session, search_session = session[viewed], session[searched]
+    before, after = -0.05, 0.05  # of the distance from one view to the next; a step at 0 or less would come before the sign-in
+    add_place = np.where(
+        rhythm[add_session] == COMPARING,
+        LAST_VIEW_PLACE + 0.02 * number_within_groups(baskets.adds) / baskets.adds[add_session],
+        place_view(rank[viewed] + after, add_session),
+    )
+    first_bought = baskets.views - np.maximum(baskets.adds, 1)  # in the order of browsing
+    search_place = np.choose(
+        rhythm[search_session],
+        (
+            place_view(rank[searched] + before, search_session),
+            0.01,
+            place_view(first_bought[search_session] + before, search_session),
+        ),
+    )
+    is_miss = rng.random(len(searched)) < MISS_SHARE
+    return place, add_place, np.where(is_miss, MISS_PLACE, search_place)
+
+
 def _draw_products(rng: np.random.Generator, sessions: Sessions, session: np.ndarray) -> np.ndarray:
-    """Return a product for each view: half of the time of the favourite category, and some products far more than others."""
+    """Return a product for each view: half of the time of the favourite category, and some lines far more than others."""
     n, customer = len(session), sessions.customer[session]
-    favourite = np.where(customer < 0, -1, sessions.shop.customers.favourite[customer])
+    customers = sessions.shop.customers
+    favourite = np.where(customer < 0, -1, customers.favourite[customer])
     category = choose_index(rng.random(n), CATEGORY_SHARES[sessions.type[session]])
     category = np.where((favourite >= 0) & (rng.random(n) < 0.5), favourite, category)
-    return category * PRODUCTS_PER_CATEGORY + np.floor(PRODUCTS_PER_CATEGORY * rng.random(n) ** 2).astype(int)
+    line = np.floor(LINES_PER_CATEGORY * rng.random(n) ** 2).astype(int)
+    return find_product(category, line, draw_tastes(rng, np.where(customer < 0, NO_TASTE, customers.taste[customer])))
 
 
-def _draw_terms(rng: np.random.Generator, types: np.ndarray) -> np.ndarray:
-    """Return a search term for each search, now and then an odd term."""
-    n = len(types)
-    category = choose_index(rng.random(n), CATEGORY_SHARES[types])
-    term = category * TERMS_PER_CATEGORY + rng.integers(0, TERMS_PER_CATEGORY, n)
+def _draw_terms(rng: np.random.Generator, customer: np.ndarray, shop: Shop, product: np.ndarray) -> np.ndarray:
+    """Return a search term for the product of each search, most after a word of a taste; now and then an odd term."""
+    n, is_stranger = len(customer), customer < 0
+    taste = draw_tastes(rng, np.where(is_stranger, NO_TASTE, shop.customers.taste[customer]))
+    first_word = np.where(is_stranger, rng.integers(0, WORDS_PER_TASTE, n), shop.customers.first_word[customer])
+    word = (first_word + rng.integers(0, WORDS_PER_CUSTOMER, n)) % WORDS_PER_TASTE
+    term = find_term(product, np.where(rng.random(n) < WORDY_SHARE, taste * WORDS_PER_TASTE + word, -1))
     odd_term = FIRST_ODD_TERM + rng.integers(0, len(ODD_TERMS), n)
     return np.where(rng.random(n) < 0.06, odd_term, term)
 

@@ -12,6 +12,7 @@ import numpy as np
 from jobs.errors import UserError
 from jobs.sample import files
 from jobs.sample.currencies import UNITS_PER_RATE, draw_rates
+from jobs.sample.customers import ALL_PLANTS, Plants
 from jobs.sample.defects import plant_event_defects, plant_order_defects
 from jobs.sample.orders import draw_sales
 from jobs.sample.products import N_PRODUCTS, PRODUCT_HEADER, list_products
@@ -27,14 +28,23 @@ RATE_HEADER = "fixing_date,ccy,gbp_per_unit"
 FIRST_ROBOT_ID, FIRST_PEOPLE_ID = 1_000_000_000, 2_000_000_000  # event ids of a day, after those of its visits
 
 
-def write_shop(out: Path, customers: int, days: int, seed: int, last_day: date, undecodable: bool = False) -> None:
+def write_shop(
+    out: Path,
+    customers: int,
+    days: int,
+    seed: int,
+    last_day: date,
+    undecodable: bool = False,
+    plants: Plants = ALL_PLANTS,
+) -> None:
     """Write the shop of `days` days up to `last_day` into the folder `out`, whole or not at all.
 
     `customers` is the number known on the first day; 1 in 800 of it joins on each further day. The files are CSV:
     events-, orders-, customers-<day>.csv.gz, rates-<day>.csv, products.csv. Beside them are truth/customers.csv,
     truth/defects.csv (the data rows of a file count from 1) and truth/truth.json. The same arguments give the same
     bytes. A shop that is in `out` already is replaced. `undecodable` puts bytes that are not UTF-8 into the last event
-    file. Raises UserError for a size below 1, and for an `out` that holds anything but a sample shop.
+    file. `plants` says whether customers have tastes and rhythms of their own. Raises UserError for a size below 1, and
+    for an `out` that holds anything but a sample shop.
     """
     if customers < 1 or days < 1 or seed < 0:
         raise UserError(f"sample: customers = {customers}, days = {days}, seed = {seed}: give sizes from 1 and a seed from 0")
@@ -45,7 +55,7 @@ def write_shop(out: Path, customers: int, days: int, seed: int, last_day: date, 
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         (temporary / "new/truth").mkdir(parents=True)
-        _write_files(temporary / "new", customers, days, seed, last_day, undecodable)
+        _write_files(temporary / "new", customers, days, seed, last_day, undecodable, plants)
         if out.exists():
             os.replace(out, temporary / "old")
         os.replace(temporary / "new", out)
@@ -64,9 +74,9 @@ def _is_shop(folder: Path) -> bool:
     return (folder / "truth/truth.json").is_file()
 
 
-def _write_files(folder: Path, customers: int, days: int, seed: int, last_day: date, undecodable: bool) -> None:
+def _write_files(folder: Path, customers: int, days: int, seed: int, last_day: date, undecodable: bool, plants: Plants) -> None:
     first_day = last_day - timedelta(days=days - 1)
-    shop, truth = open_shop(customers, days, seed, first_day), Truth(seed)
+    shop, truth = open_shop(customers, days, seed, first_day, plants), Truth(seed)
     write_text(folder / "products.csv", PRODUCT_HEADER, list_products(shop.products, first_day))
     truth.rows["products"] = N_PRODUCTS
     events, orders = files.Deliveries(EVENT), files.Deliveries(ORDER)
@@ -80,7 +90,7 @@ def _write_files(folder: Path, customers: int, days: int, seed: int, last_day: d
         files.write_events(folder, day, shop, events.take(day), truth, undecodable and day == last_day)
         files.write_orders(folder, day, shop, orders.take(day), truth)
     parameters = {"customers": customers, "days": days, "seed": seed}
-    truth.write(folder / "truth", shop.customers.list_types(days - 1), parameters, first_day, last_day)
+    truth.write(folder / "truth", shop.customers.list_groups(days - 1), parameters, first_day, last_day)
 
 
 def _draw_day(

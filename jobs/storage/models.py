@@ -29,7 +29,6 @@ GROUPS, BACKTEST_GROUPS = "groups.onnx", "backtest_groups.onnx"  # the same of c
 GROUPS_GOLDEN = "groups_golden.json"
 SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
 _REPLACED = ".old-"  # begins the name of a folder with a version that another takes the place of
-SEQUENCE, BACKTEST_SEQUENCE = "sequence.onnx", "backtest_sequence.onnx"  # likewise, of the events in order
 LEARNED_EMBEDDING = "learned"  # the representation of a model for which the gate chose no other
 
 

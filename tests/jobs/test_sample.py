@@ -32,7 +32,7 @@ MAPPING = Path(__file__).parents[2] / "conf/sources/sample.toml"
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("sample") / "shop"
-    writer.write_shop(out, customers=1200, days=DAYS, seed=5, last_day=LAST)
+    writer.write_shop(out, customers=1200, days=DAYS, seed=6, last_day=LAST)
     return out
 
 
@@ -75,12 +75,12 @@ def test_one_more_day_leaves_the_earlier_files_unchanged(tmp_path):
 
 
 def test_rows_grow_with_customers_and_days(shop, truth, tmp_path):
-    writer.write_shop(tmp_path / "small", customers=300, days=DAYS, seed=5, last_day=LAST)
+    writer.write_shop(tmp_path / "small", customers=300, days=DAYS, seed=6, last_day=LAST)
     small = json.loads((tmp_path / "small/truth/truth.json").read_text())
     ratio = truth["rows"]["orders"] / small["rows"]["orders"]
     assert 2.5 < ratio < 6
     assert len(list(shop.glob("events-*.csv.gz"))) == DAYS
-    writer.write_shop(tmp_path / "one", customers=1, days=1, seed=5, last_day=LAST)
+    writer.write_shop(tmp_path / "one", customers=1, days=1, seed=6, last_day=LAST)
     assert writer.read_last_day(tmp_path / "one") == LAST
 
 
@@ -355,7 +355,7 @@ def test_the_mapping_names_every_personal_column(shop):
 def test_bytes_are_undecodable_only_on_request(shop, tmp_path):
     for file in shop.glob("*.gz"):
         gzip.decompress(file.read_bytes()).decode("utf8")
-    writer.write_shop(tmp_path / "bad", customers=20, days=2, seed=5, last_day=LAST, undecodable=True)
+    writer.write_shop(tmp_path / "bad", customers=20, days=2, seed=6, last_day=LAST, undecodable=True)
     gzip.decompress((tmp_path / "bad/events-2026-03-30.csv.gz").read_bytes()).decode("utf8")
     with pytest.raises(UnicodeDecodeError):
         gzip.decompress((tmp_path / "bad/events-2026-03-31.csv.gz").read_bytes()).decode("utf8")

@@ -1,5 +1,7 @@
 """Presets of public datasets of clicks, whose files have no header line or other times than text."""
 
+import gzip
+
 
 def test_retailrocket_events_and_categories(preset):
     preset.write(
@@ -42,3 +44,24 @@ def test_taobao_user_behavior_without_a_header(preset):
         ("2017-11-24 17:21:10", "1", "view", "2520377"), ("2017-11-24 22:15:33", "1", "other", "2520771"),
         ("2017-11-25 01:21:25", "1", "purchase", "149192"),
     ]  # fmt: skip
+
+
+def test_uci_products_are_named_by_their_last_line_of_a_day_that_has_a_price(preset):
+    header = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+    first = (
+        "536365,85123A,WHITE HANGING HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
+        "536366,85123A,CREAM HANGING HEART,6,2010-12-01 09:26:00,2.55,17850.0,United Kingdom\n"
+        "536367,85123A,damaged,-6,2010-12-01 10:26:00,0.0,,United Kingdom\n"
+        "536368,71053,,6,2010-12-01 10:27:00,3.39,17850.0,United Kingdom\n"
+    )
+    second = (
+        "536369,85123A,CREAM HANGING HEART,6,2010-12-02 08:26:00,2.55,17850.0,United Kingdom\n"
+        "536370,71053,WHITE METAL LANTERN,6,2010-12-02 08:27:00,3.39,17850.0,United Kingdom\n"
+    )
+    for day, rows in (("2010-12-01", first), ("2010-12-02", second)):
+        preset.write(f"{day}.csv.gz", gzip.compress((header + rows).encode()))
+    preset.refresh("uci_online_retail")
+    assert preset.rows("clean.products", "product_id", "day", "name") == [
+        ("71053", "2010-12-02", "WHITE METAL LANTERN"), ("85123A", "2010-12-01", "CREAM HANGING HEART"),
+    ]  # fmt: skip
+    assert preset.nets("customer_id") == {"17850": 86.58}
