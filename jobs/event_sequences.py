@@ -32,11 +32,17 @@ TABLE = Table(
 RECORDS = Table("clean.customers", "Which account is part of which.", "customer_id STRING, day DATE, merged_into STRING")
 _SUMMARY = ("customer_id", "day", "identified_on", "known_until", "n_events", "last_event_at", "fingerprint")
 TEXTS = ("event_type", "product_id", "category", "channel")
-FIELDS = (*TEXTS, "amount", "gap")  # of an event, in the order of its codes
+CONTENTS = ("product_id", "category")  # what an event is about: hidden from the vector, see SequenceEncoder
+RETURNS = tuple(f"{name}_return" for name in CONTENTS)  # how many events ago there was the same
+FIELDS = (*TEXTS, "amount", "gap", *RETURNS)  # of an event, in the order of its codes
+_GAP = FIELDS.index("gap")
 MISSING, RARE = 0, 1  # the first codes of a field of text: no value, and a value that is not in the vocabulary
 # A gap is the time since the event before, in seconds; the first event of a sequence has code 0.
 GAP_EDGES = (10, 60, 600, 3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 90 * 86_400)
+# A return counts the events since the last one about the same; code 1: there was none.
+RETURN_EDGES = (2, 3, 5, 9, 17)
 AMOUNT_BUCKETS = 10
+_RETURN_SIZES = [len(RETURN_EDGES) + 3] * len(RETURNS)
 _MAX_CATEGORIES, _MAX_CHANNELS = 200, 30
 _EVENTS_PER_BATCH = 8_192  # events of a batch with their padding: what is computed of them fits into the cache of a core
 GOLDEN_TOLERANCE = 1e-4  # absolute and relative, between the vectors of the training environment and of this one
@@ -168,7 +174,7 @@ class Vocabulary:
     @property
     def sizes(self) -> list[int]:
         """The number of codes of each of FIELDS."""
-        return [*(len(getattr(self, name)) + 2 for name in TEXTS), len(self.amount_edges) + 2, len(GAP_EDGES) + 2]
+        return [*(len(getattr(self, name)) + 2 for name in TEXTS), len(self.amount_edges) + 2, len(GAP_EDGES) + 2, *_RETURN_SIZES]
 
     def encode(self, sequences: Sequences) -> np.ndarray:
         """Return the codes of the events (n_events, n_fields) int32: MISSING, RARE, then the places in the vocabulary plus 2."""
@@ -176,10 +182,13 @@ class Vocabulary:
         for column, name in enumerate(TEXTS):
             codes[:, column] = _encode_texts(sequences.texts[name], getattr(self, name))
         amounts = np.searchsorted(self.amount_edges, sequences.amount, side="right") + 1
-        codes[:, -2] = np.where(np.isnan(sequences.amount), MISSING, amounts)
+        codes[:, FIELDS.index("amount")] = np.where(np.isnan(sequences.amount), MISSING, amounts)
         gaps = np.diff(sequences.event_at, prepend=0) // 1_000_000
-        codes[:, -1] = np.searchsorted(GAP_EDGES, gaps, side="right") + 1
-        codes[sequences.offsets[:-1][sequences.lengths > 0], -1] = MISSING
+        codes[:, _GAP] = np.searchsorted(GAP_EDGES, gaps, side="right") + 1
+        codes[sequences.offsets[:-1][sequences.lengths > 0], _GAP] = MISSING
+        customers = np.repeat(np.arange(len(sequences.lengths)), sequences.lengths)
+        for content, field in zip(CONTENTS, RETURNS, strict=True):
+            codes[:, FIELDS.index(field)] = _encode_returns(sequences.texts[content], customers)
         return codes
 
 
@@ -187,6 +196,17 @@ def _encode_texts(texts: pa.DictionaryArray, vocabulary: list[str]) -> np.ndarra
     place = pc.fill_null(pc.index_in(texts.dictionary, pa.array(vocabulary, pa.string())), RARE - 2)
     codes = np.append(place.to_numpy(zero_copy_only=False).astype(np.int32) + 2, MISSING).astype(np.int32)
     return codes[pc.fill_null(texts.indices, len(codes) - 1).to_numpy(zero_copy_only=False)]
+
+
+def _encode_returns(texts: pa.DictionaryArray, customers: np.ndarray) -> np.ndarray:
+    """Return the codes of how many events ago each customer had the same text (n_events,); MISSING without a text."""
+    values = pc.fill_null(texts.indices, -1).to_numpy(zero_copy_only=False)
+    order = np.lexsort((values, customers))  # stable, so events of a customer about the same stay in their order
+    is_same = (np.diff(values[order]) == 0) & (np.diff(customers[order]) == 0)
+    since = np.zeros(len(values), np.int64)
+    since[order[1:][is_same]] = np.diff(order)[is_same]
+    codes = np.where(since > 0, np.searchsorted(RETURN_EDGES, since, side="right") + 2, 1)
+    return np.where(values < 0, MISSING, codes)
 
 
 def fit_vocabulary(sequences: Sequences, max_products: int) -> Vocabulary:
@@ -216,7 +236,7 @@ def pad_codes(codes: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.
     if padded is None:
         return np.zeros((len(starts), len(places), len(FIELDS)), np.int64)
     padded *= is_event[:, :, None]
-    padded[:, 0, -1] = MISSING
+    padded[:, 0, _GAP] = MISSING
     return padded
 
 

@@ -67,7 +67,7 @@ def test_a_source_without_input_and_day_is_refused_before_any_set_up(tmp_path):
 
 def test_help_lists_every_target_a_person_calls():
     shown = re.findall(r"^  ([a-z]+) ", make("help").stdout, re.MULTILINE)
-    targets = "help setup refresh test up down worker bi serve bench lint format lock clean"
+    targets = "help setup refresh test up down worker bi serve bench minilm lint format lock clean"
     assert " ".join(shown) == targets
 
 

@@ -21,11 +21,13 @@ def build_sequence_encoder(model: SequenceEncoder, vocabulary: Vocabulary) -> by
     (n, dimension).
     """
     constants: Constants = {"embeddings": model.embeddings, "starts": model.starts, "fields": torch.tensor([2])}
-    lines = ["places = Add(codes, starts)", "embedded = Gather(embeddings, places)"]
+    constants |= {"is_order": model.is_order}
+    lines = ["order = Mul(codes, is_order)", "places = Add(order, starts)", "embedded = Gather(embeddings, places)"]
     lines += ["summed = ReduceSum<keepdims = 0>(embedded, fields)", _norm_line("events", "norm", model.norm, "summed", constants)]
     lines += _gru_lines(model.gru, constants) if model.kind == "gru" else _transformer_lines(model, constants)
     lines += [
-        *_linear_lines("projected", model.projection, "last", constants),
+        *_mean_lines(constants),
+        *_linear_lines("projected", model.projection, "mean", constants),
         "vector = LpNormalization<axis = 1, p = 2>(projected)",
     ]
     body = "\n".join(lines)
@@ -45,7 +47,7 @@ def build_sequence_encoder(model: SequenceEncoder, vocabulary: Vocabulary) -> by
 
 
 def _gru_lines(gru: nn.GRU, constants: Constants) -> list[str]:
-    """Return lines for `last`, the state after the last event of each sequence."""
+    """Return lines for `states`, the state after each event (n, length, width)."""
 
     def reorder(weights: Tensor) -> Tensor:
         reset, update, new = weights.chunk(3)  # ONNX has the update gate first
@@ -54,21 +56,22 @@ def _gru_lines(gru: nn.GRU, constants: Constants) -> list[str]:
     constants["gru_inputs"] = reorder(gru.weight_ih_l0)[None]
     constants["gru_states"] = reorder(gru.weight_hh_l0)[None]
     constants["gru_bias"] = torch.cat([reorder(gru.bias_ih_l0), reorder(gru.bias_hh_l0)])[None]
-    constants["directions"] = torch.tensor([0])
+    constants["direction"] = torch.tensor([1])
     return [
         "steps = Transpose<perm = [1, 0, 2]>(events)",
-        f"states, final = GRU<hidden_size = {gru.hidden_size}, linear_before_reset = 1>"
+        f"states_by_step, final = GRU<hidden_size = {gru.hidden_size}, linear_before_reset = 1>"
         "(steps, gru_inputs, gru_states, gru_bias, lengths)",
-        "last = Squeeze(final, directions)",
+        "states_one_way = Squeeze(states_by_step, direction)",
+        "states = Transpose<perm = [1, 0, 2]>(states_one_way)",
     ]
 
 
 def _transformer_lines(model: SequenceEncoder, constants: Constants) -> list[str]:
-    """Return lines for `last`."""
+    """Return lines for `states`, as _gru_lines does."""
     n_positions, width = model.positions.shape
     constants |= {"positions": model.positions, "zero": torch.tensor([0]), "one": torch.tensor([1]), "two": torch.tensor([2])}
     constants |= {"later": torch.full((n_positions, n_positions), -1e9).triu(1)}
-    constants |= {"no": torch.tensor(0), "step": torch.tensor(1), "axes": torch.tensor([0, 1])}
+    constants |= {"axes": torch.tensor([0, 1])}
     constants |= {"scale": torch.tensor(1 / math.sqrt(width // HEADS)), "heads": torch.tensor([0, 0, 3 * HEADS, width // HEADS])}
     constants |= {"flat": torch.tensor([0, 0, width])}
     lines = [
@@ -82,18 +85,32 @@ def _transformer_lines(model: SequenceEncoder, constants: Constants) -> list[str
     ]
     for number, block in enumerate(model.blocks):
         lines += _block_lines(number, block, constants)
+    return [*lines, f"states = Identity(states_{len(model.blocks)})"]
+
+
+def _mean_lines(constants: Constants) -> list[str]:
+    """Return lines for `mean`, the mean state of the events of each sequence, without its padding."""
+    constants |= {
+        "first": torch.tensor(0),
+        "step": torch.tensor(1),
+        "step_axis": torch.tensor([1]),
+        "width_axis": torch.tensor([2]),
+    }
+    constants |= {"length_place": torch.tensor([1])}
     return [
-        *lines,
-        "n_steps = Squeeze(length, zero)",
-        "numbers = Range(no, n_steps, step)",
+        "codes_shape = Shape(codes)",
+        "longest = Gather(codes_shape, length_place)",
+        "n_steps = Squeeze(longest)",
+        "step_numbers = Range(first, n_steps, step)",
         "long_lengths = Cast<to = 7>(lengths)",
-        "ends = Sub(long_lengths, one)",
-        "end_column = Unsqueeze(ends, one)",
-        "is_last = Equal(numbers, end_column)",
-        "weight = Cast<to = 1>(is_last)",
-        "weights = Unsqueeze(weight, two)",
-        f"weighted = Mul(states_{len(model.blocks)}, weights)",
-        "last = ReduceSum<keepdims = 0>(weighted, one)",
+        "length_column = Unsqueeze(long_lengths, step_axis)",
+        "is_event = Less(step_numbers, length_column)",
+        "counts = Cast<to = 1>(is_event)",
+        "events_mask = Unsqueeze(counts, width_axis)",
+        "states_of_events = Mul(states, events_mask)",
+        "state_sums = ReduceSum<keepdims = 0>(states_of_events, step_axis)",
+        "float_lengths = Cast<to = 1>(length_column)",
+        "mean = Div(state_sums, float_lengths)",
     ]
 
 

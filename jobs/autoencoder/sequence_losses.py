@@ -22,9 +22,10 @@ def sequence_loss(model: SequenceEncoder) -> Loss:
 
 def _sequence_loss(model: SequenceEncoder, codes: Tensor, lengths: Tensor, rows: Rows) -> Tensor:
     codes, lengths = codes[rows], lengths[rows]
-    states = model.compute_states(codes)
-    contrast = contrastive_loss(model.to_vectors(states, lengths), lengths)
-    return contrast + next_event_loss(model, states, codes, lengths)
+    contrast = contrastive_loss(model(codes, lengths), lengths)
+    firsts, first_lengths = codes[::2], lengths[::2]  # of the two slices of a customer one is enough to predict
+    prediction = next_event_loss(model, model.compute_states(firsts), firsts, first_lengths)
+    return contrast + prediction.repeat_interleave(2)
 
 
 def contrastive_loss(vectors: Tensor, lengths: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
-"""The network over a customer's events: a GRU or a causal Transformer, whose last state becomes the vector.
+"""The network over a customer's events: a GRU or a causal Transformer, whose mean state becomes the vector.
 
 An event is the sum of the embeddings of its codes. The state after each event also predicts the codes of the next one.
+
+The vector does not see which products and categories the events are about, only how many events ago there was the same. Features
+and texts say what a customer is interested in, and customers differ by it so much that a vector which sees it says nothing else.
 """
 
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jobs.config.settings import Sequence
+from jobs.event_sequences import CONTENTS, FIELDS
 
 HEADS = 2
 LAYERS = 2  # of the Transformer; the GRU has one
@@ -25,6 +29,7 @@ class SequenceEncoder(nn.Module):
         self.embeddings = nn.Parameter(0.1 * torch.randn(sum(sizes), width))  # of all fields, one after the other
         starts = [sum(sizes[:field]) for field in range(len(sizes))]
         self.register_buffer("starts", torch.tensor(starts), persistent=False)
+        self.register_buffer("is_order", torch.tensor([int(name not in CONTENTS) for name in FIELDS]), persistent=False)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(_DROPOUT)
         if self.kind == "gru":
@@ -38,7 +43,10 @@ class SequenceEncoder(nn.Module):
 
     def forward(self, codes: Tensor, lengths: Tensor) -> Tensor:
         """Return the vectors (n, dimension)."""
-        return self.to_vectors(self.compute_states(codes), lengths)
+        states = self.compute_states(codes * self.is_order)  # the code of no value is 0
+        is_event = torch.arange(states.shape[1], device=states.device) < lengths[:, None]
+        mean = (states * is_event[:, :, None]).sum(dim=1) / lengths[:, None]
+        return functional.normalize(self.projection(mean), dim=1)
 
     def compute_states(self, codes: Tensor) -> Tensor:
         """Return the state after each event (n, length, width). It depends on no later event, nor on the padding."""
@@ -50,11 +58,6 @@ class SequenceEncoder(nn.Module):
         for block in self.blocks:
             states = block(states)
         return states
-
-    def to_vectors(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Return the vectors (n, dimension) of the states (n, length, width)."""
-        last = states[torch.arange(len(states), device=states.device), lengths - 1]
-        return functional.normalize(self.projection(last), dim=1)
 
     def predict_codes(self, states: Tensor) -> list[Tensor]:
         """Return the logits of the next event's code of each field (n, n_codes) for states (n, width)."""

@@ -37,7 +37,7 @@ MIN_CUSTOMERS = 50  # with two events or more in the training and validation par
 EPOCH_BATCHES = 200  # a large shop has epochs of a sample of its customers, so that a training can end early
 MAX_VALIDATION_CUSTOMERS = 2_000
 N_VERIFICATION_ROWS, N_GOLDEN_ROWS = 200, 8
-FORMAT = 1  # raise it when the same inputs are to give another encoder
+FORMAT = 2  # raise it when the same inputs are to give another encoder
 
 Log = Callable[[str], None]
 

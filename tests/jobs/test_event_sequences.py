@@ -57,6 +57,13 @@ def test_events_become_codes_by_the_vocabulary_and_a_first_event_has_no_gap(tmp_
 
     codes = VOCABULARY.encode(read_event_sequences(lake, DAY, pa.array(["a"]), 10))
 
-    assert VOCABULARY.sizes == [4, 3, 2, 3, 4, 13]
-    assert codes.tolist() == [[3, 2, 0, 2, 1, 0], [2, 1, 0, 2, 2, 3], [1, 1, 0, 2, 3, 3]]
-    assert pad_codes(codes, np.array([1, 0]), np.array([1, 2]))[0].tolist() == [[2, 1, 0, 2, 2, 0], [0] * 6]
+    assert VOCABULARY.sizes == [4, 3, 2, 3, 4, 13, 8, 8]
+    assert codes.tolist() == [[3, 2, 0, 2, 1, 0, 1, 0], [2, 1, 0, 2, 2, 3, 1, 0], [1, 1, 0, 2, 3, 3, 1, 0]]
+    assert pad_codes(codes, np.array([1, 0]), np.array([1, 2]))[0].tolist() == [[2, 1, 0, 2, 2, 0, 1, 0], [0] * 8]
+
+
+def test_a_return_says_how_many_events_ago_the_customer_had_the_same():
+    products = pa.array(["a", "b", "a", None, "a", "a"]).dictionary_encode()
+    customers = np.array([1, 1, 1, 1, 1, 2])
+    first, two_ago = 1, 3
+    assert event_sequences._encode_returns(products, customers).tolist() == [first, first, two_ago, 0, two_ago, first]

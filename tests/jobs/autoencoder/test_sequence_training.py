@@ -19,7 +19,7 @@ from jobs.event_sequences import encode_sequences, open_encoder, read_event_sequ
 from tests.jobs.shop_sequences import DAY, to_rows, write_rows
 
 IDS = [f"customer-{number}" for number in range(150)]
-SMALL = Sequence(width=8, dimension=4, epochs=3, batch_size=16, max_events=12)
+SMALL = Sequence(width=16, dimension=4, epochs=3, batch_size=16, max_events=12)
 
 
 @pytest.fixture(scope="module")
