@@ -349,11 +349,12 @@ def _list_columns(inputs: Inputs, method: str) -> tuple[int, ...]:
 
 def _fit_rule(inputs: Inputs, outcome: Outcome, cases: Cases, name: str) -> Linear:
     """Return a plain rule: all customers alike, or by the days since they ordered or were seen."""
-    weights = np.zeros(cases.matrix.shape[1])
+    n_columns = max(inputs.recency_columns.values()) + 1  # no groups: a day whose models read none has no columns of them
+    weights = np.zeros(n_columns)
     if name == RECENCY:
         column = inputs.recency_columns["order_recency_days" if outcome.ordered_within_days else "recency_days"]
         weights[column] = 1.0 if area_under_roc(cases.matrix[:, column], cases.labels) >= 0.5 else -1.0
-    return Linear(weights, cases.matrix.mean(axis=0, dtype=np.float64))
+    return Linear(weights, cases.matrix[:, :n_columns].mean(axis=0, dtype=np.float64))
 
 
 def _calibrate(

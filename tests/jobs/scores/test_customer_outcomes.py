@@ -221,6 +221,15 @@ def test_groups_that_foretell_nothing_are_not_read(choose_with_groups):
     assert all(row["gain_low"] < 0.005 for row in facts["ablation"])
 
 
+def test_a_plain_rule_that_wins_scores_days_without_the_columns_of_groups(choose_with_groups):
+    cases, tenths = make_cases(3000, 6, informative=False)
+    noise = np.random.default_rng(6).normal(size=(3000, 4)).astype(np.float32)
+    model, _ = choose_with_groups((replace(cases, matrix=np.hstack([cases.matrix, noise])), tenths))
+    assert model.method in ("prevalence", "recency")
+    assert model.score(cases.matrix).shape == (3000,)
+    assert model.explain(cases.matrix)[1].shape == cases.matrix.shape
+
+
 def test_a_day_is_scored_by_the_vectors_that_its_customers_have(choose_with_groups):
     model, _ = choose_with_groups(make_cases_with_groups(3000))
     model = OutcomeModel.from_record(json.loads(json.dumps(model.to_record())))
