@@ -282,14 +282,20 @@ def _split_by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
 
 @functools.lru_cache(maxsize=2)
 def open_encoder(content: bytes) -> onnxruntime.InferenceSession:
-    """Return a session of an exported sequence encoder. Raises UserError where the file is damaged."""
+    """Return a session of an exported sequence encoder. Raises UserError where the file is damaged, or of other fields."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # each batch is one thread's
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no common base for what a damaged file can raise
         reason = str(error).splitlines()[0]
         raise UserError(f"models: the sequence encoder cannot be read ({reason}); train again: shoal train --retrain") from None
+    if (n_fields := session.get_inputs()[0].shape[2]) != len(FIELDS):
+        raise UserError(
+            f"models: the sequence encoder reads {n_fields} fields of an event, and events have {len(FIELDS)}: an earlier "
+            "version of Shoal made it; train again: shoal train --retrain"
+        )
+    return session
 
 
 def read_vocabulary(content: bytes) -> Vocabulary:

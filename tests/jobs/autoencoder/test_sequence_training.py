@@ -5,6 +5,8 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import onnx
+import onnx.parser
 import pyarrow as pa
 import pytest
 import torch
@@ -87,12 +89,21 @@ def test_what_the_encoder_depends_on_is_in_the_hash(lake, tmp_path):
     inputs = hash_sequences(settings, DAY, pa.array(IDS))
     assert inputs == hash_sequences(settings, DAY, pa.array(IDS))
     assert inputs != hash_sequences(settings, DAY, pa.array(IDS[1:]))
-    assert inputs != hash_sequences(to_settings(lake, tmp_path, replace(SMALL, width=16)), DAY, pa.array(IDS))
+    assert inputs != hash_sequences(to_settings(lake, tmp_path, replace(SMALL, width=24)), DAY, pa.array(IDS))
 
 
 def test_a_damaged_file_gives_one_clear_line():
     with pytest.raises(UserError, match=r"^models: the sequence encoder cannot be read .*train again"):
         open_encoder(b"no graph")
+
+
+def test_an_encoder_of_an_earlier_version_is_named_in_one_clear_line():
+    graph = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18]>
+        earlier (int64[n, l, 6] codes) => (int64[n, l, 6] vector) { vector = Identity(codes) }
+    """)
+    with pytest.raises(UserError, match=r"^models: the sequence encoder reads 6 fields of an event, and events have 8"):
+        open_encoder(graph.SerializeToString())
 
 
 KILLED = """
