@@ -32,17 +32,19 @@ TABLE = Table(
 RECORDS = Table("clean.customers", "Which account is part of which.", "customer_id STRING, day DATE, merged_into STRING")
 _SUMMARY = ("customer_id", "day", "identified_on", "known_until", "n_events", "last_event_at", "fingerprint")
 TEXTS = ("event_type", "product_id", "category", "channel")
-CONTENTS = ("product_id", "category")  # what an event is about: hidden from the vector, see SequenceEncoder
+CONTENTS = ("product_id", "category")  # what an event is about
 RETURNS = tuple(f"{name}_return" for name in CONTENTS)  # how many events ago there was the same
-FIELDS = (*TEXTS, "amount", "gap", *RETURNS)  # of an event, in the order of its codes
-_GAP = FIELDS.index("gap")
+FIELDS = (*TEXTS, "amount", "gap", "visit", *RETURNS)  # of an event, in the order of its codes
+ORDER = ("event_type", "visit", *RETURNS)  # the fields that the vector sees, see jobs/autoencoder/sequence_model.py
+_GAP, _VISIT = (FIELDS.index(name) for name in ("gap", "visit"))
 MISSING, RARE = 0, 1  # the first codes of a field of text: no value, and a value that is not in the vocabulary
 # A gap is the time since the event before, in seconds; the first event of a sequence has code 0.
 GAP_EDGES = (10, 60, 600, 3600, 6 * 3600, 86_400, 3 * 86_400, 7 * 86_400, 14 * 86_400, 30 * 86_400, 90 * 86_400)
+NEW_VISIT_SECONDS = 1800  # a visit goes on, code 1, or after a gap of so long a new one begins, code 2
 # A return counts the events since the last one about the same; code 1: there was none.
 RETURN_EDGES = (2, 3, 5, 9, 17)
 AMOUNT_BUCKETS = 10
-_RETURN_SIZES = [len(RETURN_EDGES) + 3] * len(RETURNS)
+_SIZES_AFTER_AMOUNT = (len(GAP_EDGES) + 2, 3, *[len(RETURN_EDGES) + 3] * len(RETURNS))  # of gap, visit and returns
 _MAX_CATEGORIES, _MAX_CHANNELS = 200, 30
 _EVENTS_PER_BATCH = 8_192  # events of a batch with their padding: what is computed of them fits into the cache of a core
 GOLDEN_TOLERANCE = 1e-4  # absolute and relative, between the vectors of the training environment and of this one
@@ -174,7 +176,7 @@ class Vocabulary:
     @property
     def sizes(self) -> list[int]:
         """The number of codes of each of FIELDS."""
-        return [*(len(getattr(self, name)) + 2 for name in TEXTS), len(self.amount_edges) + 2, len(GAP_EDGES) + 2, *_RETURN_SIZES]
+        return [*(len(getattr(self, name)) + 2 for name in TEXTS), len(self.amount_edges) + 2, *_SIZES_AFTER_AMOUNT]
 
     def encode(self, sequences: Sequences) -> np.ndarray:
         """Return the codes of the events (n_events, n_fields) int32: MISSING, RARE, then the places in the vocabulary plus 2."""
@@ -185,7 +187,9 @@ class Vocabulary:
         codes[:, FIELDS.index("amount")] = np.where(np.isnan(sequences.amount), MISSING, amounts)
         gaps = np.diff(sequences.event_at, prepend=0) // 1_000_000
         codes[:, _GAP] = np.searchsorted(GAP_EDGES, gaps, side="right") + 1
-        codes[sequences.offsets[:-1][sequences.lengths > 0], _GAP] = MISSING
+        codes[:, _VISIT] = np.where(gaps >= NEW_VISIT_SECONDS, 2, 1)
+        firsts = sequences.offsets[:-1][sequences.lengths > 0]
+        codes[firsts, _GAP] = codes[firsts, _VISIT] = MISSING
         customers = np.repeat(np.arange(len(sequences.lengths)), sequences.lengths)
         for content, field in zip(CONTENTS, RETURNS, strict=True):
             codes[:, FIELDS.index(field)] = _encode_returns(sequences.texts[content], customers)
@@ -236,7 +240,7 @@ def pad_codes(codes: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.
     if padded is None:
         return np.zeros((len(starts), len(places), len(FIELDS)), np.int64)
     padded *= is_event[:, :, None]
-    padded[:, 0, _GAP] = MISSING
+    padded[:, 0, [_GAP, _VISIT]] = MISSING
     return padded
 
 

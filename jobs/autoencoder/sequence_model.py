@@ -2,8 +2,9 @@
 
 An event is the sum of the embeddings of its codes. The state after each event also predicts the codes of the next one.
 
-The vector does not see which products and categories the events are about, only how many events ago there was the same. Features
-and texts say what a customer is interested in, and customers differ by it so much that a vector which sees it says nothing else.
+The vector sees only what is in the order: the types of the events, where a visit begins, and how many events ago there was the
+same product or category. Features and texts say the rest, such as which products and how much money. Customers differ by that so
+much that a vector which sees it says nothing of the order.
 """
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jobs.config.settings import Sequence
-from jobs.event_sequences import CONTENTS, FIELDS
+from jobs.event_sequences import FIELDS, ORDER
 
 HEADS = 2
 LAYERS = 2  # of the Transformer; the GRU has one
@@ -29,7 +30,7 @@ class SequenceEncoder(nn.Module):
         self.embeddings = nn.Parameter(0.1 * torch.randn(sum(sizes), width))  # of all fields, one after the other
         starts = [sum(sizes[:field]) for field in range(len(sizes))]
         self.register_buffer("starts", torch.tensor(starts), persistent=False)
-        self.register_buffer("is_order", torch.tensor([int(name not in CONTENTS) for name in FIELDS]), persistent=False)
+        self.register_buffer("is_order", torch.tensor([int(name in ORDER) for name in FIELDS]), persistent=False)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(_DROPOUT)
         if self.kind == "gru":

@@ -57,9 +57,9 @@ def test_events_become_codes_by_the_vocabulary_and_a_first_event_has_no_gap(tmp_
 
     codes = VOCABULARY.encode(read_event_sequences(lake, DAY, pa.array(["a"]), 10))
 
-    assert VOCABULARY.sizes == [4, 3, 2, 3, 4, 13, 8, 8]
-    assert codes.tolist() == [[3, 2, 0, 2, 1, 0, 1, 0], [2, 1, 0, 2, 2, 3, 1, 0], [1, 1, 0, 2, 3, 3, 1, 0]]
-    assert pad_codes(codes, np.array([1, 0]), np.array([1, 2]))[0].tolist() == [[2, 1, 0, 2, 2, 0, 1, 0], [0] * 8]
+    assert VOCABULARY.sizes == [4, 3, 2, 3, 4, 13, 3, 8, 8]
+    assert codes.tolist() == [[3, 2, 0, 2, 1, 0, 0, 1, 0], [2, 1, 0, 2, 2, 3, 1, 1, 0], [1, 1, 0, 2, 3, 3, 1, 1, 0]]
+    assert pad_codes(codes, np.array([1, 0]), np.array([1, 2]))[0].tolist() == [[2, 1, 0, 2, 2, 0, 0, 1, 0], [0] * 9]
 
 
 def test_a_return_says_how_many_events_ago_the_customer_had_the_same():

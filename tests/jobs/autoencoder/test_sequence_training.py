@@ -102,7 +102,7 @@ def test_an_encoder_of_an_earlier_version_is_named_in_one_clear_line():
         <ir_version: 8, opset_import: ["": 18]>
         earlier (int64[n, l, 6] codes) => (int64[n, l, 6] vector) { vector = Identity(codes) }
     """)
-    with pytest.raises(UserError, match=r"^models: the sequence encoder reads 6 fields of an event, and events have 8"):
+    with pytest.raises(UserError, match=r"^models: the sequence encoder reads 6 fields of an event, and events have 9"):
         open_encoder(graph.SerializeToString())
 
 
