@@ -103,7 +103,7 @@ def _score_clusters(points: np.ndarray, labels: dict[str, np.ndarray]) -> dict[s
 
 
 def _check_features(shop: str, sample: Sample, has_truth: np.ndarray, labels: dict[str, np.ndarray]) -> None:
-    for group in RIGHT:
+    for group in dict(RIGHT):
         trees = ExtraTreesClassifier(200, min_samples_leaf=5, random_state=SEED)
         features = np.nan_to_num(sample.features[has_truth], nan=-1)
         scores = cross_val_predict(trees, features, labels[group], cv=5, method="predict_proba")
