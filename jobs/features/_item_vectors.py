@@ -13,6 +13,7 @@ from jobs.config.settings import Settings
 from jobs.features import item_days, texts, vectors
 from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.input_groups import OWN_VECTORS, TEXT
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.vectors import to_matrix
@@ -40,7 +41,7 @@ class ItemVectors:
 def read_text_vectors(lake: Lake, settings: Settings, model: TextModel, day: date, days: list[date]) -> ItemVectors | None:
     """Return the vectors of what was searched for on `days`, and of the names that products had on `day`; None without any."""
     is_search = ds.field("kind") == item_days.SEARCH
-    searched = _to_frame(read_rows(lake.root, Rows(item_days.TABLE, "item", ("item",), days, where=is_search))).unique()
+    searched = to_frame(read_rows(lake.root, Rows(item_days.TABLE, "item", ("item",), days, where=is_search))).unique()
     searches = searched.select(is_search=pl.lit(True), item="item", text_key="item")
     items = pl.concat([searches, _read_products(lake, settings, day)])
     is_of_model = ds.field("model") == model.name
@@ -50,7 +51,7 @@ def read_text_vectors(lake: Lake, settings: Settings, model: TextModel, day: dat
         return None
     matrix = to_matrix(rows["vector"])
     # A text that is searched for and names a product has two rows with the same vector.
-    order = _to_frame(rows.select(["text_key"])).with_row_index("row").unique("text_key", keep="any").sort("text_key")
+    order = to_frame(rows.select(["text_key"])).with_row_index("row").unique("text_key", keep="any").sort("text_key")
     placed = order.select("text_key").with_row_index("place").with_columns(pl.col("place").cast(pl.Int64))
     places = items.join(placed, "text_key", "inner").select("is_search", "item", "place")
     return ItemVectors(TEXT, model.name, places, matrix[order["row"].to_numpy()], _NO_CUSTOMERS, np.zeros((0, 0), np.float32))
@@ -58,7 +59,7 @@ def read_text_vectors(lake: Lake, settings: Settings, model: TextModel, day: dat
 
 def _read_products(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
     """Return the key of the name that each product had on the day: is_search, item, text_key."""
-    rows = _to_frame(read_rows(lake.root, Rows(clean_products.TABLE, "product_id", ("product_id", "day", "name"))))
+    rows = to_frame(read_rows(lake.root, Rows(clean_products.TABLE, "product_id", ("product_id", "day", "name"))))
     newest = rows.filter(pl.col("day") <= day).drop_nulls("name").sort("product_id", "day").unique("product_id", keep="last")
     names = normalize_texts(newest["name"], settings.text.max_characters)
     keys = hash_texts(names, find_secret())
@@ -68,7 +69,7 @@ def _read_products(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
 def read_own_vectors(stored: pa.Table, day: date) -> ItemVectors | None:
     """Return the vectors of features.vectors that hold on the day; None without any."""
     rows = stored.append_column("row", pa.array(range(stored.num_rows), pa.int64()))
-    newest = _to_frame(rows.drop_columns("vector")).filter(pl.col("known_from") <= day)
+    newest = to_frame(rows.drop_columns("vector")).filter(pl.col("known_from") <= day)
     newest = newest.sort("kind", "id", "known_from").unique(["kind", "id"], keep="last").sort("kind", "id")
     if not len(newest):
         return None
@@ -89,7 +90,3 @@ def _take_matrix(stored: pa.Table, rows: pl.DataFrame) -> np.ndarray:
     if not len(rows):
         return np.zeros((0, 0), np.float32)
     return to_matrix(stored["vector"].take(rows["row"].to_arrow()))
-
-
-def _to_frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))

@@ -23,6 +23,7 @@ from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import Call, Write
 from jobs.features.customer_days import find_customers, is_moved, split_days
 from jobs.quality import reconciliation
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
@@ -59,8 +60,8 @@ def collect_sequences(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
     Key: customer. Inputs: `events` of these days, `moved`, those of them that were given to another customer before, and
     `orders`, with the columns EVENTS and ORDERS. Sorted by day and customer. About 1 µs of CPU an event.
     """
-    events = _know_events(_to_frame(tables["events"]), _to_frame(tables["moved"]))
-    acts = pl.concat([events, _know_lines(_to_frame(tables["orders"]), events)])
+    events = _know_events(to_frame(tables["events"]), to_frame(tables["moved"]))
+    acts = pl.concat([events, _know_lines(to_frame(tables["orders"]), events)])
     acts = acts.filter(pl.col("known_until") > pl.col("identified_on")).sort(*_ORDER, "event_at", "order")
     from_last = pl.len().over(_KEYS) - pl.int_range(pl.len()).over(_KEYS)
     kept = acts.filter(from_last <= MAX_SEQUENCE_EVENTS)
@@ -78,10 +79,6 @@ def collect_sequences(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
         )
     )
     return {"sequences": rows.select(TABLE.columns).to_arrow().cast(TABLE.arrow_schema)}
-
-
-def _to_frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
 
 
 def _know_events(events: pl.DataFrame, moved: pl.DataFrame) -> pl.DataFrame:

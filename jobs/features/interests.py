@@ -22,6 +22,7 @@ from jobs.features import item_days, vectors
 from jobs.features._accounts import Accounts, read_accounts
 from jobs.features._item_vectors import ItemVectors, read_own_vectors, read_text_vectors
 from jobs.quality import reconciliation
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
@@ -49,7 +50,7 @@ def summarize_interests(
     Key: customer. Inputs: `items`, rows of features.item_days that no window ends before. About 0.5 µs of CPU a row, and some
     10 µs for each of a customer's items.
     """
-    items = _select_known(pl.DataFrame(pl.from_arrow(tables["items"])), day, accounts or Accounts())
+    items = _select_known(to_frame(tables["items"]), day, accounts or Accounts())
     parts = [TABLE.arrow_schema.empty_table()]
     for group in groups:
         weights = _weigh_items(items, group, day, settings)

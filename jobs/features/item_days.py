@@ -24,6 +24,7 @@ from jobs.features._query import BUCKET_SIZE, run_steps
 from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.features.customer_days import find_customers, is_moved, split_days
 from jobs.quality import reconciliation
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, Scan
 from jobs.storage.table import Table
@@ -62,7 +63,7 @@ def count_items(
     """
     steps = write_steps(time_zone)
     results = run_steps(tables, {name: steps[name] for name in _STEPS}, {"items": _ITEMS}, views=("known_events", "sold_lines"))
-    items = pl.DataFrame(pl.from_arrow(results["items"]))
+    items = to_frame(results["items"])
     is_search = pl.col("kind") == SEARCH
     words = normalize_texts(items.filter(is_search)["item"], max_characters)
     searches = items.filter(is_search).with_columns(item=hash_texts(words, secret))

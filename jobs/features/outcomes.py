@@ -24,6 +24,7 @@ from jobs.features._accounts import read_accounts
 from jobs.progress import log
 from jobs.segment_history import segments_on
 from jobs.storage.files import open_filesystem
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -129,11 +130,11 @@ def run(lake: Lake, settings: Settings, day: date, retrain: bool) -> None:
 
 
 def _read_customers(lake: Lake, as_of: date, owners: Mapping[str, str]) -> pl.DataFrame:
-    rows = _to_frame(read_rows(lake.root, Rows(customers.TABLE, "customer_id", _CUSTOMERS, [as_of])))
+    rows = to_frame(read_rows(lake.root, Rows(customers.TABLE, "customer_id", _CUSTOMERS, [as_of])))
     rows = rows.filter(~pl.col("customer_id").is_in(list(owners)))
     if len(rows) > MAX_CUSTOMERS:
         rows = rows.sort(pl.col("customer_id").hash(17), "customer_id").head(MAX_CUSTOMERS)
-    return rows.join(_to_frame(read_rows(lake.root, segments_on(as_of))), "customer_id", "left")
+    return rows.join(to_frame(read_rows(lake.root, segments_on(as_of))), "customer_id", "left")
 
 
 def _read_later_days(lake: Lake, first: date, day: date, owners: Mapping[str, str]) -> pl.DataFrame:
@@ -143,7 +144,7 @@ def _read_later_days(lake: Lake, first: date, day: date, owners: Mapping[str, st
     """
     days = [stored for stored in lake.days(customer_days.TABLE.name) if first < stored <= day]
     is_known = (ds.field("identified_on") <= day) & (ds.field("known_until") > day)
-    rows = _to_frame(read_rows(lake.root, Rows(customer_days.TABLE, "customer_id", _DAYS, days, where=is_known)))
+    rows = to_frame(read_rows(lake.root, Rows(customer_days.TABLE, "customer_id", _DAYS, days, where=is_known)))
     rows = rows.with_columns(pl.col("customer_id").replace(owners)) if owners else rows
     return rows.group_by("customer_id", "day").agg(pl.col("orders", "net", "returned").sum())
 
@@ -161,8 +162,4 @@ def _read_file(settings: Settings, outcome: Outcome) -> pl.DataFrame:
         raise UserError(f"{place} has no column {error}; the keys `customer` and `date` name them") from None
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"{place} cannot be read: {str(error).splitlines()[0]}") from None
-    return _to_frame(pa.table(columns)).drop_nulls()
-
-
-def _to_frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
+    return to_frame(pa.table(columns)).drop_nulls()

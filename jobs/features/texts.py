@@ -20,6 +20,7 @@ from jobs.engine.tasks import Produced, Tables, Write
 from jobs.features._text_keys import find_secret, hash_texts, normalize_texts
 from jobs.quality import reconciliation
 from jobs.storage.commits import File
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -94,12 +95,12 @@ def _read_searches(lake: Lake, days: list[date]) -> pl.DataFrame:
     is_searched = ds.field("search_term").is_valid() & ~ds.field("is_bot") & (ds.field("event_type") == "search")
     columns = ("search_term", "day")
     rows = read_rows(lake.root, Rows(clean_events.TABLE, "day", columns, days, where=is_searched))
-    return pl.DataFrame(pl.from_arrow(rows)).select(kind=pl.lit(SEARCH), text="search_term", day="day")
+    return to_frame(rows).select(kind=pl.lit(SEARCH), text="search_term", day="day")
 
 
 def _read_product_names(lake: Lake) -> pl.DataFrame:
     rows = read_rows(lake.root, Rows(clean_products.TABLE, "product_id", ("name", "day")))
-    return pl.DataFrame(pl.from_arrow(rows)).select(kind=pl.lit(PRODUCT), text="name", day="day")
+    return to_frame(rows).select(kind=pl.lit(PRODUCT), text="name", day="day")
 
 
 def _read_embedded(lake: Lake, model: TextModel) -> pl.DataFrame:

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from jobs.errors import UserError
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 from jobs.storage.vectors import to_matrix
@@ -32,7 +33,7 @@ def merge_vectors(stored: pa.Table, new: pa.Table) -> pa.Table:
     new = new.select(TABLE.columns)
     _check_vectors(new)
     kind, model = new["kind"][0].as_py(), new["model"][0].as_py()
-    earlier = pl.DataFrame(pl.from_arrow(stored)).filter((pl.col("kind") != kind) | (pl.col("model") == model))
+    earlier = to_frame(stored).filter((pl.col("kind") != kind) | (pl.col("model") == model))
     of_kind = earlier.filter(pl.col("kind") == kind)
     width = len(new["vector"][0])
     if len(of_kind) and (stored_width := len(of_kind["vector"][0])) != width:
@@ -40,13 +41,13 @@ def merge_vectors(stored: pa.Table, new: pa.Table) -> pa.Table:
             f"vectors import: the vectors of {model} have {width} numbers, and those stored {stored_width}. "
             "Name the new model with --model"
         )
-    frame = pl.DataFrame(pl.from_arrow(new))
+    frame = to_frame(new)
     merged = pl.concat([earlier.join(frame, list(_KEYS), "anti"), frame]).sort(_KEYS)
     return merged.select(TABLE.columns).to_arrow().cast(TABLE.arrow_schema)
 
 
 def _check_vectors(rows: pa.Table) -> None:
-    frame = pl.DataFrame(pl.from_arrow(rows)).with_row_index("row", offset=1)
+    frame = to_frame(rows).with_row_index("row", offset=1)
     length, width = pl.col("vector").list.len(), len(rows["vector"][0].as_py() or ())
     problems = {
         "has no id": pl.col("id").is_null() | (pl.col("id") == ""),

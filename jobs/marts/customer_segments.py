@@ -41,6 +41,7 @@ from jobs.segment_history import holds_on
 from jobs.storage import models
 from jobs.storage import rows as storage_rows
 from jobs.storage.commits import write_files
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 from jobs.traits import DORMANT
@@ -130,7 +131,7 @@ def describe_customers(
     `rows`, sorted by customer. About 40 µs of CPU an active customer, whom the encoder reads several times.
     """
     members = _join_members(
-        *(_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values", "churn", "holdouts"))
+        *(to_frame(tables[name]) for name in ("assignments", "customers", "memberships", "values", "churn", "holdouts"))
     )
     is_dormant = pl.col("segment_id") == DORMANT
     active, dormant = members.filter(~is_dormant), members.filter(is_dormant)
@@ -142,10 +143,6 @@ def describe_customers(
         segment_name=_name_of("segment_id", names), runner_up_name=_name_of("runner_up_id", names), as_of_day=pl.lit(day)
     )
     return {"rows": described.select(TABLE.columns).to_arrow()}
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
 
 
 def _join_members(

@@ -24,6 +24,7 @@ from jobs.config.settings import Settings
 from jobs.marts import _members
 from jobs.quality import reconciliation
 from jobs.segment_history import segments_on
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -75,16 +76,16 @@ def sum_demand(orders: pa.Table, events: pa.Table, products: pa.Table, segments:
     `orders` and `events` are those of the day with the columns of ORDERS and EVENTS, `products` are the rows of PRODUCTS up to
     the day, `segments` (customer_id, segment_id) holds the segments of the customers on it. About 1 µs of CPU a row.
     """
-    segment_of = _frame(segments)
-    lines = _frame(orders).filter(
+    segment_of = to_frame(segments)
+    lines = to_frame(orders).filter(
         (pl.col("known_until").is_null() | (pl.col("known_until") == pl.lit(FOREVER)))  # null: of an older lake
         & (pl.col("line_kind") == "product")
         & (pl.col("quantity") > 0)
     )
-    hits = _frame(events).filter(
+    hits = to_frame(events).filter(
         ~pl.col("is_bot") & pl.col("product_id").is_not_null() & pl.col("event_type").is_in(["view", "add_to_cart"])
     )
-    listed = _frame(products).sort("product_id", "day").unique("product_id", keep="last", maintain_order=True)
+    listed = to_frame(products).sort("product_id", "day").unique("product_id", keep="last", maintain_order=True)
     ordered = (
         lines.join(segment_of, "customer_id", how="left")
         .group_by(_CELL)
@@ -149,7 +150,3 @@ def _read_demand(lake: Lake, day: date) -> pa.Table:
     of_day = segments_on(day, only=customers.unique().drop_null())
     products = read_rows(lake.root, Rows(PRODUCTS, "product_id", where=ds.field("day") <= day))
     return sum_demand(orders, events, products, read_rows(lake.root, of_day), day)
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))

@@ -3,10 +3,10 @@
 from datetime import date
 
 import polars as pl
-import pyarrow as pa
 
 from jobs.scores._forecasts import COLUMNS, describe_purchases
 from jobs.segment_history import segments_on
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -48,8 +48,3 @@ def read_segments(lake: Lake, day: date) -> pl.DataFrame:
     """Return (customer_id, segment_id) of a day: its assignments, or what the history knows of a day that has none."""
     segments = to_frame(read_rows(lake.root, segments_of(day)))
     return segments if len(segments) else to_frame(read_rows(lake.root, segments_on(day)))
-
-
-def to_frame(rows: pa.Table) -> pl.DataFrame:
-    """Return Arrow rows as a frame."""
-    return pl.DataFrame(pl.from_arrow(rows))

@@ -21,8 +21,8 @@ from jobs.input_groups import SEQUENCE
 from jobs.outcome_cases import RECENCIES, Inputs, load_inputs
 from jobs.outcome_groups import SequenceModel, are_sequences_encoded, list_group_rows, read_groups, select_groups
 from jobs.scores import _outcome_training
-from jobs.scores._inputs import to_frame
 from jobs.scores._outcome_training import Champion, OutcomeModel
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table

@@ -24,7 +24,8 @@ from jobs.scores._forecasts import (
     mean_by_segment,
     probability_alive,
 )
-from jobs.scores._inputs import customers_of, read_buyers, segments_of, to_frame
+from jobs.scores._inputs import customers_of, read_buyers, segments_of
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.table import Table
 

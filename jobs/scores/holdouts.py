@@ -18,7 +18,8 @@ from jobs.config.settings import Settings, read_secret
 from jobs.errors import UserError
 from jobs.experiments.holdouts import draw_numbers
 from jobs.scores import customer_values
-from jobs.scores._inputs import ASSIGNMENTS, to_frame
+from jobs.scores._inputs import ASSIGNMENTS
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table

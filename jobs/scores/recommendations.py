@@ -17,10 +17,11 @@ from jobs.config.settings import Settings
 from jobs.engine.runner import open_runner
 from jobs.engine.tasks import Tables, Write
 from jobs.scores import _recommender_training
-from jobs.scores._inputs import ACTIVE, segments_of, to_frame
+from jobs.scores._inputs import ACTIVE, segments_of
 from jobs.scores._interactions import Shop, interactions_of, list_signals, read_shop, weigh_signals
 from jobs.scores._recommender import COMPONENTS, LENGTH, Recommender, number_interactions
 from jobs.scores._recommender_fit import find_segments
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows
 from jobs.storage.table import Table
