@@ -115,6 +115,11 @@ def name_owners(ids: pa.ChunkedArray, owners: Mapping[str, str]) -> pa.ChunkedAr
     return pc.coalesce(pc.take(pa.array(list(owners.values()), pa.string()), place), ids)
 
 
+def find_owners(rows: pa.Table, owners: Mapping[str, str]) -> pa.Array:
+    """Return the key of rows of features.event_sequences: the customer whose account it is."""
+    return name_owners(rows["customer_id"], owners)
+
+
 def read_event_sequences(lake: str, day: date, ids: pa.Array, max_events: int) -> Sequences:
     """Return the last `max_events` events of these customers as of `day`, in the order of `ids`."""
     owners = read_owners(lake, day)
@@ -256,7 +261,7 @@ def encode_sequences(content: bytes, sequences: Sequences) -> np.ndarray:
     there are. Raises UserError where the file is damaged.
     """
     session = open_encoder(content)
-    vocabulary = read_vocabulary(content)
+    vocabulary = read_vocabulary(session)
     return run_encoder(session, vocabulary.encode(sequences), sequences.offsets[:-1], sequences.lengths)
 
 
@@ -302,9 +307,9 @@ def open_encoder(content: bytes) -> onnxruntime.InferenceSession:
     return session
 
 
-def read_vocabulary(content: bytes) -> Vocabulary:
+def read_vocabulary(session: onnxruntime.InferenceSession) -> Vocabulary:
     """Return the vocabulary of an exported sequence encoder."""
-    metadata = open_encoder(content).get_modelmeta().custom_metadata_map
+    metadata = session.get_modelmeta().custom_metadata_map
     if VOCABULARY_KEY not in metadata:
         raise UserError("models: the sequence encoder lacks its vocabulary; train again: shoal train --retrain")
     return Vocabulary(**json.loads(metadata[VOCABULARY_KEY]))

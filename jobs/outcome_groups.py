@@ -114,7 +114,7 @@ class SequenceModel:
     def list_events(self, lake: str, day: date) -> Rows:
         """Return which rows hold the events of customers as of the day; the key is the customer whose account it is."""
         days, is_known = event_sequences.days_until(lake, day), event_sequences.is_known(day)
-        return Rows(event_sequences.TABLE, partial(_name_owners, owners=self.owners), None, days, where=is_known)
+        return Rows(event_sequences.TABLE, partial(event_sequences.find_owners, owners=self.owners), None, days, where=is_known)
 
     def encode_events(self, rows: pa.Table, ids: pa.Array) -> GroupVectors:
         """Return the vectors of customers by rows of list_events()."""
@@ -122,10 +122,6 @@ class SequenceModel:
 
     def _encode(self, sequences: event_sequences.Sequences) -> GroupVectors:
         return GroupVectors(SEQUENCE, self.version, event_sequences.encode_sequences(self.content, sequences))
-
-
-def _name_owners(rows: pa.Table, owners: Mapping[str, str]) -> pa.Array:
-    return event_sequences.name_owners(rows["customer_id"], owners)
 
 
 def read_groups(lake: str, day: date, ids: pa.Array, sequences: SequenceModel | None) -> dict[str, GroupVectors]:

@@ -20,6 +20,7 @@ from jobs.engine.runner import count_buckets, open_runner
 from jobs.engine.tasks import COLLECT, Tables
 from jobs.errors import UserError
 from jobs.storage import models
+from jobs.storage.frames import to_frame
 from jobs.storage.lake import Lake
 from jobs.storage.rows import Rows, read_rows
 from jobs.storage.table import Table
@@ -77,7 +78,7 @@ def run(lake: Lake, settings: Settings, day: date) -> None:
     content = models.read(settings.models, version, models.SEQUENCE)
     event_sequences.require_golden(content, meta["golden"], version)
     people = _read_frame(lake, Rows(CUSTOMERS, "customer_id", ("customer_id",), [day]))
-    summaries = _to_frame(event_sequences.read_summaries(lake.root, day)).join(people, "customer_id", "semi")
+    summaries = to_frame(event_sequences.read_summaries(lake.root, day)).join(people, "customer_id", "semi")
     kept = summaries.join(_read_earlier(lake, version, day), ["customer_id", "fingerprint"], "inner")
     changed = summaries.join(kept, "customer_id", "anti")
     encoded = _encode_changed(lake, settings, day, content, meta["settings"]["max_events"], changed)
@@ -109,22 +110,14 @@ def _encode_changed(
     accounts = pa.concat_arrays([ids, pa.array(list(owners), pa.string())])
     where = event_sequences.is_known(day) & pc.field("customer_id").isin(accounts)
     days = event_sequences.days_until(lake.root, day)
-    rows = Rows(event_sequences.TABLE, partial(_find_owners, owners=owners), None, days, where=where)
+    rows = Rows(event_sequences.TABLE, partial(event_sequences.find_owners, owners=owners), None, days, where=where)
     kernel = partial(encode_events, content=content, max_events=max_events, changed=ids, owners=owners)
     n_rows = lake.count_rows(event_sequences.TABLE.name, days)
     with open_runner(lake, settings, n_rows) as runner:
         inputs = runner.read({"events": rows}, count_buckets(n_rows))
-        vectors = _to_frame(runner.run(kernel, inputs, {"encoded": COLLECT}).collected["encoded"])
+        vectors = to_frame(runner.run(kernel, inputs, {"encoded": COLLECT}).collected["encoded"])
     return changed.join(vectors, "customer_id", "inner")
 
 
-def _find_owners(rows: pa.Table, owners: Mapping[str, str]) -> pa.Array:
-    return event_sequences.name_owners(rows["customer_id"], owners)
-
-
 def _read_frame(lake: Lake, rows: Rows) -> pl.DataFrame:
-    return _to_frame(read_rows(lake.root, rows))
-
-
-def _to_frame(rows: pa.Table) -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(rows))
+    return to_frame(read_rows(lake.root, rows))
